@@ -1,0 +1,68 @@
+"""The tree of errors.
+
+    TraplineError               anything trapline reports instead of a traceback
+    ├── UsageError              the user asked for something that cannot be done
+    │   └── GuestImageError     the file or bytes to run are not what they claim to be
+    └── ProcessorError          what executes VMRUN failed
+        ├── LaunchError         it did not start: command, status and last output attached
+        └── ProcessorLost       it ran and then went away
+
+An *exception* is always the guest's; what goes wrong on this side is an *error*.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+
+class TraplineError(Exception):
+    """Anything trapline reports as a sentence rather than a traceback."""
+
+    exit_code: ClassVar[int] = 1
+    """What the command line exits with."""
+
+
+class UsageError(TraplineError):
+    """Bad input by the user; the message says what would be accepted."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class GuestImageError(UsageError):
+    """A guest image cannot be loaded."""
+
+
+class ProcessorError(TraplineError):
+    """A processor failed to do what it promised."""
+
+
+class LaunchError(ProcessorError):
+    """A processor could not be started."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        command: Sequence[str] = (),
+        returncode: int | None = None,
+        output: str = "",
+        tail: int = 20,
+    ) -> None:
+        """Keep the command, its status (None: it never ran) and the last `tail` lines of its output."""
+        super().__init__(message)
+        self.command = tuple(command)
+        self.returncode = returncode
+        self.output = "\n".join(output.rstrip().splitlines()[-tail:])
+
+    def __str__(self) -> str:
+        parts = [str(self.args[0])]
+        if self.command:
+            parts.append("command: " + " ".join(self.command))
+        if self.returncode is not None:
+            parts.append(f"exit status: {self.returncode}")
+        if self.output:
+            parts.append("output:\n" + self.output)
+        return "\n".join(parts)
+
+
+class ProcessorLost(ProcessorError):
+    """A processor that ran is gone: it exited, was killed or no longer answers."""
