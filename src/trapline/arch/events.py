@@ -1,0 +1,110 @@
+"""The event word that EVENTINJ and EXITINTINFO share (APM 15.20, 15.7.2), and how two events combine.
+
+7:0 vector   10:8 type   11 error code valid   31 valid   63:32 error code
+"""
+
+from enum import Enum, IntEnum
+from typing import Final, NamedTuple
+
+from .vectors import VECTORS, Class, Vector, mnemonic
+
+VALID: Final = 1 << 31
+ERROR_CODE_VALID: Final = 1 << 11
+
+
+class EventType(IntEnum):
+    """Bits 10:8; 1, 5, 6 and 7 are reserved."""
+
+    INTR = 0
+    """An external or virtual interrupt."""
+    NMI = 2
+    EXCEPTION = 3
+    """INT3, INTO and INT1 included."""
+    SOFT = 4
+    """INT n, opcode CD only."""
+
+
+class Event(NamedTuple):
+    """An event being delivered, or to be injected."""
+
+    vector: int
+    type: int
+    """An EventType; a reserved one stays the int it is."""
+    error_code: int | None = None
+
+    def __str__(self) -> str:
+        if self.type == EventType.EXCEPTION:
+            words = mnemonic(self.vector)
+        elif self.type == EventType.NMI:
+            words = "NMI"
+        elif self.type == EventType.INTR:
+            words = f"interrupt {self.vector:#04x}"
+        elif self.type == EventType.SOFT:
+            words = f"INT {self.vector:#04x}"
+        else:
+            words = f"event of type {self.type}, vector {self.vector:#04x}"
+        return words if self.error_code is None else f"{words}({self.error_code:#x})"
+
+
+class Shutdown(Enum):
+    """The type of `SHUTDOWN`."""
+
+    SHUTDOWN = "shutdown"
+
+
+SHUTDOWN: Final = Shutdown.SHUTDOWN
+"""The answer of `combine` when no event is left to deliver: a triple fault."""
+
+DOUBLE_FAULT: Final = Event(Vector.DF, EventType.EXCEPTION, 0)
+
+
+def encode(event: Event) -> int:
+    """Return the 64-bit word with V set."""
+    vector, kind, error_code = event
+    if not (0 <= vector <= 0xFF and 0 <= kind <= 7):
+        raise ValueError(f"no event word holds vector {vector:#x} of type {kind}")
+    word = VALID | kind << 8 | vector
+    if error_code is None:
+        return word
+    if not 0 <= error_code <= 0xFFFF_FFFF:
+        raise ValueError(f"the error code {error_code:#x} is wider than 32 bits")
+    return word | ERROR_CODE_VALID | error_code << 32
+
+
+def decode(word: int) -> Event | None:
+    """Return the event in a 64-bit word, or None when V is clear."""
+    if not word & VALID:
+        return None
+    return Event(word & 0xFF, word >> 8 & 7, word >> 32 if word & ERROR_CODE_VALID else None)
+
+
+def combine(vectoring: Event | None, queued: Event) -> Event | Shutdown:
+    """Return what becomes of `queued`, raised while `vectoring` was being delivered (APM 15.7.3).
+
+    =============  ========  ============  ==========
+    vectoring      queued
+    -------------  ----------------------------------
+    class          benign    contributory  page fault
+    =============  ========  ============  ==========
+    none, benign   queued    queued        queued
+    contributory   queued    #DF           queued
+    page fault     queued    #DF           #DF
+    double fault   shutdown  shutdown      shutdown
+    =============  ========  ============  ==========
+
+    Interrupts, NMIs and INT n are benign when vectoring. Whatever is not an exception never combines.
+    """
+    if vectoring is None or vectoring.type != EventType.EXCEPTION or queued.type != EventType.EXCEPTION:
+        return queued
+    first, second = _class(vectoring.vector), _class(queued.vector)
+    if first is Class.DOUBLE_FAULT:
+        return SHUTDOWN
+    if second is Class.CONTRIBUTORY and first in (Class.CONTRIBUTORY, Class.PAGE_FAULT):
+        return DOUBLE_FAULT
+    if second is Class.PAGE_FAULT and first is Class.PAGE_FAULT:
+        return DOUBLE_FAULT
+    return queued
+
+
+def _class(vector: int) -> Class:
+    return VECTORS[vector].cls if vector < len(VECTORS) else Class.BENIGN

@@ -1,0 +1,95 @@
+"""The user's words for a set of exceptions, read into a mask and written back.
+
+    all   none   pf,gp   all,!pf   0x6040   14,#gp
+
+Words stand in a row, read from left to right: `!` takes away, everything else adds. A list that begins with
+`!` begins with `all`. A hexadecimal number is a mask of vectors, a decimal one is a vector.
+"""
+
+import re
+from difflib import get_close_matches
+from typing import Final, NamedTuple
+
+from trapline.errors import UsageError
+
+from .vectors import FORCEABLE, VECTORS, Vector, VectorFacts, bits, mnemonic
+
+_ALIASES: Final = {"xf": Vector.XM}
+_NAMES: Final[dict[str, int]] = {v.name.lower(): v.value for v in Vector} | {
+    name: vector.value for name, vector in _ALIASES.items()
+}
+
+
+class ParsedMask(NamedTuple):
+    """A mask that holds forceable vectors only, and what had to be left out of it."""
+
+    mask: int
+    dropped: tuple[VectorFacts, ...]
+    """Vectors that a hexadecimal mask asked for and that are refused: worth a warning, each."""
+
+
+def parse_mask(text: str) -> ParsedMask:
+    """Read a mask; a refused or unknown vector that is named on its own is a UsageError."""
+    words = [word for word in re.split(r"[\s,]+", text.strip().lower()) if word]
+    if not words:
+        raise UsageError("no exception is named; write all, none, or names such as pf,gp")
+    mask = FORCEABLE if words[0].startswith("!") else 0
+    dropped = 0
+    for word in words:
+        if word.startswith("!"):
+            taken, _ = _read(word[1:])
+            mask &= ~taken
+            dropped &= ~taken
+        else:
+            added, is_mask = _read(word)
+            if not is_mask:
+                _refuse(added)
+            mask |= added & FORCEABLE
+            dropped |= added & ~FORCEABLE
+    return ParsedMask(mask, tuple(VECTORS[vector] for vector in bits(dropped)))
+
+
+def format_mask(mask: int) -> str:
+    """Write a mask in the words that `parse_mask` reads, in the shorter of two ways."""
+    if not mask:
+        return "none"
+    if mask & FORCEABLE == mask:
+        missing = FORCEABLE & ~mask
+        if missing.bit_count() < mask.bit_count():
+            return ",".join(["all", *(f"!{_word(vector)}" for vector in bits(missing))])
+    return ",".join(_word(vector) for vector in bits(mask))
+
+
+def _word(vector: int) -> str:
+    name = mnemonic(vector).removeprefix("#").lower()
+    return name if name in _NAMES else str(vector)
+
+
+def _read(word: str) -> tuple[int, bool]:
+    """Return the vectors of one word, and whether it spoke of a mask rather than of one vector."""
+    if word == "all":
+        return FORCEABLE, True
+    if word == "none":
+        return 0, True
+    if re.fullmatch(r"0x[0-9a-f]+", word):
+        value = int(word, 16)
+        if value >> len(VECTORS):
+            raise UsageError(f"{word} is wider than the {len(VECTORS)} exception vectors")
+        return value, True
+    if re.fullmatch(r"[0-9]+", word):
+        vector = int(word)
+        if vector >= len(VECTORS):
+            raise UsageError(f"{word} is no exception vector: they are 0 to {len(VECTORS) - 1}")
+        return 1 << vector, False
+    name = word.removeprefix("#")
+    if name not in _NAMES:
+        close = get_close_matches(name, [*_NAMES, "all", "none"], n=3, cutoff=0.5)
+        hint = f"; did you mean {' or '.join(close)}?" if close else ""
+        raise UsageError(f"{word!r} names no exception{hint}")
+    return 1 << _NAMES[name], False
+
+
+def _refuse(wanted: int) -> None:
+    for vector in bits(wanted & ~FORCEABLE):
+        row = VECTORS[vector]
+        raise UsageError(f"{row.mnemonic} ({row.name}) cannot be forced: {row.refused}")
