@@ -1,0 +1,133 @@
+"""The little of ELF that a loader needs: class, machine, program headers, and Xen's PVH note."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from trapline.errors import GuestImageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import BinaryIO
+
+MAGIC = b"\x7fELF"
+EM_386 = 3
+EM_X86_64 = 62
+PT_LOAD = 1
+PT_NOTE = 4
+XEN_ELFNOTE_PHYS32_ENTRY = 18  # xen/include/public/elfnote.h
+
+_MACHINES = {8: "MIPS", 20: "PowerPC", 21: "PowerPC64", 22: "S/390", 40: "ARM", 183: "AArch64", 243: "RISC-V"}
+_TYPES = {1: "a relocatable object (.o)", 4: "a core dump"}
+_HEADER = {1: struct.Struct("<HHIIIIIHHHHHH"), 2: struct.Struct("<HHIQQQIHHHHHH")}  # from e_type on
+_IDENT_SIZE = 16
+_NOTES_LIMIT = 1 << 20  # a vmlinux has some hundred bytes of notes
+
+
+@dataclass(frozen=True, slots=True)
+class ElfImage:
+    """What was read of an ELF file; `pvh_entry` is a gpa, or None without a PVH note."""
+
+    bits: int
+    machine: int
+    pvh_entry: int | None
+
+    @property
+    def name(self) -> str:
+        """The file's type in words."""
+        return f"{self.bits}-bit ELF for {'x86-64' if self.machine == EM_X86_64 else 'i386'}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    offset: int
+    entry_size: int
+    entries: int
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.entry_size * self.entries
+
+
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    kind: int
+    offset: int
+    file_size: int
+    alignment: int
+
+
+def present(head: bytes) -> bool:
+    """Whether the file starts as an ELF file does."""
+    return head.startswith(MAGIC)
+
+
+def parse(file: BinaryIO, head: bytes, size: int) -> ElfImage:
+    """Read headers and notes; raise GuestImageError for what no x86 PC can boot and for a file cut short."""
+    elf_class = head[4] if len(head) > 4 else 1
+    if elf_class not in _HEADER:
+        raise GuestImageError(f"ELF file of unknown class {elf_class}")
+    header = _HEADER[elf_class]
+    if len(head) < _IDENT_SIZE + header.size:
+        raise GuestImageError(f"ELF file cut short: {size} bytes end inside the ELF header")
+    if head[5] != 1:
+        raise GuestImageError("big-endian ELF file: not a guest for an x86 PC")
+    kind, machine, _, _, table, _, _, _, entry_size, entries, *_ = header.unpack_from(head, _IDENT_SIZE)
+    if machine not in (EM_386, EM_X86_64):
+        raise GuestImageError(
+            f"ELF file for {_MACHINES.get(machine, f'machine {machine}')}: not a guest for an x86 PC"
+        )
+    if kind in _TYPES:
+        raise GuestImageError(f"ELF file that is {_TYPES[kind]}, not an executable: link it first")
+    bits = 32 * elf_class
+    pvh_entry: int | None = None
+    for segment in _segments(file, bits, _Table(table, entry_size, entries), size):
+        if segment.kind == PT_NOTE and pvh_entry is None:
+            notes = _read(file, segment.offset, min(segment.file_size, _NOTES_LIMIT))
+            pvh_entry = _pvh_entry(notes, segment.alignment)
+    return ElfImage(bits, machine, pvh_entry)
+
+
+def _segments(file: BinaryIO, bits: int, table: _Table, size: int) -> Iterator[_Segment]:
+    if table.entries == 0:
+        raise GuestImageError("ELF file without program headers: nothing in it can be loaded")
+    if table.entry_size < (32 if bits == 32 else 56):
+        raise GuestImageError(f"ELF file with program headers of {table.entry_size} bytes: damaged")
+    if table.end > size:
+        raise GuestImageError(
+            f"ELF file cut short: its program headers end at {table.end}, the file at {size}"
+        )
+    data = _read(file, table.offset, table.end - table.offset)
+    for start in range(0, len(data), table.entry_size):
+        if bits == 32:
+            kind, offset, _, _, file_size, _, _, alignment = struct.unpack_from("<8I", data, start)
+        else:
+            kind, _, offset, _, _, file_size, _, alignment = struct.unpack_from("<IIQQQQQQ", data, start)
+        if kind in (PT_LOAD, PT_NOTE) and file_size and offset + file_size > size:
+            raise GuestImageError(
+                f"ELF file cut short: a segment ends at {offset + file_size}, the file at {size}"
+            )
+        yield _Segment(kind, offset, file_size, alignment)
+
+
+def _pvh_entry(notes: bytes, alignment: int) -> int | None:
+    # gABI, "Note Section": name and descriptor are each padded to the segment's alignment, 4 unless it
+    # says 8.
+    pad = 8 if alignment == 8 else 4
+    at = 0
+    while at + 12 <= len(notes):
+        name_size, descriptor_size, kind = struct.unpack_from("<III", notes, at)
+        name = notes[at + 12 : at + 12 + name_size]
+        start = at + -(-(12 + name_size) // pad) * pad
+        descriptor = notes[start : start + descriptor_size]
+        if kind == XEN_ELFNOTE_PHYS32_ENTRY and name.rstrip(b"\0") == b"Xen" and len(descriptor) >= 4:
+            return int.from_bytes(descriptor[:4], "little")
+        at = start + -(-descriptor_size // pad) * pad
+    return None
+
+
+def _read(file: BinaryIO, offset: int, length: int) -> bytes:
+    file.seek(offset)
+    return file.read(length)

@@ -1,0 +1,58 @@
+"""Files that are no guest as they stand: name them, and say what makes a guest of them."""
+
+from __future__ import annotations
+
+import struct
+
+_UNPACK = "{name} data: unpack it first ({tool}), then give what is in it"
+_CONVERT = "{name} disk image, not a raw one: convert it first: qemu-img convert -O raw IMAGE IMAGE.raw"
+
+# (offset, magic, sentence). Longer and surer magics come first.
+_SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"QFI\xfb", _CONVERT.format(name="qcow2")),
+    (0, b"KDMV", _CONVERT.format(name="VMDK")),
+    (0, b"# Disk DescriptorFile", _CONVERT.format(name="VMDK")),
+    (0, b"vhdxfile", _CONVERT.format(name="VHDX")),
+    (0, b"conectix", _CONVERT.format(name="VHD")),
+    (0x40, b"\x7f\x10\xda\xbe", _CONVERT.format(name="VDI")),
+    (0, b"\xfd7zXZ\0", _UNPACK.format(name="xz-compressed", tool="unxz")),
+    (0, b"\x28\xb5\x2f\xfd", _UNPACK.format(name="zstd-compressed", tool="unzstd")),
+    (0, b"\x1f\x8b", _UNPACK.format(name="gzip-compressed", tool="gunzip")),
+    (0, b"BZh", _UNPACK.format(name="bzip2-compressed", tool="bunzip2")),
+    (0, b"\x04\x22\x4d\x18", _UNPACK.format(name="lz4-compressed", tool="unlz4")),
+    (0, b"\x02\x21\x4c\x18", _UNPACK.format(name="lz4-compressed", tool="unlz4")),
+    (0, b"\x5d\0\0", _UNPACK.format(name="lzma-compressed", tool="unlzma")),
+    (0, b"PK\x03\x04", _UNPACK.format(name="ZIP", tool="unzip")),
+    (0, b"070701", "cpio archive: an initramfs is no guest; give a kernel and this as --initrd"),
+    (0, b"070702", "cpio archive: an initramfs is no guest; give a kernel and this as --initrd"),
+    (0, b"!<arch>\n", "static library or Debian package (ar archive): give the kernel inside it"),
+    (257, b"ustar", "tar archive: unpack it first, then give what is in it"),
+    (0, b"\xcf\xfa\xed\xfe", "Mach-O file: not a guest for a PC with a BIOS; link it as ELF"),
+)
+
+
+def name_it(head: bytes) -> str | None:
+    """Return a sentence that names the file and says what to do, or None when it is none of these."""
+    if sentence := _portable_executable(head):
+        return sentence
+    for offset, magic, sentence in _SIGNATURES:
+        if head[offset : offset + len(magic)] == magic:
+            return sentence
+    return None
+
+
+def _portable_executable(head: bytes) -> str | None:
+    if head[:2] != b"MZ" or len(head) < 0x40:
+        return None
+    (offset,) = struct.unpack_from("<I", head, 0x3C)
+    if head[offset : offset + 4] != b"PE\0\0" or len(head) < offset + 0x5E:
+        return None
+    if head[4:8] == b"zimg":
+        return "Linux kernel packed for EFI only (zboot): give the kernel built as bzImage"
+    (subsystem,) = struct.unpack_from("<H", head, offset + 0x5C)
+    # PE/COFF, "Windows Subsystem": 10-13 are the EFI ones.
+    what = "EFI program (PE)" if subsystem in range(10, 14) else "Windows program (PE)"
+    return (
+        f"{what}: the guest's firmware is a BIOS, which cannot start it; "
+        "give a bzImage, a multiboot or PVH kernel, or an image with a boot sector"
+    )

@@ -1,0 +1,65 @@
+"""The options with which QEMU boots a guest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trapline.errors import UsageError
+
+from .image import GuestKind
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .image import Guest
+
+_KERNELS = frozenset({GuestKind.BZIMAGE, GuestKind.MULTIBOOT, GuestKind.PVH})
+
+
+def qemu_options(guest: Guest, *, initrd: Path | None = None, append: str | None = None) -> list[str]:
+    """Return QEMU's options for the guest; raise UsageError where its kind takes no initrd or command line.
+
+    File names are made absolute: QEMU reads `name:rest` as a protocol, and may run in another directory.
+    A disk or floppy is written to by its guest, as with QEMU itself.
+    """
+    if guest.kind in _KERNELS:
+        return _kernel_options(guest, initrd, append)
+    for value, option, why in (
+        (initrd, "--initrd", "its own boot loader loads what it needs"),
+        (append, "--append", "its command line is in its own boot loader's configuration"),
+    ):
+        if value is not None:
+            raise UsageError(
+                f"{option} is for kernels, but {guest.path} is a {guest.kind.value} image: {why}"
+            )
+    name = str(guest.path.absolute())
+    if guest.kind is GuestKind.ISO:
+        return ["-cdrom", name, "-boot", "order=d"]
+    if guest.kind is GuestKind.FLOPPY:
+        return ["-drive", f"file={_escaped(name)},format=raw,if=floppy", "-boot", "order=a"]
+    return ["-drive", f"file={_escaped(name)},format=raw,if=ide", "-boot", "order=c"]
+
+
+def _kernel_options(guest: Guest, initrd: Path | None, append: str | None) -> list[str]:
+    options = ["-kernel", str(guest.path.absolute())]
+    if initrd is not None:
+        options += ["-initrd", _initrd(guest, initrd)]
+    if append is not None:
+        options += ["-append", append]
+    return options
+
+
+def _initrd(guest: Guest, initrd: Path) -> str:
+    if not initrd.is_file():
+        raise UsageError(f"--initrd {initrd}: " + ("not a file" if initrd.exists() else "no such file"))
+    name = str(initrd.absolute())
+    if guest.kind is not GuestKind.MULTIBOOT:
+        return name  # taken as it is, commas and all
+    # For multiboot it is a list "FILE ARGUMENTS,FILE ARGUMENTS", where only the comma can be escaped.
+    if " " in name:
+        raise UsageError(f"--initrd {initrd}: QEMU cannot load a multiboot module whose name has a space")
+    return _escaped(name)
+
+
+def _escaped(name: str) -> str:
+    return name.replace(",", ",,")

@@ -1,0 +1,261 @@
+from __future__ import annotations
+
+import os
+import stat
+import struct
+
+import pytest
+
+from trapline.errors import GuestImageError, UsageError
+from trapline.guests import Guest, GuestKind, recognise
+
+
+def refused(path):
+    with pytest.raises(GuestImageError) as caught:
+        recognise(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith(f"{path}: ")
+    return message.removeprefix(f"{path}: ")
+
+
+def known(path, kind):
+    guest = recognise(path)
+    assert (guest.path, guest.kind) == (path, kind)
+    assert "\n" not in guest.description
+    return guest.description
+
+
+def test_a_bzimage_is_known_with_its_protocol_and_kernel(file, build):
+    assert known(file(build.bzimage()), GuestKind.BZIMAGE) == "bzImage, boot protocol 2.15, 6.1.0-test"
+
+
+def test_a_bzimage_that_is_an_efi_program_too_is_a_bzimage(file, build):
+    assert known(file(b"MZ" + build.bzimage()[2:]), GuestKind.BZIMAGE)
+
+
+def test_a_kernel_version_of_several_words_is_kept(file, build):
+    assert known(file(build.bzimage(kernel=b"Memtest86+ v6.10")), GuestKind.BZIMAGE).endswith(
+        "Memtest86+ v6.10"
+    )
+
+
+def test_a_bzimage_without_version_or_loaded_low_is_known(file, build):
+    description = known(file(build.bzimage(kernel=b"", loadflags=0)), GuestKind.BZIMAGE)
+    assert description == "zImage (loaded low), boot protocol 2.15"
+
+
+def test_a_file_short_by_less_than_a_paragraph_is_whole(file, build):
+    assert known(file(build.bzimage()[:-15]), GuestKind.BZIMAGE)
+
+
+@pytest.mark.parametrize("length", [0x206, 0x213, 600, 2048, -16])
+def test_a_bzimage_cut_short_is_refused(file, build, length):
+    assert refused(file(build.bzimage()[:length])).startswith("bzImage cut short")
+
+
+def test_a_bzimage_of_protocol_1_is_refused(file, build):
+    assert "2.00 or later" in refused(file(build.bzimage(version=0x105)))
+
+
+@pytest.mark.parametrize("offset", [0, 4, 8000])
+def test_a_32_bit_elf_with_multiboot_is_known(file, build, offset):
+    content = bytes(offset) + build.multiboot_header()
+    assert (
+        known(file(build.elf(content=content)), GuestKind.MULTIBOOT)
+        == "multiboot kernel, 32-bit ELF for i386"
+    )
+
+
+@pytest.mark.parametrize(("bits", "machine"), [(64, 62), (32, 62), (64, 3)])
+def test_a_64_bit_elf_with_multiboot_is_refused_with_the_cure(file, build, bits, machine):
+    message = refused(file(build.elf(bits, machine, build.multiboot_header(), build.note())))
+    assert "takes only 32-bit ELF images" in message
+    assert "objcopy -O elf32-i386" in message
+
+
+def test_a_64_bit_elf_with_address_fields_is_known(file, build):
+    header = build.multiboot_header(0x10000, 0x100000, 0x100000, 0, 0, 0x100020)
+    assert "loaded by the header's addresses" in known(
+        file(build.elf(64, content=header)), GuestKind.MULTIBOOT
+    )
+
+
+def test_a_multiboot_header_with_a_wrong_checksum_or_too_far_is_none(file, build):
+    header = bytearray(build.multiboot_header())
+    header[8] ^= 1
+    assert "without a multiboot header" in refused(file(build.elf(content=bytes(header))))
+    assert "without a multiboot header" in refused(
+        file(build.elf(content=bytes(8192) + build.multiboot_header()))
+    )
+    assert "without a multiboot header" in refused(
+        file(build.elf(content=b"\0\0" + build.multiboot_header()))
+    )
+
+
+def test_a_flat_multiboot_image_is_known(file, build):
+    header = build.multiboot_header(0x10000, 0x100010, 0x100000, 0, 0, 0x100040)
+    description = known(file(bytes(16) + header + bytes(64)), GuestKind.MULTIBOOT)
+    assert description == "multiboot kernel, flat image of 112 bytes, entry at 0x100040"
+
+
+def test_a_flat_multiboot_image_needs_addresses_that_fit(file, build):
+    assert "without address fields" in refused(file(build.multiboot_header() + bytes(64)))
+    header = build.multiboot_header(0x10000, 0x200000, 0x100000, 0, 0, 0x100040)
+    assert "do not fit the file" in refused(file(header + bytes(64)))
+    assert "cut short" in refused(file(header[:20]))
+
+
+def test_a_multiboot_header_with_unknown_needs_is_refused(file, build):
+    assert "flags 0x00000100" in refused(file(build.elf(content=build.multiboot_header(0x100))))
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+def test_an_elf_with_a_pvh_note_is_known(file, build, bits):
+    notes = build.note(3, b"abc", b"GNU\0") + build.note()
+    description = known(file(build.elf(bits, notes=notes)), GuestKind.PVH)
+    assert description.startswith(f"{bits}-bit ELF")
+    assert description.endswith("with a PVH note, entry at 0x1000200")
+
+
+@pytest.mark.parametrize("notes", [{"name": b"GNU\0"}, {"kind": 3}, {"descriptor": b"ab"}])
+def test_another_note_is_no_pvh_note(file, build, notes):
+    assert "CONFIG_PVH" in refused(file(build.elf(64, notes=build.note(**notes))))
+
+
+def test_a_multiboot_2_header_alone_is_named(file, build):
+    words = (0xE85250D6, 0, 16, -(0xE85250D6 + 16) & 0xFFFFFFFF)
+    assert "multiboot 2 header only" in refused(file(build.elf(64, content=struct.pack("<4I", *words))))
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+def test_an_elf_cut_short_anywhere_is_refused(file, build, bits):
+    whole = build.elf(bits, content=bytes(100) + build.multiboot_header(), notes=build.note())
+    for length in range(4, len(whole)):
+        assert "cut short" in refused(file(whole[:length]))
+
+
+def test_an_elf_that_no_pc_boots_is_named(file, build):
+    assert "ELF file for AArch64" in refused(file(build.elf(64, 183)))
+    assert "machine 4711" in refused(file(build.elf(64, 4711)))
+    assert "relocatable object" in refused(file(build.elf(64, kind=1)))
+    big_endian = bytearray(build.elf(32))
+    big_endian[5] = 2
+    assert "big-endian" in refused(file(bytes(big_endian)))
+    unclassed = bytearray(build.elf(32))
+    unclassed[4] = 7
+    assert "unknown class 7" in refused(file(bytes(unclassed)))
+    no_segments = bytearray(build.elf(32))
+    no_segments[44:46] = b"\0\0"
+    assert "without program headers" in refused(file(bytes(no_segments)))
+    odd = bytearray(build.elf(32))
+    odd[42:44] = b"\x05\0"
+    assert "damaged" in refused(file(bytes(odd)))
+
+
+def test_an_iso_image_says_whether_it_boots(file, build):
+    assert known(file(build.iso()), GuestKind.ISO) == "ISO 9660 image 'TRAPLINE', bootable (El Torito)"
+    assert "not bootable" in known(file(build.iso(el_torito=False)), GuestKind.ISO)
+
+
+def test_a_hybrid_iso_is_an_iso(file, build):
+    assert known(file(build.iso(hybrid=True)), GuestKind.ISO)
+
+
+@pytest.mark.parametrize(
+    ("disk", "words"),
+    [
+        ({"size": 512}, "boot sector (512 bytes)"),
+        ({}, "raw disk of 1 MiB with a boot sector, no partitions"),
+        ({"size": 1000}, "raw disk of 1000 bytes with a boot sector, no partitions"),
+        ({"partitions": [(0x80, 0x83, 2048, 4096)]}, "raw disk of 1 MiB with an MBR, 1 partition"),
+        (
+            {"partitions": [(0x80, 0x83, 1, 2), (0, 0x0C, 3, 4)]},
+            "raw disk of 1 MiB with an MBR, 2 partitions",
+        ),
+        ({"partitions": [(0x42, 0x83, 1, 2)]}, "raw disk of 1 MiB with a boot sector, no partitions"),
+        ({"partitions": [(0, 0xEE, 1, 2047)], "gpt": True}, "raw disk of 1 MiB with a GPT"),
+        ({"partitions": [(0, 0xEE, 1, 2047)]}, "raw disk of 1 MiB with a protective MBR but no GPT header"),
+    ],
+)
+def test_a_disk_is_known(file, build, disk, words):
+    assert known(file(build.disk(**disk)), GuestKind.DISK) == words
+
+
+@pytest.mark.parametrize(("size", "name"), [(1474560, "1.44 MB"), (737280, "720 KB"), (1228800, "1.2 MB")])
+def test_a_floppy_is_known_by_its_exact_size(file, build, size, name):
+    assert known(file(build.disk(size)), GuestKind.FLOPPY) == f"{name} floppy image with a boot signature"
+    assert known(file(build.disk(size + 512)), GuestKind.DISK)
+    assert f"the size is that of a {name} floppy" in refused(file(bytes(size)))
+
+
+def test_a_disk_with_grubs_core_image_is_a_disk(file, build):
+    # The core image behind the MBR has a multiboot header with addresses.
+    image = bytearray(build.disk())
+    header = build.multiboot_header(0x10000, 0x100000, 0x100000, 0, 0, 0x100020)
+    image[1024 : 1024 + len(header)] = header
+    assert known(file(bytes(image)), GuestKind.DISK)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\x1f\x8b\x08\0", "gunzip"),
+        (b"\xfd7zXZ\0", "unxz"),
+        (b"\x28\xb5\x2f\xfd", "unzstd"),
+        (b"QFI\xfb", "qemu-img convert -O raw"),
+        (b"070701", "--initrd"),
+        (bytes(257) + b"ustar", "tar archive"),
+    ],
+)
+def test_a_file_that_is_no_guest_yet_is_named_with_the_cure(file, content, words):
+    assert words in refused(file(content + bytes(1000)))
+
+
+def test_efi_and_windows_programs_are_named(file, build):
+    assert refused(file(build.efi_program())).startswith("EFI program (PE)")
+    assert refused(file(build.efi_program(subsystem=3))).startswith("Windows program (PE)")
+    zboot = build.efi_program()
+    assert "built as bzImage" in refused(file(zboot[:4] + b"zimg" + zboot[8:]))
+
+
+def test_a_file_that_nobody_knows_is_refused_with_what_was_looked_for(file):
+    assert refused(file(b"hello world\n", "KERNEL.txt")) == (
+        "not a guest I know: no bzImage header at 0x202, no ELF, no multiboot header in the first 8 KiB, "
+        "no ISO 9660 descriptor, no boot signature 55 AA at 510 (file starts with 'hello wo')"
+    )
+    assert "(file starts with 00 01 02)" in refused(file(b"\0\1\2"))
+
+
+def test_empty_missing_and_odd_files_are_refused(file, tmp_path):
+    assert refused(file(b"")) == "is empty"
+    assert refused(tmp_path) == "is a directory, not a guest image"
+    assert refused(tmp_path / "absent") == "no such file"
+    assert "cannot be read" in refused(file(b"x") / "below")
+    os.mkfifo(tmp_path / "fifo")
+    assert refused(tmp_path / "fifo") == "is not a regular file"
+    with pytest.raises(GuestImageError, match="not a file name"):
+        recognise(tmp_path / "a\0b")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
+def test_an_unreadable_file_is_refused(file):
+    path = file(b"x")
+    path.chmod(stat.S_IWUSR)
+    assert refused(path) == "cannot be read: Permission denied"
+
+
+def test_a_file_that_fails_while_it_is_read_is_refused(file, build, monkeypatch):
+    path = file(build.elf())
+
+    def fail(*arguments):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("trapline.guests.elf.parse", fail)
+    assert refused(path) == "cannot be read: Input/output error"
+
+
+def test_a_guest_is_a_value(file, build):
+    path = file(build.disk(512))
+    assert recognise(path) == Guest(path, GuestKind.DISK, "boot sector (512 bytes)")
+    assert issubclass(GuestImageError, UsageError)

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from trapline.errors import UsageError
+from trapline.guests import Guest, GuestKind, qemu_options
+
+KERNELS = [GuestKind.BZIMAGE, GuestKind.MULTIBOOT, GuestKind.PVH]
+MEDIA = [GuestKind.ISO, GuestKind.DISK, GuestKind.FLOPPY]
+
+
+def guest(kind, path="/images/guest"):
+    return Guest(Path(path), kind, "")
+
+
+@pytest.mark.parametrize("kind", KERNELS)
+def test_a_kernel_takes_initrd_and_command_line(kind, file):
+    initrd = file(b"", "initrd")
+    assert qemu_options(guest(kind), initrd=initrd, append="console=ttyS0") == [
+        *("-kernel", "/images/guest", "-initrd", str(initrd), "-append", "console=ttyS0")
+    ]
+    assert qemu_options(guest(kind)) == ["-kernel", "/images/guest"]
+
+
+def test_an_empty_command_line_is_passed_on():
+    assert qemu_options(guest(GuestKind.BZIMAGE), append="")[-2:] == ["-append", ""]
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (GuestKind.DISK, ["-drive", "file=/a,,b.img,format=raw,if=ide", "-boot", "order=c"]),
+        (GuestKind.FLOPPY, ["-drive", "file=/a,,b.img,format=raw,if=floppy", "-boot", "order=a"]),
+        (GuestKind.ISO, ["-cdrom", "/a,b.img", "-boot", "order=d"]),
+        (GuestKind.BZIMAGE, ["-kernel", "/a,b.img"]),
+    ],
+)
+def test_a_comma_is_doubled_only_where_qemu_splits_at_it(kind, options):
+    assert qemu_options(guest(kind, "/a,b.img")) == options
+
+
+@pytest.mark.parametrize("kind", KERNELS)
+def test_a_comma_in_an_initrds_name_is_doubled_for_multiboot_alone(kind, file):
+    initrd = file(b"", "a,b")
+    expected = str(initrd).replace(",", ",,") if kind is GuestKind.MULTIBOOT else str(initrd)
+    assert qemu_options(guest(kind), initrd=initrd)[-1] == expected
+
+
+def test_a_name_is_made_absolute_so_that_qemu_sees_no_protocol():
+    assert qemu_options(guest(GuestKind.ISO, "nbd:x"))[1] == str(Path.cwd() / "nbd:x")
+
+
+@pytest.mark.parametrize("kind", MEDIA)
+def test_media_take_neither_initrd_nor_command_line(kind):
+    with pytest.raises(
+        UsageError, match=f"--initrd is for kernels, but /images/guest is a {kind.value} image"
+    ):
+        qemu_options(guest(kind), initrd=Path("initrd"))
+    with pytest.raises(UsageError, match="--append is for kernels"):
+        qemu_options(guest(kind), append="")
+
+
+def test_an_initrd_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="no such file"):
+        qemu_options(guest(GuestKind.BZIMAGE), initrd=tmp_path / "absent")
+    with pytest.raises(UsageError, match="not a file"):
+        qemu_options(guest(GuestKind.BZIMAGE), initrd=tmp_path)
+
+
+def test_a_multiboot_module_with_a_space_is_refused(file):
+    with pytest.raises(UsageError, match="has a space"):
+        qemu_options(guest(GuestKind.MULTIBOOT), initrd=file(b"", "a b"))

@@ -1,0 +1,124 @@
+"""The initramfs of the acceptance tests, made byte for byte: busybox, a script, and programs that fault."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+_DIRECTORY = 0o040755
+_PROGRAM = 0o100755
+_CHARACTER_DEVICE = 0o020600
+
+# Programs of a few bytes, each of which makes the CPU raise one exception in ring 3; the kernel turns it
+# into a signal, and the shell that into an exit status of 128 + signal. TCG departs from the manual in two:
+# it raises #GP in place of #SS, and no #XM at all (status 0).
+FAULTS: dict[str, bytes] = {
+    "de": bytes.fromhex("31c9 f7f1"),  # xor ecx, ecx; div ecx: #DE, SIGFPE
+    "db": bytes.fromhex("9c 810c2400010000 9d 90"),  # pushf; or dword [rsp], TF; popf; nop: #DB, SIGTRAP
+    "bp": bytes.fromhex("cc"),  # int3: #BP, SIGTRAP
+    "of": bytes.fromhex("cd04"),  # int 4, through the gate of #OF: SIGSEGV
+    "ud": bytes.fromhex("0f0b"),  # ud2: #UD, SIGILL
+    "gp": bytes.fromhex("f4"),  # hlt outside ring 0: #GP, SIGSEGV
+    "ss": bytes.fromhex("48b80000000000008000 4889c4 50"),  # mov rsp, 1 << 55; push rax: #SS, SIGBUS
+    "pf": bytes.fromhex("31c0 8b00"),  # xor eax, eax; mov eax, [rax]: #PF, SIGSEGV
+    "mf": bytes.fromhex(
+        "6a00 d92c24 d9e8 d9ee def9 9b"
+    ),  # fldcw [rsp]; fld1; fldz; fdivp; fwait: #MF, SIGFPE
+    "xm": bytes.fromhex("6a00 0fae1424 0f57c0 0f5ec0"),  # ldmxcsr [rsp]; xorps, divps xmm0, xmm0: #XM, SIGFPE
+}
+
+_EXIT = bytes.fromhex("b83c000000 31ff 0f05")  # mov eax, 60; xor edi, edi; syscall: exit(0)
+
+LINUX_INIT = rb"""#!/bin/busybox sh
+/bin/busybox --install -s /bin
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+echo "trapline: up"
+cd /tmp
+
+# Each process is forked and executed anew: faults for its stack, its heap and its copies on write.
+i=0
+while [ $i -lt 120 ]; do
+    /bin/true
+    i=$((i + 1))
+done
+echo "trapline: processes $i"
+
+i=0
+while [ $i -lt 700 ]; do
+    (exit 0)
+    i=$((i + 1))
+done
+echo "trapline: forks $i"
+
+seq 1 10000 > numbers
+echo "trapline: sum $(awk '{ s += $1 } END { print s }' numbers)"
+echo "trapline: sha256 $(sha256sum < numbers | cut -c1-64)"
+gzip -c numbers > numbers.gz
+gunzip -c numbers.gz | cmp - numbers && echo "trapline: gzip same"
+echo "trapline: sorted $(sort -r numbers | md5sum | cut -c1-32)"
+mkdir tree
+tar -cf - -C / bin/busybox init | tar -xf - -C tree
+cmp tree/bin/busybox /bin/busybox && echo "trapline: tar same"
+echo "trapline: lines $(seq 1 200 | xargs -n 4 echo | wc -l)"
+
+for fault in /faults/*; do
+    $fault 2> /dev/null
+    echo "trapline: fault ${fault##*/} status $?"
+done
+
+echo "trapline: counters" $(grep -E '^(pgfault|pgmajfault)' /proc/vmstat)
+echo "trapline: done"
+poweroff -f
+"""
+
+
+def linux_initramfs(busybox: bytes) -> bytes:
+    """Return the archive: the same bytes for the same busybox."""
+    members = [_Member(name, _DIRECTORY) for name in ("bin", "dev", "faults", "proc", "sys", "tmp")]
+    members += [
+        _Member("bin/busybox", _PROGRAM, busybox),
+        # The kernel opens it for /init before devtmpfs is mounted.
+        _Member("dev/console", _CHARACTER_DEVICE, device=(5, 1)),
+        _Member("init", _PROGRAM, LINUX_INIT),
+    ]
+    members += [
+        _Member(f"faults/{name}", _PROGRAM, static_elf(code + _EXIT)) for name, code in FAULTS.items()
+    ]
+    return cpio(members)
+
+
+def static_elf(code: bytes) -> bytes:
+    """Return a 64-bit ELF executable of one segment that starts with the code."""
+    base, headers = 0x400000, 64 + 56
+    size = headers + len(code)
+    return (
+        b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
+        + struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, base + headers, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+        + struct.pack("<IIQQQQQQ", 1, 5, 0, base, base, size, size, 0x1000)
+        + code
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    name: str
+    mode: int
+    content: bytes = b""
+    device: tuple[int, int] = (0, 0)
+
+
+def cpio(members: list[_Member]) -> bytes:
+    """Return an archive in the newc format (Linux, driver-api/early-userspace/buffer-format.rst)."""
+    archive = bytearray()
+    for inode, member in enumerate([*members, _Member("TRAILER!!!", 0)], start=1):
+        name = member.name.encode() + b"\0"
+        # inode, mode, uid, gid, links, mtime, size, the file's own device (2), the device it stands for (2),
+        # size of the name, checksum
+        fields = (inode, member.mode, 0, 0, 1, 0, len(member.content), 0, 0, *member.device, len(name), 0)
+        archive += b"070701" + b"".join(b"%08X" % field for field in fields) + name
+        archive += bytes(-len(archive) % 4)
+        archive += member.content
+        archive += bytes(-len(archive) % 4)
+    return bytes(archive)

@@ -1,0 +1,195 @@
+#!/usr/bin/env python3
+"""Get the real software that the acceptance tests boot, and keep it in a cache.
+
+Debian's packages are downloaded and unpacked, never installed, so this needs no root. The cache is the
+directory TRAPLINE_TEST_CACHE, or ~/.cache/trapline-tests. Run as a script it fills the cache and names the
+files.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from initramfs import linux_initramfs
+
+KERNEL_PACKAGE = "linux-image-cloud-amd64"
+GRUB_MODULES = ("biosdisk", "iso9660", "part_msdos", "serial", "terminal", "echo", "halt", "normal")
+
+# `halt` powers off by APM or ACPI, so the end of the run is the guest's own.
+GRUB_CONFIG = """\
+serial --unit=0 --speed=115200
+terminal_output serial
+echo "trapline: GRUB is up"
+echo "trapline: root is $root"
+echo "trapline: done"
+halt
+"""
+
+
+class Unobtainable(Exception):
+    """A file cannot be had on this machine; the message is a reason to skip."""
+
+
+def cache_directory() -> Path:
+    """Return the cache's directory, made if need be."""
+    named = os.environ.get("TRAPLINE_TEST_CACHE")
+    cache = Path(named).expanduser() if named else Path.home() / ".cache" / "trapline-tests"
+    cache.mkdir(parents=True, exist_ok=True)
+    return cache.absolute()
+
+
+def missing_tools(*tools: str) -> list[str]:
+    """Return those of the tools that are not on the path."""
+    return [tool for tool in tools if shutil.which(tool) is None]
+
+
+def package(name: str) -> Path:
+    """Return the directory that a Debian package is unpacked in, downloading it at first."""
+    tree = cache_directory() / name
+    if tree.is_dir():
+        return tree
+    if missing := missing_tools("apt-get", "dpkg-deb"):
+        raise Unobtainable(f"package {name} is not in the cache, and {missing[0]} is not installed")
+    # Unpacked beside its place and renamed when whole: a broken download leaves nothing behind.
+    with tempfile.TemporaryDirectory(dir=cache_directory(), prefix=f".{name}-") as scratch:
+        # _apt, the user apt sandboxes itself as, may not write here, and apt need not warn of that.
+        _run(
+            f"package {name}", ["apt-get", "-q", "-o", "APT::Sandbox::User=", "download", name], Path(scratch)
+        )
+        (archive,) = Path(scratch).glob("*.deb")
+        _run(f"package {name}", ["dpkg-deb", "-x", str(archive), "tree"], Path(scratch))
+        try:
+            (Path(scratch) / "tree").rename(tree)
+        except OSError:
+            # Another run was first.
+            if not tree.is_dir():
+                raise
+    return tree
+
+
+def linux_kernel() -> Path:
+    """Return Debian's current cloud kernel, a bzImage with the drivers for a virtual machine built in."""
+    cached = sorted(cache_directory().glob("linux-image-*/boot/vmlinuz-*"))
+    if cached:
+        return cached[-1]
+    if missing := missing_tools("apt-cache"):
+        raise Unobtainable(f"no Linux kernel in the cache, and {missing[0]} is not installed")
+    # The meta package only depends on the one that holds a kernel.
+    depends = _run(KERNEL_PACKAGE, ["apt-cache", "depends", KERNEL_PACKAGE], cache_directory())
+    names = [line.split()[-1] for line in depends.splitlines() if "Depends: linux-image-" in line]
+    if not names:
+        raise Unobtainable(f"apt knows no package {KERNEL_PACKAGE} (run apt-get update?)")
+    return _only(package(names[0]), "boot/vmlinuz-*")
+
+
+def linux_initrd() -> Path:
+    """Return the initramfs whose /init does some work and powers off."""
+    busybox = _only(package("busybox-static"), "bin/busybox")
+    return _written("initramfs.cpio", linux_initramfs(busybox.read_bytes()))
+
+
+def memtest() -> Path:
+    """Return Memtest86+, which boots by the Linux protocol."""
+    return _only(package("memtest86+"), "boot/memtest86+x64.bin")
+
+
+def ipxe_iso() -> Path:
+    """Return iPXE's bootable CD, which starts by ISOLINUX."""
+    return _only(package("ipxe"), "usr/lib/ipxe/ipxe.iso")
+
+
+def grub_disk() -> Path:
+    """Return a raw disk: GRUB's boot sector, and right behind it a core image with a configuration."""
+    modules = package("grub-pc-bin") / "usr/lib/grub/i386-pc"
+    core = _grub_core("i386-pc", modules)
+    image = (modules / "boot.img").read_bytes() + core.read_bytes()
+    return _written("grub-disk.img", image + bytes(-len(image) % (1 << 20)))
+
+
+def grub_iso() -> Path:
+    """Return a CD that boots GRUB by El Torito without emulation."""
+    if missing := missing_tools("xorriso"):
+        raise Unobtainable(f"{missing[0]} is not installed")
+    core = _grub_core("i386-pc-eltorito", package("grub-pc-bin") / "usr/lib/grub/i386-pc")
+    image = cache_directory() / "grub.iso"
+    with tempfile.TemporaryDirectory(dir=cache_directory(), prefix=".grub-") as scratch:
+        content = Path(scratch) / "content"
+        content.mkdir()
+        shutil.copy(core, content / "eltorito.img")
+        _run(
+            "GRUB's ISO image",
+            [
+                *(
+                    "xorriso",
+                    "-as",
+                    "mkisofs",
+                    "-quiet",
+                    "-V",
+                    "TRAPLINE",
+                    "-b",
+                    "eltorito.img",
+                    "-no-emul-boot",
+                ),
+                *("-boot-load-size", "4", "-boot-info-table", "-o", "grub.iso", str(content)),
+            ],
+            Path(scratch),
+        )
+        (Path(scratch) / "grub.iso").replace(image)
+    return image
+
+
+def _grub_core(target: str, modules: Path) -> Path:
+    if missing := missing_tools("grub-mkimage"):
+        raise Unobtainable(f"{missing[0]} is not installed")
+    config = _written("grub.cfg", GRUB_CONFIG.encode())
+    core = cache_directory() / f"core-{target}.img"
+    # The configuration is embedded; the prefix is never read.
+    command = ["grub-mkimage", "-O", target, "-d", str(modules), "-c", str(config), "-p", "/boot/grub"]
+    _run("GRUB", [*command, "-o", str(core), *GRUB_MODULES], cache_directory())
+    return core
+
+
+def _run(what: str, command: list[str], directory: Path) -> str:
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise Unobtainable(f"{what} cannot be had: {command[0]}: {last}")
+    return done.stdout
+
+
+def _only(tree: Path, pattern: str) -> Path:
+    found = sorted(tree.glob(pattern))
+    if len(found) != 1:
+        raise Unobtainable(f"{tree}: {len(found)} files match {pattern}, not one")
+    return found[0]
+
+
+def _written(name: str, content: bytes) -> Path:
+    # Renamed into place, so that a test never boots half a file.
+    path = cache_directory() / name
+    if not path.is_file() or path.read_bytes() != content:
+        scratch = path.with_name(f".{name}.{os.getpid()}")
+        scratch.write_bytes(content)
+        scratch.replace(path)
+    return path
+
+
+def main() -> int:
+    """Fill the cache; the exit status is 1 when something cannot be had."""
+    status = 0
+    for obtain in (linux_kernel, linux_initrd, memtest, ipxe_iso, grub_disk, grub_iso):
+        try:
+            print(f"{obtain.__name__:13} {obtain()}")
+        except Unobtainable as reason:
+            print(f"{obtain.__name__:13} {reason}", file=sys.stderr)
+            status = 1
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
