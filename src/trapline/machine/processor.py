@@ -1,0 +1,111 @@
+"""What the hypervisor asks of a processor: execute VMRUN on a VMCB and come back with a #VMEXIT."""
+
+from collections.abc import Callable
+from enum import Enum
+from types import TracebackType
+from typing import NamedTuple, Protocol, Self
+
+from trapline.arch.registers import Gprs
+from trapline.arch.vmcb import Vmcb
+
+from .memory import GuestMemory
+
+
+class Outcome(Enum):
+    """Why `Processor.run` came back."""
+
+    VMEXIT = "vmexit"
+    """The VMCB holds the exit."""
+    RESET = "reset"
+    """The machine was switched on or reset: the control area is zero, the vCPU is to start from the reset state."""
+    KICKED = "kicked"
+    """Somebody called `kick`; the guest is stopped between two instructions."""
+    DEADLINE = "deadline"
+    """The deadline passed; the guest goes on by itself where the processor is another process."""
+    OFF = "off"
+    """The machine is gone: the guest switched it off or ended it."""
+
+
+class Capabilities(NamedTuple):
+    """What a processor can do. The hypervisor asks for nothing beyond it."""
+
+    name: str
+    ts_error_code: bool
+    """EXITINFO1 holds the error code of an intercepted #TS; the manual does not promise it."""
+    hides_svm: bool
+    """CPUID shows the guest no SVM without being intercepted."""
+    keeps_svme: bool
+    """A guest's write to EFER leaves EFER.SVME as it is, and need not be intercepted."""
+    physical_bits: int
+    """Width of a guest-physical address."""
+    forwards_set_rf: bool
+    """The hypervisor sets RFLAGS.RF when it forwards a fault; otherwise the processor delivers as it would itself."""
+
+
+class Processor(Protocol):
+    """Executes VMRUN. Everything it departs from in the manual is mended behind this interface."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this processor can do."""
+
+    @property
+    def vmcb(self) -> Vmcb:
+        """The VMCB that `run` executes: a view, not a copy. Valid while the guest is stopped."""
+
+    @property
+    def gprs(self) -> Gprs:
+        """The general registers but RAX and RSP, which live in the VMCB."""
+
+    @property
+    def msrpm(self) -> memoryview:
+        """The MSR permission map that the VMCB points at, `MSRPM_SIZE` bytes."""
+
+    @property
+    def memory(self) -> GuestMemory:
+        """The guest's physical memory."""
+
+    @property
+    def exit_status(self) -> int | None:
+        """What the guest ended the machine with, after OFF: None for a plain power off."""
+
+    @property
+    def signature(self) -> int:
+        """Family, model and stepping, as CPUID function 1 gives them in EAX."""
+
+    def run(self, deadline: float | None) -> Outcome:
+        """Execute VMRUN and return at the next #VMEXIT that needs the hypervisor.
+
+        `deadline` is on the clock of `time.monotonic`. Raises ProcessorError when the machine is lost.
+        """
+
+    def intercepts_changed(self, forwarded: int) -> None:
+        """Take note of new intercept words in the VMCB.
+
+        `forwarded` is a mask of intercepted vectors that the processor may record and give back to the guest by
+        itself, as long as nothing was being delivered when they were raised.
+        """
+
+    def on_records(self, sink: Callable[[memoryview], None]) -> None:
+        """Give `sink` the records of forwarded exceptions: whole `Record`s, in order, valid during the call.
+
+        All records older than an exit reach the sink before `run` returns with that exit.
+        """
+
+    def cpuid(self, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
+        """Return EAX, EBX, ECX and EDX as the CPU itself answers. Only while the guest is stopped."""
+
+    def kick(self) -> None:
+        """Make `run` come back with KICKED and the guest stopped. May be called from another thread."""
+
+    def shutdown(self) -> None:
+        """Let the next `run` end as hardware does after a triple fault: the machine is reset."""
+
+    def close(self) -> None:
+        """Release the machine. Safe to call twice."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...

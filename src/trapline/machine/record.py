@@ -1,0 +1,53 @@
+"""One intercepted exception as every processor records it: a fixed-size little-endian record."""
+
+from typing import Final
+
+from trapline.arch.layout import Structure, at, layout, u8, u16, u32, u64
+
+
+@layout(size=0x80)
+class Record(Structure):
+    """What was known at the #VMEXIT, before the guest saw the exception."""
+
+    tsc: u64 = at(0x00)
+    """The time stamp counter when the exit was taken."""
+    vector: u8 = at(0x08)
+    cpl: u8 = at(0x09)
+    flags: u16 = at(0x0A)
+    error_code: u32 = at(0x0C)
+    """Valid when flags has HAS_ERROR_CODE."""
+    exit_int_info: u64 = at(0x10)
+    """The event that was being delivered, as the EXITINTINFO word; V clear: none."""
+    rip: u64 = at(0x18)
+    rsp: u64 = at(0x20)
+    rflags: u64 = at(0x28)
+    cr3: u64 = at(0x30)
+    address: u64 = at(0x38)
+    """The faulting linear address of a #PF (EXITINFO2); valid when flags has HAS_ADDRESS."""
+    cs: u16 = at(0x40)
+    ss: u16 = at(0x42)
+    vcpu: u16 = at(0x44)
+    cs_base: u64 = at(0x48)
+    cr0: u64 = at(0x50)
+    cr4: u64 = at(0x58)
+    efer: u64 = at(0x60)
+    dr6: u64 = at(0x68)
+    event: u64 = at(0x70)
+    """What was injected for it, as the EVENTINJ word; V clear: nothing."""
+
+
+class RecordFlags:
+    """Bits of `Record.flags`."""
+
+    HAS_ERROR_CODE: Final = 1 << 0
+    HAS_ADDRESS: Final = 1 << 1
+    FORWARDED: Final = 1 << 2
+    """Given back to the guest as it was."""
+    COMBINED: Final = 1 << 3
+    """Became a #DF with the event that was being delivered."""
+    SHUTDOWN: Final = 1 << 4
+    """Became a shutdown: a triple fault."""
+    DISCARDED: Final = 1 << 5
+    """The guest never saw it: an observer decided so."""
+    SYNTHESIZED: Final = 1 << 6
+    """Raised by the hypervisor, as the #DF that two exceptions combine to."""
