@@ -17,7 +17,7 @@ class Outcome(Enum):
     VMEXIT = "vmexit"
     """The VMCB holds the exit."""
     RESET = "reset"
-    """The machine was switched on or reset: the control area is zero, the vCPU is to start from the reset state."""
+    """The machine was switched on or reset: the control area is zero, the vCPU starts as after a reset."""
     KICKED = "kicked"
     """Somebody called `kick`; the guest is stopped between two instructions."""
     DEADLINE = "deadline"
@@ -39,7 +39,16 @@ class Capabilities(NamedTuple):
     physical_bits: int
     """Width of a guest-physical address."""
     forwards_set_rf: bool
-    """The hypervisor sets RFLAGS.RF when it forwards a fault; otherwise the processor delivers as it would itself."""
+    """The hypervisor sets RFLAGS.RF when it forwards a fault; otherwise the processor does as by itself."""
+
+
+class Statistics(NamedTuple):
+    """Counts of a run; times in seconds."""
+
+    exits: int
+    """#VMEXITs that came to this process; those that the processor answered by itself are not among them."""
+    stopped: float
+    """How long the guest stood still for them."""
 
 
 class Processor(Protocol):
@@ -66,6 +75,14 @@ class Processor(Protocol):
         """The guest's physical memory."""
 
     @property
+    def tsc(self) -> int:
+        """The time stamp counter at the last #VMEXIT."""
+
+    @property
+    def statistics(self) -> "Statistics":
+        """What the run cost so far."""
+
+    @property
     def exit_status(self) -> int | None:
         """What the guest ended the machine with, after OFF: None for a plain power off."""
 
@@ -82,8 +99,8 @@ class Processor(Protocol):
     def intercepts_changed(self, forwarded: int) -> None:
         """Take note of new intercept words in the VMCB.
 
-        `forwarded` is a mask of intercepted vectors that the processor may record and give back to the guest by
-        itself, as long as nothing was being delivered when they were raised.
+        `forwarded` is a mask of intercepted vectors that the processor may record and give back to the guest
+        by itself, as long as nothing was being delivered when they were raised.
         """
 
     def on_records(self, sink: Callable[[memoryview], None]) -> None:

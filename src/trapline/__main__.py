@@ -1,0 +1,7 @@
+"""`python -m trapline`."""
+
+import sys
+
+from trapline.cli.main import main
+
+sys.exit(main())

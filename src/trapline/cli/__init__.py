@@ -1,0 +1,1 @@
+"""The command line: knows everything, is known by nobody."""

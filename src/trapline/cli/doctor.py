@@ -1,0 +1,78 @@
+"""`trapline doctor`: what this machine can do, each point tried rather than guessed."""
+
+import importlib.metadata
+import json
+import platform
+import sys
+from collections.abc import Callable
+from typing import NamedTuple
+
+from trapline.errors import TraplineError
+
+
+class Finding(NamedTuple):
+    """One point that was looked at."""
+
+    name: str
+    fine: bool
+    needed: bool
+    """Without it no guest can be run."""
+    words: str
+
+
+def doctor(*, as_json: bool, program: str | None) -> int:
+    """Print the findings; exit 0 when a guest can be run."""
+    findings = [
+        Finding("Python", sys.version_info >= (3, 11), True, platform.python_version()),
+        _library("iced-x86", "qemu"),
+        _library("numpy", "qemu"),
+        _library("qemu.qmp", "qemu"),
+        _library("rich", "terminal"),
+    ]
+    if all(finding.fine for finding in findings if finding.needed):
+        findings += _qemu(program)
+    ready = all(finding.fine for finding in findings if finding.needed)
+    if as_json:
+        rows = [finding._asdict() for finding in findings]
+        json.dump({"ready": ready, "findings": rows}, sys.stdout, indent=2)
+        print()
+    else:
+        for finding in findings:
+            mark = "ok" if finding.fine else "MISSING" if finding.needed else "no"
+            print(f"{mark:<8} {finding.name:<14} {finding.words}")
+        print("guests can be run" if ready else "no guest can be run yet")
+    return 0 if ready else 1
+
+
+def _library(name: str, extra: str) -> Finding:
+    try:
+        return Finding(name, True, True, importlib.metadata.version(name))
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(name, False, True, f"pip install 'trapline[{extra}]'")
+
+
+def _qemu(program: str | None) -> list[Finding]:
+    from trapline.processors.qemu import kvm, launch
+
+    def version() -> str:
+        path = launch.find_qemu(program)
+        numbers = launch.qemu_version(path)
+        launch.check_version(path, numbers)
+        return f"{path} {'.'.join(map(str, numbers))}"
+
+    findings = [
+        _try("QEMU", True, version),
+        _try("BIOS", True, lambda: str(launch.find_bios())),
+    ]
+    if all(finding.fine for finding in findings):
+        findings.append(_try("accel tcg", True, lambda: launch.try_out(program)))
+    missing = kvm.nested_svm_missing()
+    findings.append(Finding("accel kvm", missing is None, False, missing or "nested SVM is there"))
+    return findings
+
+
+def _try(name: str, needed: bool, look: Callable[[], str]) -> Finding:
+    try:
+        return Finding(name, True, needed, look())
+    except TraplineError as error:
+        return Finding(name, False, needed, str(error.args[0]))

@@ -1,0 +1,131 @@
+"""`trapline`: the parser, the exit codes, and where words go."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from trapline import __version__
+from trapline.errors import TraplineError
+
+OK: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+INTERRUPTED: Final = 130
+
+_EPILOG: Final = """\
+exit codes of run:
+  0    the guest ended: power off, reset, or a debug exit with 0
+  1    trapline failed
+  2    usage or bad input
+  3    the guest shut down (triple fault)
+  4    the guest reported a failure through isa-debug-exit
+  124  the time was up
+  130  interrupted
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser: the one source of the help text."""
+    top = argparse.ArgumentParser(
+        prog="trapline",
+        description="Run an x86 guest with its CPU exceptions forcibly intercepted and forwarded as they were.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    top.add_argument("--version", action="version", version=f"trapline {__version__}")
+    top.add_argument("-v", "--verbose", action="store_true", help="say more on stderr")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="COMMAND")
+
+    run = verbs.add_parser(
+        "run",
+        help="run a guest",
+        description="Run a guest: a Linux bzImage, an ELF or multiboot kernel, a disk, floppy or ISO image. Options "
+        "after -- go to QEMU.",
+        usage="trapline run [options] [GUEST] [-- QEMU OPTIONS]",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    run.add_argument(
+        "guest", nargs="?", metavar="GUEST", help="recognised by its content; none: what QEMU's options boot"
+    )
+    run.add_argument(
+        "-e",
+        "--exceptions",
+        metavar="SET",
+        help="which to force: all (default), none, pf,gp, all,!pf, 0x6040 (a mask), 14 (a vector)",
+    )
+    run.add_argument("--initrd", metavar="FILE", help="initial RAM disk, for a Linux kernel")
+    run.add_argument("--append", metavar="TEXT", help="kernel command line")
+    run.add_argument("--memory", metavar="SIZE", default="256M", help="guest memory, such as 64M or 2G (default: 256M)")
+    run.add_argument(
+        "--accel", choices=("auto", "tcg", "kvm"), default="auto", help="who executes the guest (default: auto)"
+    )
+    run.add_argument("--isolate", action="store_true", help="protect trapline's monitor from a hostile guest; slower")
+    run.add_argument("--reboot", action="store_true", help="a guest that resets its machine is started again")
+    run.add_argument("--timeout", metavar="SECONDS", type=float, help="stop the guest after that long")
+    run.add_argument("-o", "--output", metavar="FILE", help="write a JSON object a line for each exception")
+    run.add_argument("--live", action="store_true", help="print a line for each exception on stderr as it happens")
+    run.add_argument("--json", action="store_true", help="print the summary as JSON; the console goes to stderr")
+    run.add_argument("--console", metavar="FILE", help="write the guest's console to a file")
+    run.add_argument(
+        "--exit-code",
+        choices=("trapline", "guest"),
+        default="trapline",
+        help="guest: after a debug exit, exit with QEMU's (value << 1) | 1",
+    )
+    run.add_argument("--qemu", metavar="PROGRAM", help="the QEMU to use (default: qemu-system-x86_64 on PATH)")
+
+    vectors = verbs.add_parser("vectors", help="list the exception vectors and which may be forced", allow_abbrev=False)
+    vectors.add_argument("--json", action="store_true", help="print JSON")
+
+    doctor = verbs.add_parser("doctor", help="say what this machine can do", allow_abbrev=False)
+    doctor.add_argument("--json", action="store_true", help="print JSON")
+    doctor.add_argument("--qemu", metavar="PROGRAM", help="the QEMU to look at")
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code; every error is one line on stderr."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    split = words.index("--") if "--" in words else len(words)
+    options = parser().parse_args(words[:split])
+    logging.basicConfig(
+        format="trapline: %(message)s", level=logging.INFO if options.verbose else logging.WARNING, stream=sys.stderr
+    )
+    if split < len(words) and options.verb != "run":
+        parser().error("only run takes QEMU options after --")
+    try:
+        return _command(options, words[split + 1 :])
+    except TraplineError as error:
+        print(f"trapline: {error.args[0]}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has enough; Python must not complain about it once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+
+
+def _command(options: argparse.Namespace, qemu_options: list[str]) -> int:
+    # Each command loads only what it needs: the libraries behind `run` take longer than `vectors` in all.
+    if options.verb == "vectors":
+        from .vectors import vectors
+
+        return vectors(as_json=options.json)
+    if options.verb == "doctor":
+        from .doctor import doctor
+
+        return doctor(as_json=options.json, program=options.qemu)
+    from .run import run
+
+    return run(options, qemu_options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

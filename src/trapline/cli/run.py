@@ -1,0 +1,161 @@
+"""`trapline run`: from the user's words to a session, and from its result to an exit code."""
+
+import argparse
+import contextlib
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Final
+
+from trapline.arch.mask import ParsedMask, parse_mask
+from trapline.arch.vectors import FORCEABLE
+from trapline.errors import TraplineError, UsageError
+from trapline.guests.image import recognise
+from trapline.guests.options import qemu_options
+
+from .extras import missing
+
+if TYPE_CHECKING:
+    from trapline.session import Result, Settings
+
+_FAILED: Final = 1
+_SHUTDOWN: Final = 3
+_GUEST_FAILED: Final = 4
+_TIMEOUT: Final = 124
+_INTERRUPTED: Final = 130
+
+_UNITS: Final = {"": 20, "k": 10, "m": 20, "g": 30}
+
+
+def run(options: argparse.Namespace, qemu_words: list[str]) -> int:
+    """Run a guest and return the exit code that says how it ended."""
+    try:
+        from trapline.session import run as run_session
+        from trapline.trace.recorder import Recorder
+    except ModuleNotFoundError as error:
+        raise missing(error, "qemu") from error
+    from .summary import print_json, print_summary
+
+    settings = _settings(options, qemu_words)
+    with _output(options.output) as lines:
+        recorder = Recorder(lines=lines, live=_say if options.live else None)
+        result = run_session(settings, recorder)
+    if options.json:
+        code = exit_code(result, options.exit_code)
+        print_json(result, code, sys.stdout)
+    else:
+        print_summary(result, sys.stderr)
+    if result.error is not None:
+        _say(f"trapline: {result.error.args[0]}")
+    return exit_code(result, options.exit_code)
+
+
+def exit_code(result: "Result", whose: str) -> int:
+    """Return what the command exits with; `whose` is `trapline` or `guest`."""
+    from trapline.session import Ending
+
+    if result.ending is Ending.DEBUG_EXIT:
+        status = result.exit_status or 0
+        if whose == "guest":
+            return status
+        return 0 if status == 1 else _GUEST_FAILED
+    return {
+        Ending.OFF: 0,
+        Ending.RESET: 0,
+        Ending.SHUTDOWN: _SHUTDOWN,
+        Ending.TIMEOUT: _TIMEOUT,
+        Ending.INTERRUPTED: _INTERRUPTED,
+    }.get(result.ending, _FAILED)
+
+
+def parse_memory(text: str) -> int:
+    """Return bytes for a size as QEMU takes it: a number of MiB, or with K, M or G."""
+    match = re.fullmatch(r"(\d+)([kmg]?)(?:i?b)?", text.strip().lower())
+    if match is None:
+        raise UsageError(f"--memory {text}: not a size such as 64M or 2G")
+    return int(match[1]) << _UNITS[match[2]]
+
+
+def choose_mask(text: str | None) -> int | None:
+    """Return the exceptions to force: what the user named, else the parameter where one is set, else all."""
+    from trapline.hypervisor.parameters import force_intercept_exceptions_mask
+
+    if text is None:
+        return None if force_intercept_exceptions_mask.is_set() else FORCEABLE
+    parsed: ParsedMask = parse_mask(text)
+    for row in parsed.dropped:
+        _say(f"trapline: {row.mnemonic} (vector {row.vector}) is not intercepted: {row.refused}")
+    return parsed.mask
+
+
+def _settings(options: argparse.Namespace, qemu_words: list[str]) -> "Settings":
+    from trapline.processors.qemu.kvm import nested_svm_missing
+    from trapline.session import Settings
+
+    if options.timeout is not None and options.timeout <= 0:
+        raise UsageError(f"--timeout {options.timeout}: a time is more than 0 seconds")
+    initrd = Path(options.initrd) if options.initrd else None
+    if options.guest is None:
+        if initrd or options.append:
+            raise UsageError("--initrd and --append need a GUEST: a Linux or multiboot kernel")
+        if not qemu_words:
+            raise UsageError("nothing to run: name a GUEST, or give QEMU options after --")
+        guest_options: list[str] = []
+    else:
+        guest_options = qemu_options(recognise(Path(options.guest)), initrd=initrd, append=options.append)
+    accelerator = options.accel
+    if accelerator == "auto":
+        accelerator = "tcg" if nested_svm_missing() else "kvm"
+    console = ["-serial", "stdio"]
+    if options.console:
+        _check_writable(options.console, "--console")
+        console = ["-chardev", f"file,id=trapline.console,path={_escaped(options.console)}"]
+        console += ["-serial", "chardev:trapline.console"]
+    return Settings(
+        mask=choose_mask(options.exceptions),
+        memory=parse_memory(options.memory),
+        accelerator=accelerator,
+        isolated=options.isolate,
+        reboots=options.reboot,
+        timeout=options.timeout,
+        qemu=options.qemu,
+        guest_options=guest_options,
+        user_options=qemu_words,
+        console=console,
+        stdout=sys.stderr.fileno() if options.json else None,
+    )
+
+
+def _escaped(name: str) -> str:
+    return str(Path(name).absolute()).replace(",", ",,")
+
+
+def _check_writable(name: str, option: str) -> None:
+    try:
+        with open(name, "wb"):
+            pass
+    except OSError as error:
+        raise UsageError(f"{option} {name}: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def _output(name: str | None) -> Iterator[IO[str] | None]:
+    if name is None:
+        yield None
+        return
+    try:
+        file = open(name, "w", encoding="ascii")
+    except OSError as error:
+        raise UsageError(f"-o {name}: {error.strerror}") from error
+    try:
+        yield file
+    finally:
+        try:
+            file.close()
+        except OSError as error:
+            raise TraplineError(f"-o {name}: {error.strerror}; what was recorded before is kept") from error
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

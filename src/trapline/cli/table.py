@@ -1,0 +1,26 @@
+"""Tables on a terminal, drawn by rich."""
+
+import sys
+from collections.abc import Sequence
+from typing import IO
+
+from .extras import missing
+
+
+def print_table(
+    heads: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = (), file: IO[str] | None = None
+) -> None:
+    """Print rows under heads; the columns in `right` are aligned to the right."""
+    try:
+        from rich.box import SIMPLE_HEAD
+        from rich.console import Console
+        from rich.table import Table
+    except ModuleNotFoundError as error:
+        raise missing(error, "terminal") from error
+    file = file or sys.stdout
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for number, head in enumerate(heads):
+        table.add_column(head, justify="right" if number in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console(file=file, highlight=False, markup=False).print(table)

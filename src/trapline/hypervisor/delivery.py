@@ -1,0 +1,74 @@
+"""From an intercepted exception to the event that the guest gets: combine, then inject (APM 15.7.3, 15.20).
+
+`forward` takes whatever the hardware delivered; `inject` writes EVENTINJ for exactly one event.
+"""
+
+from typing import TYPE_CHECKING
+
+from trapline.arch.events import SHUTDOWN, Event, EventType, combine, encode
+from trapline.arch.registers import CR0, RFLAGS
+from trapline.arch.vectors import VECTORS, ErrorCode, Kind, Vector
+
+from .observers import Delivery, ExceptionExit, Verdict
+from .stop import Reason, Stop
+
+if TYPE_CHECKING:
+    from .vcpu import Vcpu
+
+
+def error_code(vector: int, exit_info_1: int) -> int | None:
+    """Return the error code that an exception pushes, by where the manual says it comes from."""
+    source = VECTORS[vector].error_code
+    if source is ErrorCode.EXITINFO1:
+        return exit_info_1 & 0xFFFF_FFFF
+    return 0 if source is ErrorCode.ZERO else None
+
+
+def forward(vcpu: "Vcpu", exit: ExceptionExit) -> Stop | None:
+    """Show an exception to the observers, then give it to the guest as it was.
+
+    What was being delivered combines with it: the result is the exception, #DF or a shutdown. If it is
+    discarded, what was being delivered is still owed to the guest.
+    """
+    verdict = vcpu.vm.observers.ask(vcpu, exit)
+    if verdict is not Verdict.FORWARD:
+        vcpu.delivered(Delivery(exit, verdict, None))
+        if verdict is Verdict.DISCARD:
+            return None
+        vcpu.undelivered = exit
+        return Stop(Reason.OBSERVER, str(exit.event))
+    return deliver(vcpu, exit)
+
+
+def deliver(vcpu: "Vcpu", exit: ExceptionExit) -> Stop | None:
+    """Give an exception to the guest; no observer is asked."""
+    vcpu.vectoring = None  # the combination answers for it
+    if exit.address is not None:
+        # Hardware writes CR2 before the exceptions combine, so a #DF leaves the second address in it.
+        vcpu.processor.vmcb.save.cr2 = exit.address
+    result = combine(exit.vectoring, exit.event)
+    vcpu.delivered(Delivery(exit, Verdict.FORWARD, result))
+    if result is SHUTDOWN:
+        return Stop(Reason.SHUTDOWN)
+    if result.vector == Vector.DF and exit.event.vector != Vector.DF and vcpu.vm.mask >> Vector.DF & 1:
+        return forward(vcpu, ExceptionExit(result, None, None, synthesized=True))
+    inject(vcpu, result)
+    return None
+
+
+def inject(vcpu: "Vcpu", event: Event) -> None:
+    """Write EVENTINJ. An interrupt shadow ends with the event; RF is set as the CPU sets it for a fault.
+
+    #BP and #OF keep the nRIP that the exit left in the VMCB: their handler returns behind the instruction.
+    """
+    vmcb = vcpu.processor.vmcb
+    if not vmcb.save.cr0 & CR0.PE:
+        event = event._replace(error_code=None)  # real mode pushes none, and EVENTINJ would (APM 15.20)
+    vmcb.control.event_inj = encode(event)
+    vmcb.control.interrupt_shadow = 0
+    if (
+        vcpu.processor.capabilities.forwards_set_rf
+        and event.type == EventType.EXCEPTION
+        and VECTORS[event.vector].kind is Kind.FAULT
+    ):
+        vmcb.save.rflags |= RFLAGS.RF

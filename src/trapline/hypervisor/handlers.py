@@ -1,0 +1,149 @@
+"""What the hypervisor does at each exit that it asks for."""
+
+from typing import TYPE_CHECKING
+
+from trapline.arch import msr
+from trapline.arch.events import Event, EventType
+from trapline.arch.exits import EXCEPTION_EXITS, ExitCode
+from trapline.arch.registers import CR0, CR4, EFER
+from trapline.arch.vectors import Vector
+
+from .delivery import error_code, forward
+from .exits import ExitTable
+from .observers import ExceptionExit
+from .stop import Reason, Stop
+
+if TYPE_CHECKING:
+    from .vcpu import Vcpu
+
+TABLE = ExitTable()
+
+_LOW = 0xFFFF_FFFF
+_PAGE_OFFSET = 0xFFF
+
+_CPUID_FEATURES = 1
+_CPUID_OSXSAVE = 1 << 27
+_CPUID_STRUCTURED = 7
+_CPUID_OSPKE = 1 << 4
+_CPUID_EXTENDED = 0x8000_0001
+_CPUID_EXTENDED_SVM = 1 << 2
+_CPUID_SVM = 0x8000_000A
+
+_CPUID_SIZES = 0x8000_0008
+_CPUID_NO_LMSLE = 1 << 20
+_CPUID_EXTENDED_2 = 0x8000_0021
+_EAX, _EBX, _ECX, _EDX = range(4)
+_EFER_FEATURES = (
+    (EFER.SCE, _CPUID_EXTENDED, _EDX, 11),
+    (EFER.LME, _CPUID_EXTENDED, _EDX, 29),
+    (EFER.NXE, _CPUID_EXTENDED, _EDX, 20),
+    (EFER.FFXSR, _CPUID_EXTENDED, _EDX, 25),
+    (EFER.TCE, _CPUID_EXTENDED, _ECX, 17),
+    (EFER.MCOMMIT, _CPUID_SIZES, _EBX, 8),
+    (EFER.INTWB, _CPUID_SIZES, _EBX, 13),
+    (EFER.UAIE, _CPUID_EXTENDED_2, _EAX, 7),
+    (EFER.AIBRSE, _CPUID_EXTENDED_2, _EAX, 8),
+)
+"""Where CPUID says that a bit of EFER can be set: leaf, register, bit (APM 3.1.7)."""
+
+
+@TABLE.on(EXCEPTION_EXITS)
+def exception(vcpu: "Vcpu") -> Stop | None:
+    """Forward a forced exception; one that nobody forced is an exit that nobody asked for."""
+    control = vcpu.processor.vmcb.control
+    vector = control.exit_code - EXCEPTION_EXITS.start
+    if not vcpu.vm.mask >> vector & 1:
+        return vcpu.unexpected()
+    event = Event(vector, EventType.EXCEPTION, error_code(vector, control.exit_info_1))
+    address = control.exit_info_2 if vector == Vector.PF else None
+    return forward(vcpu, ExceptionExit(event, vcpu.vectoring, address))
+
+
+@TABLE.on(ExitCode.SHUTDOWN)
+def shutdown(vcpu: "Vcpu") -> Stop | None:
+    """A triple fault that the hardware saw by itself."""
+    return Stop(Reason.SHUTDOWN)
+
+
+@TABLE.on(
+    ExitCode.VMRUN,
+    ExitCode.VMMCALL,
+    ExitCode.VMLOAD,
+    ExitCode.VMSAVE,
+    ExitCode.STGI,
+    ExitCode.CLGI,
+    ExitCode.SKINIT,
+    ExitCode.INVLPGA,
+)
+def svm_instruction(vcpu: "Vcpu") -> Stop | None:
+    """The guest has no SVM: its instructions are undefined."""
+    return vcpu.raise_exception(Vector.UD)
+
+
+@TABLE.on(ExitCode.CPUID)
+def cpuid(vcpu: "Vcpu") -> Stop | None:
+    """Answer as the CPU does, without SVM."""
+    save, gprs = vcpu.processor.vmcb.save, vcpu.processor.gprs
+    leaf = save.rax & _LOW
+    subleaf = gprs.rcx & _LOW
+    eax, ebx, ecx, edx = vcpu.processor.cpuid(leaf, subleaf)
+    # Two bits show CR4, not the guest's while the processor answered (CPUID functions 1 and 7).
+    if leaf == _CPUID_FEATURES:
+        ecx = ecx & ~_CPUID_OSXSAVE | (_CPUID_OSXSAVE if save.cr4 & CR4.OSXSAVE else 0)
+    elif leaf == _CPUID_STRUCTURED and subleaf == 0:
+        ecx = ecx & ~_CPUID_OSPKE | (_CPUID_OSPKE if save.cr4 & CR4.PKE else 0)
+    elif leaf == _CPUID_EXTENDED:
+        ecx &= ~_CPUID_EXTENDED_SVM
+    elif leaf == _CPUID_SVM:
+        eax = ebx = ecx = edx = 0
+    save.rax, gprs.rbx, gprs.rcx, gprs.rdx = eax, ebx, ecx, edx
+    return vcpu.skip_instruction()
+
+
+@TABLE.on(ExitCode.MSR)
+def model_specific_register(vcpu: "Vcpu") -> Stop | None:
+    """RDMSR or WRMSR of a register that shows or endangers SVM."""
+    number = vcpu.processor.gprs.rcx & _LOW
+    if vcpu.processor.vmcb.control.exit_info_1 & 1:
+        value = (vcpu.processor.gprs.rdx & _LOW) << 32 | vcpu.processor.vmcb.save.rax & _LOW
+        accepted = _write(vcpu, number, value)
+    else:
+        accepted = _read(vcpu, number)
+    return vcpu.skip_instruction() if accepted else vcpu.raise_exception(Vector.GP)
+
+
+def _read(vcpu: "Vcpu", number: int) -> bool:
+    save = vcpu.processor.vmcb.save
+    values = {msr.EFER: save.efer & ~EFER.SVME, msr.VM_HSAVE_PA: vcpu.vm_hsave_pa, msr.VM_CR: 0}
+    if number not in values:
+        return False
+    save.rax, vcpu.processor.gprs.rdx = values[number] & _LOW, values[number] >> 32
+    return True
+
+
+def _write(vcpu: "Vcpu", number: int, value: int) -> bool:
+    """Store a register; False stands for #GP(0)."""
+    save = vcpu.processor.vmcb.save
+    if number == msr.EFER:
+        changed = (value ^ save.efer) & ~(EFER.SVME | EFER.LMA)
+        if value & EFER.SVME or changed & ~_writable_efer(vcpu) or (changed & EFER.LME and save.cr0 & CR0.PG):
+            return False
+        save.efer = value & ~EFER.LMA | save.efer & EFER.LMA | EFER.SVME
+        return True
+    if number == msr.VM_HSAVE_PA:
+        if value & _PAGE_OFFSET or value >> vcpu.processor.capabilities.physical_bits:
+            return False
+        vcpu.vm_hsave_pa = value
+        return True
+    return number == msr.VM_CR
+
+
+def _writable_efer(vcpu: "Vcpu") -> int:
+    """Return the bits of EFER that this CPU has; VMRUN refuses any other."""
+    leaves = {
+        leaf: vcpu.processor.cpuid(leaf, 0) for leaf in (_CPUID_EXTENDED, _CPUID_SIZES, _CPUID_EXTENDED_2)
+    }
+    writable = 0 if leaves[_CPUID_SIZES][_EBX] & _CPUID_NO_LMSLE else EFER.LMSLE
+    for bit, leaf, register, place in _EFER_FEATURES:
+        writable |= bit * (leaves[leaf][register] >> place & 1)
+    return writable

@@ -1,0 +1,67 @@
+"""Process-wide parameters, as a kernel module has them: written any time, read when a VM is created."""
+
+import logging
+import os
+import threading
+from typing import Final
+
+from trapline.arch.vectors import FORCEABLE, VECTORS, bits
+from trapline.errors import UsageError
+
+log = logging.getLogger(__name__)
+
+ENVIRONMENT: Final = "TRAPLINE_FORCE_INTERCEPT_EXCEPTIONS_MASK"
+
+
+class ExceptionMaskParameter:
+    """A bit mask of exception vectors, bit 0 for #DE up to bit 31."""
+
+    def __init__(self, environment: str) -> None:
+        self._environment = environment
+        self._value: int | None = None
+        self._warned = 0
+        self._lock = threading.Lock()
+
+    def get(self) -> int:
+        """Return the mask as it was written: by `set`, else by the environment, else 0."""
+        if self._value is not None:
+            return self._value
+        text = os.environ.get(self._environment, "0")
+        try:
+            return checked(int(text, 0))
+        except ValueError:
+            raise UsageError(f"{self._environment}={text!r} is not a number such as 0x6040") from None
+
+    def is_set(self) -> bool:
+        """Say whether anybody wrote it, here or in the environment."""
+        return self._value is not None or self._environment in os.environ
+
+    def set(self, mask: int) -> None:
+        """Write the mask; VMs that exist keep what they have."""
+        self._value = checked(mask)
+
+    def clear(self) -> None:
+        """Forget what was written, so that the environment speaks again."""
+        self._value = None
+
+    def snapshot(self) -> int:
+        """Return the vectors that may be forced, with one warning in this process for each that may not."""
+        mask = self.get()
+        with self._lock:
+            new = mask & ~FORCEABLE & ~self._warned
+            self._warned |= new
+        for vector in bits(new):
+            row = VECTORS[vector]
+            log.warning("%s (vector %d) is not intercepted: %s", row.mnemonic, vector, row.refused)
+        return mask & FORCEABLE
+
+
+def checked(mask: int) -> int:
+    """Return a mask that has no bit beyond the exception vectors; another is a UsageError."""
+    if not 0 <= mask < 1 << len(VECTORS):
+        raise UsageError(f"{mask:#x} is no mask of {len(VECTORS)} exception vectors")
+    return mask
+
+
+force_intercept_exceptions_mask: Final = ExceptionMaskParameter(ENVIRONMENT)
+"""The exceptions that a VM created from now on intercepts and forwards as they were."""

@@ -1,0 +1,155 @@
+"""A processor that replays a script: for tests, examples and documentation of the hypervisor.
+
+    processor = ScriptedProcessor([Outcome.RESET, vmexit(0x4E, info_1=2, info_2=0x1000)])
+    Vm(processor, mask=1 << Vector.PF).run()
+    assert processor.entries[-1].event == Event(Vector.PF, EventType.EXCEPTION, 2)
+
+Each call of `run` notes what the hypervisor asks for and plays the next step; in the end the machine is off.
+"""
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, Self, TypeAlias
+
+from trapline.arch.events import Event, decode, encode
+from trapline.arch.layout import size_of, zero
+from trapline.arch.msr import MSRPM_SIZE
+from trapline.arch.registers import Gprs
+from trapline.arch.vmcb import Vmcb
+
+from .processor import Capabilities, Outcome, Statistics
+
+MANUAL = Capabilities(
+    "scripted", ts_error_code=True, hides_svm=False, keeps_svme=False, physical_bits=40, forwards_set_rf=True
+)
+"""What a processor by the manual can do."""
+
+Step: TypeAlias = "Outcome | Exception | Callable[[ScriptedProcessor], Outcome | None]"
+"""An outcome to return, an error to raise, or a function that changes the state; its None is VMEXIT."""
+
+
+def vmexit(code: int, *, info_1: int = 0, info_2: int = 0, vectoring: Event | None = None) -> Step:
+    """Return a step that leaves the guest with an exit."""
+
+    def step(processor: "ScriptedProcessor") -> None:
+        control = processor.vmcb.control
+        control.exit_code, control.exit_info_1, control.exit_info_2 = code, info_1, info_2
+        control.exit_int_info = encode(vectoring) if vectoring else 0
+
+    return step
+
+
+def until_kicked(processor: "ScriptedProcessor") -> Outcome:
+    """Run, as a step, until somebody calls `kick`."""
+    return Outcome.KICKED if processor.take_kick(timeout=10) else Outcome.DEADLINE
+
+
+class Entry(NamedTuple):
+    """What the hypervisor asked for when it called `run`: copies, that no later step changes."""
+
+    vmcb: Vmcb
+    gprs: Gprs
+    msrpm: bytes
+    forwarded: int
+    """The vectors that the processor may give back by itself."""
+    deadline: float | None
+
+    @property
+    def event(self) -> Event | None:
+        """The event to inject."""
+        return decode(self.vmcb.control.event_inj)
+
+
+class ScriptedMemory:
+    """RAM from address 0."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._bytes = bytearray(size)
+
+    def read(self, gpa: int, size: int) -> bytes:
+        """Return `size` bytes; raises LookupError where there is no memory."""
+        if gpa + size > self.size:
+            raise LookupError(f"no memory at {gpa:#x}")
+        return bytes(self._bytes[gpa : gpa + size])
+
+    def write(self, gpa: int, data: bytes) -> None:
+        """Store bytes; raises LookupError where there is no RAM."""
+        self.read(gpa, len(data))
+        self._bytes[gpa : gpa + len(data)] = data
+
+
+class ScriptedProcessor:
+    """Implements `machine.Processor` by a script. What happened is in `entries` and `commands`."""
+
+    def __init__(self, script: Iterable[Step], capabilities: Capabilities = MANUAL) -> None:
+        self._script = iter(script)
+        self.capabilities = capabilities
+        self.vmcb = Vmcb.from_buffer(bytearray(size_of(Vmcb)))
+        self.gprs = Gprs.from_buffer(bytearray(size_of(Gprs)))
+        self.msrpm = memoryview(bytearray(MSRPM_SIZE))
+        self.memory = ScriptedMemory(1 << 16)
+        self.signature = 0x0080_0F12
+        self.tsc = 0
+        self.exit_status: int | None = None
+        self.statistics = Statistics(exits=0, stopped=0.0)
+        self.answers: dict[tuple[int, int], tuple[int, int, int, int]] = {}
+        """What CPUID answers, by leaf and subleaf; everything else is zero."""
+        self.entries: list[Entry] = []
+        self.commands: list[str] = []
+        """The other things that were asked for, in order."""
+        self.sink: Callable[[memoryview], None] = lambda records: None
+        """Where a step may put records of forwarded exceptions."""
+        self._forwarded = 0
+        self._kick = threading.Event()
+
+    def run(self, deadline: float | None) -> Outcome:
+        """Note what is asked for, then play the next step."""
+        if self.take_kick():
+            return Outcome.KICKED
+        vmcb, gprs = Vmcb.from_buffer_copy(self.vmcb), Gprs.from_buffer_copy(self.gprs)
+        self.entries.append(Entry(vmcb, gprs, bytes(self.msrpm), self._forwarded, deadline))
+        step = next(self._script, Outcome.OFF)
+        if isinstance(step, Exception):
+            raise step
+        outcome = step if isinstance(step, Outcome) else step(self) or Outcome.VMEXIT
+        if outcome is Outcome.RESET:
+            zero(self.vmcb.control)
+        return outcome
+
+    def intercepts_changed(self, forwarded: int) -> None:
+        """See `machine.Processor.intercepts_changed`."""
+        self._forwarded = forwarded
+
+    def on_records(self, sink: Callable[[memoryview], None]) -> None:
+        """See `machine.Processor.on_records`."""
+        self.sink = sink
+
+    def cpuid(self, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
+        """Answer from `answers`."""
+        return self.answers.get((leaf, subleaf), (0, 0, 0, 0))
+
+    def kick(self) -> None:
+        """See `machine.Processor.kick`."""
+        self.commands.append("kick")
+        self._kick.set()
+
+    def take_kick(self, timeout: float = 0) -> bool:
+        """Wait for a kick, and forget it; False: there was none."""
+        kicked = self._kick.wait(timeout)
+        self._kick.clear()
+        return kicked
+
+    def shutdown(self) -> None:
+        """See `machine.Processor.shutdown`."""
+        self.commands.append("shutdown")
+
+    def close(self) -> None:
+        """See `machine.Processor.close`."""
+        self.commands.append("close")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

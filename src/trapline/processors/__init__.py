@@ -1,0 +1,1 @@
+"""Who executes VMRUN. One package a processor; none knows the hypervisor."""

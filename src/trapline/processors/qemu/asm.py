@@ -1,0 +1,202 @@
+"""A small assembler over iced-x86's encoder: one method call, one instruction.
+
+    code = Assembler(64)
+    code.mov(RAX, mem(RSP, 8))
+    code.label("again")
+    code.dec(ECX)
+    code.jne("again")
+    blob = code.assemble(0x1000)
+
+The mnemonic and the kinds of the operands choose the encoding; nothing here knows an opcode. Raises ValueError
+when no encoding takes the operands.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final, NamedTuple, cast
+
+import iced_x86 as iced
+from iced_x86 import Instruction, MemoryOperand, OpCodeInfo
+
+
+class Reg(NamedTuple):
+    """A register: iced's number and the kind that operand tables name it by, as `R64` or `CR`."""
+
+    number: int
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mem:
+    """A memory operand, [segment: base + index * scale + displacement].
+
+    `size` in bits is needed only where no register operand gives it.
+    """
+
+    base: Reg | None
+    displacement: int = 0
+    index: Reg | None = None
+    scale: int = 1
+    size: int | None = None
+    segment: Reg | None = None
+
+
+_LEGACY: Final = ("AX", "CX", "DX", "BX", "SP", "BP", "SI", "DI")
+
+
+def _reg(name: str, kind: str) -> Reg:
+    return Reg(getattr(iced.Register, name), kind)
+
+
+RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI = (_reg(f"R{name}", "R64") for name in _LEGACY)
+R8, R9, R10, R11, R12, R13, R14, R15 = (_reg(f"R{number}", "R64") for number in range(8, 16))
+EAX, ECX, EDX, EBX, ESP, EBP, ESI, EDI = (_reg(f"E{name}", "R32") for name in _LEGACY)
+AX, CX, DX, BX = (_reg(name, "R16") for name in _LEGACY[:4])
+AL, CL, DL, BL = (_reg(name, "R8") for name in ("AL", "CL", "DL", "BL"))
+CR0, CR3, CR4 = (_reg(name, "CR") for name in ("CR0", "CR3", "CR4"))
+CS, DS, ES, SS = (_reg(name, "SEG") for name in ("CS", "DS", "ES", "SS"))
+
+_FIXED: Final = {name: getattr(iced.Register, name) for name in ("AL", "AX", "EAX", "RAX", "CL", "DX")}
+_KIND_NAMES: Final = {
+    value: name for name, value in vars(iced.OpCodeOperandKind).items() if isinstance(value, int)
+}
+_IMMEDIATES: Final = {
+    "IMM8": (-0x80, 0xFF), "IMM8SEX16": (-0x80, 0x7F), "IMM8SEX32": (-0x80, 0x7F), "IMM8SEX64": (-0x80, 0x7F),
+    "IMM16": (-0x8000, 0xFFFF), "IMM32": (-0x8000_0000, 0xFFFF_FFFF), "IMM32SEX64": (-0x8000_0000, 0x7FFF_FFFF),
+    "IMM64": (0, (1 << 64) - 1),
+}  # fmt: skip
+
+Operand = Reg | Mem | int | str
+
+
+@cache
+def _by_mnemonic() -> dict[str, list[OpCodeInfo]]:
+    names = {value: name.lower() for name, value in vars(iced.Mnemonic).items() if isinstance(value, int)}
+    table: dict[str, list[OpCodeInfo]] = {}
+    for name, code in vars(iced.Code).items():
+        if isinstance(code, int) and not re.match(r"_|VEX|EVEX|XOP|MVEX|D3NOW|DECLARE", name):
+            info = OpCodeInfo(cast(Any, code))
+            table.setdefault(names[info.mnemonic], []).append(info)
+    return table
+
+
+def _takes(info: OpCodeInfo, kind: str, operand: Operand) -> bool:
+    if isinstance(operand, str):
+        return kind.startswith("BR")
+    if isinstance(operand, int):
+        low, high = _IMMEDIATES.get(kind, (1, 0))
+        return low <= operand <= high
+    if isinstance(operand, Mem):
+        if kind == "MEM":
+            return operand.size in (None, info.operand_size)
+        size = re.fullmatch(r"R(\d+)_OR_MEM", kind)
+        return size is not None and operand.size in (None, int(size[1]))
+    if kind in _FIXED:
+        return bool(_FIXED[kind] == operand.number)
+    return re.match(rf"{operand.kind}_(REG|OPCODE|OR_MEM|RM)", kind) is not None
+
+
+class Assembler:
+    """Collects instructions of one code size (16, 32 or 64) and encodes them as a block."""
+
+    def __init__(self, bits: int) -> None:
+        self._bits = bits
+        self._lines: list[tuple[OpCodeInfo, tuple[Operand, ...]]] = []
+        self._labels: dict[str, int] = {}
+
+    def __getattr__(self, mnemonic: str) -> Callable[..., None]:
+        """Return the method that emits `mnemonic`; Python's keywords take an underscore, as in `and_`."""
+        name = mnemonic.removesuffix("_")
+        if name not in _by_mnemonic():
+            raise AttributeError(mnemonic)
+        return lambda *operands: self._emit(name, operands)
+
+    def label(self, name: str) -> None:
+        """Name the next instruction; a branch may use the name before or after."""
+        if name in self._labels:
+            raise ValueError(f"label {name} stands twice")
+        self._labels[name] = len(self._lines)
+
+    def far_jump(self, selector: int, offset: int) -> None:
+        """Emit JMP ptr16:32."""
+        self._lines.append((OpCodeInfo(iced.Code.JMP_PTR1632), (selector, offset)))
+
+    def assemble(self, address: int) -> bytes:
+        """Return the machine code for the given linear address."""
+        encoder = iced.BlockEncoder(self._bits)
+        for place, (info, operands) in enumerate(self._lines):
+            instruction = _create(info, [self._resolve(operand) for operand in operands])
+            instruction.ip = _ip(place)
+            encoder.add(instruction)
+        return bytes(encoder.encode(address))
+
+    def labels(self, address: int) -> dict[str, int]:
+        """Return the linear address of every label."""
+        decoder = iced.Decoder(self._bits, self.assemble(address), ip=address)
+        places = [instruction.ip for instruction in decoder]
+        return {name: places[place] for name, place in self._labels.items()}
+
+    def _resolve(self, operand: Operand) -> Operand:
+        if not isinstance(operand, str):
+            return operand
+        if operand not in self._labels:
+            raise ValueError(f"no label {operand}")
+        return _ip(self._labels[operand])
+
+    def _emit(self, mnemonic: str, operands: tuple[Operand, ...]) -> None:
+        for info in _by_mnemonic()[mnemonic]:
+            if self._fits(info, operands):
+                self._lines.append((info, operands))
+                return
+        raise ValueError(f"no encoding in {self._bits}-bit code: {mnemonic} {operands}")
+
+    def _fits(self, info: OpCodeInfo, operands: tuple[Operand, ...]) -> bool:
+        mode = {16: info.mode16, 32: info.mode32, 64: info.mode64}[self._bits]
+        kinds = [_KIND_NAMES[kind] for kind in info.op_kinds()]
+        if not mode or info.address_size not in (0, self._bits) or len(kinds) != len(operands):
+            return False
+        if any(
+            kind.startswith("BR") and kind != f"BR{self._bits}_{4 if self._bits > 16 else 2}"
+            for kind in kinds
+        ):
+            return False
+        return all(_takes(info, kind, operand) for kind, operand in zip(kinds, operands, strict=True))
+
+
+def _ip(place: int) -> int:
+    return 0x1000 + place  # any distinct numbers: the block encoder follows them to the real addresses
+
+
+def _create(info: OpCodeInfo, operands: list[Operand]) -> Instruction:
+    """Build iced's instruction; its constructors are named by what each operand is."""
+    kinds = [_KIND_NAMES[kind] for kind in info.op_kinds()]
+    values: list[Any] = list(operands)
+    if info.code == iced.Code.JMP_PTR1632:
+        return Instruction.create_far_branch(info.code, *values)
+    if kinds and kinds[0].startswith("BR"):
+        return Instruction.create_branch(info.code, *values)
+    words: list[str] = []
+    values.clear()
+    for kind, operand in zip(kinds, operands, strict=True):
+        if isinstance(operand, Reg):
+            words.append("reg")
+            values.append(operand.number)
+        elif isinstance(operand, Mem):
+            words.append("mem")
+            values.append(_memory(operand))
+        else:
+            words.append("u64" if kind == "IMM64" else "i32" if int(operand) < 0 else "u32")
+            values.append(operand)
+    make = getattr(Instruction, "_".join(["create", *words]) if words else "create")
+    return make(info.code, *values)  # type: ignore[no-any-return]  # chosen by name
+
+
+def _memory(operand: Mem) -> MemoryOperand:
+    base, index, segment = (
+        cast("Any", register.number if register else iced.Register.NONE)
+        for register in (operand.base, operand.index, operand.segment)
+    )
+    width = 0 if operand.base and not operand.displacement else 1
+    return MemoryOperand(base, index, operand.scale, operand.displacement, width, False, segment)

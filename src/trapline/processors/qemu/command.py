@@ -1,0 +1,152 @@
+"""QEMU's command line: ours first, then the guest's, then the user's, with what cannot work refused in words."""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from trapline.errors import UsageError
+
+from . import pci, shared
+
+_REFUSED: Final = {
+    "-m": "the guest's memory is set with --memory",
+    "-accel": "the accelerator is chosen with --accel",
+    "-enable-kvm": "the accelerator is chosen with --accel",
+    "-pflash": "a guest in flash cannot be run; give a BIOS image with -bios",
+    "-daemonize": "trapline has to stay beside its QEMU",
+    "-incoming": "a migrated guest already runs without its monitor",
+    "-loadvm": "a saved guest already runs without its monitor",
+    "-qmp": "trapline speaks QMP with its QEMU itself",
+    "-preconfig": "trapline starts the machine itself",
+    "-microvm": "only pc and q35 machines can be run",
+}
+_DEFAULT_CPU: Final = {"tcg": "qemu64", "kvm": "host"}
+
+
+class UserOptions(NamedTuple):
+    """What of the user's own QEMU options concerns us, and the rest."""
+
+    cpu: str | None
+    bios: str | None
+    machine: str
+    """The machine types and properties, joined."""
+    own_serial: bool
+    """The user said where serial ports go."""
+    rest: tuple[str, ...]
+
+
+def read_user_options(words: Sequence[str]) -> UserOptions:
+    """Sort the options after `--`; raises UsageError for one that cannot work here."""
+    taken: dict[str, list[str]] = {"-cpu": [], "-bios": [], "-machine": [], "-smp": []}
+    rest: list[str] = []
+    own_serial = False
+    position = 0
+    while position < len(words):
+        word = words[position]
+        name = "-" + word.lstrip("-") if word.startswith("-") else word
+        name = "-machine" if name == "-M" else name
+        position += 1
+        if name in _REFUSED:
+            raise UsageError(f"{word} cannot be given to QEMU: {_REFUSED[name]}")
+        if name in taken:
+            if position == len(words):
+                raise UsageError(f"{word} needs a value")
+            taken[name].append(words[position])
+            position += 1
+        elif name != "-no-reboot":  # what happens anyway
+            own_serial = own_serial or name in ("-serial", "-nographic", "-nodefaults")
+            rest.append(word)
+    _check_machine(",".join(taken["-machine"]))
+    if any(_processors(value) != 1 for value in taken["-smp"]):
+        raise UsageError("-smp: a guest has one processor here so far")
+    return UserOptions(
+        taken["-cpu"][-1] if taken["-cpu"] else None,
+        taken["-bios"][-1] if taken["-bios"] else None,
+        ",".join(taken["-machine"]),
+        own_serial,
+        tuple(rest),
+    )
+
+
+def _check_machine(machine: str) -> None:
+    for word in machine.split(","):
+        name, _, value = word.partition("=")
+        kind = value if name == "type" else word if "=" not in word else ""
+        if kind and not (kind in ("pc", "q35") or kind.startswith(("pc-i440fx-", "pc-q35-"))):
+            raise UsageError(f"-machine {kind}: only pc and q35 machines can be run")
+        if name in ("accel", "memory-backend"):
+            raise UsageError(
+                f"-machine {name}= cannot be given: use --{'accel' if name == 'accel' else 'memory'}"
+            )
+        if name == "smm" and value != "off":
+            raise UsageError("-machine smm=on: an SMI would leave the guest without its monitor noticing")
+        if name.startswith("pflash"):
+            raise UsageError(f"-machine {name}=: {_REFUSED['-pflash']}")
+
+
+def _processors(value: str) -> int:
+    numbers = dict(word.partition("=")[::2] for word in value.split(",") if "=" in word)
+    try:
+        first = value.split(",")[0]
+        total = int(numbers.get("cpus", first if "=" not in first else "1"))
+        product = 1
+        for name in ("sockets", "dies", "cores", "threads"):
+            product *= int(numbers.get(name, "1"))
+    except ValueError:
+        raise UsageError(f"-smp {value}: not a number of processors") from None
+    return max(total, product, int(numbers.get("maxcpus", "1")))
+
+
+class Descriptors(NamedTuple):
+    """The files that QEMU inherits, by number: nothing has a name that could stay behind."""
+
+    ram: int
+    monitor: int
+    firmware: int
+    doorbell: int
+    qmp: int
+
+
+def command(
+    qemu: str,
+    *,
+    accelerator: str,
+    memory: int,
+    descriptors: Descriptors,
+    guest: Sequence[str],
+    user: UserOptions,
+    hide_svm: bool,
+    serial: Sequence[str],
+) -> list[str]:
+    """Return the whole command line. `memory` is in bytes; `serial` says where the console goes."""
+    device, function = pci.MONITOR_DEVICE
+    cpu = f"{user.cpu or _DEFAULT_CPU[accelerator]},{'-svm' if hide_svm else '+svm'}"
+    return [
+        qemu,
+        *("-machine", ",".join(filter(None, ("pc", user.machine)))),
+        *("-machine", f"smm=off,accel={accelerator},memory-backend=trapline.ram"),
+        *("-cpu", cpu),
+        *("-m", f"{memory >> 20}M"),
+        *("-object", _shared_file("trapline.ram", memory, descriptors.ram)),
+        *("-object", _shared_file("trapline.monitor", shared.SIZE, descriptors.monitor)),
+        *("-device", f"ivshmem-plain,memdev=trapline.monitor,addr={device:02x}.{function}"),
+        *("-chardev", f"socket,id=trapline.doorbell,fd={descriptors.doorbell}"),
+        *(
+            "-device",
+            f"isa-debugcon,iobase={shared.DOORBELL_PORT:#x},readback=0xff,chardev=trapline.doorbell",
+        ),
+        *("-chardev", f"socket,id=trapline.qmp,fd={descriptors.qmp}"),
+        *("-mon", "chardev=trapline.qmp,mode=control"),
+        *("-bios", _by_number(descriptors.firmware)),
+        *("-display", "none"),
+        *(() if user.own_serial else serial),
+        *guest,
+        *user.rest,
+    ]
+
+
+def _shared_file(name: str, size: int, descriptor: int) -> str:
+    return f"memory-backend-file,id={name},size={size},mem-path={_by_number(descriptor)},share=on"
+
+
+def _by_number(descriptor: int) -> str:
+    return f"/proc/self/fd/{descriptor}"

@@ -1,0 +1,188 @@
+"""The firmware that QEMU starts: the user's BIOS with its first instruction bent to an entry of ours below it.
+
+    4 GiB - size   entry: page tables, GDT, code that enters long mode with SVM and jumps to the monitor
+    4 GiB - BIOS   the BIOS as it is, but for the reset vector and 30 bytes in a hole of its last 64 KiB
+
+The guest then starts at the BIOS's own first instruction, as if nothing had been before it.
+"""
+
+import struct
+from typing import Final, NamedTuple
+
+from trapline.arch.msr import EFER as EFER_MSR
+from trapline.arch import paging
+from trapline.arch.registers import CR0, CR4, EFER
+from trapline.errors import ProcessorError
+
+from . import asm, pci, shared
+from .asm import AX, CS, DS, DX, EAX, EBP, ECX, EDX, ES, ESI, RAX, RCX, RDI, RSI, SS, Assembler, Mem
+
+_TOP: Final = 1 << 32
+_ENTRY_SIZE: Final = 0x10000
+_PML4, _LOW_PDPT, _HIGH_PDPT, _GDT, _CODE32, _CODE64 = range(0, 0x6000, 0x1000)
+
+DESCRIPTORS: Final = (0, 0x00CF_9B00_0000_FFFF, 0x00CF_9300_0000_FFFF, 0x00AF_9B00_0000_FFFF)
+"""Null, flat 32-bit code, flat data, 64-bit code (APM 4.8)."""
+CODE32: Final = 0x08
+DATA: Final = 0x10
+CODE64: Final = 0x18
+
+_RESET_VECTOR: Final = 0xFFF0
+_SEGMENT: Final = 0x10000
+_FAR_JUMP: Final = 0xEA
+_NEAR_JUMP: Final = 0xE9
+
+_APIC_ICR: Final = 0xFEE0_0300
+"""Interrupt command register of the local APIC, its high half 0x10 further (APM 16.5)."""
+_ICR_SMI_TO_SELF: Final = 1 << 18 | 2 << 8
+_SMM_ENTRY: Final = 0x38000
+"""SMBASE after reset, 0x30000, plus 0x8000 (APM 10.2.5)."""
+_SMM_SAVED_EFER: Final = 0xFED0
+"""Offset of EFER in the save state, from SMBASE (APM 10.2.3)."""
+_SMM_SAVE_AREA: Final = 0x3FC00
+_SMM_SAVE_SIZE: Final = 0x400
+
+
+class Firmware(NamedTuple):
+    """What to give QEMU, and what was changed in the BIOS."""
+
+    image: bytes
+    bios: bytes
+    """The BIOS as it came."""
+    patches: tuple[tuple[int, bytes], ...]
+    """(offset from the BIOS's start, bytes of ours) for each place that differs."""
+    start: tuple[int, int] | None
+    """Selector and offset of the BIOS's first jump, where it is a far one."""
+
+
+def wrap(bios: bytes, *, unlock_svm: bool) -> Firmware:
+    """Put the entry below the BIOS and bend the reset vector to it.
+
+    `unlock_svm`: set EFER.SVME on a CPU whose CPUID shows no SVM. Raises ProcessorError for an image that is no
+    PC BIOS.
+    """
+    if len(bios) < _SEGMENT or len(bios) % _SEGMENT:
+        raise ProcessorError(f"the BIOS image has {len(bios)} bytes; a PC BIOS is a multiple of 64 KiB")
+    base = _TOP - len(bios) - _ENTRY_SIZE
+    last = len(bios) - _SEGMENT
+    size = len(_trampoline(0, base))
+    hole = bios.rfind(bytes(size), last, last + _RESET_VECTOR)
+    if hole < 0:
+        raise ProcessorError(f"the BIOS image has no hole of {size} bytes in its last 64 KiB for the entry")
+    trampoline = _trampoline(hole - last, base)
+    relative = (hole - last - _RESET_VECTOR - 3) & 0xFFFF
+    patches = ((hole, trampoline), (last + _RESET_VECTOR, struct.pack("<BH", _NEAR_JUMP, relative)))
+    patched = bytearray(bios)
+    for offset, data in patches:
+        patched[offset : offset + len(data)] = data
+    opcode, offset, selector = struct.unpack_from("<BHH", bios, last + _RESET_VECTOR)
+    start = (selector, offset) if opcode == _FAR_JUMP else None
+    return Firmware(_entry(base, unlock_svm) + bytes(patched), bios, patches, start)
+
+
+def _trampoline(offset: int, base: int) -> bytes:
+    """From the reset vector in real mode to 32-bit protected mode; the GDT's operand stands behind the code."""
+    blob = b""
+    for _ in range(2):  # the operand's address depends on the code's length
+        code = Assembler(16)
+        code.lgdt(Mem(None, offset + len(blob) or 0x1000, segment=CS, size=32))
+        code.mov(EAX, asm.CR0)
+        code.or_(EAX, CR0.PE)
+        code.mov(asm.CR0, EAX)
+        code.far_jump(CODE32, base + _CODE32)
+        blob = code.assemble(offset)
+    return blob + struct.pack("<HI", len(DESCRIPTORS) * 8 - 1, base + _GDT)
+
+
+def _entry(base: int, unlock_svm: bool) -> bytes:
+    blob = bytearray(_ENTRY_SIZE)
+    table = paging.P | paging.RW | paging.A
+    page = table | paging.D | paging.PS
+    struct.pack_into("<Q", blob, _PML4, base + _LOW_PDPT | table)
+    struct.pack_into("<Q", blob, _PML4 + 8 * (shared.BASE >> 39), base + _HIGH_PDPT | table)
+    for gigabyte in range(4):
+        struct.pack_into("<Q", blob, _LOW_PDPT + 8 * gigabyte, gigabyte << 30 | page)
+    struct.pack_into("<Q", blob, _HIGH_PDPT + 8 * (shared.BASE >> 30 & 511), shared.BASE | page)
+    struct.pack_into("<4Q", blob, _GDT, *DESCRIPTORS)
+    for offset, code in ((_CODE32, _protected_mode(base, unlock_svm)), (_CODE64, _long_mode(unlock_svm))):
+        machine_code = code.assemble(base + offset)
+        blob[offset : offset + len(machine_code)] = machine_code
+    return bytes(blob)
+
+
+def _protected_mode(base: int, unlock_svm: bool) -> Assembler:
+    """Map the shared memory and enter long mode. EDX: the CPU's signature, as RESET left it."""
+    code = Assembler(32)
+    code.mov(EBP, EDX)
+    code.mov(EAX, DATA)
+    for segment in (DS, ES, SS):
+        code.mov(segment, AX)
+    low, high = shared.BASE & 0xFFFF_FFFF, shared.BASE >> 32
+    for register, value in ((pci.BAR2, low), (pci.BAR2 + 4, high), (pci.COMMAND, pci.MEMORY_ENABLE)):
+        code.mov(DX, pci.CONFIG_ADDRESS)
+        code.mov(EAX, pci.address(pci.MONITOR_DEVICE, register))
+        code.out(DX, EAX)
+        code.mov(DX, pci.CONFIG_DATA)
+        code.mov(EAX, value)
+        code.out(DX, EAX)
+    code.mov(EAX, CR4.PAE)
+    code.mov(asm.CR4, EAX)
+    code.mov(EAX, base + _PML4)
+    code.mov(asm.CR3, EAX)
+    code.mov(ECX, EFER_MSR)
+    code.rdmsr()
+    code.or_(EAX, EFER.LME | (0 if unlock_svm else EFER.SVME))
+    code.wrmsr()
+    code.mov(EAX, asm.CR0)
+    code.and_(EAX, 0xFFFF_FFFF & ~(CR0.CD | CR0.NW))
+    code.or_(EAX, CR0.PG)
+    code.mov(asm.CR0, EAX)
+    code.far_jump(CODE64, base + _CODE64)
+    return code
+
+
+def _long_mode(unlock_svm: bool) -> Assembler:
+    code = Assembler(64)
+    if unlock_svm:
+        _unlock_svm(code)
+    code.mov(ESI, EBP)
+    code.mov(RAX, shared.BASE + shared.CODE_AT)
+    code.jmp(RAX)
+    return code
+
+
+def _unlock_svm(code: Assembler) -> None:
+    """Set EFER.SVME from system management mode: RSM loads EFER unchecked, where WRMSR asks CPUID.
+
+    So the CPU executes SVM although CPUID shows the guest none, and no CPUID needs to be intercepted. The memory
+    that this passes through is put back as it was.
+    """
+    saved = shared.BASE + shared.SCRATCH_AT
+    words = ((_SMM_ENTRY, 1, saved), (_SMM_SAVE_AREA, _SMM_SAVE_SIZE // 8, saved + 8))
+    handler = Assembler(16)
+    handler.or_(Mem(None, _SMM_SAVED_EFER + 1, segment=CS, size=8), EFER.SVME >> 8)
+    handler.rsm()
+    for source, count, target in words:
+        _move(code, source, target, count)
+    code.mov(RDI, _SMM_ENTRY)
+    code.mov(RAX, int.from_bytes(handler.assemble(0x8000), "little"))
+    code.mov(Mem(RDI), RAX)
+    code.mov(RDI, _APIC_ICR)
+    code.mov(Mem(RDI, 0x10, size=32), 0)
+    code.mov(Mem(RDI, size=32), _ICR_SMI_TO_SELF)
+    code.pause()
+    code.pause()
+    for source, count, target in words:
+        _move(code, target, source, count)
+
+
+def _move(code: Assembler, source: int, target: int, words: int) -> None:
+    again = f"move {source:#x}"
+    code.mov(RSI, source)
+    code.mov(RDI, target)
+    code.mov(RCX, words)
+    code.label(again)
+    code.mov(RAX, Mem(RSI, -8, index=RCX, scale=8))
+    code.mov(Mem(RDI, -8, index=RCX, scale=8), RAX)
+    code.dec(RCX)
+    code.jne(again)

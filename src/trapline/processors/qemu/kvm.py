@@ -1,0 +1,40 @@
+"""Whether this machine's KVM can run a monitor that uses SVM itself. Asked, never guessed."""
+
+import fcntl
+import os
+import struct
+from typing import Final
+
+_DEVICE: Final = "/dev/kvm"
+_GET_SUPPORTED_CPUID: Final = 0xC008_AE05
+"""KVM_GET_SUPPORTED_CPUID: _IOWR(0xAE, 0x05, struct kvm_cpuid2)."""
+_ENTRIES: Final = 256
+_ENTRY: Final = struct.Struct("<7I3I")
+"""struct kvm_cpuid_entry2: function, index, flags, eax, ebx, ecx, edx, padding."""
+_EXTENDED: Final = 0x8000_0001
+_SVM: Final = 1 << 2
+
+
+def nested_svm_missing() -> str | None:
+    """Return why KVM cannot give a guest SVM on this machine, or None when it can."""
+    try:
+        descriptor = os.open(_DEVICE, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        return f"{_DEVICE} cannot be opened ({error.strerror})"
+    try:
+        request = bytearray(struct.pack("<2I", _ENTRIES, 0) + bytes(_ENTRIES * _ENTRY.size))
+        fcntl.ioctl(descriptor, _GET_SUPPORTED_CPUID, request)
+    except OSError as error:
+        return f"{_DEVICE} does not answer KVM's questions ({error.strerror})"
+    finally:
+        os.close(descriptor)
+    count = struct.unpack_from("<I", request)[0]
+    for number in range(count):
+        function, _, _, _, _, ecx, *_ = _ENTRY.unpack_from(request, 8 + number * _ENTRY.size)
+        if function == _EXTENDED:
+            return (
+                None
+                if ecx & _SVM
+                else f"{_DEVICE} offers guests no SVM (it needs an AMD host with kvm_amd nested=1)"
+            )
+    return f"{_DEVICE} does not say what CPU it offers"

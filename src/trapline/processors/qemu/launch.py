@@ -1,0 +1,167 @@
+"""Find QEMU and its BIOS, check them, and start a machine as a processor."""
+
+import re
+import shutil
+import struct
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Final
+
+from trapline.arch.layout import offset_of
+from trapline.errors import LaunchError, UsageError
+from trapline.machine.processor import Outcome
+
+from . import firmware as firmware_room
+from . import monitor, tables, shared
+from .command import Descriptors, command, read_user_options
+from .kvm import nested_svm_missing
+from .machine import Machine
+from .processor import QemuProcessor
+from .ram import Ram
+
+PROGRAM: Final = "qemu-system-x86_64"
+OLDEST: Final = (7, 2)
+"""The QEMU that everything was measured on; older ones walk nested tables wrongly."""
+_BIOS_NAMES: Final = ("bios-256k.bin", "bios.bin")
+_BIOS_FOLDERS: Final = (
+    "/usr/share/seabios",
+    "/usr/share/qemu",
+    "/usr/local/share/qemu",
+    "/usr/share/qemu-kvm",
+    "/opt/homebrew/share/qemu",
+)
+_TRY_OUT: Final = 20.0
+_LARGEST: Final = 8 << 30
+_SMALLEST: Final = 4 << 20
+_SHADOW_END: Final = 0x10_0000
+
+
+def find_qemu(program: str | None = None) -> str:
+    """Return the path of QEMU; raises LaunchError that says what to install."""
+    found = shutil.which(program or PROGRAM)
+    if found is None:
+        what = f"{program}: no such program" if program else f"{PROGRAM} is not on PATH"
+        raise LaunchError(f"{what}; install it (Debian: apt install qemu-system-x86) or name it with --qemu")
+    return found
+
+
+def qemu_version(program: str) -> tuple[int, int, int]:
+    """Return QEMU's version; raises LaunchError when the program does not tell one."""
+    try:
+        words = subprocess.run(
+            [program, "--version"], capture_output=True, text=True, timeout=20, check=False
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise LaunchError(f"{program} does not start: {error}") from error
+    match = re.search(r"version (\d+)\.(\d+)\.(\d+)", words)
+    if match is None:
+        raise LaunchError(f"{program} does not look like QEMU: it answered {words[:60]!r} to --version")
+    major, minor, patch = map(int, match.groups())
+    return major, minor, patch
+
+
+def check_version(program: str, version: tuple[int, int, int]) -> None:
+    """Raise LaunchError for a QEMU that is too old."""
+    if version[:2] < OLDEST:
+        numbers = ".".join(map(str, version))
+        raise LaunchError(f"{program} is QEMU {numbers}; trapline needs {OLDEST[0]}.{OLDEST[1]} or newer")
+
+
+def try_out(program: str | None = None) -> str:
+    """Start a machine without a guest until its monitor has SVM; returns what was seen, in words."""
+    with open_qemu(guest=["-nodefaults"], memory=16 << 20, program=program) as processor:
+        outcome = processor.run(time.monotonic() + _TRY_OUT)
+        if outcome is not Outcome.RESET:
+            raise LaunchError(f"the monitor did not report within {_TRY_OUT:.0f} seconds")
+    return "the monitor starts and has SVM"
+
+
+def find_bios(named: str | None = None) -> Path:
+    """Return the BIOS image; raises LaunchError that says what to install."""
+    if named is not None:
+        candidates = [Path(named), *(Path(folder, named) for folder in _BIOS_FOLDERS)]
+    else:
+        candidates = [Path(folder, name) for name in _BIOS_NAMES for folder in _BIOS_FOLDERS]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    if named is not None:
+        raise UsageError(f"-bios {named}: no such file")
+    raise LaunchError(
+        "no BIOS image found; install SeaBIOS (Debian: apt install seabios) or name one with -- -bios FILE"
+    )
+
+
+def check_accelerator(accelerator: str) -> None:
+    """Raise UsageError when this machine cannot run the monitor with an accelerator."""
+    if accelerator == "kvm":
+        missing = nested_svm_missing()
+        if missing is not None:
+            raise UsageError(f"--accel kvm cannot be used: {missing}; --accel tcg needs no hardware")
+
+
+def open_qemu(
+    *,
+    guest: Sequence[str],
+    memory: int,
+    accelerator: str = "tcg",
+    isolated: bool = False,
+    program: str | None = None,
+    options: Sequence[str] = (),
+    serial: Sequence[str] = (),
+    stdout: int | IO[bytes] | None = None,
+) -> QemuProcessor:
+    """Start QEMU with the guest's options and the user's, and return it as a processor.
+
+    `memory` is the guest's RAM in bytes. `isolated`: hide and protect the monitor by nested paging. `serial` are QEMU
+    options that say where the console goes, `stdout` is what QEMU gets as its standard output.
+    """
+    if memory % (1 << 20) or not _SMALLEST <= memory <= _LARGEST:
+        raise UsageError(f"--memory: a guest has 4M to {_LARGEST >> 30}G of memory, in whole MiB")
+    user = read_user_options(options)
+    if isolated and "q35" in user.machine:
+        raise UsageError(
+            "--isolate needs a pc machine: a q35's MMCONFIG reaches the device behind the monitor"
+        )
+    check_accelerator(accelerator)
+    qemu = find_qemu(program)
+    tcg = accelerator == "tcg"
+    bios = find_bios(user.bios).read_bytes()
+    firmware = firmware_room.wrap(bios, unlock_svm=tcg)
+
+    def arguments(descriptors: Descriptors) -> list[str]:
+        return command(
+            qemu,
+            accelerator=accelerator,
+            memory=memory,
+            descriptors=descriptors,
+            guest=guest,
+            user=user,
+            hide_svm=tcg,
+            serial=serial,
+        )
+
+    def prepare(ram: memoryview, memory: memoryview) -> None:
+        ram[_SHADOW_END - len(bios) : _SHADOW_END] = bios
+        _load_monitor(memory)
+
+    machine = Machine(
+        arguments, memory=memory, monitor=shared.SIZE, firmware=firmware.image, prepare=prepare, stdout=stdout
+    )
+    return QemuProcessor(
+        machine, firmware, Ram(machine.ram, user.machine, bios), accelerator=accelerator, isolated=isolated
+    )
+
+
+def _load_monitor(memory: memoryview) -> None:
+    """Write the monitor's code and tables into the shared memory."""
+    address = shared.BASE + shared.CODE_AT
+    code = monitor.build()
+    blob = code.assemble(address)
+    assert len(blob) <= shared.TABLES_AT - shared.CODE_AT, f"the monitor has {len(blob)} bytes"
+    memory[shared.CODE_AT : shared.CODE_AT + len(blob)] = blob
+    tables.write(memory, nmi_handler=code.labels(address)[monitor.NMI_HANDLER])
+    at = shared.MAILBOX_AT + offset_of(shared.Mailbox, "open_shadow")
+    struct.pack_into("<I", memory, at, 1)

@@ -1,0 +1,134 @@
+"""A QEMU process with the memory that is shared with it. Nothing of it has a name that could stay behind."""
+
+import contextlib
+import ctypes
+import mmap
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from typing import IO, Final
+
+from trapline.errors import LaunchError, ProcessorError
+
+from .command import Descriptors
+
+_PR_SET_PDEATHSIG: Final = 1
+_OUTPUT_TAIL: Final = 2000
+_PATIENCE: Final = 5.0
+"""Seconds that QEMU has to end by itself after it was asked to."""
+
+
+class Machine:
+    """QEMU, started with `arguments(descriptors)`; ends with us, however we end."""
+
+    def __init__(
+        self,
+        arguments: Callable[[Descriptors], list[str]],
+        *,
+        memory: int,
+        monitor: int,
+        firmware: bytes,
+        prepare: Callable[[memoryview, memoryview], None],
+        stdout: int | IO[bytes] | None = None,
+    ) -> None:
+        """Start QEMU. `memory` and `monitor` are sizes in bytes; `prepare` fills both before QEMU sees them.
+
+        Raises LaunchError when QEMU cannot be started, ProcessorError when there is no room for the memory.
+        """
+        self._closing = contextlib.ExitStack()
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._closing.close)
+            ram = self._memory("ram", memory)
+            shared = self._memory("monitor", monitor)
+            self.ram, self.monitor = ram[1], shared[1]
+            image = self._memory("firmware", len(firmware))
+            image[1][:] = firmware
+            self.doorbell, doorbell = self._pair()
+            self.qmp, qmp = self._pair()
+            prepare(self.ram, self.monitor)
+            self._errors = self._closing.enter_context(tempfile.TemporaryFile())
+            self.command = arguments(
+                Descriptors(ram[0], shared[0], image[0], doorbell.fileno(), qmp.fileno())
+            )
+            self.process = self._start([ram[0], shared[0], image[0], doorbell.fileno(), qmp.fileno()], stdout)
+            doorbell.close()
+            qmp.close()
+            self.doorbell.setblocking(False)
+            undo.pop_all()
+
+    def errors(self) -> str:
+        """Return the end of what QEMU wrote on its stderr."""
+        self._errors.seek(0)
+        return self._errors.read().decode(errors="replace").strip()[-_OUTPUT_TAIL:]
+
+    def launch_error(self) -> LaunchError:
+        """Return the error that says why QEMU did not start the machine."""
+        words = self.errors()
+        last = words.splitlines()[-1] if words else "it said nothing"
+        return LaunchError(
+            f"QEMU did not start the machine: {last}",
+            command=self.command,
+            returncode=self.process.poll(),
+            output=words,
+        )
+
+    def wait(self) -> None:
+        """Give QEMU the time to end; it has hung up already."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(_PATIENCE)
+
+    def close(self) -> None:
+        """End QEMU and give all memory back. Safe to call twice."""
+        process = getattr(self, "process", None)
+        if process is not None and process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(_PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._closing.close()
+
+    def _memory(self, name: str, size: int) -> tuple[int, memoryview]:
+        descriptor = os.memfd_create(f"trapline-{name}", os.MFD_CLOEXEC)
+        self._closing.callback(os.close, descriptor)
+        try:
+            os.ftruncate(descriptor, size)
+            mapped = mmap.mmap(descriptor, size)
+        except (OSError, ValueError, OverflowError) as error:
+            raise ProcessorError(f"no room for {size >> 20} MiB of guest memory: {error}") from error
+        return descriptor, memoryview(mapped)
+
+    def _pair(self) -> tuple[socket.socket, socket.socket]:
+        ours, theirs = socket.socketpair()
+        self._closing.enter_context(ours)
+        self._closing.enter_context(theirs)
+        return ours, theirs
+
+    def _start(self, inherited: Sequence[int], stdout: int | IO[bytes] | None) -> "subprocess.Popen[bytes]":
+        parent = os.getpid()
+        libc = ctypes.CDLL(None, use_errno=True)
+
+        def die_with_parent() -> None:
+            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != parent:
+                os._exit(1)
+
+        try:
+            return subprocess.Popen(
+                self.command,
+                pass_fds=inherited,
+                stdout=stdout,
+                stderr=self._errors,
+                preexec_fn=die_with_parent,
+            )
+        except OSError as error:
+            raise LaunchError(
+                f"QEMU could not be started: {error.strerror}: {self.command[0]}",
+                command=self.command,
+                returncode=None,
+                output="",
+            ) from error

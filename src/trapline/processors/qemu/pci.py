@@ -1,0 +1,26 @@
+"""The few facts of PCI configuration that the firmware needs (PCI 2.1, 3.7.4.1; i440FX and Q35 datasheets)."""
+
+from typing import Final
+
+CONFIG_ADDRESS: Final = 0xCF8
+CONFIG_DATA: Final = 0xCFC
+
+HOST_BRIDGE: Final = (0, 0)
+
+MONITOR_DEVICE: Final = (0x1E, 7)
+"""Device and function of the shared memory: without a function 0 beside it, enumeration never looks there."""
+
+COMMAND: Final = 0x04
+MEMORY_ENABLE: Final = 1 << 1
+BAR2: Final = 0x18
+"""The memory BAR of QEMU's ivshmem device: 64 bits, so it takes two registers."""
+
+SHADOW_REGISTERS: Final = {0x1237: 0x59, 0x29C0: 0x90}
+"""PAM0 by the host bridge's device id: i440FX, Q35."""
+SHADOW_OPEN: Final = (0x30, *(0x33,) * 6)
+"""PAM0-6: RAM for reads and writes at 0xF0000-0xFFFFF, then at 0xC0000-0xEFFFF."""
+
+
+def address(device: tuple[int, int], register: int) -> int:
+    """Return what CONFIG_ADDRESS takes for a register of (device, function) on bus 0."""
+    return 1 << 31 | device[0] << 11 | device[1] << 8 | register

@@ -1,0 +1,162 @@
+"""The memory that the monitor and Python share: what stands where, declared once for both.
+
+It is the BAR of a PCI device that no enumeration finds, mapped far above the guest's RAM. Every byte the monitor
+touches has bit 20 of its address clear, because the A20 gate masks that bit for the monitor as well: only even
+mebibytes are used.
+"""
+
+from enum import IntEnum
+from typing import Final
+
+from trapline.arch.layout import Array, Structure, at, layout, u8, u16, u32, u64
+from trapline.arch.msr import IOPM_SIZE, MSRPM_SIZE
+from trapline.arch.registers import Gprs
+from trapline.arch.vmcb import Vmcb
+from trapline.machine.record import Record
+
+BASE: Final = 0x80_0000_0000
+"""Guest-physical and, for the monitor, linear address of the shared memory: 512 GiB, below every 40-bit limit."""
+
+SIZE: Final = 16 << 20
+
+RING_RECORDS: Final = 8192
+
+DOORBELL_PORT: Final = 0xA20
+"""An isa-debugcon that reads back as a port without a device."""
+
+
+BY_PYTHON: Final = 1 << 30
+"""In `Mailbox.injected`, a bit that EVENTINJ reserves."""
+
+
+class Turn(IntEnum):
+    """Who acts: `Mailbox.turn`."""
+
+    MONITOR = 0
+    BRAIN = 1
+
+
+class Command(IntEnum):
+    """What the monitor is to do next: `Mailbox.command`."""
+
+    RESUME = 0
+    LOAD_AND_RESUME = 1
+    """VMLOAD first: Python changed FS, GS, TR, LDTR or a system call register."""
+    SHUTDOWN = 2
+    """Triple-fault the machine itself."""
+    ABSORB_NMI = 3
+    """Take the pending NMI in the monitor, then give the turn back."""
+    CPUID = 4
+    """Execute CPUID on the registers in the mailbox, then give the turn back."""
+
+
+class Policy(IntEnum):
+    """What the monitor does with an exception on its own: `VectorPlan.policy`."""
+
+    ASK = 0
+    FORWARD = 1
+    """Give it back without a record: nobody asked to see it."""
+    RECORD = 2
+    """Record it, then give it back."""
+
+
+@layout(size=0x10)
+class VectorPlan(Structure):
+    """How the monitor forwards one vector."""
+
+    event: u32 = at(0x0)
+    """The low half of EVENTINJ."""
+    arm: u32 = at(0x4)
+    """Exceptions to intercept during the delivery, besides the standing ones."""
+    rflags: u32 = at(0x8)
+    """Bits to set in RFLAGS."""
+    flags: u16 = at(0xC)
+    """`Record.flags` of the record."""
+    policy: u8 = at(0xE)
+
+
+@layout(size=0x1000)
+class Mailbox(Structure):
+    """The page that the monitor's stack pointer points at; the fields it uses most come first."""
+
+    turn: u32 = at(0x00)
+    command: u32 = at(0x04)
+    reset: u32 = at(0x08)
+    """Set by the firmware: the machine was switched on or reset."""
+    attended: u32 = at(0x0C)
+    """Python watches `turn`: the doorbell can stay silent."""
+    intercepts: u32 = at(0x10)
+    """The exceptions to intercept while nothing is being delivered."""
+    signature: u32 = at(0x14)
+    ring_head: u64 = at(0x18)
+    """Records ever written."""
+    ring_tail: u64 = at(0x20)
+    """Records ever taken."""
+    seen_cr0: u64 = at(0x28)
+    """The guest's CR0 that the monitor's own was last matched to."""
+    seen_cr4: u64 = at(0x30)
+    open_shadow: u32 = at(0x38)
+    """The firmware is to put RAM behind the BIOS area: true at the first power-on only."""
+    efer: u32 = at(0xC8)
+    """EFER as the firmware left it."""
+    injected: u32 = at(0x3C)
+    """The low half of EVENTINJ at the last VMRUN; `BY_PYTHON` tells who wrote it."""
+    gprs: Gprs = at(0x40)
+    tsc: u64 = at(0xC0)
+    """When the monitor gave Python the turn."""
+    plans: Array[VectorPlan] = at(0x100, count=32)
+    config_address: u32 = at(0x300)
+    """What the guest last wrote to port 0xCF8, when that port is guarded."""
+
+
+@layout(size=0x1000)
+class Tables(Structure):
+    """The monitor's descriptor tables and the operands that load them."""
+
+    gdt: Array[u64] = at(0x00, count=4)
+    idt: Array[u64] = at(0x20, count=6)
+    """Gates 0 to 2: only an NMI is ever delivered to the monitor."""
+    gdt_operand: Array[u16] = at(0x100, count=5)
+    idt_operand: Array[u16] = at(0x110, count=5)
+    null_idt_operand: Array[u16] = at(0x120, count=5)
+
+
+VMCB_AT: Final = 0x0000
+HSAVE_AT: Final = 0x1000
+STACK_AT: Final = 0x2000
+"""The page below the mailbox: what the monitor pushes when it takes an NMI."""
+MAILBOX_AT: Final = 0x3000
+CODE_AT: Final = 0x4000
+TABLES_AT: Final = 0x6000
+"""GDT, IDT and the operands of LGDT and LIDT."""
+PML4_AT: Final = 0x7000
+PDPT_AT: Final = 0x8000
+MSRPM_AT: Final = 0xA000
+IOPM_AT: Final = 0xC000
+SCRATCH_AT: Final = 0x10000
+RING_AT: Final = 2 << 20
+NESTED_AT: Final = 4 << 20
+"""Nested page tables, up to 1 MiB of them."""
+BIOS_PIECES: Final = tuple(mebibyte << 20 for mebibyte in (6, 8, 10, 12))
+"""The guest's own view of its BIOS, 1 MiB in each place, when nested paging shows it."""
+
+_MIB: Final = 1 << 20
+assert MSRPM_AT + MSRPM_SIZE <= IOPM_AT and IOPM_AT + IOPM_SIZE <= SCRATCH_AT, "the permission maps overlap"
+
+
+class Shared:
+    """Typed views over the shared memory; all are zero-copy."""
+
+    def __init__(self, memory: memoryview) -> None:
+        self.memory = memory
+        self.vmcb = Vmcb.from_buffer(memory, VMCB_AT)
+        self.mailbox = Mailbox.from_buffer(memory, MAILBOX_AT)
+        self.gprs = self.mailbox.gprs
+        self.plans = list(self.mailbox.plans)
+        self.msrpm = memory[MSRPM_AT : MSRPM_AT + MSRPM_SIZE]
+        self.iopm = memory[IOPM_AT : IOPM_AT + IOPM_SIZE]
+        self.ring = memory[RING_AT : RING_AT + RING_RECORDS * RECORD_SIZE]
+
+
+RECORD_SIZE: Final = len(bytes(Record()))
+assert RING_RECORDS * RECORD_SIZE <= _MIB, "the ring leaves its even mebibyte"

@@ -1,0 +1,245 @@
+"""Where QEMU's TCG departs from the SVM manual, and how each departure is mended (measured on QEMU 7.2).
+
+The hypervisor above sees an SVM with nRIP, true EXITINTINFO and the exits of the manual; the TCG below gets only what
+it executes correctly. Each method mends one point; `before_entry` and `after_exit` fix their order.
+"""
+
+from typing import Final
+
+from trapline.arch.events import SHUTDOWN, Event, EventType, combine, decode, encode
+from trapline.arch.exits import EXCEPTION_EXITS, ExitCode, clear_intercept, set_intercept
+from trapline.arch.vectors import CONTRIBUTORY, WITH_ERROR_CODE, Vector
+from trapline.machine.memory import GuestMemory
+
+from .decode import SVM_MNEMONICS, Decoded, Mnemonic, decode_at_rip, next_rip
+from .shared import BY_PYTHON, Mailbox, Shared
+
+COMBINING: Final = CONTRIBUTORY | 1 << Vector.PF | 1 << Vector.DF
+"""Exceptions that become something else when one is raised during the delivery of another.
+
+TCG forgets an injected event, so their combination must be seen: after an injection of one of them all are
+intercepted ("armed") until the next exit.
+"""
+
+_RAISED_BY_TCG: Final = ~(1 << Vector.CP | 1 << Vector.DF)
+"""TCG knows no #CP, and a #DF that it makes itself is never intercepted."""
+
+_SOFTWARE: Final = 1 << Vector.BP | 1 << Vector.OF
+_INVALID_32: Final = 0xFFFF_FFFF
+_FIRST_IRQ: Final = 32
+_GP_EXIT: Final = EXCEPTION_EXITS.start + Vector.GP
+_UD_EXIT: Final = EXCEPTION_EXITS.start + Vector.UD
+_BP_EXIT: Final = EXCEPTION_EXITS.start + Vector.BP
+_INSTRUCTION_EXITS: Final = frozenset((ExitCode.MSR, ExitCode.CPUID))
+"""Exits after which the hypervisor skips the instruction and needs nRIP."""
+
+
+class Tcg:
+    """The state that the mending needs between an entry and the exit that follows."""
+
+    def __init__(self, shared: Shared, memory: GuestMemory) -> None:
+        self._vmcb = shared.vmcb
+        self._mailbox: Mailbox = shared.mailbox
+        self._memory = memory
+        self._wanted = 0
+        self._wants_int_n = False
+        self._soft: tuple[int, Event] | None = None
+        self._armed = 0
+        self.foreign_nmis = 0
+        """NMIs of ours on their way: not the guest's."""
+
+    def intercepts_changed(self) -> int:
+        """Read what the hypervisor wants from the VMCB, add what TCG needs; returns the exceptions added."""
+        control = self._vmcb.control
+        self._wanted = control.intercept_exceptions
+        self._wants_int_n = bool(control.intercept_misc1 >> (ExitCode.SWINT & 31) & 1)
+        # SVM instructions can raise #GP, since the real EFER.SVME is set: see `_mend_gp`.
+        real = self._wanted | 1 << Vector.GP
+        control.intercept_exceptions = self._mailbox.intercepts = real
+        if self._wanted & _SOFTWARE:
+            set_intercept(control, ExitCode.SWINT)
+        set_intercept(control, ExitCode.NMI)
+        return real & ~self._wanted
+
+    def arm_for(self, vector: int) -> int:
+        """Return what to intercept while an exception is delivered, besides the standing intercepts."""
+        return COMBINING if COMBINING >> vector & 1 else 0
+
+    def before_entry(self) -> None:
+        """Turn what the hypervisor asks for into what TCG does right."""
+        control = self._vmcb.control
+        event = decode(control.event_inj)
+        if event is None:
+            control.event_inj = 0
+            return
+        if event.type == EventType.SOFT or (
+            event.type == EventType.EXCEPTION and event.vector in (Vector.BP, Vector.OF)
+        ):
+            self._inject_soft(event)
+        elif event.type == EventType.EXCEPTION:
+            self._arm(self.arm_for(event.vector))
+
+    def entering(self) -> None:
+        """Note what the VMRUN that follows injects."""
+        self._mailbox.injected = self._vmcb.control.event_inj & 0xFFFF_FFFF | BY_PYTHON
+
+    def after_exit(self) -> bool:
+        """Make the exit what the manual says; False: it was none of the hypervisor's and the guest is to go on."""
+        control = self._vmcb.control
+        injected, seen = self._last_entry()
+        vectoring = self._mend_vectoring(injected, seen)
+        code = control.exit_code
+        if code == _INVALID_32:
+            code = self._mend_invalid()
+        if code == ExitCode.SWINT:
+            return self._mend_int_n()
+        if code == ExitCode.NMI:
+            return self._mend_nmi()
+        if code == ExitCode.IRET:
+            return self._mend_iret()
+        if code in _INSTRUCTION_EXITS:
+            control.nrip = next_rip(self._vmcb, decode_at_rip(self._vmcb, self._memory).length)
+        if code not in EXCEPTION_EXITS:
+            return True
+        if vectoring is not None and COMBINING & _RAISED_BY_TCG & ~seen:
+            return self._deliver_again(vectoring)
+        if code == _GP_EXIT:
+            code = self._mend_gp(vectoring)
+        vector = code - EXCEPTION_EXITS.start
+        return bool(self._wanted >> vector & 1) or self._forward_unwanted(vector, vectoring)
+
+    def _arm(self, exceptions: int) -> None:
+        self._armed = exceptions
+        self._vmcb.control.intercept_exceptions |= exceptions
+
+    def _inject_soft(self, event: Event) -> None:
+        """INT3, INTO and INT n: TCG pushes RIP, ignores nRIP, and checks the gate's DPL for type 4 only."""
+        vmcb = self._vmcb
+        self._soft = (vmcb.save.rip, event)
+        vmcb.save.rip = vmcb.control.nrip
+        vmcb.control.event_inj = encode(Event(event.vector, EventType.SOFT))
+
+    def _last_entry(self) -> tuple[Event | None, int]:
+        """Return what the last VMRUN injected, the monitor's own included, and which exceptions exited."""
+        word, armed = self._mailbox.injected, self._armed
+        self._armed = 0
+        injected = decode(word)
+        if not word & BY_PYTHON and injected is not None:
+            armed = self.arm_for(injected.vector)
+        return injected, self._mailbox.intercepts | armed
+
+    def _mend_vectoring(self, injected: Event | None, seen: int) -> Event | None:
+        """EXITINTINFO: the types of interrupts, and RIP back on an INT whose delivery failed."""
+        control = self._vmcb.control
+        soft, self._soft = self._soft, None
+        if not control.exit_int_info:
+            return None
+        event = decode(control.exit_int_info)
+        if event is None:
+            return None
+        if event.type == EventType.SOFT and soft is not None and soft[1].vector == event.vector:
+            rip, event = soft
+            self._vmcb.control.nrip, self._vmcb.save.rip = self._vmcb.save.rip, rip
+        elif event.type == EventType.EXCEPTION and event.vector == Vector.NMI:
+            event = Event(event.vector, EventType.NMI)
+        elif event.type == EventType.EXCEPTION and self._is_interrupt(event.vector, injected, seen):
+            event = Event(event.vector, EventType.INTR)
+        control.exit_int_info = encode(event)
+        return event
+
+    @staticmethod
+    def _is_interrupt(vector: int, injected: Event | None, seen: int) -> bool:
+        """Whether TCG's "exception" is an interrupt: it writes type 3 for both.
+
+        A PIC may use vectors below 32 too. An exception with an intercept would have left before its delivery, and a
+        #DF is never the first event, so what was not injected is an interrupt.
+        """
+        if vector >= _FIRST_IRQ:
+            return True
+        if injected is not None and injected.type == EventType.EXCEPTION and injected.vector == vector:
+            return False
+        return vector == Vector.DF or bool(seen >> vector & 1)
+
+    def _mend_invalid(self) -> int:
+        """MOV to a control register with reserved bits leaves with the code of INVALID instead of #GP(0)."""
+        control = self._vmcb.control
+        control.exit_code = ExitCode.INVALID
+        if decode_at_rip(self._vmcb, self._memory).writes_control:
+            control.exit_code, control.exit_info_1 = _GP_EXIT, 0
+        return control.exit_code
+
+    def _mend_int_n(self) -> bool:
+        """INT3 and INTO take INT n's exit: tell them apart by the opcode, and supply nRIP and the vector."""
+        control = self._vmcb.control
+        found = decode_at_rip(self._vmcb, self._memory)
+        vector = self._int_vector(found)
+        control.nrip = next_rip(self._vmcb, found.length)
+        if found.mnemonic != Mnemonic.INT and self._wanted >> vector & 1:
+            control.exit_code = EXCEPTION_EXITS.start + vector
+            return True
+        if found.mnemonic == Mnemonic.INT and self._wants_int_n:
+            control.exit_info_1 = vector
+            return True
+        self._inject_soft(Event(vector, EventType.SOFT))
+        return False
+
+    def _int_vector(self, found: Decoded) -> int:
+        if found.mnemonic == Mnemonic.INT3:
+            return Vector.BP
+        if found.mnemonic == Mnemonic.INTO:
+            return Vector.OF
+        return found.immediate
+
+    def _mend_nmi(self) -> bool:
+        """Let the guest take its own NMI by itself; NMIs are watched only so that ours can stop it.
+
+        Until its handler's IRET the CPU holds further NMIs back, so the watch can rest that long.
+        """
+        if self.foreign_nmis:
+            return True
+        clear_intercept(self._vmcb.control, ExitCode.NMI)
+        set_intercept(self._vmcb.control, ExitCode.IRET)
+        return False
+
+    def _mend_iret(self) -> bool:
+        clear_intercept(self._vmcb.control, ExitCode.IRET)
+        set_intercept(self._vmcb.control, ExitCode.NMI)
+        return False
+
+    def _deliver_again(self, event: Event) -> bool:
+        """Repeat a delivery that failed, with all combining exceptions intercepted: nothing of it is done yet.
+
+        While some were not, EXITINTINFO may be stale: TCG writes it for the first event only, and what that event's
+        delivery raised, unintercepted, is what was really being delivered.
+        """
+        if event.type == EventType.SOFT or event.vector in (Vector.BP, Vector.OF):
+            self._vmcb.control.event_inj = 0  # RIP is on the INT, which executes again
+        else:
+            self._vmcb.control.event_inj = encode(event)
+        self._arm(COMBINING)
+        return False
+
+    def _mend_gp(self, vectoring: Event | None) -> int:
+        """An SVM instruction in ring 3, or with a bad RAX, is undefined for a guest without SVM: not a #GP."""
+        control = self._vmcb.control
+        if vectoring is None and not control.exit_info_1:
+            if decode_at_rip(self._vmcb, self._memory).mnemonic in SVM_MNEMONICS:
+                control.exit_code = _UD_EXIT
+        return control.exit_code
+
+    def _forward_unwanted(self, vector: int, vectoring: Event | None) -> bool:
+        """Do what the CPU does with an exception that the hypervisor does not intercept."""
+        control = self._vmcb.control
+        if vector == Vector.PF:
+            self._vmcb.save.cr2 = control.exit_info_2
+        code = control.exit_info_1 & 0xFFFF_FFFF if WITH_ERROR_CODE >> vector & 1 else None
+        result = combine(vectoring, Event(vector, EventType.EXCEPTION, code))
+        if result is SHUTDOWN:
+            control.exit_code = ExitCode.SHUTDOWN
+            return True
+        if result.vector == Vector.DF and self._wanted >> Vector.DF & 1:
+            control.exit_code, control.exit_info_1 = EXCEPTION_EXITS.start + Vector.DF, 0
+            return True
+        control.event_inj = encode(result)
+        self._arm(self.arm_for(result.vector))
+        return False

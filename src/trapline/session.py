@@ -1,0 +1,175 @@
+"""One run wired together: a guest, a processor, the hypervisor and what is recorded of it."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import IO, Any
+
+from trapline.arch.events import decode
+from trapline.arch.vmcb import Vmcb
+from trapline.errors import ProcessorLost, TraplineError
+from trapline.hypervisor.recording import Recording
+from trapline.hypervisor.stop import Reason, Stop
+from trapline.hypervisor.vm import Vm
+from trapline.machine.processor import Processor
+from trapline.processors.qemu.launch import open_qemu
+from trapline.trace.recorder import Recorder
+from trapline.trace.tally import VectorCount
+
+
+class Ending(Enum):
+    """How a run ended."""
+
+    OFF = "power off"
+    RESET = "reset"
+    DEBUG_EXIT = "debug exit"
+    SHUTDOWN = "shutdown (triple fault)"
+    TIMEOUT = "timeout"
+    INTERRUPTED = "interrupted"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What to run, and how."""
+
+    mask: int | None
+    """Exceptions to force; None: the process-wide parameter."""
+    memory: int = 256 << 20
+    """In bytes."""
+    accelerator: str = "tcg"
+    isolated: bool = False
+    reboots: bool = False
+    """A guest that resets the machine is started again."""
+    timeout: float | None = None
+    """In seconds."""
+    qemu: str | None = None
+    guest_options: Sequence[str] = ()
+    """QEMU options that load the guest."""
+    user_options: Sequence[str] = ()
+    """QEMU options of the user's."""
+    console: Sequence[str] = ("-serial", "stdio")
+    """QEMU options that say where the guest's console goes."""
+    stdout: int | IO[bytes] | None = None
+    """What QEMU gets as its standard output."""
+
+
+@dataclass(frozen=True, slots=True)
+class LastState:
+    """Where the guest was when it shut down, before the machine is reset."""
+
+    cs: int
+    rip: int
+    rsp: int
+    cpl: int
+    cr0: int
+    cr2: int
+    cr3: int
+    cr4: int
+    efer: int
+    idt_base: int
+    idt_limit: int
+    vectoring: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a run ended, and what it saw."""
+
+    ending: Ending
+    detail: str
+    exit_status: int | None
+    """What the guest wrote to isa-debug-exit, as QEMU's exit status."""
+    counts: Sequence[VectorCount]
+    recorded: int
+    """Exceptions recorded."""
+    seconds: float
+    exits: int
+    """#VMEXITs decided in Python."""
+    stopped: float
+    """Seconds the guest stood still for them."""
+    state: LastState | None = None
+    """At a shutdown."""
+    last: Any = field(default=None, repr=False)
+    """The last exceptions as an array of records, newest last."""
+    error: TraplineError | None = None
+
+
+def run(settings: Settings, recorder: Recorder) -> Result:
+    """Run a guest until it ends, the time is up or somebody interrupts it.
+
+    Errors before the guest runs are raised; what happens afterwards is part of the result, with all that was recorded.
+    """
+    started = time.monotonic()
+    deadline = None if settings.timeout is None else started + settings.timeout
+    processor = open_qemu(
+        guest=settings.guest_options,
+        memory=settings.memory,
+        accelerator=settings.accelerator,
+        isolated=settings.isolated,
+        program=settings.qemu,
+        options=settings.user_options,
+        serial=settings.console,
+        stdout=settings.stdout,
+    )
+    with processor:
+        processor.on_records(recorder.add)
+        vm = Vm(processor, mask=settings.mask, reboots=settings.reboots)
+        vm.recorder = Recording(recorder.add)
+        ending, detail, error = _run(vm, deadline)
+        return Result(
+            ending,
+            detail,
+            processor.exit_status,
+            recorder.tally.rows(),
+            recorder.tally.total,
+            time.monotonic() - started,
+            processor.statistics.exits,
+            processor.statistics.stopped,
+            _last_state(processor.vmcb) if ending is Ending.SHUTDOWN else None,
+            recorder.last(),
+            error,
+        )
+
+
+def _run(vm: Vm, deadline: float | None) -> tuple[Ending, str, TraplineError | None]:
+    try:
+        while True:
+            stop = vm.run(deadline)
+            if stop.reason is not Reason.SHUTDOWN or not vm.reboots:
+                ending, detail = _ending(stop, vm.processor)
+                return ending, detail, None
+            vm.processor.shutdown()
+    except KeyboardInterrupt:
+        return Ending.INTERRUPTED, "", None
+    except TraplineError as error:
+        if isinstance(error, ProcessorLost) or vm.vcpu.resets:
+            return Ending.FAILED, str(error), error
+        raise
+
+
+def _ending(stop: Stop, processor: Processor) -> tuple[Ending, str]:
+    if stop.reason is Reason.OFF:
+        return Ending.OFF if processor.exit_status is None else Ending.DEBUG_EXIT, ""
+    plain = {Reason.RESET: Ending.RESET, Reason.SHUTDOWN: Ending.SHUTDOWN, Reason.DEADLINE: Ending.TIMEOUT}
+    return plain.get(stop.reason, Ending.FAILED), stop.detail
+
+
+def _last_state(vmcb: Vmcb) -> LastState:
+    save = vmcb.save
+    vectoring = decode(vmcb.control.exit_int_info)
+    return LastState(
+        save.cs.selector,
+        save.rip,
+        save.rsp,
+        save.cpl,
+        save.cr0,
+        save.cr2,
+        save.cr3,
+        save.cr4,
+        save.efer,
+        save.idtr.base,
+        save.idtr.limit,
+        None if vectoring is None else str(vectoring),
+    )

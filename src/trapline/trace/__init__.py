@@ -1,0 +1,1 @@
+"""What happened: records as columns, lines and counts. Knows records, not vCPUs."""

@@ -1,0 +1,68 @@
+"""Takes the records of a run and hands them on: to the counts, to a file, to a terminal, to the black box."""
+
+from collections import deque
+from collections.abc import Callable
+from typing import IO, Final
+
+from trapline.arch.layout import offset_of
+from trapline.errors import TraplineError
+from trapline.machine.record import Record
+
+from .columns import DTYPE, Records, view
+from .lines import json_lines, text_line
+from .tally import Tally
+
+BLACK_BOX: Final = 64
+"""How many of the last exceptions are kept for the report of a shutdown."""
+
+
+_VECTOR: Final = offset_of(Record, "vector")
+_RIP: Final = offset_of(Record, "rip")
+
+
+class RecordingError(TraplineError):
+    """Records could not be written; those before are in the file."""
+
+
+class Recorder:
+    """The sink of a VM's records. A batch is handled whole; only lines are made one by one."""
+
+    def __init__(self, *, lines: IO[str] | None = None, live: Callable[[str], None] | None = None) -> None:
+        """`lines` gets JSON, flushed after each batch; `live` gets one line of words an exception."""
+        self.tally = Tally()
+        self._lines = lines
+        self._live = live
+        self._last: deque[bytes] = deque(maxlen=BLACK_BOX)
+
+    def add(self, data: memoryview) -> None:
+        """Take a batch; the memory may be used again afterwards. Raises RecordingError on a full disk."""
+        size = DTYPE.itemsize
+        if len(data) == size and self._lines is None and self._live is None:
+            # One exception that the hypervisor decided on: an array would cost more than all the rest of it.
+            self.tally.add_one(data[_VECTOR], int.from_bytes(data[_RIP : _RIP + 8], "little"))
+            self._last.append(bytes(data))
+            return
+        records = view(data)
+        if self._lines is not None:
+            self._write(self._lines, records)
+        self.tally.add(records)
+        self._last.extend(bytes(data[-size * place :][:size]) for place in _backwards(len(records)))
+        if self._live is not None:
+            for record in records:
+                self._live(text_line(record))
+
+    def last(self) -> Records:
+        """Return the last exceptions, at most `BLACK_BOX`, newest last."""
+        return view(b"".join(self._last))
+
+    def _write(self, file: IO[str], records: Records) -> None:
+        try:
+            file.writelines(json_lines(records, self.tally.total))
+            file.flush()
+        except OSError as error:
+            self._lines = None
+            raise RecordingError(f"{file.name}: {error.strerror}; what was recorded before is kept") from error
+
+
+def _backwards(count: int) -> range:
+    return range(min(count, BLACK_BOX), 0, -1)
