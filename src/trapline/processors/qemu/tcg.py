@@ -113,11 +113,15 @@ class Tcg:
         self._vmcb.control.intercept_exceptions |= exceptions
 
     def _inject_soft(self, event: Event) -> None:
-        """INT3, INTO and INT n: TCG pushes RIP, ignores nRIP, and checks the gate's DPL for type 4 only."""
+        """INT3, INTO and INT n: TCG pushes RIP, ignores nRIP, and checks the gate's DPL for type 4 only.
+
+        A fault in the delivery must be seen, to put RIP back.
+        """
         vmcb = self._vmcb
         self._soft = (vmcb.save.rip, event)
         vmcb.save.rip = vmcb.control.nrip
         vmcb.control.event_inj = encode(Event(event.vector, EventType.SOFT))
+        self._arm(COMBINING)
 
     def _last_entry(self) -> tuple[Event | None, int]:
         """Return what the last VMRUN injected, the monitor's own included, and which exceptions exited."""
@@ -138,7 +142,7 @@ class Tcg:
         if event is None:
             return None
         if event.type == EventType.SOFT and soft is not None and soft[1].vector == event.vector:
-            rip, event = soft
+            rip, event = self._soft = soft
             self._vmcb.control.nrip, self._vmcb.save.rip = self._vmcb.save.rip, rip
         elif event.type == EventType.EXCEPTION and event.vector == Vector.NMI:
             event = Event(event.vector, EventType.NMI)
@@ -212,7 +216,9 @@ class Tcg:
         While some were not, EXITINTINFO may be stale: TCG writes it for the first event only, and what that event's
         delivery raised, unintercepted, is what was really being delivered.
         """
-        if event.type == EventType.SOFT or event.vector in (Vector.BP, Vector.OF):
+        if self._soft is not None:
+            self._inject_soft(event)
+        elif event.type == EventType.SOFT:
             self._vmcb.control.event_inj = 0  # RIP is on the INT, which executes again
         else:
             self._vmcb.control.event_inj = encode(event)
