@@ -184,6 +184,8 @@ def _obey(code: Assembler) -> None:
     code.je("absorb")
     code.cmp(ECX, Command.CPUID.value)
     code.je("cpuid")
+    code.cmp(ECX, Command.OUT.value)
+    code.je("out")
     # A shutdown: with no IDT no exception can be delivered (APM 15.7.3 knows no way to inject one).
     code.lidt(_table("null_idt_operand"))
     code.int3()
@@ -202,6 +204,13 @@ def _obey(code: Assembler) -> None:
     code.cpuid()
     for name, register in (("rax", EAX), ("rbx", EBX), ("rcx", ECX), ("rdx", EDX)):
         code.mov(mailbox(f"gprs.{name}"), register)
+    code.mov(RAX, shared.BASE + shared.VMCB_AT)
+    code.jmp("ask")
+
+    code.label("out")
+    code.mov(EAX, mailbox("gprs.rax"))
+    code.mov(DX, pci.CONFIG_ADDRESS)
+    code.out(DX, EAX)
     code.mov(RAX, shared.BASE + shared.VMCB_AT)
     code.jmp("ask")
 

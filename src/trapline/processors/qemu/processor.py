@@ -21,6 +21,7 @@ from trapline.machine.record import RecordFlags
 
 from . import nested
 from .firmware import Firmware
+from .guard import ConfigGuard
 from .machine import Machine
 from .qmp import Qmp
 from .ram import Ram
@@ -77,6 +78,7 @@ class QemuProcessor:
             physical_bits=40,
             forwards_set_rf=accelerator != "tcg",
         )
+        self._guard = ConfigGuard(self._shared) if isolated else None
         self._sink: Callable[[memoryview], None] = lambda records: None
         self._tail = 0
         self._running = True  # until the firmware has reported the first time
@@ -118,6 +120,8 @@ class QemuProcessor:
             self._mailbox.intercepts, silent = control.intercept_exceptions, 0
         else:
             silent = self._quirks.intercepts_changed() | 0xFFFF_FFFF & ~control.intercept_exceptions
+        if self._guard is not None:
+            self._guard.watch()
         for row in VECTORS:
             plan = self._shared.plans[row.vector]
             has_code = WITH_ERROR_CODE >> row.vector & 1
@@ -150,6 +154,9 @@ class QemuProcessor:
                 return outcome
             if self._mailbox.reset:
                 return self._begin()
+            if self._guard is not None and self.vmcb.control.exit_code == ExitCode.IOIO and not self._guarded():
+                self._enter()
+                continue
             if self._quirks is None or self._quirks.after_exit():
                 if self.vmcb.control.exit_code != ExitCode.NMI:
                     return Outcome.VMEXIT
@@ -284,6 +291,8 @@ class QemuProcessor:
         if self._isolated:
             nested.build(self._machine.monitor, self._firmware)
             control.np_control, control.ncr3 = 1, nested.ROOT
+        if self._guard is not None:
+            self._guard.reset()
         self._fresh = self._begun = True
         return Outcome.RESET
 
@@ -307,6 +316,15 @@ class QemuProcessor:
             return
         cs.selector, save.rip = self._firmware.start
         cs.base = cs.selector << 4
+
+    def _guarded(self) -> bool:
+        """Answer a guarded port; False: the guest can go on."""
+        assert self._guard is not None, "nothing is guarded without isolation"
+        trapped = self._guard.answer()
+        if self._guard.output is not None:
+            self.gprs.rax = self._guard.output
+            self._call(Command.OUT)
+        return trapped
 
     def _absorb_nmi(self) -> None:
         assert self._quirks is not None, "only TCG's NMI exits come here"

@@ -46,6 +46,8 @@ class Command(IntEnum):
     """Triple-fault the machine itself."""
     ABSORB_NMI = 3
     """Take the pending NMI in the monitor, then give the turn back."""
+    OUT = 5
+    """Write EAX of the mailbox to the PCI configuration address port, then give the turn back."""
     CPUID = 4
     """Execute CPUID on the registers in the mailbox, then give the turn back."""
 
@@ -105,8 +107,6 @@ class Mailbox(Structure):
     tsc: u64 = at(0xC0)
     """When the monitor gave Python the turn."""
     plans: Array[VectorPlan] = at(0x100, count=32)
-    config_address: u32 = at(0x300)
-    """What the guest last wrote to port 0xCF8, when that port is guarded."""
 
 
 @layout(size=0x1000)
