@@ -1,7 +1,8 @@
 """One run wired together: a guest, a processor, the hypervisor and what is recorded of it."""
 
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import IO, Any
@@ -16,6 +17,11 @@ from trapline.machine.processor import Processor
 from trapline.processors.qemu.launch import open_qemu
 from trapline.trace.recorder import Recorder
 from trapline.trace.tally import VectorCount
+
+
+
+_IDLE_AFTER = 0.4
+"""Seconds after which a BIOS has mostly done what keeps us busy."""
 
 
 class Ending(Enum):
@@ -96,10 +102,18 @@ class Result:
     error: TraplineError | None = None
 
 
-def run(settings: Settings, recorder: Recorder) -> Result:
+def run(
+    settings: Settings,
+    *,
+    lines: IO[str] | None = None,
+    live: Callable[[str], None] | None = None,
+    meanwhile: Callable[[], None] | None = None,
+) -> Result:
     """Run a guest until it ends, the time is up or somebody interrupts it.
 
-    Errors before the guest runs are raised; what happens afterwards is part of the result, with all that was recorded.
+    `lines` gets a JSON object a line for each exception, `live` a line of words. `meanwhile` is called while the
+    guest runs, for what will be needed later and takes time. Errors before the guest runs are raised; what happens
+    afterwards is part of the result, with all that was recorded.
     """
     started = time.monotonic()
     deadline = None if settings.timeout is None else started + settings.timeout
@@ -114,6 +128,11 @@ def run(settings: Settings, recorder: Recorder) -> Result:
         stdout=settings.stdout,
     )
     with processor:
+        if meanwhile is not None:
+            idle = threading.Timer(_IDLE_AFTER, meanwhile)
+            idle.daemon = True
+            idle.start()
+        recorder = Recorder(lines=lines, live=live)
         processor.on_records(recorder.add)
         vm = Vm(processor, mask=settings.mask, reboots=settings.reboots)
         vm.recorder = Recording(recorder.add)

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import importlib
 import re
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from trapline.errors import TraplineError, UsageError
 from trapline.guests.image import recognise
 from trapline.guests.options import qemu_options
 
+from . import table
 from .extras import missing
 
 if TYPE_CHECKING:
@@ -32,15 +34,14 @@ def run(options: argparse.Namespace, qemu_words: list[str]) -> int:
     """Run a guest and return the exit code that says how it ended."""
     try:
         from trapline.session import run as run_session
-        from trapline.trace.recorder import Recorder
     except ModuleNotFoundError as error:
         raise missing(error, "qemu") from error
-    from .summary import print_json, print_summary
 
     settings = _settings(options, qemu_words)
     with _output(options.output) as lines:
-        recorder = Recorder(lines=lines, live=_say if options.live else None)
-        result = run_session(settings, recorder)
+        result = run_session(settings, lines=lines, live=_say if options.live else None, meanwhile=_load_summary)
+    from .summary import print_json, print_summary
+
     if options.json:
         code = exit_code(result, options.exit_code)
         print_json(result, code, sys.stdout)
@@ -155,6 +156,13 @@ def _output(name: str | None) -> Iterator[IO[str] | None]:
             file.close()
         except OSError as error:
             raise TraplineError(f"-o {name}: {error.strerror}; what was recorded before is kept") from error
+
+
+def _load_summary() -> None:
+    """Load what the summary needs while the guest runs; what is missing is missed when it is needed."""
+    with contextlib.suppress(ModuleNotFoundError):
+        importlib.import_module("trapline.cli.summary")
+        table.load()
 
 
 def _say(line: str) -> None:

@@ -7,6 +7,13 @@ from typing import IO
 from .extras import missing
 
 
+def load() -> None:
+    """Load rich; raises ModuleNotFoundError where it is not installed."""
+    import rich.box
+    import rich.console
+    import rich.table  # noqa: F401  # loading it is the point
+
+
 def print_table(
     heads: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = (), file: IO[str] | None = None
 ) -> None:

@@ -1,25 +1,40 @@
-"""The records of a run as columns of an array: the layout of `machine.Record`, read and not written again."""
+"""The records of a run as columns of an array: the layout of `machine.Record`, read and not written again.
 
-from typing import Final, TypeAlias
+numpy is loaded when the first records come: it takes as long to load as QEMU to start.
+"""
 
-import numpy as np
+from functools import cache
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-from trapline.arch.layout import leaves
+from trapline.arch.layout import leaves, size_of
 from trapline.machine.record import Record
 
-DTYPE: Final = np.dtype(
-    {
-        "names": [leaf.path for leaf in leaves(Record()) if not leaf.path.startswith("reserved")],
-        "formats": [f"<u{leaf.size}" for leaf in leaves(Record()) if not leaf.path.startswith("reserved")],
-        "offsets": [leaf.offset for leaf in leaves(Record()) if not leaf.path.startswith("reserved")],
-        "itemsize": len(bytes(Record())),
-    }
-)
-"""One record; a view on the bytes that a processor wrote."""
+if TYPE_CHECKING:
+    import numpy as np
 
-Records: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.void]]"
+    Records: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.void]]"
+
+RECORD_SIZE: Final = size_of(Record)
 
 
-def view(data: memoryview | bytes) -> Records:
+@cache
+def dtype() -> "np.dtype[np.void]":
+    """Return the type of one record."""
+    import numpy as np
+
+    fields = [leaf for leaf in leaves(Record()) if not leaf.path.startswith("reserved")]
+    return np.dtype(
+        {
+            "names": [leaf.path for leaf in fields],
+            "formats": [f"<u{leaf.size}" for leaf in fields],
+            "offsets": [leaf.offset for leaf in fields],
+            "itemsize": RECORD_SIZE,
+        }
+    )
+
+
+def view(data: memoryview | bytes) -> "Records":
     """Return whole records as an array over the same memory."""
-    return np.frombuffer(data, dtype=DTYPE)
+    import numpy as np
+
+    return np.frombuffer(data, dtype=dtype())

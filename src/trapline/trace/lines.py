@@ -1,14 +1,15 @@
 """A record as a line: JSON for programs, words for people."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trapline.arch.error_codes import describe_error_code
 from trapline.arch.events import Event, EventType, decode
 from trapline.arch.vectors import mnemonic
 from trapline.machine.record import RecordFlags
 
-from .columns import Records
+if TYPE_CHECKING:
+    from .columns import Records
 
 _OUTCOMES = (
     (RecordFlags.SHUTDOWN, "shutdown"),
@@ -18,7 +19,7 @@ _OUTCOMES = (
 )
 
 
-def json_lines(records: Records, first: int) -> Iterator[str]:
+def json_lines(records: "Records", first: int) -> Iterator[str]:
     """Yield one JSON object a record; `first` is the sequence number of the first. 64-bit values are hex strings."""
     columns = (records[name].tolist() for name in _COLUMNS)
     for sequence, row in enumerate(zip(*columns, strict=True), first):

@@ -2,15 +2,18 @@
 
 from collections import deque
 from collections.abc import Callable
-from typing import IO, Final
+from typing import IO, TYPE_CHECKING, Final
 
 from trapline.arch.layout import offset_of
 from trapline.errors import TraplineError
 from trapline.machine.record import Record
 
-from .columns import DTYPE, Records, view
+from .columns import RECORD_SIZE, view
 from .lines import json_lines, text_line
 from .tally import Tally
+
+if TYPE_CHECKING:
+    from .columns import Records
 
 BLACK_BOX: Final = 64
 """How many of the last exceptions are kept for the report of a shutdown."""
@@ -36,7 +39,7 @@ class Recorder:
 
     def add(self, data: memoryview) -> None:
         """Take a batch; the memory may be used again afterwards. Raises RecordingError on a full disk."""
-        size = DTYPE.itemsize
+        size = RECORD_SIZE
         if len(data) == size and self._lines is None and self._live is None:
             # One exception that the hypervisor decided on: an array would cost more than all the rest of it.
             self.tally.add_one(data[_VECTOR], int.from_bytes(data[_RIP : _RIP + 8], "little"))
@@ -51,11 +54,11 @@ class Recorder:
             for record in records:
                 self._live(text_line(record))
 
-    def last(self) -> Records:
+    def last(self) -> "Records":
         """Return the last exceptions, at most `BLACK_BOX`, newest last."""
         return view(b"".join(self._last))
 
-    def _write(self, file: IO[str], records: Records) -> None:
+    def _write(self, file: IO[str], records: "Records") -> None:
         try:
             file.writelines(json_lines(records, self.tally.total))
             file.flush()

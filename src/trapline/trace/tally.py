@@ -1,12 +1,12 @@
 """Counts by vector, with the first and the last RIP of each: what a summary shows."""
 
 from dataclasses import dataclass
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from trapline.arch.vectors import VECTORS
 
-from .columns import Records
+if TYPE_CHECKING:
+    from .columns import Records
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,10 @@ class Tally:
         self._first: dict[int, int] = {}
         self._last: dict[int, int] = {}
 
-    def add(self, records: Records) -> None:
+    def add(self, records: "Records") -> None:
         """Count a batch."""
+        import numpy as np
+
         vectors, rips = records["vector"], records["rip"]
         counts = np.bincount(vectors, minlength=len(VECTORS))
         for vector in np.flatnonzero(counts).tolist():

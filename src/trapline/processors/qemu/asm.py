@@ -7,8 +7,8 @@
     code.jne("again")
     blob = code.assemble(0x1000)
 
-The mnemonic and the kinds of the operands choose the encoding; nothing here knows an opcode. Raises ValueError
-when no encoding takes the operands.
+The mnemonic and the kinds of the operands choose the encoding; nothing here knows an opcode. ValueError says
+that no encoding takes the operands.
 """
 
 import re
@@ -64,22 +64,29 @@ _KIND_NAMES: Final = {
 }
 _IMMEDIATES: Final = {
     "IMM8": (-0x80, 0xFF), "IMM8SEX16": (-0x80, 0x7F), "IMM8SEX32": (-0x80, 0x7F), "IMM8SEX64": (-0x80, 0x7F),
-    "IMM16": (-0x8000, 0xFFFF), "IMM32": (-0x8000_0000, 0xFFFF_FFFF), "IMM32SEX64": (-0x8000_0000, 0x7FFF_FFFF),
-    "IMM64": (0, (1 << 64) - 1),
+    "IMM16": (-0x8000, 0xFFFF), "IMM32": (-0x8000_0000, 0xFFFF_FFFF),
+    "IMM32SEX64": (-0x8000_0000, 0x7FFF_FFFF), "IMM64": (0, (1 << 64) - 1),
 }  # fmt: skip
 
 Operand = Reg | Mem | int | str
 
 
 @cache
-def _by_mnemonic() -> dict[str, list[OpCodeInfo]]:
-    names = {value: name.lower() for name, value in vars(iced.Mnemonic).items() if isinstance(value, int)}
-    table: dict[str, list[OpCodeInfo]] = {}
+def _codes() -> dict[str, list[int]]:
+    """Return iced's codes by the first word of their names: a mnemonic, with or without the address size."""
+    table: dict[str, list[int]] = {}
     for name, code in vars(iced.Code).items():
-        if isinstance(code, int) and not re.match(r"_|VEX|EVEX|XOP|MVEX|D3NOW|DECLARE", name):
-            info = OpCodeInfo(cast(Any, code))
-            table.setdefault(names[info.mnemonic], []).append(info)
+        if isinstance(code, int):
+            table.setdefault(name.partition("_")[0], []).append(code)
     return table
+
+
+@cache
+def _encodings(mnemonic: str) -> list[OpCodeInfo]:
+    number = getattr(iced.Mnemonic, mnemonic.upper(), None)
+    codes = [code for size in ("", "W", "D", "Q") for code in _codes().get(mnemonic.upper() + size, ())]
+    infos = [OpCodeInfo(cast("Any", code)) for code in codes]
+    return [info for info in infos if info.mnemonic == number]
 
 
 def _takes(info: OpCodeInfo, kind: str, operand: Operand) -> bool:
@@ -109,7 +116,7 @@ class Assembler:
     def __getattr__(self, mnemonic: str) -> Callable[..., None]:
         """Return the method that emits `mnemonic`; Python's keywords take an underscore, as in `and_`."""
         name = mnemonic.removesuffix("_")
-        if name not in _by_mnemonic():
+        if not _encodings(name):
             raise AttributeError(mnemonic)
         return lambda *operands: self._emit(name, operands)
 
@@ -146,7 +153,7 @@ class Assembler:
         return _ip(self._labels[operand])
 
     def _emit(self, mnemonic: str, operands: tuple[Operand, ...]) -> None:
-        for info in _by_mnemonic()[mnemonic]:
+        for info in _encodings(mnemonic):
             if self._fits(info, operands):
                 self._lines.append((info, operands))
                 return

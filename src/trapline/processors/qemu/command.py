@@ -1,4 +1,4 @@
-"""QEMU's command line: ours first, then the guest's, then the user's, with what cannot work refused in words."""
+"""QEMU's command line: ours, then the guest's, then the user's, with what cannot work refused in words."""
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -19,6 +19,17 @@ _REFUSED: Final = {
     "-preconfig": "trapline starts the machine itself",
     "-microvm": "only pc and q35 machines can be run",
 }
+_REFUSED_PROPERTIES: Final = {
+    "accel": _REFUSED["-accel"],
+    "memory": _REFUSED["-m"],
+    "memory-backend": _REFUSED["-m"],
+    "max-ram-below-4g": "trapline reads the guest's memory where QEMU puts it by itself",
+    "smp": "a guest has one processor here so far",
+    "firmware": "give a BIOS image with -bios",
+    "pflash0": _REFUSED["-pflash"],
+    "pflash1": _REFUSED["-pflash"],
+}
+"""Properties of the machine, by the part of their name before a dot."""
 _DEFAULT_CPU: Final = {"tcg": "qemu64", "kvm": "host"}
 
 
@@ -27,11 +38,16 @@ class UserOptions(NamedTuple):
 
     cpu: str | None
     bios: str | None
-    machine: str
-    """The machine types and properties, joined."""
+    machines: tuple[str, ...]
+    """The machine types and properties, option by option: QEMU merges them."""
     own_serial: bool
     """The user said where serial ports go."""
     rest: tuple[str, ...]
+
+    @property
+    def machine(self) -> str:
+        """The machine types and properties, joined."""
+        return ",".join(self.machines)
 
 
 def read_user_options(words: Sequence[str]) -> UserOptions:
@@ -52,16 +68,18 @@ def read_user_options(words: Sequence[str]) -> UserOptions:
                 raise UsageError(f"{word} needs a value")
             taken[name].append(words[position])
             position += 1
+        elif name == "-drive" and "if=pflash" in "".join(words[position : position + 1]).split(","):
+            raise UsageError(f"-drive if=pflash: {_REFUSED['-pflash']}")
         elif name != "-no-reboot":  # what happens anyway
             own_serial = own_serial or name in ("-serial", "-nographic", "-nodefaults")
             rest.append(word)
     _check_machine(",".join(taken["-machine"]))
     if any(_processors(value) != 1 for value in taken["-smp"]):
-        raise UsageError("-smp: a guest has one processor here so far")
+        raise UsageError(f"-smp: {_REFUSED_PROPERTIES['smp']}")
     return UserOptions(
         taken["-cpu"][-1] if taken["-cpu"] else None,
         taken["-bios"][-1] if taken["-bios"] else None,
-        ",".join(taken["-machine"]),
+        tuple(taken["-machine"]),
         own_serial,
         tuple(rest),
     )
@@ -73,14 +91,11 @@ def _check_machine(machine: str) -> None:
         kind = value if name == "type" else word if "=" not in word else ""
         if kind and not (kind in ("pc", "q35") or kind.startswith(("pc-i440fx-", "pc-q35-"))):
             raise UsageError(f"-machine {kind}: only pc and q35 machines can be run")
-        if name in ("accel", "memory-backend"):
-            raise UsageError(
-                f"-machine {name}= cannot be given: use --{'accel' if name == 'accel' else 'memory'}"
-            )
+        refused = _REFUSED_PROPERTIES.get(name.partition(".")[0])
+        if refused is not None:
+            raise UsageError(f"-machine {name}= cannot be given to QEMU: {refused}")
         if name == "smm" and value != "off":
             raise UsageError("-machine smm=on: an SMI would leave the guest without its monitor noticing")
-        if name.startswith("pflash"):
-            raise UsageError(f"-machine {name}=: {_REFUSED['-pflash']}")
 
 
 def _processors(value: str) -> int:
@@ -91,9 +106,9 @@ def _processors(value: str) -> int:
         product = 1
         for name in ("sockets", "dies", "cores", "threads"):
             product *= int(numbers.get(name, "1"))
+        return max(total, product, int(numbers.get("maxcpus", "1")))
     except ValueError:
         raise UsageError(f"-smp {value}: not a number of processors") from None
-    return max(total, product, int(numbers.get("maxcpus", "1")))
 
 
 class Descriptors(NamedTuple):
@@ -122,7 +137,8 @@ def command(
     cpu = f"{user.cpu or _DEFAULT_CPU[accelerator]},{'-svm' if hide_svm else '+svm'}"
     return [
         qemu,
-        *("-machine", ",".join(filter(None, ("pc", user.machine)))),
+        *("-machine", "pc"),
+        *(word for value in user.machines for word in ("-machine", value)),
         *("-machine", f"smm=off,accel={accelerator},memory-backend=trapline.ram"),
         *("-cpu", cpu),
         *("-m", f"{memory >> 20}M"),

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from trapline.arch.msr import EFER as EFER_MSR
 from trapline.arch import paging
+from trapline.arch.layout import offset_of
 from trapline.arch.registers import CR0, CR4, EFER
 from trapline.errors import ProcessorError
 
@@ -145,6 +146,11 @@ def _long_mode(unlock_svm: bool) -> Assembler:
     code = Assembler(64)
     if unlock_svm:
         _unlock_svm(code)
+    code.mov(RAX, shared.BASE + shared.MAILBOX_AT + offset_of(shared.Mailbox, "ready"))
+    code.label("loading")
+    code.pause()
+    code.cmp(Mem(RAX, size=32), 0)
+    code.je("loading")
     code.mov(ESI, EBP)
     code.mov(RAX, shared.BASE + shared.CODE_AT)
     code.jmp(RAX)

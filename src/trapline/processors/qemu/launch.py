@@ -2,14 +2,12 @@
 
 import re
 import shutil
-import struct
 import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Final
 
-from trapline.arch.layout import offset_of
 from trapline.errors import LaunchError, UsageError
 from trapline.machine.processor import Outcome
 
@@ -35,7 +33,6 @@ _BIOS_FOLDERS: Final = (
 _TRY_OUT: Final = 20.0
 _LARGEST: Final = 8 << 30
 _SMALLEST: Final = 4 << 20
-_SHADOW_END: Final = 0x10_0000
 
 
 def find_qemu(program: str | None = None) -> str:
@@ -143,25 +140,27 @@ def open_qemu(
             serial=serial,
         )
 
-    def prepare(ram: memoryview, memory: memoryview) -> None:
-        ram[_SHADOW_END - len(bios) : _SHADOW_END] = bios
-        _load_monitor(memory)
-
     machine = Machine(
-        arguments, memory=memory, monitor=shared.SIZE, firmware=firmware.image, prepare=prepare, stdout=stdout
+        arguments,
+        memory=memory,
+        monitor=shared.SIZE,
+        firmware=firmware.image,
+        bios=bios,
+        stdout=stdout,
     )
+    _load_monitor(machine.monitor)
     return QemuProcessor(
         machine, firmware, Ram(machine.ram, user.machine, bios), accelerator=accelerator, isolated=isolated
     )
 
 
 def _load_monitor(memory: memoryview) -> None:
-    """Write the monitor's code and tables into the shared memory."""
+    """Write the monitor's code and tables into the shared memory, while QEMU starts."""
     address = shared.BASE + shared.CODE_AT
     code = monitor.build()
     blob = code.assemble(address)
     assert len(blob) <= shared.TABLES_AT - shared.CODE_AT, f"the monitor has {len(blob)} bytes"
     memory[shared.CODE_AT : shared.CODE_AT + len(blob)] = blob
     tables.write(memory, nmi_handler=code.labels(address)[monitor.NMI_HANDLER])
-    at = shared.MAILBOX_AT + offset_of(shared.Mailbox, "open_shadow")
-    struct.pack_into("<I", memory, at, 1)
+    mailbox = shared.Mailbox.from_buffer(memory, shared.MAILBOX_AT)
+    mailbox.open_shadow = mailbox.ready = 1

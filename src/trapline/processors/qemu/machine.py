@@ -16,6 +16,7 @@ from trapline.errors import LaunchError, ProcessorError
 from .command import Descriptors
 
 _PR_SET_PDEATHSIG: Final = 1
+_SHADOW_END: Final = 0x10_0000
 _OUTPUT_TAIL: Final = 2000
 _PATIENCE: Final = 5.0
 """Seconds that QEMU has to end by itself after it was asked to."""
@@ -31,10 +32,10 @@ class Machine:
         memory: int,
         monitor: int,
         firmware: bytes,
-        prepare: Callable[[memoryview, memoryview], None],
+        bios: bytes,
         stdout: int | IO[bytes] | None = None,
     ) -> None:
-        """Start QEMU. `memory` and `monitor` are sizes in bytes; `prepare` fills both before QEMU sees them.
+        """Start QEMU. `memory` and `monitor` are sizes in bytes; `bios` is put below 1 MiB.
 
         Raises LaunchError when QEMU cannot be started, ProcessorError when there is no room for the memory.
         """
@@ -48,7 +49,7 @@ class Machine:
             image[1][:] = firmware
             self.doorbell, doorbell = self._pair()
             self.qmp, qmp = self._pair()
-            prepare(self.ram, self.monitor)
+            self.ram[_SHADOW_END - len(bios) : _SHADOW_END] = bios
             self._errors = self._closing.enter_context(tempfile.TemporaryFile())
             self.command = arguments(
                 Descriptors(ram[0], shared[0], image[0], doorbell.fileno(), qmp.fileno())

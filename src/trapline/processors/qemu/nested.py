@@ -1,9 +1,10 @@
 """Nested page tables that hide the monitor from the guest and show it the BIOS as it was (APM 15.25).
 
-Everything else is the identity, in pages of 1 GiB where possible: a two-dimensional walk costs a load per level.
+Everything else is the identity, in pages of 1 GiB where possible: two-dimensional walks cost a load a level.
 """
 
 import struct
+from collections.abc import Callable
 from typing import Final
 
 from trapline.arch import paging
@@ -14,7 +15,6 @@ from .shared import BASE, BIOS_PIECES, NESTED_AT, SIZE
 ROOT: Final = BASE + NESTED_AT
 
 _PAGE: Final = 0x1000
-_LARGE: Final = 2 << 20
 _HUGE: Final = 1 << 30
 _FOUR_GIB: Final = 1 << 32
 _PHYSICAL_END: Final = 1 << 40
@@ -45,26 +45,32 @@ def build(memory: memoryview, firmware: Firmware) -> None:
             return _NOTHING + gpa % _HUGE % SIZE
         return gpa
 
-    special = ((rom_at, _FOUR_GIB), (BASE, BASE + SIZE))
     tables = _Tables(memory)
-    root = tables.new()
-    for top in range(0, _PHYSICAL_END, _HUGE << 9):
-        pdpt = tables.new()
-        tables.set(root, top // (_HUGE << 9), pdpt | _TABLE)
-        for huge in range(top, top + (_HUGE << 9), _HUGE):
-            if not _touches(huge, _HUGE, special):
-                tables.set(pdpt, huge // _HUGE % 512, huge | _LEAF)
-                continue
-            directory = tables.new()
-            tables.set(pdpt, huge // _HUGE % 512, directory | _TABLE)
-            for large in range(huge, huge + _HUGE, _LARGE):
-                if not _touches(large, _LARGE, special):
-                    tables.set(directory, large // _LARGE % 512, large | _LEAF)
-                    continue
-                table = tables.new()
-                tables.set(directory, large // _LARGE % 512, table | _TABLE)
-                for page in range(large, large + _LARGE, _PAGE):
-                    tables.set(table, page // _PAGE % 512, target(page) | _TABLE)
+    _fill(tables, tables.new(), 4, 0, target, ((rom_at, _FOUR_GIB), (BASE, BASE + SIZE)))
+
+
+def _fill(
+    tables: "_Tables",
+    table: int,
+    level: int,
+    start: int,
+    target: Callable[[int], int],
+    special: tuple[tuple[int, int], ...],
+) -> None:
+    """Map what a table covers from `start` on: in the largest pages, but page by page where it is special."""
+    size = _PAGE << 9 * (level - 1)
+    for index in range(512):
+        gpa = start + index * size
+        if gpa >= _PHYSICAL_END:
+            return
+        if level == 1:
+            tables.set(table, index, target(gpa) | _TABLE)
+        elif size <= _HUGE and not _touches(gpa, size, special):
+            tables.set(table, index, gpa | _LEAF)
+        else:
+            below = tables.new()
+            tables.set(table, index, below | _TABLE)
+            _fill(tables, below, level - 1, gpa, target, special)
 
 
 def _touches(start: int, size: int, ranges: tuple[tuple[int, int], ...]) -> bool:

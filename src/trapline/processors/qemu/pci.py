@@ -1,4 +1,4 @@
-"""The few facts of PCI configuration that the firmware needs (PCI 2.1, 3.7.4.1; i440FX and Q35 datasheets)."""
+"""The few facts of PCI configuration that we need (PCI 2.1, 3.7.4.1; i440FX and Q35 datasheets)."""
 
 from typing import Final
 

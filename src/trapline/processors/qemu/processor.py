@@ -227,7 +227,7 @@ class QemuProcessor:
         """Wait for the monitor's turn to end, and take records meanwhile."""
         words, mailbox = self._words, self._mailbox
         mailbox.attended = 1
-        for _ in range(_SPIN):
+        for _ in range(_SPIN if self._begun else 0):
             if words[0]:
                 return self._take_turn()
         poll = _BUSY_POLL

@@ -6,7 +6,7 @@ _FOUR_GIB: Final = 1 << 32
 
 
 def below_4g(machine: str, size: int) -> int:
-    """Return how much of the RAM QEMU puts below 4 GiB on a `pc` or `q35` machine (QEMU: pc_piix.c, pc_q35.c)."""
+    """Return how much of the RAM of a `pc` or `q35` machine is below 4 GiB (QEMU: pc_piix.c, pc_q35.c)."""
     if "q35" in machine:
         limit = 0x8000_0000 if size >= 0xB000_0000 else 0xB000_0000
     else:

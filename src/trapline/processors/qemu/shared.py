@@ -106,6 +106,8 @@ class Mailbox(Structure):
     gprs: Gprs = at(0x40)
     tsc: u64 = at(0xC0)
     """When the monitor gave Python the turn."""
+    ready: u32 = at(0xCC)
+    """The monitor stands in the memory: the firmware waits for it."""
     plans: Array[VectorPlan] = at(0x100, count=32)
 
 

@@ -1,7 +1,7 @@
 """Where QEMU's TCG departs from the SVM manual, and how each departure is mended (measured on QEMU 7.2).
 
-The hypervisor above sees an SVM with nRIP, true EXITINTINFO and the exits of the manual; the TCG below gets only what
-it executes correctly. Each method mends one point; `before_entry` and `after_exit` fix their order.
+The hypervisor above sees an SVM with nRIP, true EXITINTINFO and the exits of the manual; the TCG below gets
+only what it executes correctly. Each method mends one point; `before_entry` and `after_exit` fix their order.
 """
 
 from typing import Final
@@ -44,7 +44,7 @@ class Tcg:
         self._wanted = 0
         self._wants_int_n = False
         self._soft: tuple[int, Event] | None = None
-        self._armed = 0
+        self._seen = 0
         self.foreign_nmis = 0
         """NMIs of ours on their way: not the guest's."""
 
@@ -80,11 +80,13 @@ class Tcg:
             self._arm(self.arm_for(event.vector))
 
     def entering(self) -> None:
-        """Note what the VMRUN that follows injects."""
-        self._mailbox.injected = self._vmcb.control.event_inj & 0xFFFF_FFFF | BY_PYTHON
+        """Note what the VMRUN that follows injects, and which exceptions exit from it."""
+        control = self._vmcb.control
+        self._mailbox.injected = control.event_inj & 0xFFFF_FFFF | BY_PYTHON
+        self._seen = control.intercept_exceptions
 
     def after_exit(self) -> bool:
-        """Make the exit what the manual says; False: it was none of the hypervisor's and the guest is to go on."""
+        """Make the exit what the manual says; False: it was none of the hypervisor's: the guest goes on."""
         control = self._vmcb.control
         injected, seen = self._last_entry()
         vectoring = self._mend_vectoring(injected, seen)
@@ -109,7 +111,6 @@ class Tcg:
         return bool(self._wanted >> vector & 1) or self._forward_unwanted(vector, vectoring)
 
     def _arm(self, exceptions: int) -> None:
-        self._armed = exceptions
         self._vmcb.control.intercept_exceptions |= exceptions
 
     def _inject_soft(self, event: Event) -> None:
@@ -125,12 +126,11 @@ class Tcg:
 
     def _last_entry(self) -> tuple[Event | None, int]:
         """Return what the last VMRUN injected, the monitor's own included, and which exceptions exited."""
-        word, armed = self._mailbox.injected, self._armed
-        self._armed = 0
+        word = self._mailbox.injected
         injected = decode(word)
-        if not word & BY_PYTHON and injected is not None:
-            armed = self.arm_for(injected.vector)
-        return injected, self._mailbox.intercepts | armed
+        if word & BY_PYTHON or injected is None:
+            return injected, self._seen
+        return injected, self._mailbox.intercepts | self.arm_for(injected.vector)
 
     def _mend_vectoring(self, injected: Event | None, seen: int) -> Event | None:
         """EXITINTINFO: the types of interrupts, and RIP back on an INT whose delivery failed."""
@@ -155,8 +155,8 @@ class Tcg:
     def _is_interrupt(vector: int, injected: Event | None, seen: int) -> bool:
         """Whether TCG's "exception" is an interrupt: it writes type 3 for both.
 
-        A PIC may use vectors below 32 too. An exception with an intercept would have left before its delivery, and a
-        #DF is never the first event, so what was not injected is an interrupt.
+        A PIC may use vectors below 32 too. An intercepted exception would have left before its delivery, and
+        a #DF is never the first event, so what was not injected is an interrupt.
         """
         if vector >= _FIRST_IRQ:
             return True
@@ -211,10 +211,10 @@ class Tcg:
         return False
 
     def _deliver_again(self, event: Event) -> bool:
-        """Repeat a delivery that failed, with all combining exceptions intercepted: nothing of it is done yet.
+        """Repeat a failed delivery, of which nothing is done yet, with all combining exceptions intercepted.
 
-        While some were not, EXITINTINFO may be stale: TCG writes it for the first event only, and what that event's
-        delivery raised, unintercepted, is what was really being delivered.
+        While some were not, EXITINTINFO may be stale: TCG writes it for the first event only, and what that
+        event's delivery raised, unintercepted, is what was really being delivered.
         """
         if self._soft is not None:
             self._inject_soft(event)
@@ -226,11 +226,11 @@ class Tcg:
         return False
 
     def _mend_gp(self, vectoring: Event | None) -> int:
-        """An SVM instruction in ring 3, or with a bad RAX, is undefined for a guest without SVM: not a #GP."""
+        """A guest without SVM gets #UD for its instructions, even where TCG finds a reason for #GP."""
         control = self._vmcb.control
-        if vectoring is None and not control.exit_info_1:
-            if decode_at_rip(self._vmcb, self._memory).mnemonic in SVM_MNEMONICS:
-                control.exit_code = _UD_EXIT
+        candidate = vectoring is None and not control.exit_info_1
+        if candidate and decode_at_rip(self._vmcb, self._memory).mnemonic in SVM_MNEMONICS:
+            control.exit_code = _UD_EXIT
         return control.exit_code
 
     def _forward_unwanted(self, vector: int, vectoring: Event | None) -> bool:

@@ -1,0 +1,104 @@
+import logging
+
+import pytest
+
+from trapline.arch.events import Event, EventType
+from trapline.arch.vectors import Vector
+from trapline.hypervisor.observers import Verdict
+from trapline.hypervisor.stop import Reason
+from trapline.machine.processor import Outcome
+from trapline.machine.scripted import vmexit
+
+UD, GP = Vector.UD, Vector.GP
+BOTH = 1 << UD | 1 << GP
+UD_EXIT, GP_EXIT = vmexit(0x46), vmexit(0x4D, info_1=8)
+UD_EVENT, GP_EVENT = Event(UD, EventType.EXCEPTION), Event(GP, EventType.EXCEPTION, 8)
+FORWARD, DISCARD, STOP = Verdict.FORWARD, Verdict.DISCARD, Verdict.STOP
+
+
+def test_an_observer_sees_its_vectors_before_the_guest_does(play, watch):
+    pending = []
+    observer = watch(1 << UD, act=lambda vcpu, exit: pending.append(vcpu.processor.vmcb.control.event_inj))
+    played = play(UD_EXIT, GP_EXIT, mask=BOTH, observers=[observer])
+    assert [exit.event for exit in observer.seen] == [UD_EVENT]
+    assert pending == [0]
+    assert [entry.event for entry in played.processor.entries[2:]] == [UD_EVENT, GP_EVENT]
+
+
+def test_discard_hides_the_exception_from_the_guest(play, watch):
+    played = play(UD_EXIT, mask=BOTH, observers=[watch(verdicts=[DISCARD])])
+    assert played.entry.event is None
+    assert [(delivery.verdict, delivery.injected) for delivery in played.deliveries] == [(DISCARD, None)]
+
+
+def test_stop_leaves_the_loop_and_running_on_delivers(play, watch):
+    observer = watch(verdicts=[STOP])
+    played = play(GP_EXIT, mask=BOTH, observers=[observer])
+    assert (played.stop.reason, played.stop.detail) == (Reason.OBSERVER, "#GP(0x8)")
+    assert played.vm.vcpu.undelivered == observer.seen[0]
+    assert played.processor.vmcb.control.event_inj == 0
+    assert played.vm.run().reason is Reason.OFF
+    assert played.entry.event == GP_EVENT
+    assert len(observer.seen) == 1
+    assert [delivery.verdict for delivery in played.deliveries] == [STOP, FORWARD]
+
+
+def test_running_on_may_end_in_a_shutdown(play, watch):
+    double_fault = Event(Vector.DF, EventType.EXCEPTION, 0)
+    played = play(vmexit(0x46, vectoring=double_fault), mask=BOTH, observers=[watch(verdicts=[STOP])])
+    assert played.stop.reason is Reason.OBSERVER
+    assert played.vm.run().reason is Reason.SHUTDOWN
+
+
+def test_the_first_verdict_that_is_not_forward_counts(play, watch):
+    first, second, third = watch(), watch(verdicts=[DISCARD]), watch(verdicts=[STOP])
+    played = play(UD_EXIT, mask=BOTH, observers=[first, second, third])
+    assert played.stop.reason is Reason.OFF
+    assert [len(observer.seen) for observer in (first, second, third)] == [1, 1, 0]
+
+
+def test_observed_vectors_are_not_left_to_the_processor(play, watch):
+    assert play(mask=BOTH).entry.forwarded == BOTH
+    assert play(mask=BOTH, observers=[watch(1 << UD)]).entry.forwarded == 1 << GP
+
+
+def test_observers_come_and_go_while_the_guest_runs(build, watch):
+    observer = watch(1 << UD)
+    vm = build(UD_EXIT, Outcome.DEADLINE, mask=BOTH)
+    vm.observers.add(observer)
+    assert vm.observers.vectors == 1 << UD
+    with pytest.raises(ValueError, match="not in list"):
+        vm.observers.remove(watch())
+    vm.observers.remove(observer)
+    assert vm.observers.vectors == 0
+
+
+def test_an_observer_may_take_itself_away(play, watch):
+    observer = watch(1 << UD, act=lambda vcpu, exit: vcpu.vm.observers.remove(observer))
+    played = play(UD_EXIT, UD_EXIT, mask=BOTH, observers=[observer])
+    assert len(observer.seen) == 1
+    assert played.entry.forwarded == BOTH
+
+
+def fail(vcpu, exit):
+    raise RuntimeError("no idea")
+
+
+def fail_and_leave(vcpu, exit):
+    vcpu.vm.observers.remove(vcpu.vm.observers._observers[0])
+    fail(vcpu, exit)
+
+
+@pytest.mark.parametrize("act", [fail, fail_and_leave])
+def test_one_that_raises_is_removed_and_reported(play, watch, caplog, act):
+    broken, sound = watch(act=act), watch(1 << UD)
+    with caplog.at_level(logging.ERROR):
+        played = play(UD_EXIT, UD_EXIT, mask=BOTH, observers=[broken, sound])
+    assert played.stop.reason is Reason.OFF
+    assert (len(broken.seen), len(sound.seen)) == (1, 2)
+    assert [entry.event for entry in played.processor.entries[2:]] == [UD_EVENT, UD_EVENT]
+    assert [(observer, str(error)) for observer, error in played.vm.observers.failures] == [
+        (broken, "no idea")
+    ]
+    assert "failed and was removed" in caplog.text
+    assert played.entry.forwarded == 1 << GP

@@ -1,0 +1,68 @@
+import pytest
+
+from trapline.arch.events import Event, EventType, encode
+from trapline.arch.vectors import Vector
+from trapline.hypervisor.observers import Verdict
+from trapline.hypervisor.recording import Recording
+from trapline.machine.record import Record, RecordFlags
+from trapline.machine.scripted import vmexit
+
+UD, DF, PF = Vector.UD, Vector.DF, Vector.PF
+F = RecordFlags
+
+
+@pytest.fixture
+def record(build):
+    """Return a function that runs the steps and returns the records."""
+
+    def record(*steps, **options):
+        records = []
+        vm = build(*steps, **options)
+        vm.recorder = Recording(lambda data: records.append(Record.from_buffer_copy(data)))
+        vm.run()
+        return records
+
+    return record
+
+
+def test_a_record_holds_what_was_known_at_the_exit(record):
+    vectoring = Event(0x20, EventType.INTR)
+    fields = {"rip": 1, "rsp": 2, "rflags": 3, "cr3": 4, "cr4": 5, "efer": 6, "dr6": 7, "cpl": 3, "cr2": 99}
+
+    def step(processor):
+        processor.tsc = 1000
+        save = processor.vmcb.save
+        save.cs.selector, save.cs.base, save.ss.selector = 8, 0x8000, 16
+        vmexit(0x4E, info_1=2, info_2=0xCAFE, vectoring=vectoring)(processor)
+
+    (found,) = record(step, mask=1 << PF, **fields)
+    assert {name: getattr(found, name) for name in fields if name != "cr2"} == {
+        name: value for name, value in fields.items() if name != "cr2"
+    }
+    assert (found.tsc, found.vector, found.cs, found.cs_base, found.ss) == (1000, PF, 8, 0x8000, 16)
+    assert (found.error_code, found.address, found.cr0) == (2, 0xCAFE, 1)
+    assert found.exit_int_info == encode(vectoring)
+    assert found.event == encode(Event(PF, EventType.EXCEPTION, 2))
+    assert found.flags == F.HAS_ERROR_CODE | F.HAS_ADDRESS | F.FORWARDED
+
+
+def test_a_double_fault_has_two_records(record):
+    step = vmexit(0x4E, vectoring=Event(PF, EventType.EXCEPTION, 0))
+    first, second = record(step, mask=1 << PF | 1 << DF)
+    assert (first.vector, first.flags) == (PF, F.HAS_ERROR_CODE | F.HAS_ADDRESS | F.COMBINED)
+    assert (second.vector, second.flags) == (DF, F.HAS_ERROR_CODE | F.SYNTHESIZED | F.FORWARDED)
+
+
+def test_a_shutdown_is_said(record):
+    (found,) = record(vmexit(0x46, vectoring=Event(DF, EventType.EXCEPTION, 0)), mask=1 << UD)
+    assert (found.flags, found.event) == (F.SHUTDOWN, 0)
+
+
+@pytest.mark.parametrize(("verdict", "flags"), [(Verdict.DISCARD, F.DISCARDED), (Verdict.STOP, 0)])
+def test_what_the_guest_does_not_get_is_said(record, watch, verdict, flags):
+    found = record(vmexit(0x46), mask=1 << UD, observers=[watch(verdicts=[verdict])])
+    assert [(one.flags, one.event) for one in found] == [(flags, 0)]
+
+
+def test_vectors_that_nobody_forced_stay_out(record):
+    assert record(vmexit(0x80), mask=0) == []

@@ -1,0 +1,233 @@
+import contextlib
+import logging
+import threading
+
+import pytest
+
+from trapline.arch import msr
+from trapline.arch.exits import ExitCode, clear_intercept, is_intercepted
+from trapline.arch.vectors import FORCEABLE, VECTORS, Vector
+from trapline.errors import ProcessorLost, UsageError
+from trapline.hypervisor.stop import Reason
+from trapline.machine.processor import Outcome
+from trapline.machine.scripted import until_kicked, vmexit
+
+UD, PF = 1 << Vector.UD, 1 << Vector.PF
+UD_EXIT = vmexit(0x46)
+
+
+def guarded(entry, number):
+    bit = msr.msrpm_bit(number)
+    pair = entry.msrpm[bit // 8] >> bit % 8 & 3
+    return bool(pair & 1), bool(pair & 2)
+
+
+@pytest.mark.parametrize("row", [row for row in VECTORS if row.refused], ids=lambda row: str(row.vector))
+def test_a_vector_that_cannot_be_forced_is_an_error_when_it_is_named(build, row):
+    with pytest.raises(UsageError) as error:
+        build(mask=row.bit | PF)
+    assert f"(vector {row.vector})" in str(error.value)
+    assert row.refused in str(error.value)
+
+
+@pytest.mark.parametrize("mask", [1 << 32, -1, -(1 << 32)])
+def test_what_is_no_mask_is_an_error(build, mask):
+    with pytest.raises(UsageError, match="no mask of 32 exception vectors"):
+        build(mask=mask)
+
+
+def test_ts_is_left_out_where_its_error_code_is_unknown(build, caplog):
+    mask = 1 << Vector.TS | UD
+    with caplog.at_level(logging.WARNING):
+        assert build(mask=mask).mask == mask
+        assert not caplog.records
+        assert build(mask=mask, capabilities={"ts_error_code": False, "name": "box"}).mask == UD
+    assert "#TS is not intercepted: box gives no error code for it" in caplog.text
+
+
+@pytest.mark.parametrize("mask", [0, UD, FORCEABLE])
+def test_the_vmcb_intercepts_the_forced_exceptions(play, mask):
+    assert play(mask=mask).entry.vmcb.control.intercept_exceptions == mask
+
+
+@pytest.mark.parametrize(("hides_svm", "intercepted"), [(False, True), (True, False)])
+def test_cpuid_is_intercepted_where_it_would_show_svm(play, hides_svm, intercepted):
+    control = play(capabilities={"hides_svm": hides_svm}).entry.vmcb.control
+    assert is_intercepted(control, ExitCode.CPUID) is intercepted
+
+
+@pytest.mark.parametrize(("keeps_svme", "efer"), [(False, (True, True)), (True, (True, False))])
+def test_the_registers_of_svm_are_guarded(play, keeps_svme, efer):
+    entry = play(capabilities={"keeps_svme": keeps_svme}).entry
+    assert is_intercepted(entry.vmcb.control, ExitCode.MSR)
+    assert guarded(entry, msr.EFER) == efer
+    assert guarded(entry, msr.VM_HSAVE_PA) == guarded(entry, msr.VM_CR) == (True, True)
+    others = sum(byte.bit_count() for byte in entry.msrpm) - sum(efer) - 4
+    assert others == 0
+
+
+def test_a_forced_bit_that_somebody_clears_comes_back(build, watch):
+    vm = build(Outcome.DEADLINE, Outcome.KICKED, mask=FORCEABLE)
+    vm.run()
+    control = vm.processor.vmcb.control
+    clear_intercept(control, 0x46)
+    control.intercept_cr = control.intercept_misc3 = 0xFFFF
+    vm.recalc_intercepts(vm.vcpu)
+    assert control.intercept_exceptions == FORCEABLE
+    assert control.intercept_cr == control.intercept_misc3 == 0
+
+
+def test_observers_do_not_change_what_is_forced(build, watch):
+    observer = watch()
+    vm = build(UD_EXIT, vmexit(0x7F), mask=UD, observers=[observer])
+    vm.run()
+    vm.observers.remove(observer)
+    assert vm.processor.vmcb.control.intercept_exceptions == UD
+
+
+def test_a_guest_that_has_not_run_gets_its_new_mask_when_it_starts(build):
+    vm = build(mask=UD)
+    vm.set_exception_mask(PF)
+    assert (
+        vm.processor.vmcb.control.intercept_exceptions == 0
+    )  # nothing is written before the machine is there
+    assert vm.processor.commands == []
+    vm.run()
+    assert vm.processor.entries[-1].vmcb.control.intercept_exceptions == PF
+
+
+def test_a_stopped_guest_gets_its_new_mask_at_once(build):
+    vm = build(vmexit(0x7F), mask=UD)
+    assert vm.run().reason is Reason.SHUTDOWN
+    vm.set_exception_mask(PF)
+    assert vm.mask == vm.processor.vmcb.control.intercept_exceptions == PF
+    assert vm.processor.commands == []
+
+
+def test_an_observer_changes_the_mask_at_once(build, watch):
+    observer = watch(act=lambda vcpu, exit: vcpu.vm.set_exception_mask(PF))
+    vm = build(UD_EXIT, mask=UD, observers=[observer])
+    assert vm.run().reason is Reason.OFF
+    entry = vm.processor.entries[-1]
+    assert entry.vmcb.control.intercept_exceptions == vm.mask == PF
+    assert entry.event.vector == Vector.UD  # the one under way is still delivered
+    assert vm.processor.commands == []
+
+
+def test_a_refused_mask_changes_nothing(build):
+    vm = build(mask=UD)
+    with pytest.raises(UsageError):
+        vm.set_exception_mask(1 << 2)
+    assert vm.mask == UD
+
+
+@pytest.fixture
+def running(build):
+    """Return a function that starts a guest in a thread and waits until it is on its last step."""
+    threads = []
+
+    def running(*steps, **options):
+        reached = threading.Event()
+
+        def last(processor):
+            reached.set()
+            return until_kicked(processor)
+
+        vm = build(*steps, last, **options)
+        stops = []
+        thread = threading.Thread(target=lambda: stops.append(vm.run()))
+        thread.start()
+        threads.append(thread)
+        assert reached.wait(10)
+        return vm, thread, stops
+
+    yield running
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def test_another_thread_stops_the_guest_to_change_its_mask(running):
+    vm, thread, stops = running(UD_EXIT, mask=UD)
+    vm.set_exception_mask(PF)
+    assert vm.mask == PF
+    thread.join(10)
+    assert vm.processor.commands == ["kick"]
+    assert vm.processor.entries[-1].vmcb.control.intercept_exceptions == PF
+    assert stops[0].reason is Reason.OFF
+
+
+def test_another_thread_adds_an_observer_the_same_way(running, watch):
+    vm, thread, _ = running(mask=UD | PF)
+    vm.observers.add(watch(UD))
+    thread.join(10)
+    assert vm.processor.commands == ["kick"]
+    assert vm.processor.entries[-1].forwarded == PF
+
+
+def test_an_observer_that_comes_keeps_a_change_that_waits(build, watch):
+    vm = build(mask=UD)
+    vm._wanted = PF
+    vm.observers.add(watch())
+    assert vm.mask == PF
+
+
+@pytest.mark.parametrize("error", [None, ProcessorLost("gone")])
+def test_a_guest_that_ends_instead_lets_nobody_wait(build, error):
+    reached = threading.Event()
+
+    def end(processor):
+        reached.set()
+        assert processor.take_kick(10)
+        if error:
+            raise error
+        return Outcome.OFF
+
+    def run():
+        with contextlib.suppress(ProcessorLost):
+            vm.run()
+
+    vm = build(end, mask=UD)
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert reached.wait(10)
+    vm.set_exception_mask(PF)
+    thread.join(10)
+    assert vm.mask == PF
+
+
+def test_after_a_deadline_the_guest_is_not_ours_until_it_is_stopped(build):
+    vm = build(Outcome.DEADLINE, vmexit(0x7F), mask=UD)
+    assert vm.run().reason is Reason.DEADLINE
+    vm.set_exception_mask(PF)
+    control = vm.processor.vmcb.control
+    assert (vm.mask, control.intercept_exceptions) == (UD, UD)
+    assert vm.processor.commands == ["kick"]
+    assert vm.run().reason is Reason.SHUTDOWN
+    assert (vm.mask, control.intercept_exceptions) == (PF, PF)
+    assert vm.processor.entries[-1].vmcb.control.intercept_exceptions == PF
+
+
+def test_a_deadline_meets_a_thread_that_waits(build):
+    reached, proceed = threading.Event(), threading.Event()
+
+    def deadline(processor):
+        reached.set()
+        proceed.wait(10)
+        return Outcome.DEADLINE
+
+    vm = build(deadline, mask=UD)
+    runner = threading.Thread(target=vm.run)
+    runner.start()
+    assert reached.wait(10)
+    asker = threading.Thread(target=vm.set_exception_mask, args=(PF,))
+    asker.start()
+    while not vm.processor.commands:
+        pass
+    proceed.set()
+    for thread in (runner, asker):
+        thread.join(10)
+        assert not thread.is_alive()
+    assert vm.mask == UD
+    vm.run()
+    assert vm.mask == PF

@@ -1,0 +1,91 @@
+import struct
+
+import iced_x86 as iced
+import pytest
+
+from trapline.arch.layout import leaves
+from trapline.processors.qemu.shared import SIZE, Shared
+
+BIOS_SIZE = 0x20000
+RESET_AT = BIOS_SIZE - 16
+HOLE = (0x1C000, 0x1C100)
+"""The only zeros of the made-up BIOS."""
+
+
+def make_bios(size=BIOS_SIZE, hole=HOLE, first=b"\xea\x5b\xe0\x00\xf0"):
+    """A BIOS of numbered bytes without a zero, a hole, and a far jump to F000:E05B at the reset vector."""
+    image = bytearray(1 + place * 7 % 255 for place in range(size))
+    image[hole[0] : hole[1]] = bytes(hole[1] - hole[0])
+    image[size - 16 : size - 16 + len(first)] = first
+    return bytes(image)
+
+
+@pytest.fixture
+def bios():
+    return make_bios()
+
+
+@pytest.fixture
+def bios_with():
+    return make_bios
+
+
+@pytest.fixture
+def memory():
+    """The shared memory, all zero."""
+    return memoryview(bytearray(SIZE))
+
+
+@pytest.fixture
+def shared(memory):
+    return Shared(memory)
+
+
+@pytest.fixture
+def decode():
+    """Return a function that decodes machine code completely: no byte may be left that is no instruction."""
+
+    def decode(code, bits, address):
+        instructions = list(iced.Decoder(bits, code, ip=address))
+        assert all(not instruction.is_invalid for instruction in instructions)
+        assert sum(instruction.len for instruction in instructions) == len(code)
+        return instructions
+
+    return decode
+
+
+@pytest.fixture
+def until_jump():
+    """Return a function that decodes code up to its far or indirect jump."""
+
+    def until_jump(code, bits, address):
+        found = []
+        for instruction in iced.Decoder(bits, code, ip=address):
+            assert not instruction.is_invalid
+            found.append(instruction)
+            if instruction.mnemonic == iced.Mnemonic.JMP and not instruction.is_jmp_short_or_near:
+                return found
+        raise AssertionError("the code does not end")
+
+    return until_jump
+
+
+@pytest.fixture
+def fields():
+    """Return a function that maps every declared byte of a structure to (path, offset, size)."""
+
+    def fields(structure):
+        found = {}
+        for path, offset, size, _ in leaves(structure()):
+            if "reserved_" not in path:
+                for byte in range(offset, offset + size):
+                    found[byte] = (path, offset, size)
+        return found
+
+    return fields
+
+
+@pytest.fixture
+def quad():
+    """Return a function that reads the 64-bit words of a buffer."""
+    return lambda buffer, at: struct.unpack_from("<Q", buffer, at)[0]

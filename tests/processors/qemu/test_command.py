@@ -1,0 +1,185 @@
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trapline.errors import UsageError
+from trapline.processors.qemu.command import (
+    _REFUSED,
+    _REFUSED_PROPERTIES,
+    Descriptors,
+    command,
+    read_user_options,
+)
+
+FILES = Descriptors(ram=10, monitor=11, firmware=12, doorbell=13, qmp=14)
+
+
+def line(*words, accelerator="tcg", guest=(), serial=("-serial", "stdio"), hide_svm=True):
+    return command(
+        "/bin/qemu",
+        accelerator=accelerator,
+        memory=128 << 20,
+        descriptors=FILES,
+        guest=guest,
+        user=read_user_options(words),
+        hide_svm=hide_svm,
+        serial=serial,
+    )
+
+
+def values(words, name):
+    return [words[place + 1] for place, word in enumerate(words) if word == name]
+
+
+@pytest.mark.parametrize("name", _REFUSED)
+@pytest.mark.parametrize("dash", ["", "-"])
+def test_options_that_cannot_work_are_refused_in_words(name, dash):
+    with pytest.raises(UsageError) as error:
+        read_user_options(["-net", "none", dash + name, "1"])
+    assert str(error.value) == f"{dash}{name} cannot be given to QEMU: {_REFUSED[name]}"
+
+
+@pytest.mark.parametrize("name", ["-cpu", "-bios", "-machine", "-M", "-smp", "--machine"])
+def test_options_without_their_value_are_refused(name):
+    with pytest.raises(UsageError, match=f"{name} needs a value"):
+        read_user_options([name])
+
+
+@pytest.mark.parametrize("name", _REFUSED_PROPERTIES)
+def test_properties_of_the_machine_that_cannot_work_are_refused(name):
+    with pytest.raises(UsageError, match=rf"-machine {name}= cannot be given to QEMU: \w"):
+        read_user_options(["-machine", f"q35,{name}=1"])
+
+
+@pytest.mark.parametrize(
+    "value", ["microvm", "type=isapc", "none", "pc,type=virt", "q35,x-remote", "pcx", "help"]
+)
+def test_other_machines_are_refused(value):
+    with pytest.raises(UsageError, match="only pc and q35 machines can be run"):
+        read_user_options(["-M", value])
+
+
+@pytest.mark.parametrize(
+    "value", ["pc", "q35", "type=q35", "pc-i440fx-7.2", "pc-q35-6.0", "usb=on", "smm=off,hpet=off"]
+)
+def test_machines_go_to_qemu_option_by_option(value):
+    words = line("-M", value, "-machine", "vmport=off")
+    assert values(words, "-machine")[:3] == ["pc", value, "vmport=off"]
+    assert read_user_options(["-M", value]).machine == value
+
+
+@pytest.mark.parametrize("value", ["smm=on", "q35,smm=auto"])
+def test_system_management_mode_is_refused(value):
+    with pytest.raises(UsageError, match="an SMI would leave the guest"):
+        read_user_options(["-machine", value])
+
+
+@pytest.mark.parametrize("value", ["if=pflash,file=OVMF.fd", "file=OVMF.fd,if=pflash,readonly=on"])
+def test_a_drive_in_flash_is_refused(value):
+    with pytest.raises(UsageError, match="give a BIOS image with -bios"):
+        read_user_options(["-drive", value])
+    assert read_user_options(["-drive", "file=if=pflash.img"]).rest == ("-drive", "file=if=pflash.img")
+    assert read_user_options(["-drive"]).rest == ("-drive",)
+
+
+@pytest.mark.parametrize(
+    "value", ["1", "cpus=1", "1,maxcpus=1", "sockets=1,cores=1,threads=1", "1,sockets=1"]
+)
+def test_one_processor_is_what_there_is(value):
+    assert read_user_options(["-smp", value]).rest == ()
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["2", "cpus=4", "1,maxcpus=2", "sockets=2", "cores=2", "threads=2", "dies=2", "1,cores=2,threads=2"],
+)
+def test_more_processors_are_refused(value):
+    with pytest.raises(UsageError, match="one processor here so far"):
+        read_user_options(["-smp", value])
+
+
+@pytest.mark.parametrize("value", ["", "two", "cpus=two", "1,maxcpus=x", "1,cores="])
+def test_what_is_no_number_of_processors_is_refused(value):
+    with pytest.raises(UsageError, match="not a number of processors"):
+        read_user_options(["-smp", value])
+
+
+@pytest.mark.parametrize(
+    ("words", "accelerator", "hide_svm", "expected"),
+    [
+        ([], "tcg", True, "qemu64,-svm"),
+        ([], "kvm", False, "host,+svm"),
+        (["-cpu", "max,+avx"], "tcg", True, "max,+avx,-svm"),
+        (["-cpu", "max", "--cpu", "EPYC"], "tcg", True, "EPYC,-svm"),
+        (["-cpu", "EPYC-Milan"], "kvm", False, "EPYC-Milan,+svm"),
+    ],
+)
+def test_the_cpu_is_the_users_but_for_svm(words, accelerator, hide_svm, expected):
+    assert values(line(*words, accelerator=accelerator, hide_svm=hide_svm), "-cpu") == [expected]
+
+
+def test_the_bios_is_read_by_us():
+    user = read_user_options(["-bios", "a.bin", "-bios", "b.bin", "-net", "none"])
+    assert (user.bios, user.rest) == ("b.bin", ("-net", "none"))
+    assert read_user_options([]).bios is None
+    assert values(line("-bios", "a.bin"), "-bios") == ["/proc/self/fd/12"]
+
+
+@pytest.mark.parametrize(
+    ("words", "ours"),
+    [
+        ([], True),
+        (["-net", "none"], True),
+        (["-serial", "null"], False),
+        (["--serial", "null"], False),
+        (["-nographic"], False),
+        (["-nodefaults"], False),
+    ],
+)
+def test_the_serial_port_is_ours_unless_the_user_says_where_it_goes(words, ours):
+    assert ("stdio" in line(*words)) is ours
+
+
+def test_no_reboot_is_understood_and_kept_away():
+    assert "-no-reboot" not in line("-no-reboot")
+
+
+def test_ours_come_first_then_the_guests_then_the_users():
+    words = line("-net", "none", guest=("-cdrom", "a.iso"))
+    assert words[0] == "/bin/qemu"
+    assert words[-6:] == ["-serial", "stdio", "-cdrom", "a.iso", "-net", "none"]
+
+
+def test_files_are_inherited_by_number():
+    words = line()
+    objects = values(words, "-object")
+    assert objects == [
+        "memory-backend-file,id=trapline.ram,size=134217728,mem-path=/proc/self/fd/10,share=on",
+        "memory-backend-file,id=trapline.monitor,size=16777216,mem-path=/proc/self/fd/11,share=on",
+    ]
+    assert values(words, "-chardev") == [
+        "socket,id=trapline.doorbell,fd=13",
+        "socket,id=trapline.qmp,fd=14",
+    ]
+    assert values(words, "-m") == ["128M"]
+    assert "ivshmem-plain,memdev=trapline.monitor,addr=1e.7" in values(words, "-device")
+    assert "isa-debugcon,iobase=0xa20,readback=0xff,chardev=trapline.doorbell" in values(words, "-device")
+    assert values(words, "-machine")[-1] == "smm=off,accel=tcg,memory-backend=trapline.ram"
+
+
+pieces = st.sampled_from(
+    [
+        *_REFUSED,
+        *("-cpu", "-bios", "-machine", "-M", "-smp", "-drive", "-serial", "-no-reboot", "-", "--", "="),
+        *("pc", "q35", "smm=off", "cpus=1", "maxcpus=x", "cores=", "1,1", "type=", "if=pflash", "1=1,=,"),
+    ]
+)
+
+
+@given(st.lists(pieces | st.text(max_size=8), max_size=8))
+def test_whatever_the_user_writes_the_answer_is_in_words(words):
+    with contextlib.suppress(UsageError):
+        assert len(read_user_options(words).rest) <= len(words)
+        assert line(*words)[0] == "/bin/qemu"

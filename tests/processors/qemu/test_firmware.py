@@ -1,0 +1,163 @@
+import struct
+
+import iced_x86 as iced
+import pytest
+
+from trapline.arch import paging
+from trapline.arch.registers import CR0, CR4, EFER
+from trapline.errors import ProcessorError
+from trapline.processors.qemu import firmware, pci, shared
+
+TOP = 1 << 32
+ENTRY_SIZE = 0x10000
+M, R = iced.Mnemonic, iced.Register
+
+
+@pytest.fixture(params=[False, True], ids=["svm", "unlock"])
+def wrapped(request, bios):
+    return firmware.wrap(bios, unlock_svm=request.param)
+
+
+@pytest.fixture
+def rom(wrapped):
+    """Return a function that reads the image where QEMU puts it: below 4 GiB."""
+    base = TOP - len(wrapped.image)
+
+    def rom(gpa, size):
+        if not base <= gpa <= gpa + size <= TOP:
+            raise LookupError(f"{gpa:#x}")
+        return wrapped.image[gpa - base : gpa - base + size]
+
+    return rom
+
+
+def protected_mode_entry(wrapped, until_jump):
+    (hole, _), _ = wrapped.patches
+    offset = hole - (len(wrapped.bios) - 0x10000)
+    return until_jump(wrapped.patches[0][1], 16, offset)
+
+
+def test_the_bios_stands_at_the_end_as_it_was_but_for_the_patches(wrapped, bios):
+    assert wrapped.bios == bios
+    assert len(wrapped.image) == len(bios) + ENTRY_SIZE
+    shown = bytearray(wrapped.image[ENTRY_SIZE:])
+    for offset, data in wrapped.patches:
+        assert shown[offset : offset + len(data)] == data
+        shown[offset : offset + len(data)] = bios[offset : offset + len(data)]
+    assert shown == bios
+
+
+def test_it_patches_a_hole_and_the_reset_vector_alone(wrapped, bios):
+    (hole, trampoline), (reset, jump) = wrapped.patches
+    assert bios[hole : hole + len(trampoline)] == bytes(len(trampoline))
+    assert (reset, len(jump)) == (len(bios) - 16, 3)
+    assert len(trampoline) <= 40
+
+
+def test_the_reset_vector_jumps_to_the_trampoline(wrapped, bios, decode):
+    (hole, _), (_, jump) = wrapped.patches
+    (instruction,) = decode(jump, 16, 0xFFF0)
+    assert instruction.near_branch_target == hole - (len(bios) - 0x10000)
+
+
+def test_the_trampoline_loads_our_gdt_and_leaves_real_mode(wrapped, rom, until_jump):
+    instructions = protected_mode_entry(wrapped, until_jump)
+    lgdt, jump = instructions[0], instructions[-1]
+    assert (lgdt.mnemonic, lgdt.segment_prefix) == (M.LGDT, R.CS)
+    segment = TOP - 0x10000
+    limit, gdt = struct.unpack("<HI", rom(segment + lgdt.memory_displacement, 6))
+    assert struct.unpack("<4Q", rom(gdt, limit + 1)) == firmware.DESCRIPTORS
+    assert (jump.far_branch_selector, limit) == (firmware.CODE32, 31)
+    assert [one.mnemonic for one in instructions[1:-1]] == [M.MOV, M.OR, M.MOV]
+
+
+def test_protected_mode_maps_the_memory_and_enters_long_mode(wrapped, rom, until_jump):
+    entry = protected_mode_entry(wrapped, until_jump)[-1].far_branch32
+    instructions = until_jump(rom(entry, 0x1000), 32, entry)
+    written, port, value = [], None, None
+    for one in instructions:
+        if one.mnemonic == M.MOV and one.op1_kind == iced.OpKind.IMMEDIATE16:
+            port = one.immediate(1)
+        elif one.mnemonic == M.MOV and one.op0_register == R.EAX and one.op1_kind == iced.OpKind.IMMEDIATE32:
+            value = one.immediate(1)
+        elif one.mnemonic == M.OUT:
+            written.append((port, value))
+    config = [value for port, value in written if port == pci.CONFIG_ADDRESS]
+    assert config == [
+        pci.address(pci.MONITOR_DEVICE, register) for register in (pci.BAR2, pci.BAR2 + 4, pci.COMMAND)
+    ]
+    data = [value for port, value in written if port == pci.CONFIG_DATA]
+    assert data == [shared.BASE & 0xFFFF_FFFF, shared.BASE >> 32, pci.MEMORY_ENABLE]
+    assert instructions[-1].far_branch_selector == firmware.CODE64
+
+
+def test_svm_is_set_by_wrmsr_or_behind_cpuids_back(bios, until_jump, decode):
+    set_bits = {}
+    for unlock in (False, True):
+        image = firmware.wrap(bios, unlock_svm=unlock).image
+        code = until_jump(image[0x4000:0x5000], 32, 0)
+        wrmsr = next(place for place, one in enumerate(code) if one.mnemonic == M.WRMSR)
+        set_bits[unlock] = code[wrmsr - 1].immediate(1)
+    assert set_bits == {False: EFER.LME | EFER.SVME, True: EFER.LME}
+
+
+def test_the_smm_handler_sets_svme_in_the_saved_efer(bios, until_jump, decode):
+    code = until_jump(firmware.wrap(bios, unlock_svm=True).image[0x5000:0x6000], 64, 0)
+    immediates = (iced.OpKind.IMMEDIATE64, iced.OpKind.IMMEDIATE32TO64)
+    loads = [one for one in code if one.op_count == 2 and one.op1_kind in immediates]
+    place = next(
+        place for place, one in enumerate(loads) if one.op0_register == R.RDI and one.immediate(1) == 0x38000
+    )
+    handler = loads[place + 1].immediate(1).to_bytes(8, "little")
+    first, second = list(iced.Decoder(16, handler, ip=0x8000))[:2]
+    assert (first.mnemonic, first.segment_prefix, first.immediate(1)) == (M.OR, R.CS, EFER.SVME >> 8)
+    assert first.memory_displacement == 0xFED0 + 1
+    assert second.mnemonic == M.RSM
+
+
+def test_long_mode_ends_in_the_monitor(wrapped, until_jump):
+    code = until_jump(wrapped.image[0x5000:0x6000], 64, 0)
+    assert code[-1].op0_register == R.RAX
+    assert code[-2].immediate(1) == shared.BASE + shared.CODE_AT
+    assert (code[-3].op0_register, code[-3].op1_register) == (R.ESI, R.EBP)  # the CPU's signature
+
+
+@pytest.mark.parametrize(
+    "gva", [0, 0x7C00, 0x1234_5678, 0xBFFF_FFFF, 0xFFFF_FFF0, shared.BASE, shared.BASE + shared.SIZE - 1]
+)
+def test_its_page_tables_are_the_identity(rom, wrapped, gva):
+    root = TOP - len(wrapped.image)
+    assert paging.walk(rom, CR0.PG, root, CR4.PAE, EFER.LMA, gva) == gva
+
+
+@pytest.mark.parametrize("gva", [1 << 32, shared.BASE + (1 << 30), 1 << 46])
+def test_its_page_tables_hold_nothing_else(rom, wrapped, gva):
+    with pytest.raises(paging.NotMapped):
+        paging.walk(rom, CR0.PG, TOP - len(wrapped.image), CR4.PAE, EFER.LMA, gva)
+
+
+def test_the_first_jump_of_the_bios_is_known(wrapped, bios_with):
+    assert wrapped.start == (0xF000, 0xE05B)
+    near = firmware.wrap(bios_with(first=b"\xe9\x00\x10"), unlock_svm=True)
+    assert near.start is None
+
+
+@pytest.mark.parametrize("size", [0x10000, 0x20000, 0x40000, 0x100000])
+def test_images_of_all_usual_sizes_can_be_wrapped(bios_with, size):
+    bios = bios_with(size, hole=(size - 0x4000, size - 0x3F00))
+    assert len(firmware.wrap(bios, unlock_svm=True).image) == size + ENTRY_SIZE
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        (b"", "0 bytes"),
+        (bytes(0x8000), "multiple of 64 KiB"),
+        (bytes(0x10001), "multiple of 64 KiB"),
+        (b"\x01" * 0x10000, "no hole of"),
+        (bytes(0x10000) + b"\x01" * 0x10000, "no hole of"),
+    ],
+)
+def test_what_is_no_pc_bios_is_refused_in_words(image, words):
+    with pytest.raises(ProcessorError, match=words):
+        firmware.wrap(image, unlock_svm=True)

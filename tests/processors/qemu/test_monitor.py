@@ -1,0 +1,166 @@
+import iced_x86 as iced
+import pytest
+
+from trapline.arch.layout import offset_of, size_of
+from trapline.arch.registers import Gprs
+from trapline.arch.vmcb import Vmcb
+from trapline.machine.record import Record
+from trapline.processors.qemu import monitor, shared
+from trapline.processors.qemu.shared import Mailbox, Tables, VectorPlan
+
+ADDRESS = shared.BASE + shared.CODE_AT
+TABLES = shared.TABLES_AT - shared.MAILBOX_AT
+M, R = iced.Mnemonic, iced.Register
+
+
+@pytest.fixture(scope="module")
+def code():
+    return monitor.build()
+
+
+@pytest.fixture
+def instructions(code, decode):
+    return decode(code.assemble(ADDRESS), 64, ADDRESS)
+
+
+def memory_operands(instructions):
+    for instruction in instructions:
+        for place in range(instruction.op_count):
+            if instruction.op_kind(place) == iced.OpKind.MEMORY:
+                yield instruction, place
+
+
+def size_of_access(instruction):
+    if instruction.mnemonic in (M.LGDT, M.LIDT):
+        return 10
+    return iced.MemorySizeExt.size(instruction.memory_size)
+
+
+def test_it_fits_its_pages(code):
+    assert len(code.assemble(ADDRESS)) <= shared.TABLES_AT - shared.CODE_AT
+
+
+def test_every_instruction_is_reached(code, instructions):
+    by_address = {instruction.ip: instruction for instruction in instructions}
+    labels = code.labels(ADDRESS)
+    todo = [labels[monitor.ENTRY], labels[monitor.NMI_HANDLER]]
+    reached = set()
+    while todo:
+        ip = todo.pop()
+        if ip in reached:
+            continue
+        reached.add(ip)
+        instruction = by_address[ip]
+        if instruction.is_jmp_short_or_near or instruction.is_jcc_short_or_near:
+            todo.append(instruction.near_branch_target)
+        if instruction.mnemonic not in (M.JMP, M.IRETQ, M.INT3):
+            todo.append(instruction.next_ip)
+    assert reached == set(by_address)
+    assert set(labels.values()) <= reached
+
+
+def test_every_label_is_used(code, instructions):
+    targets = {
+        instruction.near_branch_target
+        for instruction in instructions
+        if instruction.is_jmp_short_or_near or instruction.is_jcc_short_or_near
+    }
+    from_outside = {monitor.ENTRY, monitor.NMI_HANDLER}
+    assert {name for name, place in code.labels(ADDRESS).items() if place not in targets} <= from_outside
+
+
+def test_every_access_is_a_declared_field(instructions, fields):
+    places = {
+        R.RAX: [(0, fields(Vmcb))],
+        R.RSP: [(0, fields(Mailbox)), (TABLES, fields(Tables))],
+        R.RBX: [(0, fields(Record))],
+    }
+    seen = set()
+    for instruction, _ in memory_operands(instructions):
+        size, displacement = size_of_access(instruction), instruction.memory_displacement
+        assert instruction.memory_base in places, f"{instruction}"
+        for start, declared in places[instruction.memory_base]:
+            covered = [declared.get(displacement - start + byte) for byte in range(size)]
+            if instruction.mnemonic in (M.LGDT, M.LIDT):
+                covered = covered if None not in covered else []
+            elif None in covered or len(set(covered)) != 1:
+                covered = []
+            if covered:
+                seen.add(covered[0][0])
+                break
+        else:
+            pytest.fail(f"{instruction} touches no declared field")
+    assert {"control.event_inj", "control.exit_code", "save.cr2", "turn", "command", "ring_head"} <= seen
+
+
+def test_indexed_accesses_are_fields_of_a_plan(instructions, fields):
+    declared = fields(VectorPlan)
+    plans = offset_of(Mailbox, "plans")
+    indexed = [one for one, _ in memory_operands(instructions) if one.memory_index != R.NONE]
+    assert indexed
+    for instruction in indexed:
+        assert (instruction.memory_base, instruction.memory_index) == (R.RSP, R.RCX)
+        assert instruction.memory_index_scale == 1
+        path, offset, size = declared[instruction.memory_displacement - plans]
+        assert (instruction.memory_displacement - plans, size_of_access(instruction)) == (offset, size), path
+    assert {declared[one.memory_displacement - plans][0] for one in indexed} == {
+        "event",
+        "arm",
+        "rflags",
+        "flags",
+        "policy",
+    }
+
+
+def test_every_register_is_saved_and_restored(instructions):
+    names = ["rcx", "rdx", "rbx", "rbp", "rsi", "rdi", *(f"r{number}" for number in range(8, 16))]
+    saved, restored = {}, {}
+    for instruction, place in memory_operands(instructions):
+        displacement = instruction.memory_displacement - offset_of(Mailbox, "gprs")
+        if (
+            instruction.memory_base == R.RSP
+            and 0 <= displacement < size_of(Gprs)
+            and instruction.mnemonic == M.MOV
+        ):
+            register = instruction.op_register(1 - place)
+            if iced.RegisterExt.size(register) == 8:
+                (saved if place == 0 else restored)[displacement] = register
+    expected = {offset_of(Gprs, name): getattr(R, name.upper()) for name in names}
+    assert saved == restored == expected
+
+
+def test_the_record_is_complete(instructions, fields):
+    written = {
+        fields(Record)[one.memory_displacement][0]
+        for one, place in memory_operands(instructions)
+        if one.memory_base == R.RBX and place == 0
+    }
+    assert written == {path for path, *_ in fields(Record).values()} - {"vcpu"}
+
+
+def test_it_uses_no_stack_and_calls_nothing(instructions):
+    stack = {M.PUSH, M.POP, M.CALL, M.RET, M.PUSHFQ, M.POPFQ, M.ENTER, M.LEAVE}
+    assert not [one for one in instructions if one.mnemonic in stack]
+
+
+def test_its_addresses_keep_clear_of_the_a20_gate(code, instructions):
+    assert not ADDRESS & 1 << 20
+    addresses = [
+        one.immediate(1)
+        for one in instructions
+        if one.op_count == 2 and one.op1_kind == iced.OpKind.IMMEDIATE64
+    ]
+    assert shared.BASE + shared.VMCB_AT in addresses
+    for address in addresses:
+        assert shared.BASE <= address < shared.BASE + shared.SIZE
+        assert not address & 1 << 20
+
+
+def test_svm_instructions_stand_where_they_must(instructions):
+    mnemonics = [one.mnemonic for one in instructions]
+    assert mnemonics.count(M.VMRUN) == mnemonics.count(M.VMLOAD) == mnemonics.count(M.VMSAVE) == 1
+    run = mnemonics.index(M.VMRUN)
+    # VMRUN takes RAX, #VMEXIT restores it and RSP: nothing between may need more than the three registers.
+    before = instructions[run - 1]
+    assert (before.mnemonic, before.memory_base) == (M.MOV, R.RSP)
+    assert [one.memory_base for one in instructions[run + 1 : run + 4]] == [R.RSP] * 3

@@ -1,0 +1,125 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trapline.arch import paging
+from trapline.processors.qemu import firmware, nested, shared
+from trapline.processors.qemu.shared import BASE, SIZE
+
+PAGE, MIB, GIB, TOP, END = 0x1000, 1 << 20, 1 << 30, 1 << 32, 1 << 40
+RIGHTS = paging.P | paging.RW | paging.US
+
+
+class Walker:
+    """Reads nested tables as the CPU does (APM 15.25.5), and keeps what it saw."""
+
+    def __init__(self, memory):
+        self._memory = memory
+
+    def entry(self, table, index):
+        place = table - BASE + 8 * index
+        return int.from_bytes(self._memory[place : place + 8], "little")
+
+    def leaves(self):
+        """Yield (gpa, size, host address, rights that every level grants)."""
+        yield from self._leaves(nested.ROOT, 4, 0, RIGHTS)
+
+    def _leaves(self, table, level, gpa, rights):
+        for index in range(512):
+            entry = self.entry(table, index)
+            size = 1 << 3 + 9 * level
+            if entry & paging.P:
+                if level == 1 or entry & paging.PS:
+                    yield gpa + index * size, size, entry & paging.ADDRESS, rights & entry
+                else:
+                    yield from self._leaves(
+                        entry & paging.ADDRESS, level - 1, gpa + index * size, rights & entry
+                    )
+
+
+@pytest.fixture(scope="module", params=[0x10000, 0x20000, 0x40000])
+def built(request):
+    bios = bytes(1 + place * 11 % 255 for place in range(request.param - 0x100)) + bytes(0xF0) + b"\xea" * 16
+    wrapped = firmware.wrap(bios, unlock_svm=True)
+    memory = memoryview(bytearray(SIZE))
+    nested.build(memory, wrapped)
+    return memory, wrapped, list(Walker(memory).leaves())
+
+
+def host(built, gpa):
+    for start, size, target, _ in built[2]:
+        if start <= gpa < start + size:
+            return target + gpa - start
+    return None
+
+
+def test_everything_is_mapped_once_with_all_rights(built):
+    end = 0
+    for gpa, size, _, rights in built[2]:
+        assert gpa == end
+        assert rights == RIGHTS
+        end = gpa + size
+    assert end == END
+
+
+def test_no_page_leads_to_the_monitor(built):
+    bios = [BASE + piece for piece in shared.BIOS_PIECES]
+    for gpa, size, target, _ in built[2]:
+        overlaps = BASE - size < target < BASE + SIZE
+        assert not overlaps or any(piece <= target < piece + MIB for piece in bios), f"{gpa:#x}"
+
+
+def test_every_page_of_the_window_is_hidden(built):
+    hidden = {gpa: target for gpa, size, target, _ in built[2] if BASE <= gpa < BASE + SIZE and size == PAGE}
+    assert len(hidden) == SIZE // PAGE
+    assert all(END - SIZE <= target < END for target in hidden.values())
+
+
+def test_the_bios_is_shown_as_it_came(built):
+    memory, wrapped, _ = built
+    shown = b""
+    for gpa in range(TOP - len(wrapped.bios), TOP, PAGE):
+        place = host(built, gpa) - BASE
+        shown += memory[place : place + PAGE]
+    assert shown == wrapped.bios
+
+
+def test_the_entry_below_the_bios_is_not_shown(built):
+    _, wrapped, _ = built
+    for gpa in range(TOP - len(wrapped.image), TOP - len(wrapped.bios), PAGE):
+        assert END - SIZE <= host(built, gpa) < END
+
+
+@settings(max_examples=40)
+@given(st.data())
+def test_everything_else_is_the_identity(built, data):
+    _, wrapped, _ = built
+    rom = TOP - len(wrapped.image)
+    usual = st.sampled_from([0, 0xA0000, 0xF0000, 0xC000_0000, rom - 1, TOP, BASE - 1, BASE + SIZE, END - 1])
+    gpa = data.draw(st.integers(0, END - 1) | usual)
+    if not (rom <= gpa < TOP or BASE <= gpa < BASE + SIZE):
+        assert host(built, gpa) == gpa
+
+
+def test_large_pages_are_used_where_nothing_is_special(built):
+    sizes = [size for _, size, _, _ in built[2]]
+    assert sizes.count(GIB) == END // GIB - 2
+
+
+def test_the_tables_stay_in_their_even_mebibyte(built):
+    memory = built[0]
+    used = max(
+        place
+        for place in range(shared.NESTED_AT, shared.NESTED_AT + 2 * MIB, 8)
+        if any(memory[place : place + 8])
+    )
+    assert used < shared.NESTED_AT + MIB
+    assert not any(memory[: shared.NESTED_AT])
+
+
+def test_there_is_an_end_of_the_room(memory):
+    tables = nested._Tables(memory)
+    for _ in range(MIB // PAGE):
+        tables.new()
+    with pytest.raises(AssertionError, match="leave their mebibyte"):
+        tables.new()

@@ -1,0 +1,385 @@
+import contextlib
+import socket
+import threading
+import time
+
+import pytest
+
+from trapline.arch.registers import EFER
+from trapline.arch.vectors import FORCEABLE, Vector
+from trapline.errors import LaunchError, ProcessorError, ProcessorLost
+from trapline.machine.processor import Outcome
+from trapline.machine.record import RecordFlags
+from trapline.processors.qemu import firmware, nested
+from trapline.processors.qemu.processor import QemuProcessor
+from trapline.processors.qemu.ram import Ram
+from trapline.processors.qemu.shared import (
+    BASE,
+    RECORD_SIZE,
+    RING_RECORDS,
+    SIZE,
+    Command,
+    Policy,
+    Shared,
+    Turn,
+)
+
+MIB = 1 << 20
+
+
+class Process:
+    returncode = None
+
+    def poll(self):
+        return self.returncode
+
+
+class Qemu:
+    """Plays the machine: a thread takes the monitor's turns and plays a script of exits."""
+
+    command = ("qemu",)
+
+    def __init__(self, script, memory):
+        self.monitor, self.ram = memory, memoryview(bytearray(2 * MIB))
+        self.doorbell, self._bell = socket.socketpair()
+        self.doorbell.setblocking(False)
+        self.qmp, self._qmp = socket.socketpair()
+        self.process = Process()
+        self.shared = Shared(memory)
+        self.commands, self.outputs = [], []
+        self.nmi = threading.Event()
+        self._script = iter(script)
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._play)
+
+    def start(self):
+        self._thread.start()
+
+    def end(self, status):
+        self.process.returncode = status
+        self._bell.close()
+
+    def errors(self):
+        return "out of order"
+
+    def launch_error(self):
+        return LaunchError("QEMU did not start the machine")
+
+    def wait(self):
+        pass
+
+    def close(self):
+        self._closed.set()
+        if self._thread.ident:
+            self._thread.join(10)
+        for one in (self.doorbell, self._bell, self.qmp, self._qmp):
+            one.close()
+
+    def _play(self):
+        mailbox = self.shared.mailbox
+        begun = False
+        while not self._closed.is_set() and self.process.returncode is None:
+            if mailbox.turn == Turn.BRAIN:
+                time.sleep(0.0001)
+                continue
+            command = mailbox.command if begun else None
+            self.commands.append(command)
+            begun = True
+            if command == Command.CPUID:
+                gprs = self.shared.gprs
+                gprs.rax, gprs.rbx, gprs.rcx, gprs.rdx = gprs.rax + 1, 2, gprs.rcx + 3, 4
+            elif command == Command.OUT:
+                self.outputs.append(self.shared.gprs.rax)
+            elif command != Command.ABSORB_NMI:
+                step = next(self._script, None)
+                if step is None:
+                    self.end(0)
+                    return
+                self.shared.vmcb.control.intercept_exceptions = mailbox.intercepts
+                step(self)
+                if self.process.returncode is not None:
+                    return
+            mailbox.turn = Turn.BRAIN
+            with contextlib.suppress(OSError):
+                self._bell.send(b"\0")
+
+
+def power_on(qemu):
+    mailbox = qemu.shared.mailbox
+    mailbox.reset, mailbox.efer, mailbox.signature = 1, EFER.SVME | EFER.LME, 0x663
+
+
+def leave(code, info_1=0):
+    def step(qemu):
+        qemu.shared.vmcb.control.exit_code, qemu.shared.vmcb.control.exit_info_1 = code, info_1
+
+    return step
+
+
+@pytest.fixture
+def start(memory, bios):
+    """Return a function that starts a machine which plays a script."""
+    with contextlib.ExitStack() as closing:
+
+        def start(*script, accelerator="tcg", isolated=False):
+            qemu = Qemu(script, memory)
+            wrapped = firmware.wrap(bios, unlock_svm=accelerator == "tcg")
+            processor = QemuProcessor(
+                qemu, wrapped, Ram(qemu.ram, "pc", bios), accelerator=accelerator, isolated=isolated
+            )
+            processor._qmp = type("Qmp", (), {"command": lambda self, name: qemu.nmi.set()})()
+            closing.enter_context(processor)
+            qemu.start()
+            return processor, qemu
+
+        yield start
+
+
+def test_a_machine_begins_with_a_reset(start):
+    processor, qemu = start(power_on)
+    qemu.shared.vmcb.control.nrip = 5
+    assert processor.run(None) is Outcome.RESET
+    control = processor.vmcb.control
+    assert (control.nrip, control.asid, control.np_control) == (0, 1, 0)
+    assert BASE <= control.msrpm_base_pa < BASE + SIZE
+    assert (qemu.shared.mailbox.reset, qemu.shared.mailbox.open_shadow) == (0, 0)
+    assert processor.signature == 0x663
+    assert processor.run(None) is Outcome.OFF
+    assert processor.exit_status is None
+
+
+def test_an_isolated_machine_gets_nested_paging_and_its_guard(start):
+    def out_to_our_device(qemu):
+        qemu.shared.vmcb.save.rax = 0x8000_F700
+        leave(0x7B, 1 << 6)(qemu)
+
+    processor, qemu = start(power_on, out_to_our_device, isolated=True)
+    processor.run(None)
+    processor.intercepts_changed(0)
+    assert (processor.vmcb.control.np_control, processor.vmcb.control.ncr3) == (1, nested.ROOT)
+    assert processor.run(None) is Outcome.OFF
+    assert qemu.outputs == [0x0000_F700]
+
+
+def test_a_cpu_without_svm_is_told(start):
+    def without_svm(qemu):
+        power_on(qemu)
+        qemu.shared.mailbox.efer = EFER.LME
+
+    with pytest.raises(ProcessorError, match="does not enable SVM"):
+        start(without_svm)[0].run(None)
+
+
+def test_only_our_own_bytes_are_taken_out_of_the_bios_in_ram(start, bios):
+    at = MIB - len(bios)
+
+    def shadowed(qemu):
+        power_on(qemu)
+        qemu.ram[at:MIB] = bios
+        for offset, ours in firmware.wrap(bios, unlock_svm=True).patches:
+            qemu.ram[at + offset : at + offset + len(ours)] = ours
+        qemu.ram[at + 7] = 0xEE  # the guest wrote there
+
+    def changed(qemu):
+        power_on(qemu)
+        qemu.ram[MIB - 16] = 0xAB
+
+    processor, qemu = start(shadowed, changed)
+    processor.run(None)
+    expected = bytearray(bios)
+    expected[7] = 0xEE
+    assert qemu.ram[at:MIB] == expected
+    assert processor.run(None) is Outcome.RESET
+    expected[-16] = 0xAB
+    assert qemu.ram[at:MIB] == expected  # a reset copies nothing: the guest's own changes stay
+
+
+def test_the_guest_starts_where_the_bios_would(start):
+    processor, qemu = start(power_on, leave(0x7F))
+    processor.run(None)
+    processor.vmcb.save.cs.selector, processor.vmcb.save.rip = 0xF000, 0xFFF0
+    assert processor.run(None) is Outcome.VMEXIT
+    cs = processor.vmcb.save.cs
+    assert (cs.selector, cs.base, processor.vmcb.save.rip) == (0xF000, 0xF0000, 0xE05B)
+    assert qemu.commands == [None, Command.LOAD_AND_RESUME]
+
+
+@pytest.mark.parametrize("accelerator", ["tcg", "kvm"])
+def test_the_plans_of_the_monitor(start, accelerator):
+    processor, qemu = start(power_on, accelerator=accelerator)
+    processor.run(None)
+    wanted = 1 << Vector.UD | 1 << Vector.PF | 1 << Vector.BP | 1 << Vector.DF
+    processor.vmcb.control.intercept_exceptions = wanted
+    processor.intercepts_changed(wanted & ~(1 << Vector.PF))
+    policy = {vector: Policy(plan.policy) for vector, plan in enumerate(qemu.shared.plans)}
+    silent = Policy.FORWARD if accelerator == "tcg" else Policy.ASK
+    assert policy[Vector.UD] is Policy.RECORD
+    assert policy[Vector.PF] is policy[Vector.BP] is policy[Vector.DF] is Policy.ASK
+    assert policy[Vector.GP] is policy[Vector.DE] is silent
+    page_fault = qemu.shared.plans[Vector.PF]
+    assert page_fault.event == 0x8000_0B0E
+    assert page_fault.flags == RecordFlags.FORWARDED | RecordFlags.HAS_ERROR_CODE | RecordFlags.HAS_ADDRESS
+    assert qemu.shared.plans[Vector.UD].event == 0x8000_0306
+    rf = {vector for vector, plan in enumerate(qemu.shared.plans) if plan.rflags}
+    assert (Vector.UD in rf) == (accelerator == "kvm")
+    assert not rf & {Vector.DB, Vector.BP, Vector.OF, Vector.DF}
+
+
+def test_exits_that_are_not_the_hypervisors_stay_below_it(start):
+    processor, qemu = start(power_on, leave(0x46), leave(0x4D, 8), leave(0x46))
+    processor.run(None)
+    processor.vmcb.control.intercept_exceptions = 1 << Vector.UD
+    processor.intercepts_changed(0)
+    assert processor.run(None) is Outcome.VMEXIT
+    assert processor.run(None) is Outcome.VMEXIT
+    assert processor.vmcb.control.exit_code == 0x46
+    assert qemu.commands == [None] + [Command.LOAD_AND_RESUME] * 3
+    assert processor.statistics.exits == 4
+    assert processor.statistics.stopped > 0
+
+
+def test_cpuid_leaves_the_registers_alone(start):
+    processor, _ = start(power_on)
+    processor.run(None)
+    gprs = processor.gprs
+    gprs.rax, gprs.rbx, gprs.rcx, gprs.rdx = 10, 11, 12, 13
+    assert processor.cpuid(0x100, 0x200) == (0x101, 2, 0x203, 4)
+    assert (gprs.rax, gprs.rbx, gprs.rcx, gprs.rdx) == (10, 11, 12, 13)
+
+
+def test_records_are_taken_in_order_around_the_end_of_the_ring(start):
+    def write(count):
+        def step(qemu):
+            mailbox, ring = qemu.shared.mailbox, qemu.shared.ring
+            for number in range(mailbox.ring_head, mailbox.ring_head + count):
+                place = number % RING_RECORDS * RECORD_SIZE
+                ring[place : place + 8] = number.to_bytes(8, "little")
+            mailbox.ring_head += count
+            leave(0x7F)(qemu)
+
+        return step
+
+    taken = []
+
+    def sink(records):
+        assert len(records) % RECORD_SIZE == 0
+        taken.extend(
+            int.from_bytes(records[at : at + 8], "little") for at in range(0, len(records), RECORD_SIZE)
+        )
+
+    processor, qemu = start(power_on, write(RING_RECORDS - 2), write(5))
+    processor.on_records(sink)
+    processor.run(None)
+    processor.run(None)
+    assert len(taken) == RING_RECORDS - 2
+    processor.run(None)
+    assert taken == list(range(RING_RECORDS + 3))
+    assert qemu.shared.mailbox.ring_tail == RING_RECORDS + 3
+
+
+def test_a_deadline_leaves_the_guest_running(start):
+    go_on = threading.Event()
+
+    def slow(qemu):
+        go_on.wait(10)
+        leave(0x7F)(qemu)
+
+    processor, qemu = start(power_on, slow)
+    processor.run(None)
+    assert processor.run(time.monotonic() + 0.05) is Outcome.DEADLINE
+    go_on.set()
+    assert processor.run(time.monotonic() + 10) is Outcome.VMEXIT
+    assert qemu.commands == [None, Command.LOAD_AND_RESUME]
+
+
+def test_a_kick_stops_a_running_guest_by_an_nmi(start):
+    def until_nmi(qemu):
+        assert qemu.nmi.wait(10)
+        leave(0x61)(qemu)
+
+    processor, qemu = start(power_on, until_nmi, leave(0x7F))
+    processor.run(None)
+    processor.intercepts_changed(0)
+    kicker = threading.Timer(0.05, processor.kick)
+    kicker.start()
+    assert processor.run(None) is Outcome.KICKED
+    kicker.join()
+    assert qemu.commands[-1] == Command.ABSORB_NMI
+    assert processor.run(None) is Outcome.VMEXIT
+
+
+def test_a_kick_of_a_stopped_guest_needs_no_nmi(start):
+    processor, qemu = start(power_on)
+    processor.run(None)
+    processor.kick()
+    assert processor.run(None) is Outcome.KICKED
+    assert not qemu.nmi.is_set()
+
+
+def test_a_shutdown_is_left_to_the_machine(start):
+    processor, qemu = start(power_on, power_on)
+    processor.run(None)
+    processor.shutdown()
+    assert processor.run(None) is Outcome.RESET
+    assert qemu.commands == [None, Command.SHUTDOWN]
+
+
+@pytest.mark.parametrize(("status", "words"), [(-9, "killed by SIGKILL"), (1, "QEMU failed: out of order")])
+def test_a_qemu_that_dies_is_lost(start, status, words):
+    processor, _ = start(power_on, lambda qemu: qemu.end(status))
+    processor.run(None)
+    with pytest.raises(ProcessorLost, match=words):
+        processor.run(None)
+
+
+@pytest.mark.parametrize(("status", "found"), [(0, None), (3, 3), (33, 33)])
+def test_a_guest_that_ends_the_machine_says_how(start, status, found):
+    processor, _ = start(power_on, lambda qemu: qemu.end(status))
+    processor.run(None)
+    assert processor.run(None) is Outcome.OFF
+    assert processor.exit_status == found
+
+
+def test_a_guest_may_end_with_1_through_its_exit_device(start):
+    processor, qemu = start(power_on, lambda qemu: qemu.end(1))
+    qemu.command = ("qemu", "-device", "isa-debug-exit")
+    processor.run(None)
+    assert processor.run(None) is Outcome.OFF
+    assert processor.exit_status == 1
+
+
+def test_a_qemu_that_never_reports_did_not_start(start):
+    processor, _ = start(lambda qemu: qemu.end(1))
+    with pytest.raises(LaunchError, match="did not start"):
+        processor.run(None)
+
+
+def test_a_qemu_that_dies_while_the_guest_is_stopped_is_lost(start):
+    processor, qemu = start(power_on)
+    processor.run(None)
+    qemu._closed.set()
+    qemu._thread.join(10)
+    qemu.end(0)
+    with pytest.raises(ProcessorLost, match="while the guest was stopped"):
+        processor.cpuid(0, 0)
+
+
+def test_closing_twice_is_safe(start):
+    processor, _ = start(power_on)
+    processor.run(None)
+    processor.close()
+    processor.close()
+
+
+@pytest.mark.parametrize("accelerator", ["tcg", "kvm"])
+def test_what_it_can_do(start, accelerator):
+    tcg = accelerator == "tcg"
+    able = start(power_on, accelerator=accelerator)[0].capabilities
+    assert (able.ts_error_code, able.hides_svm, able.keeps_svme, able.forwards_set_rf) == (
+        tcg,
+        tcg,
+        tcg,
+        not tcg,
+    )
+    assert able.name == f"QEMU ({accelerator})"
+    assert FORCEABLE >> Vector.TS & 1
