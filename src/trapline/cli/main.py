@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from trapline import __version__
@@ -91,6 +92,9 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; every error is one line on stderr."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us: what we say goes nowhere
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  # until we end
     words = list(sys.argv[1:] if arguments is None else arguments)
     split = words.index("--") if "--" in words else len(words)
     options = parser().parse_args(words[:split])
@@ -100,16 +104,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if split < len(words) and options.verb != "run":
         parser().error("only run takes QEMU options after --")
     try:
-        return _command(options, words[split + 1 :])
+        status = _command(options, words[split + 1 :])
+        sys.stdout.flush()
     except TraplineError as error:
         print(f"trapline: {error.args[0]}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has enough; Python must not complain about it once more at its end.
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):  # then whoever read our output has enough
+            print(f"trapline: {error}", file=sys.stderr)
+        # Python must not complain once more at its end, about what stdout still holds.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
+    return status
 
 
 def _command(options: argparse.Namespace, qemu_options: list[str]) -> int:

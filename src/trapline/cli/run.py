@@ -16,7 +16,7 @@ from trapline.guests.image import recognise
 from trapline.guests.options import qemu_options
 
 from . import table
-from .extras import missing
+from .extras import require
 
 if TYPE_CHECKING:
     from trapline.session import Result, Settings
@@ -32,24 +32,25 @@ _UNITS: Final = {"": 20, "k": 10, "m": 20, "g": 30}
 
 def run(options: argparse.Namespace, qemu_words: list[str]) -> int:
     """Run a guest and return the exit code that says how it ended."""
-    try:
-        from trapline.session import run as run_session
-    except ModuleNotFoundError as error:
-        raise missing(error, "qemu") from error
+    require("qemu", "iced_x86", "numpy")
+    if not options.json:
+        require("terminal", "rich")
+    from trapline.session import run as run_session
 
     settings = _settings(options, qemu_words)
     with _output(options.output) as lines:
-        result = run_session(settings, lines=lines, live=_say if options.live else None, meanwhile=_load_summary)
-    from .summary import print_json, print_summary
+        live = _say if options.live else None
+        result = run_session(settings, lines=lines, live=live, meanwhile=_load_summary)
+        from .summary import print_json, print_summary
 
-    if options.json:
         code = exit_code(result, options.exit_code)
-        print_json(result, code, sys.stdout)
-    else:
-        print_summary(result, sys.stderr)
-    if result.error is not None:
-        _say(f"trapline: {result.error.args[0]}")
-    return exit_code(result, options.exit_code)
+        if options.json:
+            print_json(result, code, sys.stdout)
+        else:
+            print_summary(result, sys.stderr)
+        if result.error is not None:
+            _say(f"trapline: {result.error.args[0]}")
+    return code
 
 
 def exit_code(result: "Result", whose: str) -> int:
@@ -72,7 +73,7 @@ def exit_code(result: "Result", whose: str) -> int:
 
 def parse_memory(text: str) -> int:
     """Return bytes for a size as QEMU takes it: a number of MiB, or with K, M or G."""
-    match = re.fullmatch(r"(\d+)([kmg]?)(?:i?b)?", text.strip().lower())
+    match = re.fullmatch(r"([0-9]{1,15})([kmg]?)(?:i?b)?", text.strip().lower())
     if match is None:
         raise UsageError(f"--memory {text}: not a size such as 64M or 2G")
     return int(match[1]) << _UNITS[match[2]]
@@ -94,11 +95,11 @@ def _settings(options: argparse.Namespace, qemu_words: list[str]) -> "Settings":
     from trapline.processors.qemu.kvm import nested_svm_missing
     from trapline.session import Settings
 
-    if options.timeout is not None and options.timeout <= 0:
+    if options.timeout is not None and not options.timeout > 0:  # NaN is not either
         raise UsageError(f"--timeout {options.timeout}: a time is more than 0 seconds")
-    initrd = Path(options.initrd) if options.initrd else None
+    initrd = None if options.initrd is None else Path(options.initrd)
     if options.guest is None:
-        if initrd or options.append:
+        if initrd is not None or options.append is not None:
             raise UsageError("--initrd and --append need a GUEST: a Linux or multiboot kernel")
         if not qemu_words:
             raise UsageError("nothing to run: name a GUEST, or give QEMU options after --")
@@ -109,7 +110,7 @@ def _settings(options: argparse.Namespace, qemu_words: list[str]) -> "Settings":
     if accelerator == "auto":
         accelerator = "tcg" if nested_svm_missing() else "kvm"
     console = ["-serial", "stdio"]
-    if options.console:
+    if options.console is not None:
         _check_writable(options.console, "--console")
         console = ["-chardev", f"file,id=trapline.console,path={_escaped(options.console)}"]
         console += ["-serial", "chardev:trapline.console"]

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from typing import IO
 
-from .extras import missing
+from .extras import require
 
 
 def load() -> None:
@@ -18,12 +18,11 @@ def print_table(
     heads: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = (), file: IO[str] | None = None
 ) -> None:
     """Print rows under heads; the columns in `right` are aligned to the right."""
-    try:
-        from rich.box import SIMPLE_HEAD
-        from rich.console import Console
-        from rich.table import Table
-    except ModuleNotFoundError as error:
-        raise missing(error, "terminal") from error
+    require("terminal", "rich")
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
     file = file or sys.stdout
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for number, head in enumerate(heads):

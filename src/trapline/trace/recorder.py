@@ -1,7 +1,9 @@
 """Takes the records of a run and hands them on: to the counts, to a file, to a terminal, to the black box."""
 
+import contextlib
+import signal
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import IO, TYPE_CHECKING, Final
 
 from trapline.arch.layout import offset_of
@@ -39,12 +41,20 @@ class Recorder:
 
     def add(self, data: memoryview) -> None:
         """Take a batch; the memory may be used again afterwards. Raises RecordingError on a full disk."""
-        size = RECORD_SIZE
-        if len(data) == size and self._lines is None and self._live is None:
+        if len(data) == RECORD_SIZE and self._lines is None and self._live is None:
             # One exception that the hypervisor decided on: an array would cost more than all the rest of it.
             self.tally.add_one(data[_VECTOR], int.from_bytes(data[_RIP : _RIP + 8], "little"))
             self._last.append(bytes(data))
             return
+        with _uninterrupted():
+            self._add(data)
+
+    def last(self) -> "Records":
+        """Return the last exceptions, at most `BLACK_BOX`, newest last."""
+        return view(b"".join(self._last))
+
+    def _add(self, data: memoryview) -> None:
+        size = RECORD_SIZE
         records = view(data)
         if self._lines is not None:
             self._write(self._lines, records)
@@ -54,17 +64,27 @@ class Recorder:
             for record in records:
                 self._live(text_line(record))
 
-    def last(self) -> "Records":
-        """Return the last exceptions, at most `BLACK_BOX`, newest last."""
-        return view(b"".join(self._last))
-
     def _write(self, file: IO[str], records: "Records") -> None:
         try:
             file.writelines(json_lines(records, self.tally.total))
             file.flush()
         except OSError as error:
             self._lines = None
-            raise RecordingError(f"{file.name}: {error.strerror}; what was recorded before is kept") from error
+            with contextlib.suppress(OSError):  # what its buffer still holds would fail once more
+                file.close()
+            raise RecordingError(
+                f"{file.name}: {error.strerror}; what was recorded before is kept"
+            ) from error
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let a Ctrl-C wait until a batch is in the file and in the counts as well."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _backwards(count: int) -> range:

@@ -114,7 +114,6 @@ def _processors(value: str) -> int:
 class Descriptors(NamedTuple):
     """The files that QEMU inherits, by number: nothing has a name that could stay behind."""
 
-    ram: int
     monitor: int
     firmware: int
     doorbell: int
@@ -139,10 +138,9 @@ def command(
         qemu,
         *("-machine", "pc"),
         *(word for value in user.machines for word in ("-machine", value)),
-        *("-machine", f"smm=off,accel={accelerator},memory-backend=trapline.ram"),
+        *("-machine", f"smm=off,accel={accelerator}"),
         *("-cpu", cpu),
         *("-m", f"{memory >> 20}M"),
-        *("-object", _shared_file("trapline.ram", memory, descriptors.ram)),
         *("-object", _shared_file("trapline.monitor", shared.SIZE, descriptors.monitor)),
         *("-device", f"ivshmem-plain,memdev=trapline.monitor,addr={device:02x}.{function}"),
         *("-chardev", f"socket,id=trapline.doorbell,fd={descriptors.doorbell}"),

@@ -1,6 +1,7 @@
 """Find QEMU and its BIOS, check them, and start a machine as a processor."""
 
 import re
+import secrets
 import shutil
 import subprocess
 import time
@@ -15,6 +16,7 @@ from . import firmware as firmware_room
 from . import monitor, tables, shared
 from .command import Descriptors, command, read_user_options
 from .kvm import nested_svm_missing
+from .hostmem import ProcessMemory
 from .machine import Machine
 from .processor import QemuProcessor
 from .ram import Ram
@@ -142,15 +144,14 @@ def open_qemu(
 
     machine = Machine(
         arguments,
-        memory=memory,
         monitor=shared.SIZE,
         firmware=firmware.image,
-        bios=bios,
         stdout=stdout,
     )
     _load_monitor(machine.monitor)
+    block = ProcessMemory(machine.process.pid, memory)
     return QemuProcessor(
-        machine, firmware, Ram(machine.ram, user.machine, bios), accelerator=accelerator, isolated=isolated
+        machine, firmware, block, Ram(block, user.machine, bios), accelerator=accelerator, isolated=isolated
     )
 
 
@@ -163,4 +164,5 @@ def _load_monitor(memory: memoryview) -> None:
     memory[shared.CODE_AT : shared.CODE_AT + len(blob)] = blob
     tables.write(memory, nmi_handler=code.labels(address)[monitor.NMI_HANDLER])
     mailbox = shared.Mailbox.from_buffer(memory, shared.MAILBOX_AT)
+    mailbox.token = secrets.randbits(63) | 1
     mailbox.open_shadow = mailbox.ready = 1

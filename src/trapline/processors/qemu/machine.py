@@ -16,7 +16,6 @@ from trapline.errors import LaunchError, ProcessorError
 from .command import Descriptors
 
 _PR_SET_PDEATHSIG: Final = 1
-_SHADOW_END: Final = 0x10_0000
 _OUTPUT_TAIL: Final = 2000
 _PATIENCE: Final = 5.0
 """Seconds that QEMU has to end by itself after it was asked to."""
@@ -29,32 +28,28 @@ class Machine:
         self,
         arguments: Callable[[Descriptors], list[str]],
         *,
-        memory: int,
         monitor: int,
         firmware: bytes,
-        bios: bytes,
         stdout: int | IO[bytes] | None = None,
     ) -> None:
-        """Start QEMU. `memory` and `monitor` are sizes in bytes; `bios` is put below 1 MiB.
+        """Start QEMU. `monitor` is the size of the shared memory in bytes.
 
         Raises LaunchError when QEMU cannot be started, ProcessorError when there is no room for the memory.
         """
         self._closing = contextlib.ExitStack()
         with contextlib.ExitStack() as undo:
             undo.callback(self._closing.close)
-            ram = self._memory("ram", memory)
             shared = self._memory("monitor", monitor)
-            self.ram, self.monitor = ram[1], shared[1]
+            self.monitor = shared[1]
             image = self._memory("firmware", len(firmware))
             image[1][:] = firmware
             self.doorbell, doorbell = self._pair()
             self.qmp, qmp = self._pair()
-            self.ram[_SHADOW_END - len(bios) : _SHADOW_END] = bios
             self._errors = self._closing.enter_context(tempfile.TemporaryFile())
             self.command = arguments(
-                Descriptors(ram[0], shared[0], image[0], doorbell.fileno(), qmp.fileno())
+                Descriptors(shared[0], image[0], doorbell.fileno(), qmp.fileno())
             )
-            self.process = self._start([ram[0], shared[0], image[0], doorbell.fileno(), qmp.fileno()], stdout)
+            self.process = self._start([shared[0], image[0], doorbell.fileno(), qmp.fileno()], stdout)
             doorbell.close()
             qmp.close()
             self.doorbell.setblocking(False)

@@ -22,6 +22,7 @@ from trapline.machine.record import RecordFlags
 from . import nested
 from .firmware import Firmware
 from .guard import ConfigGuard
+from .hostmem import ProcessMemory
 from .machine import Machine
 from .qmp import Qmp
 from .ram import Ram
@@ -32,6 +33,7 @@ from .shared import (
     MSRPM_AT,
     RECORD_SIZE,
     RING_RECORDS,
+    TOKEN_AT,
     Command,
     Mailbox,
     Policy,
@@ -55,7 +57,14 @@ class QemuProcessor:
     """A QEMU machine whose CPU executes VMRUN for us. Implements `machine.Processor`."""
 
     def __init__(
-        self, machine: Machine, firmware: Firmware, ram: Ram, *, accelerator: str, isolated: bool
+        self,
+        machine: Machine,
+        firmware: Firmware,
+        block: ProcessMemory,
+        ram: Ram,
+        *,
+        accelerator: str,
+        isolated: bool,
     ) -> None:
         self._machine = machine
         self._firmware = firmware
@@ -68,6 +77,7 @@ class QemuProcessor:
         self.vmcb: Vmcb = self._shared.vmcb
         self.gprs: Gprs = self._shared.gprs
         self.msrpm = self._shared.msrpm
+        self._block = block
         self.memory = ram
         self.exit_status: int | None = None
         self.capabilities = Capabilities(
@@ -191,6 +201,7 @@ class QemuProcessor:
     def close(self) -> None:
         """End QEMU and give the memory back."""
         self._machine.close()
+        self._block.close()
         if self._alarm_read >= 0:
             os.close(self._alarm_read)
             os.close(self._alarm)
@@ -301,8 +312,15 @@ class QemuProcessor:
 
         The machine keeps its shadow RAM over a reset, and what the guest wrote there with it.
         """
-        bios, memory = self._firmware.bios, self.memory
+        bios, memory, mailbox = self._firmware.bios, self.memory, self._mailbox
         start = _SHADOW_END - len(bios)
+        if mailbox.token:
+            token = mailbox.token.to_bytes(8, "little")
+            self._block.locate(TOKEN_AT, token)
+            memory.write(TOKEN_AT, bytes(len(token)))
+            memory.write(start, bios)
+            mailbox.token = 0
+            return
         for offset, ours in self._firmware.patches:
             gpa = start + offset
             if memory.read(gpa, len(ours)) == ours:

@@ -1,6 +1,6 @@
 """The guest's RAM, shared with QEMU, by guest-physical address."""
 
-from typing import Final
+from typing import Final, Protocol
 
 _FOUR_GIB: Final = 1 << 32
 
@@ -14,10 +14,20 @@ def below_4g(machine: str, size: int) -> int:
     return min(size, limit)
 
 
+class Block(Protocol):
+    """The RAM as one block, sliced like bytes; offsets start with the RAM below 4 GiB."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> bytes | memoryview: ...
+
+    def __setitem__(self, part: slice, data: bytes, /) -> None: ...
+
+
 class Ram:
     """Reads and writes RAM, and reads the BIOS where it stands below 4 GiB."""
 
-    def __init__(self, memory: memoryview, machine: str, bios: bytes) -> None:
+    def __init__(self, memory: Block, machine: str, bios: bytes) -> None:
         self._memory = memory
         self._low = below_4g(machine, len(memory))
         self._bios = bios

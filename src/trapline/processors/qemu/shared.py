@@ -21,6 +21,9 @@ SIZE: Final = 16 << 20
 
 RING_RECORDS: Final = 8192
 
+TOKEN_AT: Final = 0x8000
+"""Guest-physical address of the token, before the guest has written anything."""
+
 DOORBELL_PORT: Final = 0xA20
 """An isa-debugcon that reads back as a port without a device."""
 
@@ -108,6 +111,8 @@ class Mailbox(Structure):
     """When the monitor gave Python the turn."""
     ready: u32 = at(0xCC)
     """The monitor stands in the memory: the firmware waits for it."""
+    token: u64 = at(0xD0)
+    """What the firmware writes to `TOKEN_AT` in the guest's RAM, so that Python finds it in QEMU; 0: nothing."""
     plans: Array[VectorPlan] = at(0x100, count=32)
 
 
