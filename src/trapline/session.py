@@ -18,8 +18,6 @@ from trapline.processors.qemu.launch import open_qemu
 from trapline.trace.recorder import Recorder
 from trapline.trace.tally import VectorCount
 
-
-
 _IDLE_AFTER = 0.4
 """Seconds after which a BIOS has mostly done what keeps us busy."""
 

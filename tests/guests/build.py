@@ -70,6 +70,11 @@ VARIANTS: Final[dict[str, Variant]] = {
         "`pm32`, plus paging with EFER.LME but without PAE, which VMRUN refuses to enter",
         {"WIDTH_BITS": "32", "REFUSED": "1"},
     ),
+    "pm32_rom": Variant(
+        "prot.asm",
+        "`pm32`, plus a sum over the BIOS below 4 GiB: needs nested paging to be equal",
+        {"WIDTH_BITS": "32", "ROM": "1"},
+    ),
     "pm16": Variant("prot.asm", "the fault matrix in 16-bit protected mode", {"WIDTH_BITS": "16"}),
     "real": Variant("real.asm", "the fault matrix in real and unreal mode, A20 open and closed"),
     "count": Variant("count.asm", "a known number of each exception, and the guest's count"),

@@ -241,22 +241,32 @@ attack_pci:
         cmp     ebp, 256
         jb      .next
         call    newline
-        mov     ebx, 0xFF10             ; 1F.7: base addresses all ones,
-        mov     ecx, 6
-.bar:   mov     eax, 0xFFFFFFFF
-        call    pci_write
-        add     ebx, 4
-        loop    .bar
-        mov     ebx, 0xFF04             ; decoding and bus mastering off
-        xor     eax, eax
-        call    pci_write
-        mov     ebx, 0xFF00
-        call    pci_read
+        mov     ebp, 0xF700             ; where a monitor could have a device:
+        call    pci_attack              ; the last functions of the last two slots
+        PRINT   'pci 1e.7: '
+        mov     cl, 8
+        call    puthex
+        call    newline
+        mov     ebp, 0xFF00
+        call    pci_attack
         PRINT   'pci 1f.7: '
         mov     cl, 8
         call    puthex
         call    newline
         ret
+
+pci_attack:
+        lea     ebx, [ebp + 0x10]       ; base addresses all ones,
+        mov     ecx, 6
+.bar:   mov     eax, 0xFFFFFFFF
+        call    pci_write
+        add     ebx, 4
+        loop    .bar
+        lea     ebx, [ebp + 4]          ; decoding and bus mastering off
+        xor     eax, eax
+        call    pci_write
+        mov     ebx, ebp
+        jmp     pci_read
 
 ; ----------------------------------------------------------------------- flood
 

@@ -43,7 +43,9 @@ main:   mov     eax, DATA
         call    bench_init
         mov     byte [mode], 'f'        ; flat
         call    run_table
+%ifdef ROM
         call    check_rom
+%endif
         call    paging_32
         mov     byte [mode], 'p'        ; 32-bit paging
         call    run_table
@@ -60,7 +62,9 @@ main:   mov     eax, DATA
         call    long_mode_enable
         mov     byte [mode], 'l'        ; no paging, EFER.LME
         call    run_table
+%ifdef ROM
         call    check_rom
+%endif
         call    long_mode_disable
         call    report_end
         jmp     finish

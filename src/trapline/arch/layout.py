@@ -95,9 +95,7 @@ def layout(*, size: int) -> Callable[[type[_S]], type[_S]]:
         for name, place, kind in sorted(_declared(cls), key=lambda field: field[1].offset):
             if place.offset < end:
                 before = fields[-1][0]
-                raise ValueError(
-                    f"{cls.__name__}.{name} at {place.offset:#x} overlaps {before}, up to {end:#x}"
-                )
+                raise ValueError(f"{cls.__name__}.{name} at {place.offset:#x} overlaps {before}, up to {end:#x}")
             if place.offset > end:
                 fields.append(_reserved(end, place.offset))
             fields.append((name, kind))

@@ -109,9 +109,7 @@ def _row(
 def _reserved(
     vector: int, name: str = "reserved", refused: str = "The vector is reserved: no exception has it."
 ) -> VectorFacts:
-    return VectorFacts(
-        vector, f"vector {vector:#04x}", name, Kind.RESERVED, _BENIGN, _ABSENT, refused, "15.12"
-    )
+    return VectorFacts(vector, f"vector {vector:#04x}", name, Kind.RESERVED, _BENIGN, _ABSENT, refused, "15.12")
 
 
 VECTORS: tuple[VectorFacts, ...] = (
@@ -159,9 +157,7 @@ VECTORS: tuple[VectorFacts, ...] = (
         _ZERO,
         note="EXITINFO1 is undefined at the exit; the code that is pushed is always zero.",
     ),
-    _reserved(
-        9, "coprocessor segment overrun", "SVM leaves the bit of vector 9 undefined: no AMD64 CPU raises it."
-    ),
+    _reserved(9, "coprocessor segment overrun", "SVM leaves the bit of vector 9 undefined: no AMD64 CPU raises it."),
     _row(
         Vector.TS,
         "invalid TSS",

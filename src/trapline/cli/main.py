@@ -64,7 +64,10 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--append", metavar="TEXT", help="kernel command line")
     run.add_argument("--memory", metavar="SIZE", default="256M", help="guest memory, such as 64M or 2G (default: 256M)")
     run.add_argument(
-        "--accel", choices=("auto", "tcg", "kvm"), default="auto", help="who executes the guest (default: auto)"
+        "--accel",
+        choices=("auto", "tcg", "kvm"),
+        default="auto",
+        help="who executes the guest (default: auto)",
     )
     run.add_argument("--isolate", action="store_true", help="protect trapline's monitor from a hostile guest; slower")
     run.add_argument("--reboot", action="store_true", help="a guest that resets its machine is started again")
@@ -99,7 +102,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     split = words.index("--") if "--" in words else len(words)
     options = parser().parse_args(words[:split])
     logging.basicConfig(
-        format="trapline: %(message)s", level=logging.INFO if options.verbose else logging.WARNING, stream=sys.stderr
+        format="trapline: %(message)s",
+        level=logging.INFO if options.verbose else logging.WARNING,
+        stream=sys.stderr,
     )
     if split < len(words) and options.verb != "run":
         parser().error("only run takes QEMU options after --")

@@ -135,8 +135,7 @@ def _escaped(name: str) -> str:
 
 def _check_writable(name: str, option: str) -> None:
     try:
-        with open(name, "wb"):
-            pass
+        Path(name).open("wb").close()
     except OSError as error:
         raise UsageError(f"{option} {name}: {error.strerror}") from error
 
@@ -147,7 +146,7 @@ def _output(name: str | None) -> Iterator[IO[str] | None]:
         yield None
         return
     try:
-        file = open(name, "w", encoding="ascii")
+        file = Path(name).open("w", encoding="ascii")  # noqa: SIM115  # closed below, where its error has words
     except OSError as error:
         raise UsageError(f"-o {name}: {error.strerror}") from error
     try:

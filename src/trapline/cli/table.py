@@ -15,7 +15,11 @@ def load() -> None:
 
 
 def print_table(
-    heads: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = (), file: IO[str] | None = None
+    heads: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    right: Sequence[int] = (),
+    file: IO[str] | None = None,
 ) -> None:
     """Print rows under heads; the columns in `right` are aligned to the right."""
     require("terminal", "rich")

@@ -8,7 +8,6 @@ from trapline.arch.vectors import VECTORS, Vector
 
 from .table import print_table
 
-
 _NAMED = frozenset(Vector)
 
 

@@ -76,9 +76,7 @@ def parse(file: BinaryIO, head: bytes, size: int) -> ElfImage:
         raise GuestImageError("big-endian ELF file: not a guest for an x86 PC")
     kind, machine, _, _, table, _, _, _, entry_size, entries, *_ = header.unpack_from(head, _IDENT_SIZE)
     if machine not in (EM_386, EM_X86_64):
-        raise GuestImageError(
-            f"ELF file for {_MACHINES.get(machine, f'machine {machine}')}: not a guest for an x86 PC"
-        )
+        raise GuestImageError(f"ELF file for {_MACHINES.get(machine, f'machine {machine}')}: not a guest for an x86 PC")
     if kind in _TYPES:
         raise GuestImageError(f"ELF file that is {_TYPES[kind]}, not an executable: link it first")
     bits = 32 * elf_class
@@ -96,9 +94,7 @@ def _segments(file: BinaryIO, bits: int, table: _Table, size: int) -> Iterator[_
     if table.entry_size < (32 if bits == 32 else 56):
         raise GuestImageError(f"ELF file with program headers of {table.entry_size} bytes: damaged")
     if table.end > size:
-        raise GuestImageError(
-            f"ELF file cut short: its program headers end at {table.end}, the file at {size}"
-        )
+        raise GuestImageError(f"ELF file cut short: its program headers end at {table.end}, the file at {size}")
     data = _read(file, table.offset, table.end - table.offset)
     for start in range(0, len(data), table.entry_size):
         if bits == 32:
@@ -106,9 +102,7 @@ def _segments(file: BinaryIO, bits: int, table: _Table, size: int) -> Iterator[_
         else:
             kind, _, offset, _, _, file_size, _, alignment = struct.unpack_from("<IIQQQQQQ", data, start)
         if kind in (PT_LOAD, PT_NOTE) and file_size and offset + file_size > size:
-            raise GuestImageError(
-                f"ELF file cut short: a segment ends at {offset + file_size}, the file at {size}"
-            )
+            raise GuestImageError(f"ELF file cut short: a segment ends at {offset + file_size}, the file at {size}")
         yield _Segment(kind, offset, file_size, alignment)
 
 

@@ -29,9 +29,7 @@ def qemu_options(guest: Guest, *, initrd: Path | None = None, append: str | None
         (append, "--append", "its command line is in its own boot loader's configuration"),
     ):
         if value is not None:
-            raise UsageError(
-                f"{option} is for kernels, but {guest.path} is a {guest.kind.value} image: {why}"
-            )
+            raise UsageError(f"{option} is for kernels, but {guest.path} is a {guest.kind.value} image: {why}")
     name = str(guest.path.absolute())
     if guest.kind is GuestKind.ISO:
         return ["-cdrom", name, "-boot", "order=d"]

@@ -140,9 +140,7 @@ def _write(vcpu: "Vcpu", number: int, value: int) -> bool:
 
 def _writable_efer(vcpu: "Vcpu") -> int:
     """Return the bits of EFER that this CPU has; VMRUN refuses any other."""
-    leaves = {
-        leaf: vcpu.processor.cpuid(leaf, 0) for leaf in (_CPUID_EXTENDED, _CPUID_SIZES, _CPUID_EXTENDED_2)
-    }
+    leaves = {leaf: vcpu.processor.cpuid(leaf, 0) for leaf in (_CPUID_EXTENDED, _CPUID_SIZES, _CPUID_EXTENDED_2)}
     writable = 0 if leaves[_CPUID_SIZES][_EBX] & _CPUID_NO_LMSLE else EFER.LMSLE
     for bit, leaf, register, place in _EFER_FEATURES:
         writable |= bit * (leaves[leaf][register] >> place & 1)

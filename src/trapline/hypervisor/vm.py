@@ -126,9 +126,7 @@ class Vm:
             row = VECTORS[vector]
             raise UsageError(f"{row.mnemonic} (vector {vector}) cannot be forced: {row.refused}")
         if mask >> Vector.TS & 1 and not self.processor.capabilities.ts_error_code:
-            log.warning(
-                "#TS is not intercepted: %s gives no error code for it", self.processor.capabilities.name
-            )
+            log.warning("#TS is not intercepted: %s gives no error code for it", self.processor.capabilities.name)
             mask &= ~(1 << Vector.TS)
         return mask
 

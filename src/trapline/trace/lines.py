@@ -1,7 +1,7 @@
 """A record as a line: JSON for programs, words for people."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trapline.arch.error_codes import describe_error_code
 from trapline.arch.events import Event, EventType, decode
@@ -9,6 +9,8 @@ from trapline.arch.vectors import mnemonic
 from trapline.machine.record import RecordFlags
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from .columns import Records
 
 _OUTCOMES = (
@@ -47,7 +49,7 @@ def outcome(flags: int) -> str:
     return next((word for flag, word in _OUTCOMES if flags & flag), "undelivered")
 
 
-def text_line(record: Any) -> str:
+def text_line(record: "np.void") -> str:
     """Return one record in words: what, where, why, and what it was raised in the middle of."""
     vector, flags = int(record["vector"]), int(record["flags"])
     parts = [

@@ -72,9 +72,7 @@ class Recorder:
             self._lines = None
             with contextlib.suppress(OSError):  # what its buffer still holds would fail once more
                 file.close()
-            raise RecordingError(
-                f"{file.name}: {error.strerror}; what was recorded before is kept"
-            ) from error
+            raise RecordingError(f"{file.name}: {error.strerror}; what was recorded before is kept") from error
 
 
 @contextlib.contextmanager

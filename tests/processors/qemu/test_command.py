@@ -13,7 +13,7 @@ from trapline.processors.qemu.command import (
     read_user_options,
 )
 
-FILES = Descriptors(ram=10, monitor=11, firmware=12, doorbell=13, qmp=14)
+FILES = Descriptors(monitor=11, firmware=12, doorbell=13, qmp=14)
 
 
 def line(*words, accelerator="tcg", guest=(), serial=("-serial", "stdio"), hide_svm=True):
@@ -156,7 +156,6 @@ def test_files_are_inherited_by_number():
     words = line()
     objects = values(words, "-object")
     assert objects == [
-        "memory-backend-file,id=trapline.ram,size=134217728,mem-path=/proc/self/fd/10,share=on",
         "memory-backend-file,id=trapline.monitor,size=16777216,mem-path=/proc/self/fd/11,share=on",
     ]
     assert values(words, "-chardev") == [

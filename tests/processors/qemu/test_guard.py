@@ -74,5 +74,5 @@ def test_a_single_step_over_it_is_owed_its_db(access, shared):
 
 def test_string_instructions_are_refused_in_words(shared, guard):
     shared.vmcb.control.exit_info_1 = DWORD | STRING
-    with pytest.raises(ProcessorError, match="without --isolate"):
+    with pytest.raises(ProcessorError, match="string I/O"):
         guard.answer()

@@ -18,6 +18,7 @@ from trapline.processors.qemu.shared import (
     RECORD_SIZE,
     RING_RECORDS,
     SIZE,
+    TOKEN_AT,
     Command,
     Policy,
     Shared,
@@ -104,6 +105,16 @@ class Qemu:
                 self._bell.send(b"\0")
 
 
+class Block:
+    """The RAM as the process holds it, found without looking for it."""
+
+    def locate(self, offset, token):
+        self.found = (offset, token)
+
+    def close(self):
+        pass
+
+
 def power_on(qemu):
     mailbox = qemu.shared.mailbox
     mailbox.reset, mailbox.efer, mailbox.signature = 1, EFER.SVME | EFER.LME, 0x663
@@ -125,7 +136,7 @@ def start(memory, bios):
             qemu = Qemu(script, memory)
             wrapped = firmware.wrap(bios, unlock_svm=accelerator == "tcg")
             processor = QemuProcessor(
-                qemu, wrapped, Ram(qemu.ram, "pc", bios), accelerator=accelerator, isolated=isolated
+                qemu, wrapped, Block(), Ram(qemu.ram, "pc", bios), accelerator=accelerator, isolated=isolated
             )
             processor._qmp = type("Qmp", (), {"command": lambda self, name: qemu.nmi.set()})()
             closing.enter_context(processor)
@@ -383,3 +394,20 @@ def test_what_it_can_do(start, accelerator):
     )
     assert able.name == f"QEMU ({accelerator})"
     assert FORCEABLE >> Vector.TS & 1
+
+
+def test_the_bios_goes_into_ram_once_at_the_first_power_on(start, bios):
+    at = MIB - len(bios)
+
+    def first(qemu):
+        qemu.shared.mailbox.token = 0x1122
+        power_on(qemu)
+
+    processor, qemu = start(first, power_on)
+    assert processor.run(None) is Outcome.RESET
+    assert processor._block.found == (TOKEN_AT, (0x1122).to_bytes(8, "little"))
+    assert qemu.shared.mailbox.token == 0
+    assert qemu.ram[at:MIB] == bios
+    qemu.ram[at + 7] = 0xEE
+    assert processor.run(None) is Outcome.RESET
+    assert qemu.ram[at + 7] == 0xEE

@@ -59,9 +59,7 @@ CR0, CR3, CR4 = (_reg(name, "CR") for name in ("CR0", "CR3", "CR4"))
 CS, DS, ES, SS = (_reg(name, "SEG") for name in ("CS", "DS", "ES", "SS"))
 
 _FIXED: Final = {name: getattr(iced.Register, name) for name in ("AL", "AX", "EAX", "RAX", "CL", "DX")}
-_KIND_NAMES: Final = {
-    value: name for name, value in vars(iced.OpCodeOperandKind).items() if isinstance(value, int)
-}
+_KIND_NAMES: Final = {value: name for name, value in vars(iced.OpCodeOperandKind).items() if isinstance(value, int)}
 _IMMEDIATES: Final = {
     "IMM8": (-0x80, 0xFF), "IMM8SEX16": (-0x80, 0x7F), "IMM8SEX32": (-0x80, 0x7F), "IMM8SEX64": (-0x80, 0x7F),
     "IMM16": (-0x8000, 0xFFFF), "IMM32": (-0x8000_0000, 0xFFFF_FFFF),
@@ -164,10 +162,7 @@ class Assembler:
         kinds = [_KIND_NAMES[kind] for kind in info.op_kinds()]
         if not mode or info.address_size not in (0, self._bits) or len(kinds) != len(operands):
             return False
-        if any(
-            kind.startswith("BR") and kind != f"BR{self._bits}_{4 if self._bits > 16 else 2}"
-            for kind in kinds
-        ):
+        if any(kind.startswith("BR") and kind != f"BR{self._bits}_{4 if self._bits > 16 else 2}" for kind in kinds):
             return False
         return all(_takes(info, kind, operand) for kind, operand in zip(kinds, operands, strict=True))
 

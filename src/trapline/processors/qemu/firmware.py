@@ -9,9 +9,9 @@ The guest then starts at the BIOS's own first instruction, as if nothing had bee
 import struct
 from typing import Final, NamedTuple
 
-from trapline.arch.msr import EFER as EFER_MSR
 from trapline.arch import paging
 from trapline.arch.layout import offset_of
+from trapline.arch.msr import EFER as EFER_MSR
 from trapline.arch.registers import CR0, CR4, EFER
 from trapline.errors import ProcessorError
 

@@ -1,4 +1,4 @@
-"""Keeps an isolated guest from the PCI device behind the shared memory: its configuration space is not there.
+"""Keeps the guest from the PCI device behind the shared memory: its configuration space is not there.
 
 Only port 0xCF8 is intercepted: an address that names the device goes out with its enable bit clear, and the data port
 then answers as it does where there is no device.
@@ -6,6 +6,7 @@ then answers as it does where there is no device.
 
 from typing import Final
 
+from trapline.arch import ioio
 from trapline.arch.exits import EXCEPTION_EXITS, ExitCode, set_intercept
 from trapline.arch.registers import DR6, RFLAGS
 from trapline.arch.vectors import Vector
@@ -14,13 +15,6 @@ from trapline.errors import ProcessorError
 from . import pci
 from .shared import Shared
 
-_IN: Final = 1 << 0
-_STRING: Final = 1 << 2
-_SIZES: Final = ((1 << 4, 0xFF), (1 << 5, 0xFFFF), (1 << 6, 0xFFFF_FFFF))
-"""Bits of EXITINFO1 and what an access of that size covers (APM 15.10.2)."""
-_DWORD: Final = 1 << 6
-_ENABLE: Final = 1 << 31
-_DEVICE_BITS: Final = 0x80FF_FF00
 _DB_EXIT: Final = EXCEPTION_EXITS.start + Vector.DB
 
 
@@ -30,13 +24,13 @@ class ConfigGuard:
     def __init__(self, shared: Shared) -> None:
         self._vmcb = shared.vmcb
         self._iopm = shared.iopm
-        self._address = 0
+        self._mailbox = shared.mailbox
         self.output: int | None = None
         """What is to be written to the port for the guest before it goes on."""
 
     def reset(self) -> None:
         """Forget the guest's address: a reset clears it."""
-        self._address = 0
+        self._mailbox.config_address = 0
 
     def watch(self) -> None:
         """Intercept the port."""
@@ -47,17 +41,19 @@ class ConfigGuard:
         """Execute the guest's IN or OUT; True: a single step is due, and the exit is now that of its #DB."""
         control, save = self._vmcb.control, self._vmcb.save
         info = control.exit_info_1
-        if info & _STRING:
-            raise ProcessorError("the guest uses string I/O on the PCI address port; that needs a run without --isolate")
-        covered = next(mask for bit, mask in _SIZES if info & bit)
+        if info & ioio.STRING:
+            raise ProcessorError(
+                "the guest uses string I/O on the PCI configuration address port, which trapline cannot follow"
+            )
+        covered = next(mask for bit, mask in ioio.COVERED.items() if info & bit)
         self.output = None
-        if info & _IN:
-            kept = 0 if info & _DWORD else save.rax & ~covered
-            save.rax = kept | self._address & covered
-        elif info & _DWORD:
-            self._address = save.rax & covered
-            hidden = self._address & _DEVICE_BITS == pci.address(pci.MONITOR_DEVICE, 0)
-            self.output = self._address & ~_ENABLE if hidden else self._address
+        if info & ioio.IN:
+            kept = 0 if info & ioio.DWORD else save.rax & ~covered
+            save.rax = kept | self._mailbox.config_address & covered
+        elif info & ioio.DWORD:
+            address = self._mailbox.config_address = save.rax & covered
+            hidden = address & pci.DEVICE_BITS == pci.address(pci.MONITOR_DEVICE, 0)
+            self.output = address & ~pci.ENABLE if hidden else address
         save.rip = control.exit_info_2
         control.interrupt_shadow = 0
         flags = save.rflags

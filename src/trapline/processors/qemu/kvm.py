@@ -33,8 +33,6 @@ def nested_svm_missing() -> str | None:
         function, _, _, _, _, ecx, *_ = _ENTRY.unpack_from(request, 8 + number * _ENTRY.size)
         if function == _EXTENDED:
             return (
-                None
-                if ecx & _SVM
-                else f"{_DEVICE} offers guests no SVM (it needs an AMD host with kvm_amd nested=1)"
+                None if ecx & _SVM else f"{_DEVICE} offers guests no SVM (it needs an AMD host with kvm_amd nested=1)"
             )
     return f"{_DEVICE} does not say what CPU it offers"

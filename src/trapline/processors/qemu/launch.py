@@ -13,10 +13,10 @@ from trapline.errors import LaunchError, UsageError
 from trapline.machine.processor import Outcome
 
 from . import firmware as firmware_room
-from . import monitor, tables, shared
+from . import monitor, shared, tables
 from .command import Descriptors, command, read_user_options
-from .kvm import nested_svm_missing
 from .hostmem import ProcessMemory
+from .kvm import nested_svm_missing
 from .machine import Machine
 from .processor import QemuProcessor
 from .ram import Ram
@@ -49,9 +49,7 @@ def find_qemu(program: str | None = None) -> str:
 def qemu_version(program: str) -> tuple[int, int, int]:
     """Return QEMU's version; raises LaunchError when the program does not tell one."""
     try:
-        words = subprocess.run(
-            [program, "--version"], capture_output=True, text=True, timeout=20, check=False
-        ).stdout
+        words = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20, check=False).stdout
     except (OSError, subprocess.TimeoutExpired) as error:
         raise LaunchError(f"{program} does not start: {error}") from error
     match = re.search(r"version (\d+)\.(\d+)\.(\d+)", words)
@@ -121,9 +119,7 @@ def open_qemu(
         raise UsageError(f"--memory: a guest has 4M to {_LARGEST >> 30}G of memory, in whole MiB")
     user = read_user_options(options)
     if isolated and "q35" in user.machine:
-        raise UsageError(
-            "--isolate needs a pc machine: a q35's MMCONFIG reaches the device behind the monitor"
-        )
+        raise UsageError("--isolate needs a pc machine: a q35's MMCONFIG reaches the device behind the monitor")
     check_accelerator(accelerator)
     qemu = find_qemu(program)
     tcg = accelerator == "tcg"

@@ -46,9 +46,7 @@ class Machine:
             self.doorbell, doorbell = self._pair()
             self.qmp, qmp = self._pair()
             self._errors = self._closing.enter_context(tempfile.TemporaryFile())
-            self.command = arguments(
-                Descriptors(shared[0], image[0], doorbell.fileno(), qmp.fileno())
-            )
+            self.command = arguments(Descriptors(shared[0], image[0], doorbell.fileno(), qmp.fileno()))
             self.process = self._start([shared[0], image[0], doorbell.fileno(), qmp.fileno()], stdout)
             doorbell.close()
             qmp.close()

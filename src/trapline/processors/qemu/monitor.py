@@ -6,18 +6,19 @@ and RSP the mailbox's whenever the monitor runs: VMRUN takes the one and #VMEXIT
 
 from typing import Final
 
-from trapline.arch.exits import EXCEPTION_EXITS
+from trapline.arch import ioio
 from trapline.arch.events import VALID
+from trapline.arch.exits import EXCEPTION_EXITS, ExitCode
 from trapline.arch.layout import offset_of, size_of
 from trapline.arch.msr import EFER as EFER_MSR
 from trapline.arch.msr import VM_HSAVE_PA
-from trapline.arch.registers import CR0, CR4, Gprs
+from trapline.arch.registers import CR0, CR4, RFLAGS, Gprs
 from trapline.arch.vectors import Vector
 from trapline.arch.vmcb import Vmcb
 from trapline.machine.record import Record
 
 from . import asm, pci, shared
-from .asm import AL, CR3, DX, EAX, EBX, ECX, EDX, ESI, RAX, RBX, RCX, RDX, RSI, RSP, Assembler, Mem, Reg
+from .asm import AL, CR3, DX, EAX, EBX, ECX, EDX, ESI, RAX, RBX, RCX, RDX, RSP, Assembler, Mem, Reg
 from .shared import Command, Mailbox, Policy, Tables, Turn, VectorPlan
 
 _CR0: Final = asm.CR0
@@ -29,7 +30,8 @@ NMI_HANDLER: Final = "nmi"
 _PLAN: Final = size_of(VectorPlan)
 _PLAN_SHIFT: Final = _PLAN.bit_length() - 1
 _RECORD_SHIFT: Final = shared.RECORD_SIZE.bit_length() - 1
-assert 1 << _PLAN_SHIFT == _PLAN and 1 << _RECORD_SHIFT == shared.RECORD_SIZE, "both are indexed by a shift"
+assert 1 << _PLAN_SHIFT == _PLAN, "plans are indexed by a shift"
+assert 1 << _RECORD_SHIFT == shared.RECORD_SIZE, "records are indexed by a shift"
 
 _FLUSHING_CR4: Final = CR4.PGE | CR4.PSE | CR4.SMEP | CR4.SMAP
 """Bits whose change makes a switch between guest and monitor more expensive; the monitor takes over the guest's."""
@@ -93,6 +95,7 @@ def build() -> Assembler:
     _obey(code)
     _run(code)
     _forward(code)
+    _guard_configuration(code)
     _match_control_registers(code)
     return code
 
@@ -132,7 +135,7 @@ def _open_shadow(code: Assembler) -> None:
     code.mov(DX, pci.CONFIG_DATA)
     code.in_(EAX, DX)
     code.shr(EAX, 16)
-    for device, first in pci.SHADOW_REGISTERS.items():
+    for device in pci.SHADOW_REGISTERS:
         code.cmp(EAX, device)
         code.je(f"bridge {device:#x}")
     code.jmp("opened")
@@ -246,7 +249,7 @@ def _run(code: Assembler) -> None:
     code.mov(ECX, vmcb("control.exit_code"))
     code.sub(ECX, EXCEPTION_EXITS.start)
     code.cmp(ECX, len(EXCEPTION_EXITS))
-    code.jae("slow")
+    code.jae("other")
     code.test(vmcb("control.exit_int_info", 32), VALID)
     code.jne("slow")
     code.shl(ECX, _PLAN_SHIFT)
@@ -313,7 +316,7 @@ def _forward(code: Assembler) -> None:
     code.mov(vmcb("save.cr2"), RDX)
     code.jmp("restore")
 
-    # A #GP(0) may be an SVM instruction, which the guest must see as #UD: Python decodes it.
+    # An SVM instruction may have raised a #GP with code 0 where the guest must see #UD: Python decodes it.
     code.label("gp")
     code.cmp(vmcb("control.exit_info_1", 32), 0)
     code.jne("sorted")
@@ -332,6 +335,39 @@ def _copy(code: Assembler, field: str, path: str) -> None:
     register = {8: RDX, 2: DX, 1: asm.DL}[size]
     code.mov(register, vmcb(path))
     code.mov(_record(field), register)
+
+
+def _guard_configuration(code: Assembler) -> None:
+    """Write the PCI configuration address for the guest; one that names our device goes out without its enable bit.
+
+    Only the plain form is answered here, OUT of 32 bits without a single step; Python does the rest.
+    """
+    code.label("other")
+    code.cmp(ECX, ExitCode.IOIO - EXCEPTION_EXITS.start)
+    code.jne("slow")
+    code.test(vmcb("save.rflags", 32), RFLAGS.TF)
+    code.jne("slow")
+    code.mov(EDX, vmcb("control.exit_info_1"))
+    code.and_(EDX, ioio.PORT | ioio.FORM)
+    code.cmp(EDX, pci.CONFIG_ADDRESS << ioio.PORT_SHIFT | ioio.DWORD)
+    code.jne("slow")
+    code.mov(EDX, vmcb("save.rax"))
+    code.mov(mailbox("config_address"), EDX)
+    code.mov(EBX, EDX)
+    code.and_(EBX, pci.DEVICE_BITS)
+    code.cmp(EBX, pci.address(pci.MONITOR_DEVICE, 0))
+    code.jne("allowed")
+    code.and_(EDX, 0xFFFF_FFFF & ~pci.ENABLE)
+    code.label("allowed")
+    code.mov(EAX, EDX)
+    code.mov(DX, pci.CONFIG_ADDRESS)
+    code.out(DX, EAX)
+    code.mov(RAX, shared.BASE + shared.VMCB_AT)
+    code.mov(RDX, vmcb("control.exit_info_2"))
+    code.mov(vmcb("save.rip"), RDX)
+    code.and_(vmcb("save.rflags", 32), 0xFFFF_FFFF & ~RFLAGS.RF)
+    code.mov(vmcb("control.interrupt_shadow", 32), 0)
+    code.jmp("restore")
 
 
 def _match_control_registers(code: Assembler) -> None:

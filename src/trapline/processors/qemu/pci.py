@@ -5,6 +5,10 @@ from typing import Final
 CONFIG_ADDRESS: Final = 0xCF8
 CONFIG_DATA: Final = 0xCFC
 
+ENABLE: Final = 1 << 31
+DEVICE_BITS: Final = 0x80FF_FF00
+"""In CONFIG_ADDRESS: the enable bit, bus, device and function."""
+
 HOST_BRIDGE: Final = (0, 0)
 
 MONITOR_DEVICE: Final = (0x1E, 7)
@@ -23,4 +27,4 @@ SHADOW_OPEN: Final = (0x30, *(0x33,) * 6)
 
 def address(device: tuple[int, int], register: int) -> int:
     """Return what CONFIG_ADDRESS takes for a register of (device, function) on bus 0."""
-    return 1 << 31 | device[0] << 11 | device[1] << 8 | register
+    return ENABLE | device[0] << 11 | device[1] << 8 | register

@@ -88,7 +88,7 @@ class QemuProcessor:
             physical_bits=40,
             forwards_set_rf=accelerator != "tcg",
         )
-        self._guard = ConfigGuard(self._shared) if isolated else None
+        self._guard = ConfigGuard(self._shared)
         self._sink: Callable[[memoryview], None] = lambda records: None
         self._tail = 0
         self._running = True  # until the firmware has reported the first time
@@ -130,8 +130,7 @@ class QemuProcessor:
             self._mailbox.intercepts, silent = control.intercept_exceptions, 0
         else:
             silent = self._quirks.intercepts_changed() | 0xFFFF_FFFF & ~control.intercept_exceptions
-        if self._guard is not None:
-            self._guard.watch()
+        self._guard.watch()
         for row in VECTORS:
             plan = self._shared.plans[row.vector]
             has_code = WITH_ERROR_CODE >> row.vector & 1
@@ -159,24 +158,31 @@ class QemuProcessor:
                 self._quirks.before_entry()
             self._enter()
         while True:
-            outcome = self._wait(deadline)
-            if outcome is not Outcome.VMEXIT:
+            outcome: Outcome | None = self._wait(deadline)
+            if outcome is Outcome.VMEXIT:
+                outcome = self._sort_exit()
+            if outcome is not None:
                 return outcome
-            if self._mailbox.reset:
-                return self._begin()
-            if self._guard is not None and self.vmcb.control.exit_code == ExitCode.IOIO and not self._guarded():
-                self._enter()
-                continue
-            if self._quirks is None or self._quirks.after_exit():
-                if self.vmcb.control.exit_code != ExitCode.NMI:
-                    return Outcome.VMEXIT
-                self._absorb_nmi()
-                if self._kicked:
-                    self._kicked = False
-                    self._running = False
-                    return Outcome.KICKED
-                self.vmcb.control.event_inj = 0
             self._enter()
+
+    def _sort_exit(self) -> Outcome | None:
+        """Say what the monitor's turn ended with; None: it is answered, and the guest is to go on."""
+        if self._mailbox.reset:
+            return self._begin()
+        control = self.vmcb.control
+        if control.exit_code == ExitCode.IOIO and not self._guarded():
+            return None
+        if self._quirks is not None and not self._quirks.after_exit():
+            return None
+        if control.exit_code != ExitCode.NMI:
+            return Outcome.VMEXIT
+        self._absorb_nmi()
+        control.event_inj = 0
+        if not self._kicked:
+            return None
+        self._kicked = False
+        self._running = False
+        return Outcome.KICKED
 
     def cpuid(self, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
         """See `machine.Processor.cpuid`."""
@@ -302,8 +308,7 @@ class QemuProcessor:
         if self._isolated:
             nested.build(self._machine.monitor, self._firmware)
             control.np_control, control.ncr3 = 1, nested.ROOT
-        if self._guard is not None:
-            self._guard.reset()
+        self._guard.reset()
         self._fresh = self._begun = True
         return Outcome.RESET
 
@@ -337,7 +342,6 @@ class QemuProcessor:
 
     def _guarded(self) -> bool:
         """Answer a guarded port; False: the guest can go on."""
-        assert self._guard is not None, "nothing is guarded without isolation"
         trapped = self._guard.answer()
         if self._guard.output is not None:
             self.gprs.rax = self._guard.output

@@ -113,6 +113,8 @@ class Mailbox(Structure):
     """The monitor stands in the memory: the firmware waits for it."""
     token: u64 = at(0xD0)
     """What the firmware writes to `TOKEN_AT` in the guest's RAM, so that Python finds it in QEMU; 0: nothing."""
+    config_address: u32 = at(0xD8)
+    """What the guest last wrote to the PCI configuration address port."""
     plans: Array[VectorPlan] = at(0x100, count=32)
 
 
@@ -148,7 +150,8 @@ BIOS_PIECES: Final = tuple(mebibyte << 20 for mebibyte in (6, 8, 10, 12))
 """The guest's own view of its BIOS, 1 MiB in each place, when nested paging shows it."""
 
 _MIB: Final = 1 << 20
-assert MSRPM_AT + MSRPM_SIZE <= IOPM_AT and IOPM_AT + IOPM_SIZE <= SCRATCH_AT, "the permission maps overlap"
+assert MSRPM_AT + MSRPM_SIZE <= IOPM_AT, "the permission maps overlap"
+assert IOPM_AT + IOPM_SIZE <= SCRATCH_AT, "the I/O permission map overlaps what follows"
 
 
 class Shared:

@@ -29,6 +29,4 @@ def write(memory: memoryview, *, nmi_handler: int) -> None:
         ("idt_operand", idt, 16 * (_NMI + 1) - 1),
         ("null_idt_operand", 0, 0),
     ):
-        struct.pack_into(
-            "<HQ", memory, TABLES_AT + offset_of(Tables, operand), limit, BASE + TABLES_AT + start
-        )
+        struct.pack_into("<HQ", memory, TABLES_AT + offset_of(Tables, operand), limit, BASE + TABLES_AT + start)
