@@ -165,7 +165,7 @@ def test_files_are_inherited_by_number():
     assert values(words, "-m") == ["128M"]
     assert "ivshmem-plain,memdev=trapline.monitor,addr=1e.7" in values(words, "-device")
     assert "isa-debugcon,iobase=0xa20,readback=0xff,chardev=trapline.doorbell" in values(words, "-device")
-    assert values(words, "-machine")[-1] == "smm=off,accel=tcg,memory-backend=trapline.ram"
+    assert values(words, "-machine")[-1] == "smm=off,accel=tcg"
 
 
 pieces = st.sampled_from(
