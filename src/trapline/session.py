@@ -9,12 +9,12 @@ from typing import IO, Any
 
 from trapline.arch.events import decode
 from trapline.arch.vmcb import Vmcb
-from trapline.errors import ProcessorLost, TraplineError
+from trapline.errors import LaunchError, ProcessorLost, TraplineError
 from trapline.hypervisor.recording import Recording
 from trapline.hypervisor.stop import Reason, Stop
 from trapline.hypervisor.vm import Vm
 from trapline.machine.processor import Processor
-from trapline.processors.qemu.launch import open_qemu
+from trapline.processors.qemu.launch import find_qemu, open_qemu, qemu_version
 from trapline.trace.recorder import Recorder
 from trapline.trace.tally import VectorCount
 
@@ -134,7 +134,7 @@ def run(
         processor.on_records(recorder.add)
         vm = Vm(processor, mask=settings.mask, reboots=settings.reboots)
         vm.recorder = Recording(recorder.add)
-        ending, detail, error = _run(vm, deadline)
+        ending, detail, error = _run(vm, deadline, settings.qemu)
         return Result(
             ending,
             detail,
@@ -150,7 +150,7 @@ def run(
         )
 
 
-def _run(vm: Vm, deadline: float | None) -> tuple[Ending, str, TraplineError | None]:
+def _run(vm: Vm, deadline: float | None, program: str | None) -> tuple[Ending, str, TraplineError | None]:
     try:
         while True:
             stop = vm.run(deadline)
@@ -160,6 +160,9 @@ def _run(vm: Vm, deadline: float | None) -> tuple[Ending, str, TraplineError | N
             vm.processor.shutdown()
     except KeyboardInterrupt:
         return Ending.INTERRUPTED, "", None
+    except LaunchError:
+        qemu_version(find_qemu(program))  # says it better where the program is no QEMU at all
+        raise
     except TraplineError as error:
         if isinstance(error, ProcessorLost) or vm.vcpu.resets:
             return Ending.FAILED, str(error), error

@@ -53,11 +53,12 @@ def _library(name: str, extra: str) -> Finding:
 
 def _qemu(program: str | None) -> list[Finding]:
     from trapline.processors.qemu import kvm, launch
+    from trapline.processors.qemu.version import check_version
 
     def version() -> str:
         path = launch.find_qemu(program)
         numbers = launch.qemu_version(path)
-        launch.check_version(path, numbers)
+        check_version(numbers)
         return f"{path} {'.'.join(map(str, numbers))}"
 
     findings = [

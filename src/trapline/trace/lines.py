@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from trapline.arch.error_codes import describe_error_code
 from trapline.arch.events import Event, EventType, decode
-from trapline.arch.vectors import mnemonic
+from trapline.arch.vectors import Vector, mnemonic
 from trapline.machine.record import RecordFlags
 
 if TYPE_CHECKING:
@@ -59,10 +59,10 @@ def text_line(record: "np.void") -> str:
     ]
     if flags & RecordFlags.HAS_ADDRESS:
         parts.append(f"address {int(record['address']):#x}")
+    vectoring = decode(int(record["exit_int_info"]))
     if flags & RecordFlags.HAS_ERROR_CODE:
         code = int(record["error_code"])
-        parts.append(f"error {code:#x}: {describe_error_code(vector, code)}")
-    vectoring = decode(int(record["exit_int_info"]))
+        parts.append(f"error {code:#x}: {_error_words(vector, code, vectoring)}")
     if vectoring is not None:
         parts.append(f"while delivering {vectoring}")
     if flags & RecordFlags.SYNTHESIZED and vectoring is None and vector == _DOUBLE_FAULT:
@@ -77,6 +77,16 @@ def text_line(record: "np.void") -> str:
 
 
 _DOUBLE_FAULT = 8
+_IDT = 1 << 1
+"""In a selector error code: it names a gate of the IDT."""
+
+
+def _error_words(vector: int, code: int, vectoring: Event | None) -> str:
+    # QEMU 7.2 counts the 16-byte gates of long mode in eights, so the number in the code is not to be trusted; the
+    # event whose delivery met the gate is.
+    if vectoring is not None and code & _IDT and Vector.TS <= vector <= Vector.GP:
+        return f"the gate of {mnemonic(vectoring.vector)}"
+    return describe_error_code(vector, code)
 
 
 def _json_event(word: int) -> str:

@@ -41,6 +41,7 @@ class Qemu:
     command = ("qemu",)
 
     def __init__(self, script, memory):
+        self.version = (7, 2, 22)
         self.monitor, self.ram = memory, memoryview(bytearray(2 * MIB))
         self.doorbell, self._bell = socket.socketpair()
         self.doorbell.setblocking(False)
@@ -138,7 +139,7 @@ def start(memory, bios):
             processor = QemuProcessor(
                 qemu, wrapped, Block(), Ram(qemu.ram, "pc", bios), accelerator=accelerator, isolated=isolated
             )
-            processor._qmp = type("Qmp", (), {"command": lambda self, name: qemu.nmi.set()})()
+            processor._qmp = type("Qmp", (), {"command": lambda self, name: qemu.nmi.set(), "version": lambda self: qemu.version})()
             closing.enter_context(processor)
             qemu.start()
             return processor, qemu
@@ -157,6 +158,16 @@ def test_a_machine_begins_with_a_reset(start):
     assert processor.signature == 0x663
     assert processor.run(None) is Outcome.OFF
     assert processor.exit_status is None
+
+
+def test_the_shadow_is_opened_at_power_on_only(start):
+    def first(qemu):
+        power_on(qemu)
+        qemu.shared.mailbox.open_shadow = 1
+
+    processor, qemu = start(first)
+    assert processor.run(None) is Outcome.RESET
+    assert qemu.shared.mailbox.open_shadow == 0
 
 
 def test_an_isolated_machine_gets_nested_paging_and_its_guard(start):
@@ -411,3 +422,10 @@ def test_the_bios_goes_into_ram_once_at_the_first_power_on(start, bios):
     qemu.ram[at + 7] = 0xEE
     assert processor.run(None) is Outcome.RESET
     assert qemu.ram[at + 7] == 0xEE
+
+
+def test_an_old_qemu_is_refused(start):
+    processor, qemu = start(power_on)
+    qemu.version = (6, 2, 0)
+    with pytest.raises(LaunchError, match=r"QEMU 6\.2\.0; trapline needs 7\.2"):
+        processor.run(None)

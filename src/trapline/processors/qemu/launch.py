@@ -22,8 +22,6 @@ from .processor import QemuProcessor
 from .ram import Ram
 
 PROGRAM: Final = "qemu-system-x86_64"
-OLDEST: Final = (7, 2)
-"""The QEMU that everything was measured on; older ones walk nested tables wrongly."""
 _BIOS_NAMES: Final = ("bios-256k.bin", "bios.bin")
 _BIOS_FOLDERS: Final = (
     "/usr/share/seabios",
@@ -57,13 +55,6 @@ def qemu_version(program: str) -> tuple[int, int, int]:
         raise LaunchError(f"{program} does not look like QEMU: it answered {words[:60]!r} to --version")
     major, minor, patch = map(int, match.groups())
     return major, minor, patch
-
-
-def check_version(program: str, version: tuple[int, int, int]) -> None:
-    """Raise LaunchError for a QEMU that is too old."""
-    if version[:2] < OLDEST:
-        numbers = ".".join(map(str, version))
-        raise LaunchError(f"{program} is QEMU {numbers}; trapline needs {OLDEST[0]}.{OLDEST[1]} or newer")
 
 
 def try_out(program: str | None = None) -> str:

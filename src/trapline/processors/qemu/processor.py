@@ -41,6 +41,7 @@ from .shared import (
     Turn,
 )
 from .tcg import Tcg
+from .version import check_version
 
 _ALWAYS_ASKED: Final = 1 << Vector.BP | 1 << Vector.OF | 1 << Vector.DF
 """Vectors that the monitor leaves to Python: their RIP or their error code needs a look."""
@@ -295,6 +296,9 @@ class QemuProcessor:
 
     def _begin(self) -> Outcome:
         """The machine was switched on or reset: put everything of ours in order."""
+        version = None if self._begun else self._qmp.version()
+        if version is not None:
+            check_version(version)
         if not self._mailbox.efer & EFER.SVME:
             raise ProcessorError("this QEMU's CPU does not enable SVM; QEMU 7.2 is known to work")
         self._mailbox.reset = 0
@@ -354,9 +358,9 @@ class QemuProcessor:
         self._call(Command.ABSORB_NMI)
 
     def _send_nmi(self) -> None:
-        if self._quirks is not None:
+        if self._quirks is not None:  # elsewhere NMIs are the guest's alone: the next exit will have to do
             self._quirks.foreign_nmis = 1
-        self._qmp.command("inject-nmi")
+            self._qmp.command("inject-nmi")
 
     def _call(self, command: Command) -> None:
         """Let the monitor do something at once and wait until it has."""
