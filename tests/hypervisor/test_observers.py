@@ -40,7 +40,7 @@ def test_stop_leaves_the_loop_and_running_on_delivers(play, watch):
     assert played.vm.run().reason is Reason.OFF
     assert played.entry.event == GP_EVENT
     assert len(observer.seen) == 1
-    assert [delivery.verdict for delivery in played.deliveries] == [STOP, FORWARD]
+    assert [delivery.verdict for delivery in played.deliveries] == [FORWARD]
 
 
 def test_running_on_may_end_in_a_shutdown(play, watch):

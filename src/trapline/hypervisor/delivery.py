@@ -31,12 +31,12 @@ def forward(vcpu: "Vcpu", exit: ExceptionExit) -> Stop | None:
     discarded, what was being delivered is still owed to the guest.
     """
     verdict = vcpu.vm.observers.ask(vcpu, exit)
-    if verdict is not Verdict.FORWARD:
-        vcpu.delivered(Delivery(exit, verdict, None))
-        if verdict is Verdict.DISCARD:
-            return None
-        vcpu.undelivered = exit
+    if verdict is Verdict.STOP:
+        vcpu.undelivered = exit  # recorded when it is delivered
         return Stop(Reason.OBSERVER, str(exit.event))
+    if verdict is Verdict.DISCARD:
+        vcpu.delivered(Delivery(exit, verdict, None))
+        return None
     return deliver(vcpu, exit)
 
 

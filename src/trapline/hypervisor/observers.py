@@ -42,7 +42,7 @@ class Delivery(NamedTuple):
     exit: ExceptionExit
     verdict: Verdict
     injected: Event | Shutdown | None
-    """The event that the guest gets; None after DISCARD and STOP."""
+    """The event that the guest gets; None after DISCARD."""
 
 
 class Observer(Protocol):

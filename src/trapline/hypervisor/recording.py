@@ -53,7 +53,6 @@ def _flags(delivery: Delivery) -> int:
         return flags | RecordFlags.DISCARDED
     if injected is SHUTDOWN:
         return flags | RecordFlags.SHUTDOWN
-    if injected is None:
-        return flags
+    assert injected is not None, "only a discarded exception becomes nothing"
     combined = injected.vector == Vector.DF and exit.event.vector != Vector.DF
     return flags | (RecordFlags.COMBINED if combined else RecordFlags.FORWARDED)
