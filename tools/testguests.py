@@ -3,7 +3,7 @@
 
 Debian's packages are downloaded and unpacked, never installed, so this needs no root. The cache is the
 directory TRAPLINE_TEST_CACHE, or ~/.cache/trapline-tests. Run as a script it fills the cache and names the
-files.
+files; with names, such as linux_kernel, it prints only the paths of those.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from initramfs import linux_initramfs
+from initramfs import LINUX_INIT, TRACING_INIT, linux_initramfs
 
 KERNEL_PACKAGE = "linux-image-cloud-amd64"
 GRUB_MODULES = ("biosdisk", "iso9660", "part_msdos", "serial", "terminal", "echo", "halt", "normal")
@@ -58,9 +58,7 @@ def package(name: str) -> Path:
     # Unpacked beside its place and renamed when whole: a broken download leaves nothing behind.
     with tempfile.TemporaryDirectory(dir=cache_directory(), prefix=f".{name}-") as scratch:
         # _apt, the user apt sandboxes itself as, may not write here, and apt need not warn of that.
-        _run(
-            f"package {name}", ["apt-get", "-q", "-o", "APT::Sandbox::User=", "download", name], Path(scratch)
-        )
+        _run(f"package {name}", ["apt-get", "-q", "-o", "APT::Sandbox::User=", "download", name], Path(scratch))
         (archive,) = Path(scratch).glob("*.deb")
         _run(f"package {name}", ["dpkg-deb", "-x", str(archive), "tree"], Path(scratch))
         try:
@@ -89,8 +87,12 @@ def linux_kernel() -> Path:
 
 def linux_initrd() -> Path:
     """Return the initramfs whose /init does some work and powers off."""
-    busybox = _only(package("busybox-static"), "bin/busybox")
-    return _written("initramfs.cpio", linux_initramfs(busybox.read_bytes()))
+    return _initrd("initramfs.cpio", LINUX_INIT)
+
+
+def tracing_initrd() -> Path:
+    """Return the initramfs whose /init lets the kernel trace its page faults, and sums them up."""
+    return _initrd("initramfs-tracing.cpio", TRACING_INIT)
 
 
 def memtest() -> Path:
@@ -143,6 +145,11 @@ def grub_iso() -> Path:
     return image
 
 
+def _initrd(name: str, init: bytes) -> Path:
+    busybox = _only(package("busybox-static"), "bin/busybox")
+    return _written(name, linux_initramfs(busybox.read_bytes(), init))
+
+
 def _grub_core(target: str, modules: Path) -> Path:
     if missing := missing_tools("grub-mkimage"):
         raise Unobtainable(f"{missing[0]} is not installed")
@@ -179,17 +186,27 @@ def _written(name: str, content: bytes) -> Path:
     return path
 
 
-def main() -> int:
+OBTAINABLE = {
+    obtain.__name__: obtain for obtain in (linux_kernel, linux_initrd, memtest, ipxe_iso, grub_disk, grub_iso)
+}
+
+
+def main(names: list[str]) -> int:
     """Fill the cache; the exit status is 1 when something cannot be had."""
+    if unknown := [name for name in names if name not in OBTAINABLE]:
+        print(f"no guest named {unknown[0]!r}; there are {', '.join(OBTAINABLE)}", file=sys.stderr)
+        return 2
     status = 0
-    for obtain in (linux_kernel, linux_initrd, memtest, ipxe_iso, grub_disk, grub_iso):
+    for name in names or OBTAINABLE:
         try:
-            print(f"{obtain.__name__:13} {obtain()}")
+            path = OBTAINABLE[name]()
         except Unobtainable as reason:
-            print(f"{obtain.__name__:13} {reason}", file=sys.stderr)
+            print(f"{name:13} {reason}", file=sys.stderr)
             status = 1
+        else:
+            print(path if names else f"{name:13} {path}")
     return status
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

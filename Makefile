@@ -1,0 +1,62 @@
+# On Debian 12 each target installs what it needs by itself, as root or with sudo.
+
+VENV ?= .venv
+PYTHON := $(VENV)/bin/python
+TRAPLINE := $(VENV)/bin/trapline
+SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
+APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -q
+
+PROGRAMS := qemu-system-x86_64 nasm xorriso grub-mkimage
+PACKAGES := qemu-system-x86 seabios nasm xorriso grub-common python3-venv
+TESTGUESTS := $(PYTHON) tools/testguests.py
+
+.DEFAULT_GOAL := help
+.PHONY: help setup guests test demo bench soak defects format clean
+
+help: ## say what each target does
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: setup ## boot Debian's kernel with every exception forced, and show what was recorded
+	@$(TESTGUESTS) linux_kernel linux_initrd > /dev/null || { $(APT) update && $(TESTGUESTS) linux_kernel linux_initrd; }
+	$(TRAPLINE) run "$$($(TESTGUESTS) linux_kernel)" --initrd "$$($(TESTGUESTS) linux_initrd)" \
+	    --append "console=ttyS0 quiet panic=-1" --exceptions all --timeout 300
+
+test: setup guests ## check style and types, run all tests, on real guests too; some minutes
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+	$(PYTHON) -m pytest -rs --cov=trapline.arch --cov=trapline.hypervisor --cov-branch --cov-fail-under=95
+
+soak: setup guests ## boot Linux with every exception forced, again and again; a quarter of an hour
+	$(PYTHON) -m pytest -m soak
+
+defects: setup ## plant known defects, one at a time, and see that the tests notice each
+	$(PYTHON) tools/plant_defects.py
+
+bench: setup guests ## measure the cost against QEMU alone and QEMU -d int
+	$(PYTHON) benchmarks/run.py
+
+setup: $(VENV)/.installed ## install QEMU and the tools of the tests, and trapline into .venv
+
+guests: setup ## fetch the software that the tests boot
+	@$(TESTGUESTS) > /dev/null || { $(APT) update && $(TESTGUESTS) > /dev/null; } \
+	    || echo "some guests cannot be had: their tests will be skipped"
+
+format: setup ## put the source into its one form
+	$(PYTHON) -m ruff format .
+	$(PYTHON) -m ruff check --fix .
+
+clean: ## remove all that the other targets leave here
+	rm -rf .venv build dist .coverage .coverage.* htmlcov .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find src tests tools -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/.installed: pyproject.toml $(VENV)/.programs
+	test -x $(PYTHON) || python3 -m venv $(VENV)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable '.[all,dev]'
+	@touch $@
+
+$(VENV)/.programs:
+	@missing=; for program in $(PROGRAMS); do command -v $$program > /dev/null || missing=$$program; done; \
+	python3 -c 'import ensurepip' 2> /dev/null || missing=python3-venv; \
+	test -z "$$missing" || { $(APT) update && $(APT) install --yes --no-install-recommends $(PACKAGES); }
+	@mkdir -p $(VENV) && touch $@
