@@ -11,9 +11,7 @@ MULTIBOOT_MAGIC = 0x1BADB002
 PVH_ENTRY = struct.pack("<Q", 0x1000200)
 
 
-def bzimage(
-    version=0x20F, kernel=b"6.1.0-test (builder@host) #1 SMP", setup_sectors=3, paragraphs=64, loadflags=1
-):
+def bzimage(version=0x20F, kernel=b"6.1.0-test (builder@host) #1 SMP", setup_sectors=3, paragraphs=64, loadflags=1):
     size = (setup_sectors + 1) * 512
     image = bytearray(size + paragraphs * 16)
     image[0x1F1] = setup_sectors

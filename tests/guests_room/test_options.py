@@ -54,9 +54,7 @@ def test_a_name_is_made_absolute_so_that_qemu_sees_no_protocol():
 
 @pytest.mark.parametrize("kind", MEDIA)
 def test_media_take_neither_initrd_nor_command_line(kind):
-    with pytest.raises(
-        UsageError, match=f"--initrd is for kernels, but /images/guest is a {kind.value} image"
-    ):
+    with pytest.raises(UsageError, match=f"--initrd is for kernels, but /images/guest is a {kind.value} image"):
         qemu_options(guest(kind), initrd=Path("initrd"))
     with pytest.raises(UsageError, match="--append is for kernels"):
         qemu_options(guest(kind), append="")

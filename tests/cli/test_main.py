@@ -1,0 +1,91 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from trapline import __version__
+from trapline.cli import main as main_module
+
+EXIT_CODES = {0, 1, 2, 3, 4, 124, 130}
+
+
+@pytest.mark.parametrize("words", [["--help"], ["run", "--help"]])
+def test_the_help_names_each_exit_code(trapline_command, words):
+    done = trapline_command(*words)
+    assert done.status == 0
+    assert {int(code) for code in re.findall(r"^  (\d+) ", done.out, re.MULTILINE)} == EXIT_CODES
+
+
+def test_the_help_explains_each_option(trapline_command):
+    text = trapline_command("run", "--help").out
+    for option in ("--exceptions SET", "--memory SIZE", "--accel", "--timeout SECONDS", "--output FILE"):
+        assert option in text
+    assert "[-- QEMU OPTIONS]" in text
+
+
+def test_the_version(trapline_command):
+    assert trapline_command("--version") == (0, f"trapline {__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ([], "COMMAND"),
+        (["walk"], "invalid choice: 'walk'"),
+        (["run", "--mem", "1M"], "unrecognized arguments: --mem"),
+        (["run", "-e"], "expected one argument"),
+        (["run", "--accel", "xen"], "invalid choice: 'xen'"),
+        (["run", "--timeout", "soon"], "invalid float value: 'soon'"),
+        (["vectors", "guest.img"], "unrecognized arguments: guest.img"),
+        (["vectors", "--", "-m", "1G"], "only run takes QEMU options after --"),
+    ],
+)
+def test_a_wrong_command_line_is_exit_code_2(trapline_command, words, complaint):
+    done = trapline_command(*words)
+    assert done.status == 2
+    assert done.out == ""
+    assert complaint in done.err
+    assert done.err.startswith("usage: trapline")
+
+
+def test_an_interrupted_command_says_nothing(trapline_command, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main_module, "_command", interrupted)
+    assert trapline_command("vectors") == (130, "", "")
+
+
+def test_it_runs_as_a_module():
+    done = subprocess.run(
+        [sys.executable, "-m", "trapline", "--version"],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=True,
+    )
+    assert done.stdout == f"trapline {__version__}\n"
+
+
+@pytest.mark.parametrize("words", [["vectors"], ["vectors", "--json"]])
+def test_a_reader_that_has_enough_is_no_error_to_talk_about(in_a_process, words):
+    reader = subprocess.Popen(["true"], stdin=subprocess.PIPE)
+    reader.wait()
+    with reader.stdin as pipe:
+        done = in_a_process(*words, stdout=pipe)
+    assert (done.status, done.err) == (1, "")
+
+
+@pytest.mark.parametrize("words", [["vectors"], ["vectors", "--json"]])
+def test_a_full_disk_behind_stdout_is_told_in_a_line(in_a_process, words):
+    with Path("/dev/full").open("w") as full:
+        done = in_a_process(*words, stdout=full)
+    assert done.status == 1
+    assert done.err == "trapline: [Errno 28] No space left on device\n"
+
+
+def test_without_a_stdout_the_data_goes_nowhere(in_a_process):
+    close_it = "import os; os.close(1); os.execv(sys.executable, [sys.executable, '-m', 'trapline', 'vectors'])"
+    assert in_a_process(code=close_it) == (0, "", "")

@@ -1,0 +1,119 @@
+import io
+import json
+import signal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trapline.errors import TraplineError
+from trapline.machine.record import Record
+from trapline.trace.columns import view
+from trapline.trace.lines import text_line
+from trapline.trace.recorder import BLACK_BOX, Recorder, RecordingError
+
+SIZE = len(bytes(Record()))
+
+
+def numbered(make_record, count, start=0):
+    return b"".join(make_record(vector=number % 32, rip=number) for number in range(start, start + count))
+
+
+class FullDisk(io.StringIO):
+    """Holds a few characters; tells of more when it is flushed, as a file does."""
+
+    name = "records.jsonl"
+
+    def __init__(self, room):
+        super().__init__()
+        self.room = room
+
+    def flush(self):
+        if not self.closed and self.tell() > self.room:
+            raise OSError(28, "No space left on device")
+
+
+def test_the_black_box_keeps_the_last_in_order(batches, make_record):
+    @given(batches, st.integers(0, 70))
+    def check(batches, before):
+        recorder = Recorder()
+        data = make_record() * before
+        for batch in [data, *batches] if data else batches:
+            recorder.add(memoryview(batch))
+        data += b"".join(batches)
+        assert recorder.last().tobytes() == data[-BLACK_BOX * SIZE :]
+        assert recorder.tally.total == len(data) // SIZE
+
+    check()
+
+
+@pytest.mark.parametrize("sizes", [[200], [1] * 130, [63, 1], [64, 1], [1, 64], [65], [3, 61, 1, 200, 2]])
+def test_the_black_box_is_full_whatever_the_batches(make_record, sizes):
+    recorder = Recorder()
+    count = 0
+    for size in sizes:
+        recorder.add(memoryview(numbered(make_record, size, count)))
+        count += size
+    first = max(count - BLACK_BOX, 0)
+    assert recorder.last()["rip"].tolist() == list(range(first, count))
+
+
+def test_a_batch_is_copied(make_record):
+    recorder = Recorder()
+    memory = bytearray(numbered(make_record, 3))
+    recorder.add(memoryview(memory))
+    recorder.add(memoryview(memory)[:SIZE])
+    memory[:] = bytes(len(memory))
+    assert recorder.last()["rip"].tolist() == [0, 1, 2, 0]
+
+
+def test_lines_are_numbered_over_all_batches(batches):
+    @given(batches)
+    def check(batches):
+        file = io.StringIO()
+        recorder = Recorder(lines=file)
+        for batch in batches:
+            recorder.add(memoryview(batch))
+        found = [json.loads(line) for line in file.getvalue().splitlines()]
+        assert [line["seq"] for line in found] == list(range(recorder.tally.total))
+        assert [line["vector"] for line in found] == view(b"".join(batches))["vector"].tolist()
+
+    check()
+
+
+def test_each_batch_is_flushed(make_record, tmp_path):
+    path = tmp_path / "records.jsonl"
+    with path.open("w") as file:
+        recorder = Recorder(lines=file)
+        for count in (1, 3):
+            recorder.add(memoryview(numbered(make_record, count)))
+            assert len(path.read_text().splitlines()) == recorder.tally.total
+
+
+def test_live_words(make_record):
+    said = []
+    recorder = Recorder(live=said.append)
+    data = numbered(make_record, 3)
+    recorder.add(memoryview(data))
+    recorder.add(memoryview(data)[:SIZE])
+    records = view(data)
+    assert said == [text_line(records[place]) for place in (0, 1, 2, 0)]
+    assert recorder.tally.total == 4
+
+
+def test_a_full_disk_ends_the_lines(make_record):
+    file = FullDisk(room=1500)
+    recorder = Recorder(lines=file)
+    recorder.add(memoryview(numbered(make_record, 2)))
+    with pytest.raises(RecordingError, match=r"records\.jsonl: No space left on device; what was .* kept"):
+        recorder.add(memoryview(numbered(make_record, 20)))
+    recorder.add(memoryview(numbered(make_record, 2)))
+    assert issubclass(RecordingError, TraplineError)
+
+
+def test_an_interrupt_waits_for_the_end_of_a_batch(make_record):
+    file = io.StringIO()
+    recorder = Recorder(lines=file, live=lambda line: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        recorder.add(memoryview(numbered(make_record, 3)))
+    assert recorder.tally.total == len(file.getvalue().splitlines()) == len(recorder.last()) == 3
