@@ -1,0 +1,64 @@
+"""Whole guests on a real QEMU, one at a time."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+from pathlib import Path
+
+import build
+import pytest
+import runs
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.qemu)
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _qemu():
+    if shutil.which(runs.QEMU) is None:
+        pytest.skip(f"{runs.QEMU} is not installed")
+
+
+@pytest.fixture(scope="session")
+def image(tmp_path_factory):
+    """Return a function that builds a guest of tests/guests, once for each set of defines."""
+    if shutil.which("nasm") is None:
+        pytest.skip("nasm is not installed")
+    folder = tmp_path_factory.mktemp("guests")
+
+    @functools.cache
+    def image(name, **defines):
+        words = [name, *(f"{key}{value}" for key, value in sorted(defines.items()))]
+        return build.build(name, folder / f"{'-'.join(words)}.img", **defines)
+
+    return image
+
+
+@pytest.fixture(scope="session")
+def plain(image):
+    """Return a function that runs a guest on QEMU alone, once."""
+
+    @functools.cache
+    def plain(name):
+        return runs.on_qemu_alone(image(name), reboots=build.VARIANTS[name].reboots)
+
+    return plain
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Return a function that starts trapline and leaves it to the test."""
+    started = []
+
+    def start(arguments, **options):
+        started.append(runs.Started(arguments, tmp_path, **options))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.close()

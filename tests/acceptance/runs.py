@@ -1,0 +1,189 @@
+"""A guest's run on QEMU alone and its run under trapline, with what tests compare of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+QEMU = "qemu-system-x86_64"
+TRAPLINE = (sys.executable, "-m", "trapline")
+MEMORY = "128M"
+DEBUG_EXIT = ("-device", "isa-debug-exit,iobase=0xf4,iosize=4")
+LIMIT = 60.0
+"""Seconds after which a guest of ours hangs."""
+_SLACK = 30.0
+
+
+class Run(NamedTuple):
+    """What a finished run left."""
+
+    status: int
+    console: bytes
+    words: str
+    """What stood on stderr."""
+    summary: dict[str, Any]
+    """The summary as JSON, where it was asked for."""
+
+    def counts(self) -> dict[int, int]:
+        """Return how many exceptions were recorded, by vector."""
+        return {row["vector"]: row["count"] for row in self.summary["counts"]}
+
+
+def on_qemu_alone(image: Path, *, reboots: bool = False) -> Run:
+    """Run a guest of ours without trapline, on a CPU without SVM as trapline shows it."""
+    command = [QEMU, "-cpu", "qemu64,-svm", "-m", MEMORY, "-drive", f"file={image},format=raw", *DEBUG_EXIT]
+    command += ["-serial", "stdio", "-display", "none", *([] if reboots else ["-no-reboot"])]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT, check=False)
+    return Run(done.returncode, done.stdout, done.stderr.decode(), {})
+
+
+def under_trapline(image: Path, exceptions: str, *options: str) -> Run:
+    """Run a guest of ours with exceptions forced; the console is on stdout as a user has it."""
+    done = subprocess.run(
+        command(image, exceptions, "--timeout", str(LIMIT), *options),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=LIMIT + _SLACK,
+        check=False,
+    )
+    return Run(done.returncode, done.stdout, done.stderr.decode(), {})
+
+
+def summed_up(image: Path, exceptions: str, folder: Path, *options: str) -> Run:
+    """Run as `under_trapline` with the summary as JSON; the console goes through a file."""
+    file = folder / "console.txt"
+    run = under_trapline(image, exceptions, "--json", "--console", str(file), *options)
+    assert run.console, f"no summary, but: {run.words}"
+    return run._replace(console=file.read_bytes(), summary=json.loads(run.console))
+
+
+def command(image: Path, exceptions: str, *options: str) -> list[str]:
+    """Return the command line that runs a guest of ours."""
+    return [
+        *TRAPLINE,
+        *("run", str(image), "-e", exceptions, "--memory", MEMORY),
+        *(*options, "--", *DEBUG_EXIT),
+    ]
+
+
+def assert_same(ours: bytes, plain: bytes) -> None:
+    """Compare two consoles; the first line that differs is the place (tests/guests/README.md)."""
+    if ours == plain:
+        return
+    pairs = zip([*ours.split(b"\n"), b"<end>"], [*plain.split(b"\n"), b"<end>"], strict=False)
+    number, (found, expected) = next((n, pair) for n, pair in enumerate(pairs, 1) if pair[0] != pair[1])
+    raise AssertionError(
+        f"line {number} of the console differs:\n"
+        f"  plain     {expected.decode(errors='replace')}\n"
+        f"  trapline  {found.decode(errors='replace')}"
+    )
+
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """Return the records of a JSONL file, each in its place; who is killed may leave half a last line."""
+    text = file.read_text(encoding="ascii")
+    whole = text[: text.rfind("\n") + 1]
+    records = [json.loads(line) for line in whole.splitlines()]
+    assert [record["seq"] for record in records] == list(range(len(records)))
+    return records
+
+
+def wait_for(condition: Callable[[], object], what: str, seconds: float = 20.0) -> None:
+    """Wait until something is so."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"{what}: not within {seconds} s"
+        time.sleep(0.02)
+
+
+def children(process: int) -> list[int]:
+    """Return the processes that a process has started and that still exist."""
+    found: list[int] = []
+    try:
+        for thread in Path(f"/proc/{process}/task").iterdir():
+            found += map(int, (thread / "children").read_text().split())
+    except FileNotFoundError:
+        return []
+    return found
+
+
+def alive(process: int) -> bool:
+    """Say whether a process exists and is no zombie."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in "ZX"
+
+
+class Started:
+    """A run of trapline that goes on: with its QEMU, and a folder that holds all it may leave."""
+
+    def __init__(self, arguments: list[str], folder: Path, **options: Any) -> None:
+        self.folder = folder
+        self.scratch = folder / "scratch"
+        self.scratch.mkdir()
+        self._before = _named_memory()
+        self.words_file = folder / "stderr.txt"
+        with self.words_file.open("wb") as words:
+            self.process = subprocess.Popen(
+                arguments,
+                stdin=subprocess.DEVNULL,
+                **{"stdout": subprocess.DEVNULL, "stderr": words, **options},
+                env={**os.environ, "TMPDIR": str(self.scratch)},
+                start_new_session=True,
+            )
+
+    @property
+    def qemu(self) -> int:
+        """QEMU's process."""
+        wait_for(lambda: children(self.process.pid) or self.process.poll() is not None, "a QEMU")
+        (child,) = children(self.process.pid)
+        return child
+
+    @property
+    def words(self) -> str:
+        """What stands on stderr so far."""
+        return self.words_file.read_text()
+
+    def complaints(self) -> list[str]:
+        """Return the lines in which trapline says that something is wrong."""
+        return [line for line in self.words.splitlines() if line.startswith("trapline:")]
+
+    def wait(self) -> int:
+        """Return the exit status of trapline."""
+        return self.process.wait(LIMIT)
+
+    def assert_nothing_is_left(self, qemu: int) -> None:
+        """Neither processes nor files: no socket, no shared memory, nothing temporary."""
+        wait_for(lambda: not alive(qemu), "the end of QEMU")
+        assert not alive(self.process.pid)
+        assert list(self.scratch.iterdir()) == []
+        assert _named_memory() <= self._before
+        sockets = Path("/proc/net/unix").read_text()
+        assert str(self.folder) not in sockets
+
+    def close(self) -> None:
+        """End it, if a test could not."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        for stream in (self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
+
+
+def _named_memory() -> set[str]:
+    """Return the names in shared memory that could be ours or QEMU's."""
+    return {entry.name for entry in _entries(Path("/dev/shm"))}
+
+
+def _entries(folder: Path) -> Iterator[Path]:
+    return folder.iterdir() if folder.is_dir() else iter(())

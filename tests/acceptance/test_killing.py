@@ -1,0 +1,158 @@
+"""However a run ends, what was recorded can be read and nothing stays behind."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+
+import pytest
+from runs import command, read_lines, wait_for
+
+TURNS = 100_000
+"""Of an empty loop before each exception: some thousands are recorded in a second."""
+GUEST_ENDS = 4_000_000_000
+"""Exceptions: never, for a test."""
+
+
+@pytest.fixture(scope="session")
+def guest(image):
+    """A guest that runs for ever and raises #UD now and then."""
+    return image("udloop", N=GUEST_ENDS, WAIT=TURNS)
+
+
+@pytest.fixture
+def running(start, guest, tmp_path):
+    """Return a function that starts the guest and waits until records are written."""
+
+    def running(*options, **process):
+        output = tmp_path / "records.jsonl"
+        run = start(command(guest, "all", "-o", str(output), *options), **process)
+        wait_for(lambda: output.exists() and output.stat().st_size > 100_000, "records")
+        run.output = output
+        return run
+
+    return running
+
+
+def recorded(run):
+    """Return how many exceptions the summary speaks of."""
+    return int(re.search(r"^([\d,]+) exceptions recorded", run.words, re.MULTILINE)[1].replace(",", ""))
+
+
+def test_qemu_is_killed(running):
+    run = running()
+    qemu = run.qemu
+    os.kill(qemu, signal.SIGKILL)
+    assert run.wait() == 1
+    assert run.complaints() == ["trapline: QEMU was killed by SIGKILL"]
+    assert "Traceback" not in run.words
+    assert "guest: failed after" in run.words
+    assert len(read_lines(run.output)) == recorded(run)
+    run.assert_nothing_is_left(qemu)
+
+
+def test_qemu_is_told_to_end(running):
+    run = running()
+    qemu = run.qemu
+    os.kill(qemu, signal.SIGTERM)
+    assert run.wait() == 0  # for QEMU that is a way to be switched off
+    assert len(read_lines(run.output)) == recorded(run)
+    run.assert_nothing_is_left(qemu)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+def test_trapline_is_killed(running, number):
+    run = running()
+    qemu = run.qemu
+    run.process.send_signal(number)
+    assert run.wait() == -number
+    assert len(read_lines(run.output)) > 100
+    run.assert_nothing_is_left(qemu)
+
+
+@pytest.mark.parametrize("whole_group", [True, False], ids=["terminal", "trapline alone"])
+def test_ctrl_c(running, whole_group):
+    run = running()
+    qemu = run.qemu
+    if whole_group:
+        os.killpg(run.process.pid, signal.SIGINT)
+    else:
+        run.process.send_signal(signal.SIGINT)
+    assert run.wait() == 130
+    assert "guest: interrupted after" in run.words
+    assert "Traceback" not in run.words
+    assert run.complaints() == []
+    assert len(read_lines(run.output)) == recorded(run)
+    run.assert_nothing_is_left(qemu)
+
+
+def test_ctrl_c_with_json(running, tmp_path):
+    with (tmp_path / "summary.json").open("w") as out:
+        run = running("--json", stdout=out)
+        os.killpg(run.process.pid, signal.SIGINT)
+        assert run.wait() == 130
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert (summary["ending"], summary["exit_code"]) == ("interrupted", 130)
+    assert len(read_lines(run.output)) == summary["recorded"]
+
+
+@pytest.mark.parametrize("mask", ["all", "none"])
+def test_the_time_is_up(start, guest, mask):
+    run = start(command(guest, mask, "--timeout", "1.5"))
+    qemu = run.qemu
+    assert run.wait() == 124
+    assert "guest: timeout after 1." in run.words
+    run.assert_nothing_is_left(qemu)
+
+
+def test_the_disk_is_full(start, guest, small_disk):
+    output = small_disk / "records.jsonl"
+    run = start(command(guest, "all", "-o", str(output)))
+    qemu = run.qemu
+    assert run.wait() == 1
+    complaint = "No space left on device; what was recorded before is kept"
+    assert run.complaints() == [f"trapline: {output}: {complaint}"]
+    assert "Traceback" not in run.words
+    assert "guest: failed after" in run.words
+    if output.is_file():
+        assert len(read_lines(output)) > 100
+    run.assert_nothing_is_left(qemu)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system with room for some hundred records; who may not mount one gets /dev/full in its place."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    options = ["-t", "tmpfs", "-o", "size=256k", "trapline-test", str(folder)]
+    if subprocess.run(["mount", *options], capture_output=True, check=False).returncode:
+        (folder / "records.jsonl").symlink_to("/dev/full")
+        yield folder
+    else:
+        yield folder
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_nobody_reads_the_summary(start, image):
+    run = start(command(image("count"), "all", "--json"), stdout=subprocess.PIPE)
+    run.process.stdout.close()
+    assert run.wait() == 1
+    assert "Traceback" not in run.words
+    assert "BrokenPipe" not in run.words
+
+
+def test_nobody_reads_the_console(start, image):
+    run = start(command(image("count"), "all"), stdout=subprocess.PIPE)
+    run.process.stdout.close()
+    assert run.wait() == 0  # the guest ends as it would have
+    assert "guest: debug exit" in run.words
+
+
+def test_nobody_reads_what_is_said_live(start, guest):
+    run = start(command(guest, "all", "--live"), stderr=subprocess.PIPE)
+    qemu = run.qemu
+    assert run.process.stderr.readline().startswith(b"#UD")
+    run.process.stderr.close()
+    assert run.wait() == 1
+    run.assert_nothing_is_left(qemu)

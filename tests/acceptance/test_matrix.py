@@ -1,0 +1,134 @@
+"""Guests that raise every event a PC can raise see the same with exceptions forced as on QEMU alone."""
+
+import re
+
+import pytest
+from runs import assert_same, summed_up, under_trapline
+
+from trapline.arch.mask import parse_mask
+from trapline.arch.vectors import Vector
+
+# Each of them once showed the monitor to its guest: a single vector, a class without one of its members.
+MASKS = (
+    *("none", "all", "all,!pf", "0x1", "0x2", "0x8", "0x40", "0x800", "0x1000", "0x2000", "0x4000", "0x4001"),
+    *("0x627ffb", "0xfffffffb"),
+)
+PAIRS = [
+    *((guest, mask) for guest in ("long", "pm32", "pm16", "real") for mask in MASKS),
+    *((guest, mask) for guest in ("count", "cpuid") for mask in ("none", "all")),
+]
+GP, UD, DF = Vector.GP.value, Vector.UD.value, Vector.DF.value
+BP, NP, PF = Vector.BP.value, Vector.NP.value, Vector.PF.value
+
+# What leads to each shutdown, newest last: the vector, and what was being delivered when it was raised.
+CHAINS = {
+    "shutdown0": [(UD, None), (GP, UD), (GP, GP), (DF, None), (GP, DF)],
+    "shutdown1": [(PF, None), (PF, PF), (DF, None), (PF, DF)],
+    "shutdown2": [(UD, None), (NP, UD), (GP, NP), (DF, None), (NP, DF)],  # #NP has no gate at all
+    "shutdown3": [(BP, None), (GP, BP), (GP, GP), (DF, None), (GP, DF)],
+    "shutdown4": [(BP, None), (GP, BP), (GP, GP), (DF, None), (GP, DF)],
+    "shutdown5": [(PF, None), (PF, PF), (DF, None), (PF, DF)],
+}
+
+
+@pytest.mark.parametrize(("guest", "mask"), PAIRS)
+def test_the_guest_sees_the_same(guest, mask, image, plain):
+    run = under_trapline(image(guest), mask)
+    assert_same(run.console, plain(guest).console)
+    assert (run.status, plain(guest).status) == (0, 1)  # the guest's 0, and what QEMU makes of it
+
+
+@pytest.mark.parametrize("guest", ["long", "pm32_rom", "pm16", "real", "cpuid"])
+def test_an_isolated_guest_sees_the_same(guest, image, plain):
+    run = under_trapline(image(guest), "all", "--isolate")
+    assert_same(run.console, plain(guest).console)
+    assert run.status == 0
+
+
+@pytest.mark.parametrize(("guest", "mask"), [("long_refused", "all"), ("pm32_refused", "none")])
+def test_a_state_that_vmrun_refuses_ends_the_run_in_words(guest, mask, image, plain):
+    run = under_trapline(image(guest), mask)
+    assert run.status == 1
+    assert "\nexit: INVALID" in run.words
+    assert "Traceback" not in run.words
+    assert run.console
+    assert plain(guest).console.startswith(run.console)
+
+
+def test_a_guest_that_qemu_alone_hangs_in_goes_on(image):
+    runs = [under_trapline(image("long_reserved"), mask) for mask in ("none", "all")]
+    assert_same(runs[1].console, runs[0].console)
+    assert [run.status for run in runs] == [0, 0]
+    assert re.search(rb"\nHASH \w+ TESTS \d+\n$", runs[0].console)
+
+
+@pytest.mark.parametrize("mask", ["all", "all,!pf,!ud", "bp,de"])
+def test_each_exception_is_recorded_once(mask, image, tmp_path):
+    run = summed_up(image("count"), mask, tmp_path)
+    forced = parse_mask(mask).mask
+    told = {Vector[name.upper()]: int(count) for name, count in re.findall(r"(\w+)=(\d+)", run.console.decode())}
+    assert len(told) == 7
+    assert run.counts() == {vector: count for vector, count in told.items() if forced >> vector & 1}
+
+
+def test_a_hostile_guest_harms_only_itself(image, plain, tmp_path):
+    run = summed_up(image("hostile"), "all", tmp_path, "--isolate")
+    assert_same(run.console, plain("hostile").console)
+    assert run.console.endswith(b"ALIVE\n")
+    assert run.summary["ending"] == "debug_exit"
+    # Nothing is lost in the flood, although it fills the ring again and again.
+    undefined = map(int, re.findall(rb"ud=(\d+)", run.console))
+    refused = map(int, re.findall(rb"gp=(\d+)", run.console))
+    assert run.counts() == {UD: sum(undefined), GP: sum(refused)}
+
+
+@pytest.mark.parametrize("mask", ["none", "all"])
+def test_a_guest_that_resets_its_machine_is_started_again(mask, image, plain):
+    run = under_trapline(image("reset"), mask, "--reboot")
+    assert_same(run.console, plain("reset").console)
+    assert run.status == 0
+
+
+def test_without_reboot_a_reset_is_the_end(image, plain):
+    run = under_trapline(image("reset"), "all")
+    assert run.status == 0
+    assert "guest: reset after" in run.words
+    assert plain("reset").console.startswith(run.console)
+
+
+@pytest.mark.parametrize("guest", CHAINS)
+def test_a_shutdown_shows_what_led_to_it(guest, image, plain, tmp_path):
+    run = summed_up(image(guest), "all", tmp_path)
+    assert_same(run.console, plain(guest).console)
+    assert run.status == run.summary["exit_code"] == 3
+    assert run.summary["ending"] == "shutdown"
+    last = run.summary["last"]
+    chain = [(line["vector"], line["vectoring"] and line["vectoring"]["vector"]) for line in last]
+    assert chain[-len(CHAINS[guest]) :] == CHAINS[guest]
+    *before, combined, double_fault, end = [line["outcome"] for line in last]
+    assert set(before) <= {"forwarded"}
+    assert (combined, double_fault, end) == ("combined", "forwarded", "shutdown")
+    assert last[-2]["error_code"] == 0
+    assert [line["seq"] for line in last] == list(range(run.summary["recorded"]))[-64:]
+    # The state is that of before the reset: the guest still stands where the first of the chain was raised.
+    assert run.summary["state"]["rip"] == last[-1]["rip"] == last[-len(CHAINS[guest])]["rip"]
+
+
+@pytest.mark.parametrize("guest", CHAINS)
+def test_a_shutdown_is_noticed_with_nothing_forced(guest, image, plain, tmp_path):
+    run = summed_up(image(guest), "none", tmp_path)
+    assert_same(run.console, plain(guest).console)
+    assert run.status == 3
+    assert run.summary["last"] == []
+    assert int(run.summary["state"]["rip"], 16)
+
+
+def test_a_shutdown_is_told_in_words(image):
+    run = under_trapline(image("shutdown2"), "all")
+    assert run.status == 3
+    report = run.words[run.words.index("triple fault") :].splitlines()
+    assert [line.split()[0] for line in report[1:6]] == ["#UD", "#NP", "#GP", "#DF", "#NP"]
+    assert "the gate of #UD" in report[2]
+    assert report[2].endswith("while delivering #UD")
+    assert report[5].endswith("while delivering #DF(0x0)  -> shutdown")
+    assert report[6].startswith("at the shutdown  cpl 0")

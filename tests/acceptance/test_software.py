@@ -1,0 +1,108 @@
+"""Software that people use starts with every exception forced as it does on QEMU alone."""
+
+import hashlib
+import json
+import re
+import subprocess
+
+import pytest
+import software
+from runs import TRAPLINE, read_lines
+from software import ALL, CPU_AND_MEMORY, LINUX, LINUX_TRACING, PC
+
+from trapline.arch.vectors import Vector
+
+BOOTS = 20
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory):
+    """Return a function that observes software on QEMU alone, once."""
+    seen = {}
+
+    def plain(each):
+        if each.name not in seen:
+            if reason := each.skip_reason():
+                pytest.skip(reason)
+            seen[each.name] = software.run_plain(each, tmp_path_factory.mktemp("plain"))
+        return seen[each.name]
+
+    return plain
+
+
+@pytest.fixture
+def traced(tmp_path):
+    """Return a function that observes software under trapline, and reads the summary."""
+
+    def traced(each, *options, exceptions="all"):
+        command = [
+            *TRAPLINE,
+            "run",
+            *each.guest_arguments(),
+            "-e",
+            exceptions,
+            "--memory",
+            CPU_AND_MEMORY[-1],
+            "--json",
+        ]
+        command += [*options, "--memory", CPU_AND_MEMORY[-1], "--", *PC, *each.options]
+        command += software.channel_options(tmp_path)
+        with (tmp_path / "stderr.txt").open("wb") as words:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=words)
+        try:
+            observation = software.watch(process, each, tmp_path)
+            return observation, json.loads(process.stdout.read())
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
+
+    return traced
+
+
+def count(summary, vector):
+    return sum(row["count"] for row in summary["counts"] if row["vector"] == vector)
+
+
+@pytest.mark.parametrize("each", ALL, ids=lambda each: each.name)
+def test_it_starts_as_on_qemu_alone(each, plain, traced):
+    expected = plain(each)
+    observation, summary = traced(each)
+    assert observation.text == expected.text
+    assert (observation.status, expected.status) == (0, 0)
+    assert (summary["ending"], summary["exit_code"]) == ("off", 0)
+    if each is LINUX:
+        assert count(summary, Vector.PF) > 10_000
+
+
+@pytest.mark.parametrize("exceptions", ["all", "pf,de"])
+def test_each_page_fault_that_linux_handled_is_recorded_as_linux_saw_it(exceptions, traced, tmp_path):
+    if reason := LINUX_TRACING.skip_reason():
+        pytest.skip(reason)
+    output = tmp_path / "records.jsonl"
+    observation, summary = traced(LINUX_TRACING, "-o", str(output), exceptions=exceptions)
+    told = dict(re.findall(r"^trapline: (lost|faults|sha256) (\w+)$", observation.text, re.MULTILINE))
+    assert told["lost"] == "0"
+
+    records = read_lines(output)
+    assert len(records) == summary["recorded"]
+    first, last = (number for number, record in enumerate(records) if record["vector"] == Vector.DE)
+    seen = [_in_the_kernels_words(record) for record in records[first:last] if record["vector"] == Vector.PF]
+    assert len(seen) == int(told["faults"]) > 1_000
+    assert hashlib.sha256("".join(seen).encode()).hexdigest() == told["sha256"]
+
+
+def _in_the_kernels_words(record):
+    """Return a page fault as the kernel's trace has it; of its own code it names only the function."""
+    if record["cpl"] == 3:
+        return f"user {record['address']} {record['rip']} {record['error_code']:#x}\n"
+    return f"kernel {record['address']} {record['error_code']:#x}\n"
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("boot", range(1, BOOTS + 1))
+def test_linux_boots_again_and_again(boot, plain, traced):
+    observation, summary = traced(LINUX)
+    assert observation.text == plain(LINUX).text
+    assert summary["exit_code"] == 0
+    assert count(summary, Vector.PF) > 10_000
