@@ -13,11 +13,7 @@ from trapline.errors import (
 
 
 def test_the_tree_in_the_docstring_names_every_class():
-    classes = {
-        name
-        for name, value in vars(errors).items()
-        if inspect.isclass(value) and issubclass(value, Exception)
-    }
+    classes = {name for name, value in vars(errors).items() if inspect.isclass(value) and issubclass(value, Exception)}
     assert set(re.findall(r"(?m)^    [│ ]*(?:[├└]── )?([A-Z]\w+)", errors.__doc__)) == classes
 
 

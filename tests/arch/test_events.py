@@ -31,9 +31,7 @@ def test_known_words():
     assert decode(0x8000_0202) == Event(2, EventType.NMI)
 
 
-@pytest.mark.parametrize(
-    "event", [Event(256, 3), Event(-1, 3), Event(0, 8), Event(13, 3, 2**32), Event(13, 3, -1)]
-)
+@pytest.mark.parametrize("event", [Event(256, 3), Event(-1, 3), Event(0, 8), Event(13, 3, 2**32), Event(13, 3, -1)])
 def test_what_does_not_fit_is_refused(event):
     with pytest.raises(ValueError, match=r"no event word|wider than 32"):
         encode(event)

@@ -50,9 +50,7 @@ VARIANTS: Final[dict[str, Variant]] = {
         "`long`, plus an interrupt shadow that QEMU 7.2 does not restore",
         {"QUIRKS": "1"},
     ),
-    "long_refused": Variant(
-        "long.asm", "`long`, plus guest states that VMRUN refuses to enter", {"REFUSED": "1"}
-    ),
+    "long_refused": Variant("long.asm", "`long`, plus guest states that VMRUN refuses to enter", {"REFUSED": "1"}),
     "long_reserved": Variant(
         "long.asm",
         "`long`, plus reserved bits of CR3 and CR4: hangs QEMU 7.2 without a monitor",

@@ -151,9 +151,7 @@ def test_dr6_and_dr7_of_a_debug_exception_stay(play):
 
 
 def test_what_nobody_delivers_leaves_cr2_alone(play, watch):
-    played = play(
-        raised(PF, 0, 0xCAFE), mask=1 << PF, cr2=0x55, observers=[watch(verdicts=[Verdict.DISCARD])]
-    )
+    played = play(raised(PF, 0, 0xCAFE), mask=1 << PF, cr2=0x55, observers=[watch(verdicts=[Verdict.DISCARD])])
     assert played.entry.vmcb.save.cr2 == 0x55
 
 

@@ -97,8 +97,6 @@ def test_one_that_raises_is_removed_and_reported(play, watch, caplog, act):
     assert played.stop.reason is Reason.OFF
     assert (len(broken.seen), len(sound.seen)) == (1, 2)
     assert [entry.event for entry in played.processor.entries[2:]] == [UD_EVENT, UD_EVENT]
-    assert [(observer, str(error)) for observer, error in played.vm.observers.failures] == [
-        (broken, "no idea")
-    ]
+    assert [(observer, str(error)) for observer, error in played.vm.observers.failures] == [(broken, "no idea")]
     assert "failed and was removed" in caplog.text
     assert played.entry.forwarded == 1 << GP

@@ -20,9 +20,7 @@ def test_a_vcpu_starts_from_the_reset_state(play):
     assert (save.efer, save.dr6, gprs.rdx) == (EFER.SVME, DR6.FIXED, played.processor.signature)
 
 
-@pytest.mark.parametrize(
-    ("outcome", "reason"), [(Outcome.OFF, Reason.OFF), (Outcome.DEADLINE, Reason.DEADLINE)]
-)
+@pytest.mark.parametrize(("outcome", "reason"), [(Outcome.OFF, Reason.OFF), (Outcome.DEADLINE, Reason.DEADLINE)])
 def test_the_end_of_a_run_has_a_reason(play, outcome, reason):
     assert play(outcome).stop.reason is reason
 

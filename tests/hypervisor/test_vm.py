@@ -88,9 +88,7 @@ def test_observers_do_not_change_what_is_forced(build, watch):
 def test_a_guest_that_has_not_run_gets_its_new_mask_when_it_starts(build):
     vm = build(mask=UD)
     vm.set_exception_mask(PF)
-    assert (
-        vm.processor.vmcb.control.intercept_exceptions == 0
-    )  # nothing is written before the machine is there
+    assert vm.processor.vmcb.control.intercept_exceptions == 0  # nothing is written before the machine is there
     assert vm.processor.commands == []
     vm.run()
     assert vm.processor.entries[-1].vmcb.control.intercept_exceptions == PF

@@ -9,9 +9,7 @@ from trapline.machine.scripted import ScriptedMemory, ScriptedProcessor, until_k
 
 
 def test_it_has_all_that_a_processor_has():
-    names = [
-        name for name in vars(Processor) if not name.startswith("_") or name in ("__enter__", "__exit__")
-    ]
+    names = [name for name in vars(Processor) if not name.startswith("_") or name in ("__enter__", "__exit__")]
     assert "run" in names
     assert not [name for name in names if not hasattr(ScriptedProcessor([]), name)]
 

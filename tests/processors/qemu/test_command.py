@@ -53,9 +53,7 @@ def test_properties_of_the_machine_that_cannot_work_are_refused(name):
         read_user_options(["-machine", f"q35,{name}=1"])
 
 
-@pytest.mark.parametrize(
-    "value", ["microvm", "type=isapc", "none", "pc,type=virt", "q35,x-remote", "pcx", "help"]
-)
+@pytest.mark.parametrize("value", ["microvm", "type=isapc", "none", "pc,type=virt", "q35,x-remote", "pcx", "help"])
 def test_other_machines_are_refused(value):
     with pytest.raises(UsageError, match="only pc and q35 machines can be run"):
         read_user_options(["-M", value])
@@ -84,9 +82,7 @@ def test_a_drive_in_flash_is_refused(value):
     assert read_user_options(["-drive"]).rest == ("-drive",)
 
 
-@pytest.mark.parametrize(
-    "value", ["1", "cpus=1", "1,maxcpus=1", "sockets=1,cores=1,threads=1", "1,sockets=1"]
-)
+@pytest.mark.parametrize("value", ["1", "cpus=1", "1,maxcpus=1", "sockets=1,cores=1,threads=1", "1,sockets=1"])
 def test_one_processor_is_what_there_is(value):
     assert read_user_options(["-smp", value]).rest == ()
 

@@ -83,9 +83,7 @@ def test_protected_mode_maps_the_memory_and_enters_long_mode(wrapped, rom, until
         elif one.mnemonic == M.OUT:
             written.append((port, value))
     config = [value for port, value in written if port == pci.CONFIG_ADDRESS]
-    assert config == [
-        pci.address(pci.MONITOR_DEVICE, register) for register in (pci.BAR2, pci.BAR2 + 4, pci.COMMAND)
-    ]
+    assert config == [pci.address(pci.MONITOR_DEVICE, register) for register in (pci.BAR2, pci.BAR2 + 4, pci.COMMAND)]
     data = [value for port, value in written if port == pci.CONFIG_DATA]
     assert data == [shared.BASE & 0xFFFF_FFFF, shared.BASE >> 32, pci.MEMORY_ENABLE]
     assert instructions[-1].far_branch_selector == firmware.CODE64
@@ -105,9 +103,7 @@ def test_the_smm_handler_sets_svme_in_the_saved_efer(bios, until_jump, decode):
     code = until_jump(firmware.wrap(bios, unlock_svm=True).image[0x5000:0x6000], 64, 0)
     immediates = (iced.OpKind.IMMEDIATE64, iced.OpKind.IMMEDIATE32TO64)
     loads = [one for one in code if one.op_count == 2 and one.op1_kind in immediates]
-    place = next(
-        place for place, one in enumerate(loads) if one.op0_register == R.RDI and one.immediate(1) == 0x38000
-    )
+    place = next(place for place, one in enumerate(loads) if one.op0_register == R.RDI and one.immediate(1) == 0x38000)
     handler = loads[place + 1].immediate(1).to_bytes(8, "little")
     first, second = list(iced.Decoder(16, handler, ip=0x8000))[:2]
     assert (first.mnemonic, first.segment_prefix, first.immediate(1)) == (M.OR, R.CS, EFER.SVME >> 8)

@@ -56,9 +56,7 @@ def test_a_host_that_does_not_know_is_told(device):
     assert "does not say what CPU it offers" in kvm.nested_svm_missing()
 
 
-@pytest.mark.parametrize(
-    ("error", "words"), [(errno.ENOENT, "No such file"), (errno.EACCES, "Permission denied")]
-)
+@pytest.mark.parametrize(("error", "words"), [(errno.ENOENT, "No such file"), (errno.EACCES, "Permission denied")])
 def test_a_missing_device_is_told(device, error, words):
     closed = device(no_device=error)
     assert f"/dev/kvm cannot be opened ({words}" in kvm.nested_svm_missing()

@@ -117,11 +117,7 @@ def test_every_register_is_saved_and_restored(instructions):
     saved, restored = {}, {}
     for instruction, place in memory_operands(instructions):
         displacement = instruction.memory_displacement - offset_of(Mailbox, "gprs")
-        if (
-            instruction.memory_base == R.RSP
-            and 0 <= displacement < size_of(Gprs)
-            and instruction.mnemonic == M.MOV
-        ):
+        if instruction.memory_base == R.RSP and 0 <= displacement < size_of(Gprs) and instruction.mnemonic == M.MOV:
             register = instruction.op_register(1 - place)
             if iced.RegisterExt.size(register) == 8:
                 (saved if place == 0 else restored)[displacement] = register
@@ -146,9 +142,7 @@ def test_it_uses_no_stack_and_calls_nothing(instructions):
 def test_its_addresses_keep_clear_of_the_a20_gate(code, instructions):
     assert not ADDRESS & 1 << 20
     addresses = [
-        one.immediate(1)
-        for one in instructions
-        if one.op_count == 2 and one.op1_kind == iced.OpKind.IMMEDIATE64
+        one.immediate(1) for one in instructions if one.op_count == 2 and one.op1_kind == iced.OpKind.IMMEDIATE64
     ]
     assert shared.BASE + shared.VMCB_AT in addresses
     for address in addresses:

@@ -32,9 +32,7 @@ class Walker:
                 if level == 1 or entry & paging.PS:
                     yield gpa + index * size, size, entry & paging.ADDRESS, rights & entry
                 else:
-                    yield from self._leaves(
-                        entry & paging.ADDRESS, level - 1, gpa + index * size, rights & entry
-                    )
+                    yield from self._leaves(entry & paging.ADDRESS, level - 1, gpa + index * size, rights & entry)
 
 
 @pytest.fixture(scope="module", params=[0x10000, 0x20000, 0x40000])
@@ -109,9 +107,7 @@ def test_large_pages_are_used_where_nothing_is_special(built):
 def test_the_tables_stay_in_their_even_mebibyte(built):
     memory = built[0]
     used = max(
-        place
-        for place in range(shared.NESTED_AT, shared.NESTED_AT + 2 * MIB, 8)
-        if any(memory[place : place + 8])
+        place for place in range(shared.NESTED_AT, shared.NESTED_AT + 2 * MIB, 8) if any(memory[place : place + 8])
     )
     assert used < shared.NESTED_AT + MIB
     assert not any(memory[: shared.NESTED_AT])

@@ -139,7 +139,9 @@ def start(memory, bios):
             processor = QemuProcessor(
                 qemu, wrapped, Block(), Ram(qemu.ram, "pc", bios), accelerator=accelerator, isolated=isolated
             )
-            processor._qmp = type("Qmp", (), {"command": lambda self, name: qemu.nmi.set(), "version": lambda self: qemu.version})()
+            processor._qmp = type(
+                "Qmp", (), {"command": lambda self, name: qemu.nmi.set(), "version": lambda self: qemu.version}
+            )()
             closing.enter_context(processor)
             qemu.start()
             return processor, qemu
@@ -285,9 +287,7 @@ def test_records_are_taken_in_order_around_the_end_of_the_ring(start):
 
     def sink(records):
         assert len(records) % RECORD_SIZE == 0
-        taken.extend(
-            int.from_bytes(records[at : at + 8], "little") for at in range(0, len(records), RECORD_SIZE)
-        )
+        taken.extend(int.from_bytes(records[at : at + 8], "little") for at in range(0, len(records), RECORD_SIZE))
 
     processor, qemu = start(power_on, write(RING_RECORDS - 2), write(5))
     processor.on_records(sink)

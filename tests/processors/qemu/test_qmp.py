@@ -6,7 +6,9 @@ from trapline.errors import LaunchError
 from trapline.processors.qemu.qmp import Qmp
 from trapline.processors.qemu.version import check_version
 
-GREETING = b'{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": ""}, "capabilities": []}}\r\n'
+GREETING = (
+    b'{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": ""}, "capabilities": []}}\r\n'
+)
 
 
 @pytest.fixture

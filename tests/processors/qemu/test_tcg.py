@@ -125,9 +125,7 @@ def test_the_next_exit_knows_who_injected(cpu):
 # INT3, INTO and INT n
 
 
-@pytest.mark.parametrize(
-    ("code", "vector", "length"), [("cc", BP, 1), ("66cc", BP, 2), ("ce", OF, 1), ("3ece", OF, 2)]
-)
+@pytest.mark.parametrize(("code", "vector", "length"), [("cc", BP, 1), ("66cc", BP, 2), ("ce", OF, 1), ("3ece", OF, 2)])
 def test_int3_and_into_become_exceptions(cpu, code, vector, length):
     cpu.want(1 << vector)
     cpu.code(code)
@@ -391,9 +389,7 @@ def test_a_fault_after_a_double_fault_is_a_shutdown(cpu):
 
 
 @pytest.mark.parametrize("cpl", [0, 3])
-@pytest.mark.parametrize(
-    "code", ["0f01d8", "0f01d9", "0f01da", "0f01db", "0f01dc", "0f01dd", "0f01de", "0f01df"]
-)
+@pytest.mark.parametrize("code", ["0f01d8", "0f01d9", "0f01da", "0f01db", "0f01dc", "0f01dd", "0f01de", "0f01df"])
 @pytest.mark.parametrize("wanted", [True, False])
 def test_the_protection_fault_of_an_svm_instruction_is_a_ud(cpu, code, cpl, wanted):
     cpu.want(1 << UD if wanted else 0)
@@ -436,9 +432,7 @@ def test_a_vmcb_that_is_refused_is_shown_as_the_manual_says(cpu):
     assert cpu.control.exit_code == ExitCode.INVALID
 
 
-@pytest.mark.parametrize(
-    ("exit_code", "code", "length"), [(ExitCode.MSR, "0f32", 2), (ExitCode.CPUID, "660fa2", 3)]
-)
+@pytest.mark.parametrize(("exit_code", "code", "length"), [(ExitCode.MSR, "0f32", 2), (ExitCode.CPUID, "660fa2", 3)])
 def test_emulated_instructions_get_their_nrip(cpu, exit_code, code, length):
     cpu.want(0)
     cpu.code(code)

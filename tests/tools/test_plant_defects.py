@@ -1,0 +1,101 @@
+import ast
+import re
+import shutil
+from pathlib import Path
+
+import plant_defects
+import pytest
+from plant_defects import DEFECTS, CannotTell, Defect, planted
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A checkout of one file, with tests that pass as long as it says 1."""
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "one.py").write_text("VALUE = 1\n")
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_one.py").write_text("import one\n\n\ndef test_it():\n    assert one.VALUE == 1\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.number)
+def test_every_defect_fits_the_code_and_changes_it(defect):
+    text = (ROOT / defect.file).read_text(encoding="utf-8")
+    broken = planted(defect, ROOT)
+    assert ast.dump(ast.parse(broken)) != ast.dump(ast.parse(text))
+
+
+def test_the_table_is_whole():
+    numbers = [defect.number for defect in DEFECTS]
+    assert len(set(numbers)) == len(numbers)
+    assert {int(re.sub(r"\D", "", number)) for number in numbers} == set(range(1, 23))
+    assert numbers == sorted(numbers, key=lambda number: (int(re.sub(r"\D", "", number)), number))
+
+
+def test_a_defect_replaces_exactly_one_place(checkout):
+    assert planted(Defect("1", "a defect", "src/one.py", "= 1", "= 2"), checkout) == "VALUE = 2\n"
+
+
+@pytest.mark.parametrize(("text", "places"), [("", 0), ("VALUE = 2\n", 0), ("VALUE = 1\n" * 2, 2)])
+def test_a_defect_that_fits_no_place_or_several_is_refused(checkout, text, places):
+    (checkout / "src" / "one.py").write_text(text)
+    with pytest.raises(CannotTell, match=rf"defect 1 \(a defect\) fits {places} places of src/one.py, not one"):
+        planted(Defect("1", "a defect", "src/one.py", "= 1", "= 2"), checkout)
+
+
+def test_a_defect_in_a_file_that_is_gone_is_told(tmp_path):
+    with pytest.raises(CannotTell, match="fits 0 places of src/gone"):
+        planted(Defect("1", "a defect", "src/gone.py", "1", "2"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "noticed_by"), [("VALUE = 1\n", None), ("VALUE = 2\n", "test_one.py::test_it")], ids=["sound", "broken"]
+)
+def test_the_first_failing_test_is_named(checkout, text, noticed_by):
+    (checkout / "src" / "one.py").write_text(text)
+    assert plant_defects.run_tests(checkout, ["tests/test_one.py"], 60).noticed_by == noticed_by
+
+
+@pytest.mark.parametrize(
+    "test", ["import gone\n", "VALUE = 1\n", "import pytest\npytest.skip('', allow_module_level=True)\n"]
+)
+def test_tests_that_do_not_run_tell_nothing(checkout, test):
+    (checkout / "tests" / "test_one.py").write_text(test)
+    with pytest.raises(CannotTell, match="the tests do not run"):
+        plant_defects.run_tests(checkout, ["tests/test_one.py"], 60)
+
+
+def test_a_test_without_end_has_noticed(checkout):
+    (checkout / "tests" / "test_one.py").write_text("import time\ntime.sleep(60)\n")
+    assert plant_defects.run_tests(checkout, ["tests/test_one.py"], 1).noticed_by == "no end after 1 s"
+
+
+def test_the_copy_is_what_its_tests_import(tmp_path):
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        pytest.skip("this is no checkout of git")
+    plant_defects.copy_checkout(tmp_path)  # refuses by itself when another package would win
+    for name in ("src/trapline/hypervisor/vm.py", "tests/hypervisor/test_vm.py", "pyproject.toml"):
+        assert (tmp_path / name).read_bytes() == (ROOT / name).read_bytes()
+    tests = plant_defects.unit_tests(tmp_path)
+    assert {"tests/hypervisor", "tests/processors"} == set(tests[:2])
+    assert not {"tests/acceptance", "tests/tools"} & set(tests)
+
+
+@pytest.mark.parametrize(
+    ("only", "numbers"),
+    [("3", ["3"]), ("7b,3", ["3", "7b"]), ("2", ["2a", "2b"]), ("", [one.number for one in DEFECTS])],
+)
+def test_defects_are_chosen_by_their_numbers(only, numbers):
+    assert [one.number for one in plant_defects.chosen(only)] == numbers
+
+
+def test_a_number_that_does_not_exist_is_told(capsys):
+    assert plant_defects.main(["--only", "3,99"]) == 2
+    assert "no defect has the number 99" in capsys.readouterr().err
+
+
+def test_the_list_names_them_all(capsys):
+    assert plant_defects.main(["--list"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == len(DEFECTS)
