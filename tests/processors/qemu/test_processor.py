@@ -140,7 +140,13 @@ def start(memory, bios):
                 qemu, wrapped, Block(), Ram(qemu.ram, "pc", bios), accelerator=accelerator, isolated=isolated
             )
             processor._qmp = type(
-                "Qmp", (), {"command": lambda self, name: qemu.nmi.set(), "version": lambda self: qemu.version}
+                "Qmp",
+                (),
+                {
+                    "command": lambda self, name: qemu.nmi.set(),
+                    "version": lambda self: qemu.version,
+                    "close": lambda self: None,
+                },
             )()
             closing.enter_context(processor)
             qemu.start()

@@ -207,6 +207,7 @@ class QemuProcessor:
 
     def close(self) -> None:
         """End QEMU and give the memory back."""
+        self._qmp.close()
         self._machine.close()
         self._block.close()
         if self._alarm_read >= 0:

@@ -1,11 +1,14 @@
 """QMP, spoken only when something is to be said: the library takes longer to load than QEMU to start."""
 
+import contextlib
 import json
 import socket
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from qemu.qmp.legacy import QEMUMonitorProtocol
+    import asyncio
+
+    from qemu.qmp import QMPClient
 
 
 _GREETING: Final = 4096
@@ -16,7 +19,8 @@ class Qmp:
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        self._protocol: QEMUMonitorProtocol | None = None
+        self._client: QMPClient | None = None
+        self._runner: asyncio.Runner
 
     def version(self) -> tuple[int, int, int] | None:
         """Return QEMU's version from its greeting, which stays to be read; None where it has not come yet."""
@@ -28,10 +32,24 @@ class Qmp:
             return None
 
     def command(self, name: str) -> None:
-        """Execute a command without arguments and wait for its answer."""
-        if self._protocol is None:
-            from qemu.qmp.legacy import QEMUMonitorProtocol
+        """Execute a command without arguments and wait for its answer; a QEMU that is gone needs none."""
+        from qemu.qmp import QMPClient, QMPError
 
-            self._protocol = QEMUMonitorProtocol(self._connection)
-            self._protocol.connect()
-        self._protocol.cmd(name)
+        with contextlib.suppress(QMPError):
+            if self._client is None:
+                import asyncio
+
+                self._runner = asyncio.Runner()
+                self._client = QMPClient("trapline")
+                self._runner.run(self._client.connect(self._connection))
+            self._runner.run(self._client.execute(name))
+
+    def close(self) -> None:
+        """Hang up. Safe to call twice."""
+        if self._client is None:
+            return
+        from qemu.qmp import QMPError
+
+        with self._runner, contextlib.suppress(QMPError, OSError):
+            self._runner.run(self._client.disconnect())
+        self._client = None
