@@ -25,7 +25,8 @@ test: setup guests ## check style and types, run all tests, on real guests too; 
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
-	$(PYTHON) -m pytest -rs --cov=trapline.arch --cov=trapline.hypervisor --cov-branch --cov-fail-under=95
+	$(PYTHON) -m pytest -rs --cov --cov-branch
+	$(PYTHON) -m coverage report --include='src/trapline/arch/*,src/trapline/hypervisor/*' --fail-under=95
 
 soak: setup guests ## boot Linux with every exception forced, again and again; a quarter of an hour
 	$(PYTHON) -m pytest -m soak
