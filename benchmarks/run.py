@@ -32,7 +32,7 @@ BOOT_INIT = rb"""#!/bin/busybox sh
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
-for i in $(seq 180); do (exit 0); /bin/busybox true; done
+for i in $(seq 100); do (exit 0); /bin/busybox true; done
 echo up
 poweroff -f
 """

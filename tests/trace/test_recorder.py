@@ -1,6 +1,9 @@
 import io
 import json
+import os
 import signal
+import threading
+import time
 
 import pytest
 from hypothesis import given
@@ -112,8 +115,28 @@ def test_a_full_disk_ends_the_lines(make_record):
 
 
 def test_an_interrupt_waits_for_the_end_of_a_batch(make_record):
+    def interrupt(line):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)
+
     file = io.StringIO()
-    recorder = Recorder(lines=file, live=lambda line: signal.raise_signal(signal.SIGINT))
-    with pytest.raises(KeyboardInterrupt):
-        recorder.add(memoryview(numbered(make_record, 3)))
+    recorder = Recorder(lines=file, live=interrupt)
+    idle = threading.Event()
+    other = threading.Thread(target=idle.wait)  # it may take the signal as well
+    other.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            recorder.add(memoryview(numbered(make_record, 3)))
+    finally:
+        idle.set()
+        other.join()
     assert recorder.tally.total == len(file.getvalue().splitlines()) == len(recorder.last()) == 3
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_records_may_come_in_another_thread(make_record):
+    recorder = Recorder(live=lambda line: None)
+    thread = threading.Thread(target=recorder.add, args=(memoryview(numbered(make_record, 3)),))
+    thread.start()
+    thread.join()
+    assert recorder.tally.total == 3

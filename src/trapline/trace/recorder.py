@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import IO, TYPE_CHECKING, Final
@@ -78,11 +79,18 @@ class Recorder:
 @contextlib.contextmanager
 def _uninterrupted() -> Iterator[None]:
     """Let a Ctrl-C wait until a batch is in the file and in the counts as well."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread is ever interrupted
+        return
+    # To block the signal would not do: another thread, of numpy's for one, could take it for us.
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, before)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _backwards(count: int) -> range:
