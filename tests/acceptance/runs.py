@@ -139,6 +139,7 @@ class Started:
                 **{"stdout": subprocess.DEVNULL, "stderr": words, **options},
                 env={**os.environ, "TMPDIR": str(self.scratch)},
                 start_new_session=True,
+                preexec_fn=_as_from_a_terminal,
             )
 
     @property
@@ -178,6 +179,12 @@ class Started:
         for stream in (self.process.stdout, self.process.stderr):
             if stream is not None:
                 stream.close()
+
+
+def _as_from_a_terminal() -> None:
+    """Let signals do what they do by themselves: a job in the background inherits that some are ignored."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _named_memory() -> set[str]:

@@ -114,6 +114,15 @@ def test_a_full_disk_ends_the_lines(make_record):
     assert issubclass(RecordingError, TraplineError)
 
 
+@pytest.fixture
+def interruptible():
+    """Let Ctrl-C be a KeyboardInterrupt, even in a job in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_waits_for_the_end_of_a_batch(make_record):
     def interrupt(line):
         os.kill(os.getpid(), signal.SIGINT)
