@@ -6,7 +6,7 @@
 #   session                             one run wired together
 #   trace                               records, files, queries
 #   hypervisor | processors | guests    KVM's role · who executes VMRUN · images, symbols, samples
-#   machine                             the boundary: protocols and plain data
+#   machine | asm                       the boundary: protocols and plain data · machine code written as Python
 #   arch                                what the manuals say, as data and pure functions
 #   errors                              the tree of errors
 #

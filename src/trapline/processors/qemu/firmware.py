@@ -13,10 +13,12 @@ from trapline.arch import paging
 from trapline.arch.layout import offset_of
 from trapline.arch.msr import EFER as EFER_MSR
 from trapline.arch.registers import CR0, CR4, EFER
+from trapline.asm import operands
+from trapline.asm.assembler import Assembler
+from trapline.asm.operands import AX, CS, DS, DX, EAX, EBP, ECX, EDX, ES, ESI, RAX, RCX, RDI, RSI, SS, Mem
 from trapline.errors import ProcessorError
 
-from . import asm, pci, shared
-from .asm import AX, CS, DS, DX, EAX, EBP, ECX, EDX, ES, ESI, RAX, RCX, RDI, RSI, SS, Assembler, Mem
+from . import pci, shared
 
 _TOP: Final = 1 << 32
 _ENTRY_SIZE: Final = 0x10000
@@ -87,9 +89,9 @@ def _trampoline(offset: int, base: int) -> bytes:
     for _ in range(2):  # the operand's address depends on the code's length
         code = Assembler(16)
         code.lgdt(Mem(None, offset + len(blob) or 0x1000, segment=CS, size=32))
-        code.mov(EAX, asm.CR0)
+        code.mov(EAX, operands.CR0)
         code.or_(EAX, CR0.PE)
-        code.mov(asm.CR0, EAX)
+        code.mov(operands.CR0, EAX)
         code.far_jump(CODE32, base + _CODE32)
         blob = code.assemble(offset)
     return blob + struct.pack("<HI", len(DESCRIPTORS) * 8 - 1, base + _GDT)
@@ -127,17 +129,17 @@ def _protected_mode(base: int, unlock_svm: bool) -> Assembler:
         code.mov(EAX, value)
         code.out(DX, EAX)
     code.mov(EAX, CR4.PAE)
-    code.mov(asm.CR4, EAX)
+    code.mov(operands.CR4, EAX)
     code.mov(EAX, base + _PML4)
-    code.mov(asm.CR3, EAX)
+    code.mov(operands.CR3, EAX)
     code.mov(ECX, EFER_MSR)
     code.rdmsr()
     code.or_(EAX, EFER.LME | (0 if unlock_svm else EFER.SVME))
     code.wrmsr()
-    code.mov(EAX, asm.CR0)
+    code.mov(EAX, operands.CR0)
     code.and_(EAX, 0xFFFF_FFFF & ~(CR0.CD | CR0.NW))
     code.or_(EAX, CR0.PG)
-    code.mov(asm.CR0, EAX)
+    code.mov(operands.CR0, EAX)
     code.far_jump(CODE64, base + _CODE64)
     return code
 

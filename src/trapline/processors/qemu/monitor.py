@@ -15,14 +15,16 @@ from trapline.arch.msr import VM_HSAVE_PA
 from trapline.arch.registers import CR0, CR4, RFLAGS, Gprs
 from trapline.arch.vectors import Vector
 from trapline.arch.vmcb import Vmcb
+from trapline.asm import operands
+from trapline.asm.assembler import Assembler
+from trapline.asm.operands import AL, CR3, DX, EAX, EBX, ECX, EDX, ESI, RAX, RBX, RCX, RDX, RSP, Mem, Reg
 from trapline.machine.record import Record
 
-from . import asm, pci, shared
-from .asm import AL, CR3, DX, EAX, EBX, ECX, EDX, ESI, RAX, RBX, RCX, RDX, RSP, Assembler, Mem, Reg
+from . import pci, shared
 from .shared import Command, Mailbox, Policy, Tables, Turn, VectorPlan
 
-_CR0: Final = asm.CR0
-_CR4: Final = asm.CR4
+_CR0: Final = operands.CR0
+_CR4: Final = operands.CR4
 
 ENTRY: Final = "entry"
 NMI_HANDLER: Final = "nmi"
@@ -81,7 +83,7 @@ def _record(field: str) -> Mem:
 _SAVED_FIRST: Final = (("rcx", RCX), ("rdx", RDX), ("rbx", RBX))
 """The registers that the fast path uses."""
 _SAVED_LATER: Final[tuple[tuple[str, Reg], ...]] = tuple(
-    (name, getattr(asm, name.upper()))
+    (name, getattr(operands, name.upper()))
     for name in ("rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15")
 )
 assert len(_SAVED_FIRST + _SAVED_LATER) + 2 == size_of(Gprs) // 8, "RAX and RSP are the VMCB's"
@@ -289,7 +291,7 @@ def _forward(code: Assembler) -> None:
         _copy(code, field, path)
     code.mov(EDX, ECX)
     code.shr(EDX, _PLAN_SHIFT)
-    code.mov(_record("vector"), asm.DL)
+    code.mov(_record("vector"), operands.DL)
     code.mov(DX, _plan("flags"))
     code.mov(_record("flags"), DX)
     code.mov(EDX, _plan("event"))
@@ -332,7 +334,7 @@ def _forward(code: Assembler) -> None:
 
 def _copy(code: Assembler, field: str, path: str) -> None:
     size = size_of(Record, field)
-    register = {8: RDX, 2: DX, 1: asm.DL}[size]
+    register = {8: RDX, 2: DX, 1: operands.DL}[size]
     code.mov(register, vmcb(path))
     code.mov(_record(field), register)
 

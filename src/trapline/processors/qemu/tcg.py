@@ -10,8 +10,8 @@ from trapline.arch.events import SHUTDOWN, Event, EventType, combine, decode, en
 from trapline.arch.exits import EXCEPTION_EXITS, ExitCode, clear_intercept, set_intercept
 from trapline.arch.vectors import CONTRIBUTORY, WITH_ERROR_CODE, Vector
 from trapline.machine.memory import GuestMemory
+from trapline.processors.decode import SVM_MNEMONICS, Decoded, Mnemonic, decode_at_rip, next_rip
 
-from .decode import SVM_MNEMONICS, Decoded, Mnemonic, decode_at_rip, next_rip
 from .shared import BY_PYTHON, Mailbox, Shared
 
 COMBINING: Final = CONTRIBUTORY | 1 << Vector.PF | 1 << Vector.DF

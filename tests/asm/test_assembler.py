@@ -1,8 +1,9 @@
 import iced_x86 as iced
 import pytest
 
-from trapline.processors.qemu import asm, firmware, monitor
-from trapline.processors.qemu.asm import (
+from trapline.asm import operands
+from trapline.asm.assembler import Assembler
+from trapline.asm.operands import (
     AL,
     AX,
     CS,
@@ -16,10 +17,10 @@ from trapline.processors.qemu.asm import (
     RCX,
     RDX,
     RSP,
-    Assembler,
     Mem,
     Reg,
 )
+from trapline.processors.qemu import firmware, monitor
 
 ADDRESS = 0x10_0000
 
@@ -45,8 +46,8 @@ GOLDEN = [
     (64, "out", (DX, EAX), "ef"),
     (64, "out", (DX, AL), "ee"),
     (64, "in_", (EAX, DX), "ed"),
-    (64, "mov", (RCX, asm.CR0), "0f20c1"),
-    (64, "mov", (asm.CR3, RAX), "0f22d8"),
+    (64, "mov", (RCX, operands.CR0), "0f20c1"),
+    (64, "mov", (operands.CR3, RAX), "0f22d8"),
     (64, "mov", (RAX, Mem(RSP)), "488b0424"),
     (64, "mov", (RAX, Mem(RSP, 8)), "488b442408"),
     (64, "mov", (Mem(RBX, 0x10), DX), "66895310"),

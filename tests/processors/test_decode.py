@@ -3,8 +3,8 @@ import pytest
 from trapline.arch.registers import CR0, CR4, EFER
 from trapline.arch.vmcb import Vmcb
 from trapline.machine.scripted import ScriptedMemory
-from trapline.processors.qemu import decode
-from trapline.processors.qemu.decode import Mnemonic
+from trapline.processors import decode
+from trapline.processors.decode import Mnemonic
 
 LONG, D32 = 1 << 9, 1 << 10
 
