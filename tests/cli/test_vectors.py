@@ -43,11 +43,3 @@ def test_the_table_can_be_read_without_unicode(in_a_process, monkeypatch):
     done = in_a_process("vectors")
     assert (done.status, done.err) == (0, "")
     assert "#PF" in done.out
-
-
-def test_without_rich_the_json_is_there_and_the_table_names_the_extra(in_a_process):
-    code = "sys.modules['rich'] = None\nfrom trapline.cli.main import main\nsys.exit(main())"
-    assert in_a_process("vectors", "--json", code=code).status == 0
-    done = in_a_process("vectors", code=code)
-    assert done.status == 1
-    assert done.err == "trapline: rich is not installed; pip install 'trapline[terminal]' brings it\n"

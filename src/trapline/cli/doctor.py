@@ -24,10 +24,8 @@ def doctor(*, as_json: bool, program: str | None) -> int:
     """Print the findings; exit 0 when a guest can be run."""
     findings = [
         Finding("Python", sys.version_info >= (3, 11), True, platform.python_version()),
-        _library("iced-x86", "qemu"),
-        _library("numpy", "qemu"),
-        _library("qemu.qmp", "qemu"),
-        _library("rich", "terminal"),
+        *(_library(name, "trapline") for name in ("iced-x86", "numpy", "rich", "unicorn")),
+        _library("qemu.qmp", "trapline[qemu]"),
     ]
     if all(finding.fine for finding in findings if finding.needed):
         findings += _qemu(program)
@@ -44,11 +42,11 @@ def doctor(*, as_json: bool, program: str | None) -> int:
     return 0 if ready else 1
 
 
-def _library(name: str, extra: str) -> Finding:
+def _library(name: str, package: str) -> Finding:
     try:
         return Finding(name, True, True, importlib.metadata.version(name))
     except importlib.metadata.PackageNotFoundError:
-        return Finding(name, False, True, f"pip install 'trapline[{extra}]'")
+        return Finding(name, False, True, f"pip install '{package}'")
 
 
 def _qemu(program: str | None) -> list[Finding]:

@@ -12,5 +12,12 @@ class MissingExtra(TraplineError):
 def require(extra: str, *libraries: str) -> None:
     """Raise MissingExtra unless the libraries of an extra are there. Loads none of them."""
     for library in libraries:
-        if find_spec(library) is None:
+        if not _found(library):
             raise MissingExtra(f"{library} is not installed; pip install 'trapline[{extra}]' brings it")
+
+
+def _found(library: str) -> bool:
+    try:
+        return find_spec(library) is not None
+    except ModuleNotFoundError:  # the package that it is a part of
+        return False

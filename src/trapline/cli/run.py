@@ -32,9 +32,7 @@ _UNITS: Final = {"": 20, "k": 10, "m": 20, "g": 30}
 
 def run(options: argparse.Namespace, qemu_words: list[str]) -> int:
     """Run a guest and return the exit code that says how it ended."""
-    require("qemu", "iced_x86", "numpy")
-    if not options.json:
-        require("terminal", "rich")
+    require("qemu", "qemu.qmp")
     from trapline.session import run as run_session
 
     settings = _settings(options, qemu_words)
@@ -159,10 +157,9 @@ def _output(name: str | None) -> Iterator[IO[str] | None]:
 
 
 def _load_summary() -> None:
-    """Load what the summary needs while the guest runs; what is missing is missed when it is needed."""
-    with contextlib.suppress(ModuleNotFoundError):
-        importlib.import_module("trapline.cli.summary")
-        table.load()
+    """Load what the summary needs while the guest runs."""
+    importlib.import_module("trapline.cli.summary")
+    table.load()
 
 
 def _say(line: str) -> None:

@@ -4,11 +4,9 @@ import sys
 from collections.abc import Sequence
 from typing import IO
 
-from .extras import require
-
 
 def load() -> None:
-    """Load rich; raises ModuleNotFoundError where it is not installed."""
+    """Load rich."""
     import rich.box
     import rich.console
     import rich.table  # noqa: F401  # loading it is the point
@@ -22,7 +20,6 @@ def print_table(
     file: IO[str] | None = None,
 ) -> None:
     """Print rows under heads; the columns in `right` are aligned to the right."""
-    require("terminal", "rich")
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
