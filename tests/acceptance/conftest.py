@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import build
+import build_kernel
 import pytest
 import runs
 
@@ -48,6 +49,14 @@ def plain(image):
         return runs.on_qemu_alone(image(name), reboots=build.VARIANTS[name].reboots)
 
     return plain
+
+
+@pytest.fixture(scope="session")
+def kernel(tmp_path_factory):
+    """The kernel of tests/kernel: a multiboot image, and the same with symbols."""
+    if missing := build_kernel.missing_tools():
+        pytest.skip(f"{missing[0]} is not installed")
+    return build_kernel.build(tmp_path_factory.mktemp("kernel"))
 
 
 @pytest.fixture

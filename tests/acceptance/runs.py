@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from trapline.guests import qemu_options, recognise
+
 QEMU = "qemu-system-x86_64"
 TRAPLINE = (sys.executable, "-m", "trapline")
 MEMORY = "128M"
@@ -19,6 +21,17 @@ DEBUG_EXIT = ("-device", "isa-debug-exit,iobase=0xf4,iosize=4")
 LIMIT = 60.0
 """Seconds after which a guest of ours hangs."""
 _SLACK = 30.0
+
+
+class Processor(NamedTuple):
+    """How the command line asks for a processor."""
+
+    options: tuple[str, ...]
+    machine: tuple[str, ...]
+    """What stands last: the devices of the guest's machine that do not come by themselves."""
+
+
+PROCESSORS = {"qemu": Processor((), ("--", *DEBUG_EXIT))}
 
 
 class Run(NamedTuple):
@@ -38,16 +51,16 @@ class Run(NamedTuple):
 
 def on_qemu_alone(image: Path, *, reboots: bool = False) -> Run:
     """Run a guest of ours without trapline, on a CPU without SVM as trapline shows it."""
-    command = [QEMU, "-cpu", "qemu64,-svm", "-m", MEMORY, "-drive", f"file={image},format=raw", *DEBUG_EXIT]
+    command = [QEMU, "-cpu", "qemu64,-svm", "-m", MEMORY, *qemu_options(recognise(image)), *DEBUG_EXIT]
     command += ["-serial", "stdio", "-display", "none", *([] if reboots else ["-no-reboot"])]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT, check=False)
     return Run(done.returncode, done.stdout, done.stderr.decode(), {})
 
 
-def under_trapline(image: Path, exceptions: str, *options: str) -> Run:
+def under_trapline(image: Path, exceptions: str, *options: str, processor: str = "qemu") -> Run:
     """Run a guest of ours with exceptions forced; the console is on stdout as a user has it."""
     done = subprocess.run(
-        command(image, exceptions, "--timeout", str(LIMIT), *options),
+        command(image, exceptions, "--timeout", str(LIMIT), *options, processor=processor),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         timeout=LIMIT + _SLACK,
@@ -56,20 +69,21 @@ def under_trapline(image: Path, exceptions: str, *options: str) -> Run:
     return Run(done.returncode, done.stdout, done.stderr.decode(), {})
 
 
-def summed_up(image: Path, exceptions: str, folder: Path, *options: str) -> Run:
+def summed_up(image: Path, exceptions: str, folder: Path, *options: str, processor: str = "qemu") -> Run:
     """Run as `under_trapline` with the summary as JSON; the console goes through a file."""
     file = folder / "console.txt"
-    run = under_trapline(image, exceptions, "--json", "--console", str(file), *options)
+    run = under_trapline(image, exceptions, "--json", "--console", str(file), *options, processor=processor)
     assert run.console, f"no summary, but: {run.words}"
     return run._replace(console=file.read_bytes(), summary=json.loads(run.console))
 
 
-def command(image: Path, exceptions: str, *options: str) -> list[str]:
+def command(image: Path, exceptions: str, *options: str, processor: str = "qemu") -> list[str]:
     """Return the command line that runs a guest of ours."""
+    chosen = PROCESSORS[processor]
     return [
         *TRAPLINE,
         *("run", str(image), "-e", exceptions, "--memory", MEMORY),
-        *(*options, "--", *DEBUG_EXIT),
+        *(*chosen.options, *options, *chosen.machine),
     ]
 
 
