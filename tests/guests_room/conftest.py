@@ -36,22 +36,35 @@ def note(kind=18, descriptor=PVH_ENTRY, name=b"Xen\0"):
     return header + name + bytes(padded[0]) + descriptor + bytes(padded[1])
 
 
-def elf(bits=32, machine=None, content=b"", notes=b"", kind=2):
+def elf(
+    bits=32,
+    machine=None,
+    content=b"",
+    notes=b"",
+    kind=2,
+    *,
+    entry=0x100000,
+    virtual=0x100000,
+    gpa=0x100000,
+    more=0,
+    noted=4,
+):
+    """Build an ELF file of two segments: `content` at `gpa` with `more` zeros behind, and `notes`."""
     machine = machine or (3 if bits == 32 else 62)
-    header, entry = (52, 32) if bits == 32 else (64, 56)
-    start = header + 2 * entry
-    load = (1, 5, start, len(content))
-    noted = (4, 4, start + len(content), len(notes))
+    header, size = (52, 32) if bits == 32 else (64, 56)
+    start = header + 2 * size
+    load = (1, 5, start, virtual, gpa, len(content), len(content) + more)
+    other = (noted, 4, start + len(content), 0, 0, len(notes), len(notes))
     image = b"\x7fELF" + bytes([bits // 32, 1, 1]) + bytes(9)
     word = "I" if bits == 32 else "Q"
     image += struct.pack(
-        f"<HHI{word}{word}{word}IHHHHHH", kind, machine, 1, 0x100000, header, 0, 0, header, entry, 2, 0, 0, 0
+        f"<HHI{word}{word}{word}IHHHHHH", kind, machine, 1, entry, header, 0, 0, header, size, 2, 0, 0, 0
     )
-    for segment, flags, offset, size in (load, noted):
+    for segment, flags, *places in (load, other):
         if bits == 32:
-            image += struct.pack("<8I", segment, offset, 0x100000, 0x100000, size, size, flags, 4)
+            image += struct.pack("<8I", segment, *places, flags, 4)
         else:
-            image += struct.pack("<IIQQQQQQ", segment, flags, offset, 0x100000, 0x100000, size, size, 4)
+            image += struct.pack("<IIQQQQQQ", segment, flags, *places, 4)
     return image + content + notes
 
 

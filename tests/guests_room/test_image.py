@@ -79,9 +79,8 @@ def test_a_64_bit_elf_with_address_fields_is_known(file, build):
 def test_a_multiboot_header_with_a_wrong_checksum_or_too_far_is_none(file, build):
     header = bytearray(build.multiboot_header())
     header[8] ^= 1
-    assert "without a multiboot header" in refused(file(build.elf(content=bytes(header))))
-    assert "without a multiboot header" in refused(file(build.elf(content=bytes(8192) + build.multiboot_header())))
-    assert "without a multiboot header" in refused(file(build.elf(content=b"\0\0" + build.multiboot_header())))
+    for content in (bytes(header), bytes(8192) + build.multiboot_header(), b"\0\0" + build.multiboot_header()):
+        assert known(file(build.elf(content=content)), GuestKind.ELF) == "32-bit ELF for i386, entry at 0x100000"
 
 
 def test_a_flat_multiboot_image_is_known(file, build):
@@ -111,7 +110,18 @@ def test_an_elf_with_a_pvh_note_is_known(file, build, bits):
 
 @pytest.mark.parametrize("notes", [{"name": b"GNU\0"}, {"kind": 3}, {"descriptor": b"ab"}])
 def test_another_note_is_no_pvh_note(file, build, notes):
-    assert "CONFIG_PVH" in refused(file(build.elf(64, notes=build.note(**notes))))
+    description = known(file(build.elf(64, notes=build.note(**notes))), GuestKind.ELF)
+    assert description == "64-bit ELF for x86-64, entry at 0x100000"
+
+
+def test_the_entry_of_an_elf_file_is_where_its_segment_is_loaded(file, build):
+    image = build.elf(64, content=bytes(16), virtual=0xFFFF_8000_0010_0000, entry=0xFFFF_8000_0010_0004)
+    assert known(file(image), GuestKind.ELF).endswith("entry at 0x100004")
+
+
+def test_a_program_of_an_operating_system_is_refused(file, build):
+    message = refused(file(build.elf(64, notes=b"/lib/ld.so\0", noted=3)))
+    assert "names a dynamic loader" in message
 
 
 def test_a_multiboot_2_header_alone_is_named(file, build):

@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
+import itertools
+import struct
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from trapline.arch.registers import Gprs
+from trapline.arch.vmcb import Vmcb
 from trapline.errors import GuestImageError
-from trapline.guests import Guest, recognise
+from trapline.guests import Entry, Guest, bare_entry, recognise
+from trapline.machine.boot import Boot
 
+MEMORY = 16 << 20
 MAGICS = st.sampled_from([b"", b"\x7fELF\x01\x01", b"\x7fELF\x02\x01", b"MZ", b"\x02\xb0\xad\x1b", b"\x1f\x8b"])
 same_file = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def answer(path):
     try:
-        return recognise(path)
+        guest = recognise(path)
+        boot = bare_entry(guest, memory=MEMORY, entry=Entry(boot_sector=True))
     except GuestImageError as error:
         message = str(error)
-    assert "\n" not in message
-    return None
+        assert "\n" not in message
+        return None
+    if isinstance(boot, Boot):
+        assert "\n" not in boot.description
+        places = sorted((gpa, gpa + len(data)) for gpa, data in boot.loads)
+        assert all(end <= start for (_, end), (start, _) in itertools.pairwise(places))
+        assert places[-1][1] <= MEMORY
+        vmcb = Vmcb()
+        boot.enter(vmcb.save, Gprs())
+    return guest
 
 
 @same_file
@@ -28,13 +44,15 @@ def test_random_bytes_are_known_or_refused(file, magic, content):
     answer(file(magic + content))
 
 
-@pytest.fixture(params=["bzimage", "elf32", "elf64", "flat", "iso", "disk", "efi"])
+@pytest.fixture(params=["bzimage", "elf32", "elf64", "plain", "pvh", "flat", "iso", "disk", "efi"])
 def image(request, build):
     header = build.multiboot_header(0x10000, 0x100000, 0x100000, 0, 0, 0x100020)
     return {
         "bzimage": build.bzimage,
         "elf32": lambda: build.elf(32, content=build.multiboot_header(), notes=build.note()),
         "elf64": lambda: build.elf(64, notes=build.note()),
+        "plain": lambda: build.elf(64, content=bytes(800), more=0x1000),
+        "pvh": lambda: build.elf(64, content=bytes(800), notes=build.note(descriptor=struct.pack("<Q", 0x100040))),
         "flat": lambda: header + bytes(600),
         "iso": build.iso,
         "disk": lambda: build.disk(partitions=[(0, 0xEE, 1, 2)], gpt=True),

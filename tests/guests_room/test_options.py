@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from trapline.errors import UsageError
-from trapline.guests import Guest, GuestKind, qemu_options
+from trapline.guests import Guest, GuestKind, bare_entry, qemu_options, recognise
 
 KERNELS = [GuestKind.BZIMAGE, GuestKind.MULTIBOOT, GuestKind.PVH]
 MEDIA = [GuestKind.ISO, GuestKind.DISK, GuestKind.FLOPPY]
@@ -70,3 +70,16 @@ def test_an_initrd_that_is_not_there_is_refused(tmp_path):
 def test_a_multiboot_module_with_a_space_is_refused(file):
     with pytest.raises(UsageError, match="has a space"):
         qemu_options(guest(GuestKind.MULTIBOOT), initrd=file(b"", "a b"))
+
+
+@pytest.mark.parametrize("kind", [GuestKind.ELF, GuestKind.RAW])
+def test_what_only_a_bare_machine_enters_is_refused(kind):
+    with pytest.raises(UsageError, match=r"/images/guest.*QEMU's PC boots no") as caught:
+        qemu_options(guest(kind))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_flat_multiboot_header_out_of_the_file_is_refused_in_elf_files_too(file, build):
+    header = build.multiboot_header(0x10000, 0x20_0000, 0x10_0000, 0, 0, 0x20_0020)
+    with pytest.raises(UsageError, match="addresses that do not fit the file"):
+        bare_entry(recognise(file(build.elf(content=header))), memory=1 << 24)

@@ -1,10 +1,10 @@
-"""The little of ELF that a loader needs: class, machine, program headers, and Xen's PVH note."""
+"""What of ELF a loader needs: class, machine, entry, program headers, and Xen's PVH note."""
 
 from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from trapline.errors import GuestImageError
 
@@ -16,6 +16,7 @@ MAGIC = b"\x7fELF"
 EM_386 = 3
 EM_X86_64 = 62
 PT_LOAD = 1
+PT_INTERP = 3
 PT_NOTE = 4
 XEN_ELFNOTE_PHYS32_ENTRY = 18  # xen/include/public/elfnote.h
 
@@ -26,6 +27,18 @@ _IDENT_SIZE = 16
 _NOTES_LIMIT = 1 << 20  # a vmlinux has some hundred bytes of notes
 
 
+class Segment(NamedTuple):
+    """A program header. `address` is the gpa, `virtual` the address that the program knows it by."""
+
+    kind: int
+    offset: int
+    virtual: int
+    address: int
+    file_size: int
+    memory_size: int
+    alignment: int
+
+
 @dataclass(frozen=True, slots=True)
 class ElfImage:
     """What was read of an ELF file; `pvh_entry` is a gpa, or None without a PVH note."""
@@ -33,6 +46,26 @@ class ElfImage:
     bits: int
     machine: int
     pvh_entry: int | None
+    virtual_entry: int
+    segments: tuple[Segment, ...]
+
+    @property
+    def entry(self) -> int:
+        """The gpa of the entry: where the segment that holds it is loaded; the entry as it is where none does."""
+        for segment in self.loaded:
+            if segment.virtual <= self.virtual_entry < segment.virtual + segment.memory_size:
+                return self.virtual_entry - segment.virtual + segment.address
+        return self.virtual_entry
+
+    @property
+    def loaded(self) -> list[Segment]:
+        """The segments that go to memory."""
+        return [segment for segment in self.segments if segment.kind == PT_LOAD and segment.memory_size]
+
+    @property
+    def needs_loader(self) -> bool:
+        """Whether it names a dynamic loader: a program for an operating system."""
+        return any(segment.kind == PT_INTERP for segment in self.segments)
 
     @property
     def name(self) -> str:
@@ -51,14 +84,6 @@ class _Table:
         return self.offset + self.entry_size * self.entries
 
 
-@dataclass(frozen=True, slots=True)
-class _Segment:
-    kind: int
-    offset: int
-    file_size: int
-    alignment: int
-
-
 def present(head: bytes) -> bool:
     """Whether the file starts as an ELF file does."""
     return head.startswith(MAGIC)
@@ -74,21 +99,22 @@ def parse(file: BinaryIO, head: bytes, size: int) -> ElfImage:
         raise GuestImageError(f"ELF file cut short: {size} bytes end inside the ELF header")
     if head[5] != 1:
         raise GuestImageError("big-endian ELF file: not a guest for an x86 PC")
-    kind, machine, _, _, table, _, _, _, entry_size, entries, *_ = header.unpack_from(head, _IDENT_SIZE)
+    kind, machine, _, entry, table, _, _, _, entry_size, entries, *_ = header.unpack_from(head, _IDENT_SIZE)
     if machine not in (EM_386, EM_X86_64):
         raise GuestImageError(f"ELF file for {_MACHINES.get(machine, f'machine {machine}')}: not a guest for an x86 PC")
     if kind in _TYPES:
         raise GuestImageError(f"ELF file that is {_TYPES[kind]}, not an executable: link it first")
     bits = 32 * elf_class
     pvh_entry: int | None = None
-    for segment in _segments(file, bits, _Table(table, entry_size, entries), size):
+    segments = tuple(_segments(file, bits, _Table(table, entry_size, entries), size))
+    for segment in segments:
         if segment.kind == PT_NOTE and pvh_entry is None:
             notes = _read(file, segment.offset, min(segment.file_size, _NOTES_LIMIT))
             pvh_entry = _pvh_entry(notes, segment.alignment)
-    return ElfImage(bits, machine, pvh_entry)
+    return ElfImage(bits, machine, pvh_entry, entry, segments)
 
 
-def _segments(file: BinaryIO, bits: int, table: _Table, size: int) -> Iterator[_Segment]:
+def _segments(file: BinaryIO, bits: int, table: _Table, size: int) -> Iterator[Segment]:
     if table.entries == 0:
         raise GuestImageError("ELF file without program headers: nothing in it can be loaded")
     if table.entry_size < (32 if bits == 32 else 56):
@@ -98,12 +124,15 @@ def _segments(file: BinaryIO, bits: int, table: _Table, size: int) -> Iterator[_
     data = _read(file, table.offset, table.end - table.offset)
     for start in range(0, len(data), table.entry_size):
         if bits == 32:
-            kind, offset, _, _, file_size, _, _, alignment = struct.unpack_from("<8I", data, start)
+            kind, offset, virtual, gpa, file_size, memory_size, _, alignment = struct.unpack_from("<8I", data, start)
         else:
-            kind, _, offset, _, _, file_size, _, alignment = struct.unpack_from("<IIQQQQQQ", data, start)
+            kind, _, *places = struct.unpack_from("<IIQQQQQQ", data, start)
+            offset, virtual, gpa, file_size, memory_size, alignment = places
         if kind in (PT_LOAD, PT_NOTE) and file_size and offset + file_size > size:
             raise GuestImageError(f"ELF file cut short: a segment ends at {offset + file_size}, the file at {size}")
-        yield _Segment(kind, offset, file_size, alignment)
+        if kind == PT_LOAD and file_size > memory_size:
+            raise GuestImageError(f"ELF file with a segment of {file_size} bytes for {memory_size} in memory: damaged")
+        yield Segment(kind, offset, virtual, gpa, file_size, memory_size, alignment)
 
 
 def _pvh_entry(notes: bytes, alignment: int) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ HEAD_SIZE = 0x9000
 
 
 class GuestKind(Enum):
-    """What a guest file is, and so how QEMU has to be given it."""
+    """What a guest file is, and so how it has to be booted."""
 
     BZIMAGE = "bzImage"
     MULTIBOOT = "multiboot"
@@ -27,15 +27,30 @@ class GuestKind(Enum):
     ISO = "ISO 9660"
     DISK = "disk"
     FLOPPY = "floppy"
+    ELF = "ELF"
+    RAW = "raw"
 
 
 @dataclass(frozen=True, slots=True)
 class Guest:
-    """A file that boots: where it is, what it is, and that in words for the user."""
+    """What boots: where it is, what it is, and that in words for the user."""
 
     path: Path
+    """The file, or a name to show where `content` is given."""
     kind: GuestKind
     description: str
+    content: bytes | None = field(default=None, repr=False)
+    """An image that is no file."""
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the image, or its first `size` bytes; raise GuestImageError where it cannot be read."""
+        if self.content is not None:
+            return self.content if size < 0 else self.content[:size]
+        try:
+            with self.path.open("rb") as file:
+                return file.read(size)
+        except OSError as error:
+            raise GuestImageError(f"cannot be read: {error.strerror}") from error
 
 
 def recognise(path: Path) -> Guest:
@@ -48,6 +63,12 @@ def recognise(path: Path) -> Guest:
     except OSError as error:
         raise GuestImageError(f"{path}: cannot be read: {error.strerror}") from error
     return Guest(path, kind, description)
+
+
+def raw_image(path: Path) -> Guest:
+    """Take a file as it is: code without a header, whatever its bytes look like."""
+    _, size = _read_head(path)
+    return Guest(path, GuestKind.RAW, f"raw image of {size} bytes")
 
 
 def _classify(path: Path, head: bytes, size: int) -> tuple[GuestKind, str]:
@@ -83,11 +104,9 @@ def _classify_elf(path: Path, head: bytes, size: int) -> tuple[GuestKind, str]:
             f"{image.name} with a multiboot 2 header only: QEMU's -kernel takes multiboot 1 or a PVH note; "
             "add one of them, or boot it by GRUB from an ISO image (grub-mkrescue)"
         )
-    raise GuestImageError(
-        f"{image.name} without a multiboot header in the first 8 KiB and without a PVH note "
-        "(XEN_ELFNOTE_PHYS32_ENTRY): give the bzImage of a Linux kernel, build it with CONFIG_PVH, "
-        "or link a multiboot header into it"
-    )
+    if image.needs_loader:
+        raise GuestImageError(f"{image.name} that names a dynamic loader: a program for an operating system")
+    return GuestKind.ELF, f"{image.name}, entry at {image.entry:#x}"
 
 
 def _read_head(path: Path) -> tuple[bytes, int]:

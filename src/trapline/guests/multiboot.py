@@ -17,6 +17,7 @@ MAGIC = 0x1BADB002
 MAGIC2 = 0xE85250D6  # multiboot 2
 SEARCHED = 8192
 _HEADER_SIZE = 48  # QEMU stops that far from the end of the searched part
+_WANTS_VIDEO = 0x0000_0004
 _HAS_ADDRESSES = 0x0001_0000
 _UNKNOWN_NEEDS = 0xFFF8  # of the flags that must be understood, 0-2 are defined
 
@@ -29,7 +30,16 @@ class MultibootHeader:
     flags: int
     header_address: int
     load_address: int
+    load_end: int
+    """Zero: the end of the file."""
+    bss_end: int
+    """Zero: nothing to clear."""
     entry: int
+
+    @property
+    def wants_video(self) -> bool:
+        """Whether the image asks the loader for a video mode."""
+        return bool(self.flags & _WANTS_VIDEO)
 
     @property
     def has_addresses(self) -> bool:
@@ -51,11 +61,11 @@ def find(head: bytes) -> MultibootHeader | None:
 
 def _header(searched: bytes, offset: int, flags: int) -> MultibootHeader:
     if not flags & _HAS_ADDRESSES:
-        return MultibootHeader(offset, flags, 0, 0, 0)
+        return MultibootHeader(offset, flags, 0, 0, 0, 0, 0)
     if len(searched) < offset + 32:
         raise GuestImageError("multiboot image cut short: it ends inside the header's address fields")
-    header_address, load_address, _, _, entry = struct.unpack_from("<5I", searched, offset + 12)
-    return MultibootHeader(offset, flags, header_address, load_address, entry)
+    addresses = struct.unpack_from("<5I", searched, offset + 12)
+    return MultibootHeader(offset, flags, *addresses)
 
 
 def multiboot2_present(head: bytes) -> bool:

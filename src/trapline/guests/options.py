@@ -13,6 +13,12 @@ if TYPE_CHECKING:
 
     from .image import Guest
 
+_BARE = {
+    GuestKind.ELF: "QEMU's PC boots no ELF file without a multiboot header in the first 8 KiB or a PVH note "
+    "(XEN_ELFNOTE_PHYS32_ENTRY): give the bzImage of a Linux kernel, build it with CONFIG_PVH, or link a multiboot "
+    "header into it",
+    GuestKind.RAW: "QEMU's PC boots no code without a header",
+}
 _KERNELS = frozenset({GuestKind.BZIMAGE, GuestKind.MULTIBOOT, GuestKind.PVH})
 
 
@@ -24,6 +30,8 @@ def qemu_options(guest: Guest, *, initrd: Path | None = None, append: str | None
     """
     if guest.kind in _KERNELS:
         return _kernel_options(guest, initrd, append)
+    if guest.kind in _BARE:
+        raise UsageError(f"{guest.path}: {guest.description}: {_BARE[guest.kind]}")
     for value, option, why in (
         (initrd, "--initrd", "its own boot loader loads what it needs"),
         (append, "--append", "its command line is in its own boot loader's configuration"),

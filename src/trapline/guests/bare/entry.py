@@ -1,0 +1,111 @@
+"""From a recognised guest to what a bare machine boots, or to the reason why it needs a PC."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from trapline.errors import GuestImageError, UsageError
+from trapline.guests import elf
+from trapline.guests import multiboot as multiboot_header
+from trapline.guests.image import HEAD_SIZE, GuestKind
+
+from .executable import executable
+from .multiboot import Module, multiboot
+from .pvh import pvh
+from .ram import Ram
+from .raw import DEFAULT_ADDRESS, SECTOR, boot_sector, raw
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trapline.guests.image import Guest
+    from trapline.machine.boot import Boot
+
+_HARD_DISK, _FLOPPY = 0x80, 0x00
+_NEEDS_A_PC: Final = {
+    GuestKind.BZIMAGE: "a Linux kernel needs a PC: its BIOS tables, timers and interrupt controllers",
+    GuestKind.ISO: "an ISO image needs a PC: a BIOS that boots from a CD drive",
+    GuestKind.DISK: "a disk image needs a PC: the BIOS that its boot sector calls, and the disk itself",
+    GuestKind.FLOPPY: "a floppy image needs a PC: the BIOS that its boot sector calls, and the floppy itself",
+}
+_TAKE_A_COMMAND_LINE: Final = frozenset({GuestKind.MULTIBOOT, GuestKind.PVH})
+MODES: Final = (16, 32, 64)
+
+
+class Entry(NamedTuple):
+    """What the user says of the entry."""
+
+    mode: int | None = None
+    """The size of the first instruction's code: 16, 32 or 64. The file is then taken as a raw image."""
+    address: int | None = None
+    """Where a raw image is loaded and entered; None: 0x7C00 in 16-bit code, else 1 MiB."""
+    boot_sector: bool = False
+    """Enter the boot sector of a disk or floppy though there is no BIOS."""
+
+
+def bare_entry(
+    guest: Guest,
+    *,
+    memory: int,
+    entry: Entry = Entry(),  # noqa: B008  # it is immutable
+    initrd: Path | None = None,
+    append: str | None = None,
+) -> Boot | str:
+    """Return how the guest enters a bare machine with `memory` bytes of RAM, or why it needs a PC.
+
+    Raises GuestImageError where the image cannot be loaded, UsageError for options that do not fit its kind.
+    """
+    if entry.mode is None and entry.address is not None and guest.kind is not GuestKind.RAW:
+        raise UsageError(f"--load-address is for raw images, but {guest.path} is {guest.description}")
+    sector = entry.boot_sector and guest.kind in (GuestKind.DISK, GuestKind.FLOPPY)
+    if guest.kind in _NEEDS_A_PC and not sector and entry.mode is None:
+        return _NEEDS_A_PC[guest.kind]
+    kernel = entry.mode is None and guest.kind in _TAKE_A_COMMAND_LINE
+    for value, option in ((initrd, "--initrd"), (append, "--append")):
+        if value is not None and not kernel:
+            raise UsageError(f"{option} is for multiboot and PVH kernels, but {guest.path} is entered without")
+    modules = [] if initrd is None else [_module(initrd)]
+    try:
+        return _boot(guest, memory, entry, modules, append)
+    except GuestImageError as error:
+        raise GuestImageError(f"{guest.path}: {error}") from None
+
+
+def _boot(guest: Guest, memory: int, entry: Entry, modules: list[Module], append: str | None) -> Boot | str:
+    if entry.mode is not None:
+        if entry.mode not in MODES:
+            raise GuestImageError(f"there is no {entry.mode}-bit code: 16, 32 or 64")
+        address = DEFAULT_ADDRESS[entry.mode] if entry.address is None else entry.address
+        return raw(guest.read(memory + 1), entry.mode, address, memory)
+    if guest.kind in (GuestKind.DISK, GuestKind.FLOPPY):
+        return boot_sector(guest.read(SECTOR), _FLOPPY if guest.kind is GuestKind.FLOPPY else _HARD_DISK, memory)
+    if guest.kind is GuestKind.RAW:
+        raise GuestImageError("nothing says how to enter a raw image: give --entry-mode 16, 32 or 64")
+    return _kernel(guest, Ram(memory), modules, append)
+
+
+def _kernel(guest: Guest, ram: Ram, modules: list[Module], append: str | None) -> Boot | str:
+    content = guest.read()
+    head = content[:HEAD_SIZE]
+    image = elf.parse(BytesIO(content), head, len(content)) if elf.present(head) else None
+    if guest.kind is GuestKind.MULTIBOOT:
+        header = multiboot_header.find(head)
+        if header is None:
+            raise GuestImageError("the multiboot header is gone: the file changed")
+        if header.wants_video:
+            return "the multiboot kernel asks for a video mode: it needs a PC"
+        command_line = f"{guest.path} {append or ''}"
+        return multiboot(header, image, content, ram, command_line, modules)
+    if image is None:
+        raise GuestImageError("the ELF header is gone: the file changed")
+    if guest.kind is GuestKind.PVH and image.pvh_entry is not None:
+        return pvh(image, image.pvh_entry, content, ram, append, modules)
+    return executable(image, content, ram)
+
+
+def _module(path: Path) -> Module:
+    try:
+        return Module(str(path.absolute()), path.read_bytes())
+    except OSError as error:
+        raise UsageError(f"--initrd {path}: {error.strerror}") from error
