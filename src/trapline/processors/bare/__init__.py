@@ -1,0 +1,6 @@
+"""The devices of a small PC in plain Python: what a guest that needs no firmware finds around its CPU.
+
+One module a device; `machine.BareMachine` wires them. Nothing here executes instructions, keeps threads or reads the
+host's clock. Where the manuals leave room, the devices do as QEMU's do, and they start as PC firmware leaves them:
+interrupt controllers in virtual wire mode, the timer at 18.2 Hz, the A20 gate open.
+"""

@@ -1,0 +1,299 @@
+"""The local APIC of the one CPU, as memory (APM vol. 2, 16.3 to 16.6; xAPIC mode only).
+
+It starts as firmware leaves it: enabled, the 8259s connected to LINT0 as ExtINT, LINT1 the NMI.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final, NamedTuple
+
+from .lapic_timer import LapicTimer
+
+BASE: Final = 0xFEE00000
+APIC_BASE: Final = 0xFEE00900
+"""MSR 0x1B: the page above, the boot processor, enabled."""
+
+VERSION: Final = 0x00050014
+"""Six LVT entries; 0x14 is an on-chip APIC."""
+
+FIXED: Final = 0
+LOWEST_PRIORITY: Final = 1
+NMI: Final = 4
+INIT: Final = 5
+EXTINT: Final = 7
+
+MASKED: Final = 1 << 16
+ENABLED: Final = 1 << 8
+"""Of the spurious interrupt vector register."""
+
+SEND_ILLEGAL_VECTOR: Final = 1 << 5
+RECEIVE_ILLEGAL_VECTOR: Final = 1 << 6
+ILLEGAL_REGISTER: Final = 1 << 7
+
+TIMER: Final = 0
+LINT0: Final = 3
+LINT1: Final = 4
+ERROR: Final = 5
+LVT_WRITABLE: Final = (0x300FF, 0x107FF, 0x107FF, 0x1A7FF, 0x1A7FF, 0x100FF)
+"""Timer, thermal, performance counter, LINT0, LINT1, error: at 0x320 to 0x370."""
+
+
+class Message(NamedTuple):
+    """What travels between APICs."""
+
+    vector: int
+    mode: int
+    destination: int
+    logical: bool
+    level: bool
+
+
+class Lapic:
+    """Registers, priorities and the timer. IRR, ISR and TMR are ints of 256 bits, one a vector."""
+
+    def __init__(
+        self,
+        clock: Callable[[], int],
+        *,
+        eoi: Callable[[int], None],
+        init: Callable[[], None],
+    ) -> None:
+        """`eoi` tells the I/O APIC that a level triggered vector ended; `init` is the INIT signal to this CPU."""
+        self._eoi, self._init = eoi, init
+        self.lint0 = False
+        """The level of LINT0, the output of the 8259s."""
+        self.timer = LapicTimer(clock)
+        self._readers, self._writers = self._read_table(), self._write_table()
+        self.reset()
+
+    def reset(self) -> None:
+        """Be as firmware leaves it."""
+        self.irr = self.isr = self.tmr = 0
+        self.tpr = 0
+        self.nmi = False
+        """An NMI waits for the CPU."""
+        self._id = self._ldr = 0
+        self._model = 0xF
+        self._svr = 0x1FF
+        self._errors = self._esr = 0
+        self._icr = 0
+        self._lvt = [MASKED, MASKED, MASKED, 0x8700, 0x8400, MASKED]
+        self.timer.reset()
+
+    @property
+    def takes_extint(self) -> bool:
+        """The 8259s reach the CPU through LINT0."""
+        return self._lvt[LINT0] & (MASKED | 0x700) == EXTINT << 8
+
+    @property
+    def ppr(self) -> int:
+        """The processor priority: the task's or that of the vector in service, the higher one."""
+        serving = (self.isr.bit_length() - 1) & 0xF0 if self.isr else 0
+        return self.tpr if self.tpr & 0xF0 >= serving else serving
+
+    def pending(self) -> int | None:
+        """Return the vector that the CPU would take now."""
+        if not self.irr or not self._svr & ENABLED:
+            return None
+        vector = self.irr.bit_length() - 1
+        return vector if vector & 0xF0 > self.ppr & 0xF0 else None
+
+    def acknowledge(self) -> int:
+        """Move the pending vector into service and return it; without one, return the spurious vector."""
+        vector = self.pending()
+        if vector is None:
+            return self._svr & 0xFF
+        self.irr ^= 1 << vector
+        self.isr |= 1 << vector
+        return vector
+
+    def next_event(self) -> int | None:
+        """Return when the timer raises its interrupt next, in virtual ns."""
+        return None if self._lvt[TIMER] & MASKED else self.timer.deadline
+
+    def advance(self) -> None:
+        """Raise the timer's interrupt if its time has come."""
+        if self.timer.expire():
+            self._local(TIMER)
+
+    def set_lint0(self, level: bool) -> None:
+        """Drive LINT0, the output of the 8259s. ExtINT is the reader's matter: `takes_extint`."""
+        rising, self.lint0 = level and not self.lint0, level
+        if rising:
+            self._local(LINT0)
+
+    def raise_lint1(self) -> None:
+        """Pulse LINT1, which is the NMI unless the guest says otherwise."""
+        self._local(LINT1)
+
+    def receive(self, message: Message) -> None:
+        """Take a message if it is for this CPU; SMI, startup and ExtINT messages have no effect."""
+        if not self._addressed(message.destination, logical=message.logical):
+            return
+        if message.mode in (FIXED, LOWEST_PRIORITY):
+            self._accept(message.vector, level=message.level)
+        elif message.mode == NMI:
+            self.nmi = True
+        elif message.mode == INIT:
+            self._init()
+
+    def read(self, offset: int) -> int:
+        """Read the 32-bit register at `offset`, a multiple of 16."""
+        reader = self._readers.get(offset)
+        if reader is not None:
+            return reader()
+        self._error(ILLEGAL_REGISTER)
+        return 0
+
+    def write(self, offset: int, value: int) -> None:
+        """Write the 32-bit register at `offset`, a multiple of 16; what is read-only stays."""
+        writer = self._writers.get(offset)
+        if writer is not None:
+            writer(value)
+        elif offset not in self._readers:
+            self._error(ILLEGAL_REGISTER)
+
+    def _read_table(self) -> dict[int, Callable[[], int]]:
+        table: dict[int, Callable[[], int]] = {
+            0x020: lambda: self._id << 24,
+            0x030: lambda: VERSION,
+            0x080: lambda: self.tpr,
+            0x090: lambda: 0,  # the arbitration priority, which modern APICs have no use for
+            0x0A0: lambda: self.ppr,
+            0x0B0: lambda: 0,
+            0x0D0: lambda: self._ldr << 24,
+            0x0E0: lambda: self._model << 28 | 0x0FFFFFFF,
+            0x0F0: lambda: self._svr,
+            0x280: lambda: self._esr,
+            0x300: lambda: self._icr & 0xFFFFFFFF,
+            0x310: lambda: self._icr >> 32,
+            0x380: lambda: self.timer.initial,
+            0x390: self.timer.current,
+            0x3E0: lambda: self.timer.divide_code,
+        }
+        for word in range(8):
+            for base, bits in ((0x100, self._isr_word), (0x180, self._tmr_word), (0x200, self._irr_word)):
+                table[base + 16 * word] = partial(bits, 32 * word)
+        for number in range(len(LVT_WRITABLE)):
+            table[0x320 + 16 * number] = partial(self._read_lvt, number)
+        return table
+
+    def _write_table(self) -> dict[int, Callable[[int], None]]:
+        table: dict[int, Callable[[int], None]] = {
+            0x020: self._write_id,
+            0x080: self._write_tpr,
+            0x0B0: self._end_of_interrupt,
+            0x0D0: self._write_ldr,
+            0x0E0: self._write_dfr,
+            0x0F0: self._write_svr,
+            0x280: self._write_esr,
+            0x300: self._write_icr_low,
+            0x310: self._write_icr_high,
+            0x380: self.timer.start,
+            0x3E0: self.timer.divide,
+        }
+        for number in range(len(LVT_WRITABLE)):
+            table[0x320 + 16 * number] = partial(self._write_lvt, number)
+        return table
+
+    def _isr_word(self, shift: int) -> int:
+        return self.isr >> shift & 0xFFFFFFFF
+
+    def _tmr_word(self, shift: int) -> int:
+        return self.tmr >> shift & 0xFFFFFFFF
+
+    def _irr_word(self, shift: int) -> int:
+        return self.irr >> shift & 0xFFFFFFFF
+
+    def _read_lvt(self, number: int) -> int:
+        return self._lvt[number]
+
+    def _write_id(self, value: int) -> None:
+        self._id = value >> 24
+
+    def _write_tpr(self, value: int) -> None:
+        self.tpr = value & 0xFF
+
+    def _write_ldr(self, value: int) -> None:
+        self._ldr = value >> 24
+
+    def _write_dfr(self, value: int) -> None:
+        self._model = value >> 28
+
+    def _write_esr(self, value: int) -> None:
+        self._esr, self._errors = self._errors, 0
+
+    def _write_icr_low(self, value: int) -> None:
+        self._icr = self._icr & ~0xFFFFFFFF | value & 0xFFFFEFFF
+        self._send()
+
+    def _write_icr_high(self, value: int) -> None:
+        self._icr = self._icr & 0xFFFFFFFF | (value & 0xFF000000) << 32
+
+    def _write_svr(self, value: int) -> None:
+        self._svr = value & 0x1FF
+        if not value & ENABLED:
+            self._lvt = [entry | MASKED for entry in self._lvt]
+
+    def _write_lvt(self, number: int, value: int) -> None:
+        value &= LVT_WRITABLE[number]
+        if not self._svr & ENABLED:
+            value |= MASKED
+        self._lvt[number] = value
+        if number == TIMER:
+            self.timer.periodic = bool(value & 1 << 17)
+
+    def _end_of_interrupt(self, value: int) -> None:
+        if not self.isr:
+            return
+        vector = self.isr.bit_length() - 1
+        self.isr ^= 1 << vector
+        if self.tmr >> vector & 1:
+            self._eoi(vector)
+
+    def _send(self) -> None:
+        """Carry out the interrupt command; other CPUs are absent."""
+        icr = self._icr
+        vector, mode, shorthand = icr & 0xFF, icr >> 8 & 7, icr >> 18 & 3
+        if mode in (FIXED, LOWEST_PRIORITY) and vector < 16:
+            self._error(SEND_ILLEGAL_VECTOR)
+        elif mode == INIT and icr & 0xC000 == 0x8000:
+            pass  # a level de-assert only sets arbitration ids
+        elif shorthand in (1, 2):
+            self.receive(Message(vector, mode, 0xFF, logical=False, level=False))
+        elif shorthand == 0:
+            self.receive(Message(vector, mode, icr >> 56, logical=bool(icr & 0x800), level=False))
+
+    def _addressed(self, destination: int, *, logical: bool) -> bool:
+        if not logical:
+            return destination in (self._id, 0xFF)
+        if self._model == 0xF:
+            return bool(destination & self._ldr)
+        cluster = destination >> 4
+        return cluster in (self._ldr >> 4, 0xF) and bool(destination & self._ldr & 0xF)
+
+    def _local(self, number: int) -> None:
+        """Deliver a local interrupt as its LVT entry says."""
+        entry = self._lvt[number]
+        if entry & MASKED:
+            return
+        mode = FIXED if number in (TIMER, ERROR) else entry >> 8 & 7
+        if mode == FIXED:
+            self._accept(entry & 0xFF, level=False)
+        elif mode == NMI:
+            self.nmi = True
+
+    def _accept(self, vector: int, *, level: bool) -> None:
+        if not self._svr & ENABLED:
+            return
+        if vector < 16:
+            self._error(RECEIVE_ILLEGAL_VECTOR)
+            return
+        bit = 1 << vector
+        self.irr |= bit
+        self.tmr = self.tmr | bit if level else self.tmr & ~bit
+
+    def _error(self, error: int) -> None:
+        if not self._errors & error:
+            self._errors |= error
+            self._local(ERROR)

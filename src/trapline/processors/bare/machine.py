@@ -1,0 +1,219 @@
+"""The bare machine: the devices, wired. What the processor asks of it.
+
+    machine = BareMachine(64 << 20, output=sys.stdout.buffer.write, clock=lambda: virtual_ns)
+    machine.port_write(0x3F8, 1, ord("x"))
+    vector = machine.pending()
+
+The processor calls `advance` when `next_event` is reached, and takes a vector when the guest may be interrupted. Each
+access looks at the clock by itself, so a guest that polls sees what has happened until then.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from . import cmos, debugcon, fw_cfg, ioapic, keyboard, lapic, pic, pit, power, uart
+from .hints import Hints, memory_hint
+from .ports import PortBus
+from .power import Request
+
+COM1_IRQ: Final = 4
+PAGE: Final = ~0xFFF
+
+
+class BareMachine:
+    """One CPU's PC. Nothing that a guest does raises an error here."""
+
+    apic_base = lapic.APIC_BASE
+    """What MSR 0x1B reads; the local APIC cannot be moved."""
+
+    def __init__(
+        self,
+        memory: int,
+        *,
+        output: Callable[[bytes], object],
+        debug: Callable[[bytes], object] | None = None,
+        clock: Callable[[], int],
+        cpus: int = 1,
+        epoch: int = 946_684_800,
+    ) -> None:
+        """Build a PC with `memory` bytes of RAM.
+
+        `output` gets what the guest writes to COM1, `debug` what it writes to port 0xE9 (None: the same). `clock`
+        gives the virtual time in ns and never goes back. `cpus` is what the guest is told, `epoch` the time of day at
+        virtual time 0 in seconds since 1970; by default the year 2000 begins.
+        """
+        self._hints = Hints()
+        self._ioapic = ioapic.IoApic(self._message)
+        self._lapic = lapic.Lapic(clock, eoi=self._ioapic.eoi, init=self._init)
+        self._pics = pic.PicPair(self._lapic.set_lint0)
+        self._power = power.Power()
+        self._pit = pit.Pit(clock, self._line(0))
+        self._keyboard = keyboard.KeyboardController(self._power, self._line(1), self._no_keyboard)
+        self._uart = uart.Uart(output, self._line(COM1_IRQ))
+        self._cmos = cmos.Cmos(memory, clock, epoch)
+        self._fw_cfg = fw_cfg.FwCfg(memory, cpus)
+        self._ports = PortBus(self._hints)
+        self._wire(debugcon.DebugConsole(output if debug is None else debug))
+
+    def _wire(self, console: debugcon.DebugConsole) -> None:
+        claim = self._ports.claim
+        for chip in (pic.MASTER, pic.SLAVE):
+            claim(chip, 2, self._pics.read, self._pics.write)
+        claim(pic.ELCR, 2, self._pics.read_elcr, self._pics.write_elcr)
+        claim(pit.PORT, 4, self._pit.read, self._pit.write)
+        claim(pit.SPEAKER, 1, self._pit.read_speaker, self._pit.write_speaker)
+        for port in (keyboard.DATA, keyboard.COMMAND):
+            claim(port, 1, self._keyboard.read, self._keyboard.write)
+        claim(cmos.INDEX, 2, self._cmos.read, self._cmos.write)
+        claim(uart.COM1, 8, self._uart.read, self._uart.write)
+        claim(debugcon.PORT, 1, console.read, console.write)
+        claim(fw_cfg.SELECTOR, 2, self._fw_cfg.read, self._fw_cfg.write, width=2)
+        it = self._power
+        claim(power.SYSTEM_CONTROL, 1, it.read_system_control, it.write_system_control)
+        claim(power.RESET_CONTROL, 1, it.read_reset_control, it.write_reset_control)
+        claim(power.DEBUG_EXIT, 4, it.read_exit, it.write_exit, width=4)
+        claim(power.SHUTDOWN, 1, it.read_shutdown, it.write_shutdown)
+        for port in power.PM1_CONTROL:
+            claim(port, 2, it.read_pm1, it.write_pm1, width=2)
+
+    def port_read(self, port: int, size: int) -> int:
+        """IN: read 1, 2 or 4 bytes."""
+        self.advance()
+        return self._ports.read(port, size)
+
+    def port_write(self, port: int, size: int, value: int) -> None:
+        """OUT: write 1, 2 or 4 bytes."""
+        self.advance()
+        self._ports.write(port, size, value)
+
+    def mmio_read(self, gpa: int, size: int) -> int:
+        """Read from where there is no RAM: the APICs' pages, all-ones elsewhere."""
+        self.advance()
+        ones = (1 << 8 * size) - 1
+        page, offset = gpa & PAGE, gpa & 0xFFF
+        if page == lapic.BASE:
+            return self._lapic.read(offset & ~0xF) >> 8 * (offset & 0xF) & ones
+        if page == ioapic.BASE:
+            return self._ioapic.read(offset & 0xF0) >> 8 * (offset & 0xF) & ones
+        self._note(gpa)
+        return ones
+
+    def mmio_write(self, gpa: int, size: int, value: int) -> None:
+        """Write to where there is no RAM. The APICs take only whole aligned registers."""
+        self.advance()
+        page, offset = gpa & PAGE, gpa & 0xFFF
+        whole = size >= 4 and not offset & 0xF
+        if page == lapic.BASE:
+            if whole:
+                self._lapic.write(offset, value & 0xFFFFFFFF)
+        elif page == ioapic.BASE:
+            if whole:
+                self._ioapic.write(offset & 0xFF, value & 0xFFFFFFFF)
+        else:
+            self._note(gpa)
+
+    def receive(self, data: bytes) -> None:
+        """Give the guest input on COM1."""
+        self._uart.receive(data)
+
+    def pending(self) -> int | None:
+        """Return the vector that the CPU would take now if RFLAGS.IF is set; ExtINT comes first."""
+        if self._extint:
+            return self._pics.vector()
+        return self._lapic.pending()
+
+    def acknowledge(self) -> int:
+        """Answer the CPU's INTA: the pending vector, from now on in service. Without one, the spurious vector."""
+        if self._extint:
+            return self._pics.acknowledge()
+        return self._lapic.acknowledge()
+
+    def nmi_pending(self) -> bool:
+        """Say whether an NMI waits for the CPU."""
+        return self._lapic.nmi
+
+    def take_nmi(self) -> None:
+        """The CPU takes the NMI."""
+        self._lapic.nmi = False
+
+    def press_nmi(self) -> None:
+        """Push the NMI button: LINT1, unless the guest switched NMIs off at port 0x70."""
+        if not self._cmos.nmi_disabled:
+            self._lapic.raise_lint1()
+
+    def next_event(self) -> int | None:
+        """Return the virtual ns of the next timer expiry that could interrupt the CPU; None: nothing is armed."""
+        local = self._lapic.next_event()
+        irq0 = self._pit.next_event() if self._irq0_heard else None
+        if local is None or irq0 is None:
+            return irq0 if local is None else local
+        return min(local, irq0)
+
+    def advance(self) -> None:
+        """Look at the clock; a timer whose time has come interrupts once, however late."""
+        self._pit.advance()
+        self._lapic.advance()
+
+    def reset(self) -> None:
+        """Start again, as after firmware. Input that waits and the hints stay."""
+        for device in (self._lapic, self._ioapic, self._pics, self._pit, self._keyboard, self._uart):
+            device.reset()
+        self._cmos.reset()
+        self._fw_cfg.reset()
+        self._power.restart()
+
+    @property
+    def tpr(self) -> int:
+        """The task priority register; CR8 is its bits 7-4."""
+        return self._lapic.tpr
+
+    @tpr.setter
+    def tpr(self, value: int) -> None:
+        self._lapic.tpr = value & 0xFF
+
+    @property
+    def a20(self) -> bool:
+        """False: address line 20 is held at 0."""
+        return self._power.a20
+
+    @property
+    def request(self) -> Request | None:
+        """What the guest asked of its machine since the last reset: the first request."""
+        return self._power.request
+
+    @property
+    def hints(self) -> list[str]:
+        """Sentences about devices that the guest looked for and that are not here."""
+        return self._hints.texts
+
+    @property
+    def _extint(self) -> bool:
+        return self._lapic.lint0 and self._lapic.takes_extint
+
+    @property
+    def _irq0_heard(self) -> bool:
+        return not self._ioapic.masked(2) or (self._lapic.takes_extint and not self._pics.masked(0))
+
+    def _line(self, irq: int) -> Callable[[bool], None]:
+        """Return the line of an ISA interrupt: it ends at both interrupt controllers."""
+        pin = irq or 2
+
+        def drive(level: bool) -> None:
+            self._pics.set_line(irq, level)
+            self._ioapic.set_line(pin, level)
+
+        return drive
+
+    def _message(self, message: lapic.Message) -> None:
+        self._lapic.receive(message)
+
+    def _init(self) -> None:
+        self._power.reset("an INIT to its own CPU")
+
+    def _no_keyboard(self) -> None:
+        self._hints.note("a keyboard", "port 0x60")
+
+    def _note(self, gpa: int) -> None:
+        name = memory_hint(gpa)
+        if name is not None:
+            self._hints.note(name, f"address {gpa:#x}")
