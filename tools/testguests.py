@@ -145,6 +145,21 @@ def grub_iso() -> Path:
     return image
 
 
+def kvm_unit_tests() -> Path:
+    """Return the folder with the x86 images of kvm-unit-tests: TRAPLINE_KVM_UNIT_TESTS names it, or the tree above it.
+
+    No package registry has them; who wants them builds them as their README says (`./configure && make`).
+    """
+    named = os.environ.get("TRAPLINE_KVM_UNIT_TESTS")
+    if not named:
+        raise Unobtainable("TRAPLINE_KVM_UNIT_TESTS does not name a built kvm-unit-tests tree")
+    tree = Path(named).expanduser().absolute()
+    for folder in (tree / "x86", tree):
+        if any(folder.glob("*.flat")):
+            return folder
+    raise Unobtainable(f"no images of kvm-unit-tests (x86/*.flat) in {tree}")
+
+
 def _initrd(name: str, init: bytes) -> Path:
     busybox = _only(package("busybox-static"), "bin/busybox")
     return _written(name, linux_initramfs(busybox.read_bytes(), init))

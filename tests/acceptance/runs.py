@@ -49,18 +49,20 @@ class Run(NamedTuple):
         return {row["vector"]: row["count"] for row in self.summary["counts"]}
 
 
-def on_qemu_alone(image: Path, *, reboots: bool = False) -> Run:
-    """Run a guest of ours without trapline, on a CPU without SVM as trapline shows it."""
-    command = [QEMU, "-cpu", "qemu64,-svm", "-m", MEMORY, *qemu_options(recognise(image)), *DEBUG_EXIT]
+def on_qemu_alone(image: Path, *devices: str, reboots: bool = False, cpu: str = "qemu64") -> Run:
+    """Run a guest without trapline, on a CPU without SVM as trapline shows it."""
+    command = [QEMU, *devices, "-cpu", f"{cpu},-svm", "-m", MEMORY, *qemu_options(recognise(image)), *DEBUG_EXIT]
     command += ["-serial", "stdio", "-display", "none", *([] if reboots else ["-no-reboot"])]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT, check=False)
     return Run(done.returncode, done.stdout, done.stderr.decode(), {})
 
 
-def under_trapline(image: Path, exceptions: str, *options: str, processor: str = "qemu") -> Run:
+def under_trapline(
+    image: Path, exceptions: str, *options: str, processor: str = "qemu", machine: tuple[str, ...] = ()
+) -> Run:
     """Run a guest of ours with exceptions forced; the console is on stdout as a user has it."""
     done = subprocess.run(
-        command(image, exceptions, "--timeout", str(LIMIT), *options, processor=processor),
+        command(image, exceptions, "--timeout", str(LIMIT), *options, processor=processor, machine=machine),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         timeout=LIMIT + _SLACK,
@@ -69,21 +71,23 @@ def under_trapline(image: Path, exceptions: str, *options: str, processor: str =
     return Run(done.returncode, done.stdout, done.stderr.decode(), {})
 
 
-def summed_up(image: Path, exceptions: str, folder: Path, *options: str, processor: str = "qemu") -> Run:
+def summed_up(image: Path, exceptions: str, folder: Path, *options: str, **where: Any) -> Run:
     """Run as `under_trapline` with the summary as JSON; the console goes through a file."""
     file = folder / "console.txt"
-    run = under_trapline(image, exceptions, "--json", "--console", str(file), *options, processor=processor)
+    run = under_trapline(image, exceptions, "--json", "--console", str(file), *options, **where)
     assert run.console, f"no summary, but: {run.words}"
     return run._replace(console=file.read_bytes(), summary=json.loads(run.console))
 
 
-def command(image: Path, exceptions: str, *options: str, processor: str = "qemu") -> list[str]:
-    """Return the command line that runs a guest of ours."""
+def command(
+    image: Path, exceptions: str, *options: str, processor: str = "qemu", machine: tuple[str, ...] = ()
+) -> list[str]:
+    """Return the command line that runs a guest of ours; `machine` is for the processor's machine, behind all else."""
     chosen = PROCESSORS[processor]
     return [
         *TRAPLINE,
         *("run", str(image), "-e", exceptions, "--memory", MEMORY),
-        *(*chosen.options, *options, *chosen.machine),
+        *(*chosen.options, *options, *chosen.machine, *machine),
     ]
 
 
