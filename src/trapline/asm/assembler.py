@@ -11,15 +11,15 @@ The mnemonic and the kinds of the operands choose the encoding; nothing here kno
 that no encoding takes the operands.
 """
 
-import re
 from collections.abc import Callable
 from functools import cache
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 import iced_x86 as iced
 from iced_x86 import Instruction, MemoryOperand, OpCodeInfo
 
 from .operands import Mem, Reg
+
 
 _FIXED: Final = {name: getattr(iced.Register, name) for name in ("AL", "AX", "EAX", "RAX", "CL", "DX")}
 _KIND_NAMES: Final = {value: name for name, value in vars(iced.OpCodeOperandKind).items() if isinstance(value, int)}
@@ -29,7 +29,18 @@ _IMMEDIATES: Final = {
     "IMM32SEX64": (-0x8000_0000, 0x7FFF_FFFF), "IMM64": (0, (1 << 64) - 1),
 }  # fmt: skip
 
+_MEMORY: Final = {name.format(size): size for size in (0, 8, 16, 32, 64) for name in ("R{}_OR_MEM", "MEM{}")}
+"""The size of what a kind finds in memory; `_encodings` puts it behind a mere MEM."""
+_FORMS: Final = ("REG", "OPCODE", "OR_MEM", "RM")
+"""How the names of operand kinds go on after that of a register's kind."""
+
 Operand = Reg | Mem | int | str
+
+
+class _Encoding(NamedTuple):
+    info: OpCodeInfo
+    kinds: tuple[str, ...]
+    """iced's names of what each operand may be."""
 
 
 @cache
@@ -43,27 +54,35 @@ def _codes() -> dict[str, list[int]]:
 
 
 @cache
-def _encodings(mnemonic: str) -> list[OpCodeInfo]:
+def _encodings(mnemonic: str, bits: int) -> tuple[_Encoding, ...]:
+    """Return the encodings of a mnemonic in code of a size, in iced's order."""
     number = getattr(iced.Mnemonic, mnemonic.upper(), None)
     codes = [code for size in ("", "W", "D", "Q") for code in _codes().get(mnemonic.upper() + size, ())]
-    infos = [OpCodeInfo(cast("Any", code)) for code in codes]
-    return [info for info in infos if info.mnemonic == number]
+    branch = f"BR{bits}_{4 if bits > 16 else 2}"
+    found = []
+    for code in codes:
+        info = OpCodeInfo(cast("Any", code))
+        mode = {16: info.mode16, 32: info.mode32, 64: info.mode64}[bits]
+        if info.mnemonic == number and mode and info.address_size in (0, bits):
+            names = (_KIND_NAMES[kind] for kind in info.op_kinds())
+            kinds = tuple(f"MEM{info.operand_size}" if name == "MEM" else name for name in names)
+            if not any(kind.startswith("BR") and kind != branch for kind in kinds):
+                found.append(_Encoding(info, kinds))
+    return tuple(found)
 
 
-def _takes(info: OpCodeInfo, kind: str, operand: Operand) -> bool:
+def _takes(kind: str, operand: Operand) -> bool:
     if isinstance(operand, str):
         return kind.startswith("BR")
     if isinstance(operand, int):
         low, high = _IMMEDIATES.get(kind, (1, 0))
         return low <= operand <= high
     if isinstance(operand, Mem):
-        if kind == "MEM":
-            return operand.size in (None, info.operand_size)
-        size = re.fullmatch(r"R(\d+)_OR_MEM", kind)
-        return size is not None and operand.size in (None, int(size[1]))
+        return kind in _MEMORY and operand.size in (None, _MEMORY[kind])
     if kind in _FIXED:
         return bool(_FIXED[kind] == operand.number)
-    return re.match(rf"{operand.kind}_(REG|OPCODE|OR_MEM|RM)", kind) is not None
+    start, _, form = kind.partition("_")
+    return start == operand.kind and form.startswith(_FORMS)
 
 
 class Assembler:
@@ -71,13 +90,13 @@ class Assembler:
 
     def __init__(self, bits: int) -> None:
         self._bits = bits
-        self._lines: list[tuple[OpCodeInfo, tuple[Operand, ...]]] = []
+        self._lines: list[tuple[_Encoding, tuple[Operand, ...]]] = []
         self._labels: dict[str, int] = {}
 
     def __getattr__(self, mnemonic: str) -> Callable[..., None]:
         """Return the method that emits `mnemonic`; Python's keywords take an underscore, as in `and_`."""
         name = mnemonic.removesuffix("_")
-        if not _encodings(name):
+        if not any(_encodings(name, bits) for bits in (self._bits, 16, 32, 64)):
             raise AttributeError(mnemonic)
         return lambda *operands: self._emit(name, operands)
 
@@ -89,13 +108,13 @@ class Assembler:
 
     def far_jump(self, selector: int, offset: int) -> None:
         """Emit JMP ptr16:32."""
-        self._lines.append((OpCodeInfo(iced.Code.JMP_PTR1632), (selector, offset)))
+        self._lines.append((_Encoding(OpCodeInfo(iced.Code.JMP_PTR1632), ()), (selector, offset)))
 
     def assemble(self, address: int) -> bytes:
         """Return the machine code for the given linear address."""
         encoder = iced.BlockEncoder(self._bits)
-        for place, (info, operands) in enumerate(self._lines):
-            instruction = _create(info, [self._resolve(operand) for operand in operands])
+        for place, (encoding, operands) in enumerate(self._lines):
+            instruction = _create(encoding, [self._resolve(operand) for operand in operands])
             instruction.ip = _ip(place)
             encoder.add(instruction)
         return bytes(encoder.encode(address))
@@ -114,29 +133,21 @@ class Assembler:
         return _ip(self._labels[operand])
 
     def _emit(self, mnemonic: str, operands: tuple[Operand, ...]) -> None:
-        for info in _encodings(mnemonic):
-            if self._fits(info, operands):
-                self._lines.append((info, operands))
+        for encoding in _encodings(mnemonic, self._bits):
+            kinds = encoding.kinds
+            if len(kinds) == len(operands) and all(map(_takes, kinds, operands)):
+                self._lines.append((encoding, operands))
                 return
         raise ValueError(f"no encoding in {self._bits}-bit code: {mnemonic} {operands}")
-
-    def _fits(self, info: OpCodeInfo, operands: tuple[Operand, ...]) -> bool:
-        mode = {16: info.mode16, 32: info.mode32, 64: info.mode64}[self._bits]
-        kinds = [_KIND_NAMES[kind] for kind in info.op_kinds()]
-        if not mode or info.address_size not in (0, self._bits) or len(kinds) != len(operands):
-            return False
-        if any(kind.startswith("BR") and kind != f"BR{self._bits}_{4 if self._bits > 16 else 2}" for kind in kinds):
-            return False
-        return all(_takes(info, kind, operand) for kind, operand in zip(kinds, operands, strict=True))
 
 
 def _ip(place: int) -> int:
     return 0x1000 + place  # any distinct numbers: the block encoder follows them to the real addresses
 
 
-def _create(info: OpCodeInfo, operands: list[Operand]) -> Instruction:
+def _create(encoding: _Encoding, operands: list[Operand]) -> Instruction:
     """Build iced's instruction; its constructors are named by what each operand is."""
-    kinds = [_KIND_NAMES[kind] for kind in info.op_kinds()]
+    info, kinds = encoding
     values: list[Any] = list(operands)
     if info.code == iced.Code.JMP_PTR1632:
         return Instruction.create_far_branch(info.code, *values)

@@ -1,6 +1,5 @@
 """What instructions work on: the registers by name, and operands in memory."""
 
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import iced_x86 as iced
@@ -13,8 +12,7 @@ class Reg(NamedTuple):
     kind: str
 
 
-@dataclass(frozen=True, slots=True)
-class Mem:
+class Mem(NamedTuple):
     """A memory operand, [segment: base + index * scale + displacement].
 
     `size` in bits is needed only where no register operand gives it.
@@ -22,7 +20,7 @@ class Mem:
 
     base: Reg | None
     displacement: int = 0
-    index: Reg | None = None
+    index: Reg | None = None  # type: ignore[assignment]  # tuple.index is not missed
     scale: int = 1
     size: int | None = None
     segment: Reg | None = None
