@@ -3,20 +3,19 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from enum import Enum
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, NamedTuple
 
-from trapline.arch.events import decode
-from trapline.arch.vmcb import Vmcb
 from trapline.errors import LaunchError, ProcessorLost, TraplineError
-from trapline.hypervisor.recording import Recording
-from trapline.hypervisor.stop import Reason, Stop
-from trapline.hypervisor.vm import Vm
-from trapline.machine.processor import Processor
 from trapline.processors.qemu.launch import find_qemu, open_qemu, qemu_version
-from trapline.trace.recorder import Recorder
-from trapline.trace.tally import VectorCount
+
+if TYPE_CHECKING:
+    from trapline.arch.vmcb import Vmcb
+    from trapline.hypervisor.stop import Stop
+    from trapline.hypervisor.vm import Vm
+    from trapline.machine.processor import Processor
+    from trapline.trace.columns import Records
+    from trapline.trace.tally import VectorCount
 
 _IDLE_AFTER = 0.4
 """Seconds after which a BIOS has mostly done what keeps us busy."""
@@ -34,8 +33,7 @@ class Ending(Enum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """What to run, and how."""
 
     mask: int | None
@@ -59,8 +57,7 @@ class Settings:
     """What QEMU gets as its standard output."""
 
 
-@dataclass(frozen=True, slots=True)
-class LastState:
+class LastState(NamedTuple):
     """Where the guest was when it shut down, before the machine is reset."""
 
     cs: int
@@ -77,15 +74,14 @@ class LastState:
     vectoring: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """How a run ended, and what it saw."""
 
     ending: Ending
     detail: str
     exit_status: int | None
     """What the guest wrote to isa-debug-exit, as QEMU's exit status."""
-    counts: Sequence[VectorCount]
+    counts: "Sequence[VectorCount]"
     recorded: int
     """Exceptions recorded."""
     seconds: float
@@ -95,9 +91,16 @@ class Result:
     """Seconds the guest stood still for them."""
     state: LastState | None = None
     """At a shutdown."""
-    last: Any = field(default=None, repr=False)
-    """The last exceptions as an array of records, newest last."""
+    records: bytes = b""
+    """Of the last exceptions, newest last."""
     error: TraplineError | None = None
+
+    @property
+    def last(self) -> "Records":
+        """The last exceptions as an array of records, newest last."""
+        from trapline.trace.columns import view
+
+        return view(self.records)
 
 
 def run(
@@ -126,6 +129,11 @@ def run(
         stdout=settings.stdout,
     )
     with processor:
+        # Loaded only now, while QEMU starts.
+        from trapline.hypervisor.recording import Recording
+        from trapline.hypervisor.vm import Vm
+        from trapline.trace.recorder import Recorder
+
         if meanwhile is not None:
             idle = threading.Timer(_IDLE_AFTER, meanwhile)
             idle.daemon = True
@@ -150,7 +158,9 @@ def run(
         )
 
 
-def _run(vm: Vm, deadline: float | None, program: str | None) -> tuple[Ending, str, TraplineError | None]:
+def _run(vm: "Vm", deadline: float | None, program: str | None) -> tuple[Ending, str, TraplineError | None]:
+    from trapline.hypervisor.stop import Reason
+
     try:
         while True:
             stop = vm.run(deadline)
@@ -169,14 +179,18 @@ def _run(vm: Vm, deadline: float | None, program: str | None) -> tuple[Ending, s
         raise
 
 
-def _ending(stop: Stop, processor: Processor) -> tuple[Ending, str]:
+def _ending(stop: "Stop", processor: "Processor") -> tuple[Ending, str]:
+    from trapline.hypervisor.stop import Reason
+
     if stop.reason is Reason.OFF:
         return Ending.OFF if processor.exit_status is None else Ending.DEBUG_EXIT, ""
     plain = {Reason.RESET: Ending.RESET, Reason.SHUTDOWN: Ending.SHUTDOWN, Reason.DEADLINE: Ending.TIMEOUT}
     return plain.get(stop.reason, Ending.FAILED), stop.detail
 
 
-def _last_state(vmcb: Vmcb) -> LastState:
+def _last_state(vmcb: "Vmcb") -> LastState:
+    from trapline.arch.events import decode
+
     save = vmcb.save
     vectoring = decode(vmcb.control.exit_int_info)
     return LastState(

@@ -70,7 +70,7 @@ def print_json(result: Result, exit_code: int, file: IO[str]) -> None:
         summary["last"] = [json.loads(line) for line in json_lines(result.last, result.recorded - len(result.last))]
         summary["state"] = {
             name: value if isinstance(value, str | None) else f"{value:#x}"
-            for name, value in ((name, getattr(result.state, name)) for name in LastState.__slots__)
+            for name, value in ((name, getattr(result.state, name)) for name in LastState._fields)
         }
     json.dump(summary, file)
     print(file=file)

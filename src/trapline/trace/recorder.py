@@ -7,9 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import IO, TYPE_CHECKING, Final
 
-from trapline.arch.layout import offset_of
 from trapline.errors import TraplineError
-from trapline.machine.record import Record
 
 from .columns import RECORD_SIZE, view
 from .lines import json_lines, text_line
@@ -20,10 +18,6 @@ if TYPE_CHECKING:
 
 BLACK_BOX: Final = 64
 """How many of the last exceptions are kept for the report of a shutdown."""
-
-
-_VECTOR: Final = offset_of(Record, "vector")
-_RIP: Final = offset_of(Record, "rip")
 
 
 class RecordingError(TraplineError):
@@ -43,26 +37,24 @@ class Recorder:
     def add(self, data: memoryview) -> None:
         """Take a batch; the memory may be used again afterwards. Raises RecordingError on a full disk."""
         if len(data) == RECORD_SIZE and self._lines is None and self._live is None:
-            # One exception that the hypervisor decided on: an array would cost more than all the rest of it.
-            self.tally.add_one(data[_VECTOR], int.from_bytes(data[_RIP : _RIP + 8], "little"))
+            self.tally.add(data)  # one exception that the hypervisor decided on, while the guest waits
             self._last.append(bytes(data))
             return
         with _uninterrupted():
             self._add(data)
 
-    def last(self) -> "Records":
-        """Return the last exceptions, at most `BLACK_BOX`, newest last."""
-        return view(b"".join(self._last))
+    def last(self) -> bytes:
+        """Return the records of the last exceptions, at most `BLACK_BOX`, newest last."""
+        return b"".join(self._last)
 
     def _add(self, data: memoryview) -> None:
         size = RECORD_SIZE
-        records = view(data)
         if self._lines is not None:
-            self._write(self._lines, records)
-        self.tally.add(records)
-        self._last.extend(bytes(data[-size * place :][:size]) for place in _backwards(len(records)))
+            self._write(self._lines, view(data))
+        self.tally.add(data)
+        self._last.extend(bytes(data[-size * place :][:size]) for place in _backwards(len(data) // size))
         if self._live is not None:
-            for record in records:
+            for record in view(data):
                 self._live(text_line(record))
 
     def _write(self, file: IO[str], records: "Records") -> None:

@@ -1,12 +1,15 @@
 """Counts by vector, with the first and the last RIP of each: what a summary shows."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Final
 
+from trapline.arch.layout import offset_of, size_of
 from trapline.arch.vectors import VECTORS
+from trapline.machine.record import Record
 
-if TYPE_CHECKING:
-    from .columns import Records
+_SIZE: Final = size_of(Record)
+_VECTOR: Final = offset_of(Record, "vector")
+_RIP: Final = offset_of(Record, "rip")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +23,7 @@ class VectorCount:
 
 
 class Tally:
-    """Counts records as they come, a batch at a time."""
+    """Counts records as they come, a batch at a time. To load numpy for that would take longer than it can save."""
 
     def __init__(self) -> None:
         self.total = 0
@@ -28,25 +31,15 @@ class Tally:
         self._first: dict[int, int] = {}
         self._last: dict[int, int] = {}
 
-    def add(self, records: "Records") -> None:
-        """Count a batch."""
-        import numpy as np
-
-        vectors, rips = records["vector"], records["rip"]
-        counts = np.bincount(vectors, minlength=len(VECTORS))
-        for vector in np.flatnonzero(counts).tolist():
-            places = np.flatnonzero(vectors == vector) if counts[vector] < len(records) else (0, -1)
-            self._counts[vector] += int(counts[vector])
-            self._first.setdefault(vector, int(rips[places[0]]))
-            self._last[vector] = int(rips[places[-1]])
-        self.total += len(records)
-
-    def add_one(self, vector: int, rip: int) -> None:
-        """Count a single record."""
-        self._counts[vector] += 1
-        self._first.setdefault(vector, rip)
-        self._last[vector] = rip
-        self.total += 1
+    def add(self, data: memoryview | bytes) -> None:
+        """Count a batch of whole records."""
+        vectors = bytes(data[_VECTOR::_SIZE])
+        for vector in set(vectors):
+            self._counts[vector] += vectors.count(vector)
+            if vector not in self._first:
+                self._first[vector] = _rip(data, vectors.find(vector))
+            self._last[vector] = _rip(data, vectors.rfind(vector))
+        self.total += len(vectors)
 
     def rows(self) -> list[VectorCount]:
         """Return a row for each vector that was seen, in the order of vectors."""
@@ -54,3 +47,8 @@ class Tally:
             VectorCount(vector, self._counts[vector], first, self._last[vector])
             for vector, first in sorted(self._first.items())
         ]
+
+
+def _rip(data: memoryview | bytes, place: int) -> int:
+    start = place * _SIZE + _RIP
+    return int.from_bytes(data[start : start + 8], "little")
