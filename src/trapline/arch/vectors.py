@@ -5,8 +5,8 @@ What differs between vectors is data here, so that one handler can serve them al
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import Enum, IntEnum
+from typing import NamedTuple
 
 
 class Vector(IntEnum):
@@ -64,8 +64,7 @@ class ErrorCode(Enum):
     ZERO = "always zero"
 
 
-@dataclass(frozen=True, slots=True)
-class VectorFacts:
+class VectorFacts(NamedTuple):
     """One row of the table."""
 
     vector: int

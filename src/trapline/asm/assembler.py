@@ -20,7 +20,6 @@ from iced_x86 import Instruction, MemoryOperand, OpCodeInfo
 
 from .operands import Mem, Reg
 
-
 _FIXED: Final = {name: getattr(iced.Register, name) for name in ("AL", "AX", "EAX", "RAX", "CL", "DX")}
 _KIND_NAMES: Final = {value: name for name, value in vars(iced.OpCodeOperandKind).items() if isinstance(value, int)}
 _IMMEDIATES: Final = {

@@ -38,7 +38,8 @@ def run(options: argparse.Namespace, qemu_words: list[str]) -> int:
     settings = _settings(options, qemu_words)
     with _output(options.output) as lines:
         live = _say if options.live else None
-        result = run_session(settings, lines=lines, live=live, meanwhile=_load_summary)
+        meanwhile = None if settings.mask == 0 else _load_summary  # without exceptions there is no table
+        result = run_session(settings, lines=lines, live=live, meanwhile=meanwhile)
         from .summary import print_json, print_summary
 
         code = exit_code(result, options.exit_code)

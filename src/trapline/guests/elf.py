@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from trapline.errors import GuestImageError
@@ -39,8 +38,7 @@ class Segment(NamedTuple):
     alignment: int
 
 
-@dataclass(frozen=True, slots=True)
-class ElfImage:
+class ElfImage(NamedTuple):
     """What was read of an ELF file; `pvh_entry` is a gpa, or None without a PVH note."""
 
     bits: int
@@ -73,8 +71,7 @@ class ElfImage:
         return f"{self.bits}-bit ELF for {'x86-64' if self.machine == EM_X86_64 else 'i386'}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Table:
+class _Table(NamedTuple):
     offset: int
     entry_size: int
     entries: int

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import stat
-from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from trapline.errors import GuestImageError
 
@@ -31,15 +30,14 @@ class GuestKind(Enum):
     RAW = "raw"
 
 
-@dataclass(frozen=True, slots=True)
-class Guest:
+class Guest(NamedTuple):
     """What boots: where it is, what it is, and that in words for the user."""
 
     path: Path
     """The file, or a name to show where `content` is given."""
     kind: GuestKind
     description: str
-    content: bytes | None = field(default=None, repr=False)
+    content: bytes | None = None
     """An image that is no file."""
 
     def read(self, size: int = -1) -> bytes:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from trapline.errors import GuestImageError
 
@@ -22,8 +21,7 @@ _HAS_ADDRESSES = 0x0001_0000
 _UNKNOWN_NEEDS = 0xFFF8  # of the flags that must be understood, 0-2 are defined
 
 
-@dataclass(frozen=True, slots=True)
-class MultibootHeader:
+class MultibootHeader(NamedTuple):
     """A header found: its offset in the file, its flags and, when it has them, its address fields (gpa)."""
 
     offset: int

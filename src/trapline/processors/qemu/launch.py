@@ -1,25 +1,26 @@
 """Find QEMU and its BIOS, check them, and start a machine as a processor."""
 
+import contextlib
+import os
 import re
-import secrets
 import shutil
 import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, TYPE_CHECKING, Final
 
 from trapline.errors import LaunchError, UsageError
-from trapline.machine.processor import Outcome
 
 from . import firmware as firmware_room
-from . import monitor, shared, tables
-from .command import Descriptors, command, read_user_options
-from .hostmem import ProcessMemory
+from . import shared
+from .command import Descriptors, UserOptions, command, read_user_options
 from .kvm import nested_svm_missing
 from .machine import Machine
-from .processor import QemuProcessor
-from .ram import Ram
+
+if TYPE_CHECKING:
+    from .firmware import Firmware
+    from .processor import QemuProcessor
 
 PROGRAM: Final = "qemu-system-x86_64"
 _BIOS_NAMES: Final = ("bios-256k.bin", "bios.bin")
@@ -59,6 +60,8 @@ def qemu_version(program: str) -> tuple[int, int, int]:
 
 def try_out(program: str | None = None) -> str:
     """Start a machine without a guest until its monitor has SVM; returns what was seen, in words."""
+    from trapline.machine.processor import Outcome
+
     with open_qemu(guest=["-nodefaults"], memory=16 << 20, program=program) as processor:
         outcome = processor.run(time.monotonic() + _TRY_OUT)
         if outcome is not Outcome.RESET:
@@ -100,7 +103,7 @@ def open_qemu(
     options: Sequence[str] = (),
     serial: Sequence[str] = (),
     stdout: int | IO[bytes] | None = None,
-) -> QemuProcessor:
+) -> "QemuProcessor":
     """Start QEMU with the guest's options and the user's, and return it as a processor.
 
     `memory` is the guest's RAM in bytes. `isolated`: hide and protect the monitor by nested paging. `serial` are QEMU
@@ -113,9 +116,34 @@ def open_qemu(
         raise UsageError("--isolate needs a pc machine: a q35's MMCONFIG reaches the device behind the monitor")
     check_accelerator(accelerator)
     qemu = find_qemu(program)
+    machine, firmware = _start(qemu, guest, memory, accelerator, user, serial, stdout)
+    with contextlib.ExitStack() as undo:
+        undo.callback(machine.close)
+        # All of this is loaded and done while QEMU starts.
+        from .hostmem import ProcessMemory
+
+        _load_monitor(machine.monitor)
+        from .processor import QemuProcessor
+        from .ram import Ram
+
+        block = ProcessMemory(machine.process.pid, memory)
+        ram = Ram(block, user.machine, firmware.bios)
+        processor = QemuProcessor(machine, firmware, block, ram, accelerator=accelerator, isolated=isolated)
+        undo.pop_all()
+    return processor
+
+
+def _start(
+    qemu: str,
+    guest: Sequence[str],
+    memory: int,
+    accelerator: str,
+    user: UserOptions,
+    serial: Sequence[str],
+    stdout: int | IO[bytes] | None,
+) -> "tuple[Machine, Firmware]":
     tcg = accelerator == "tcg"
-    bios = find_bios(user.bios).read_bytes()
-    firmware = firmware_room.wrap(bios, unlock_svm=tcg)
+    firmware = firmware_room.wrap(find_bios(user.bios).read_bytes(), unlock_svm=tcg)
 
     def arguments(descriptors: Descriptors) -> list[str]:
         return command(
@@ -129,21 +157,13 @@ def open_qemu(
             serial=serial,
         )
 
-    machine = Machine(
-        arguments,
-        monitor=shared.SIZE,
-        firmware=firmware.image,
-        stdout=stdout,
-    )
-    _load_monitor(machine.monitor)
-    block = ProcessMemory(machine.process.pid, memory)
-    return QemuProcessor(
-        machine, firmware, block, Ram(block, user.machine, bios), accelerator=accelerator, isolated=isolated
-    )
+    return Machine(arguments, monitor=shared.SIZE, firmware=firmware.image, stdout=stdout), firmware
 
 
 def _load_monitor(memory: memoryview) -> None:
     """Write the monitor's code and tables into the shared memory, while QEMU starts."""
+    from . import monitor, tables
+
     address = shared.BASE + shared.CODE_AT
     code = monitor.build()
     blob = code.assemble(address)
@@ -151,5 +171,5 @@ def _load_monitor(memory: memoryview) -> None:
     memory[shared.CODE_AT : shared.CODE_AT + len(blob)] = blob
     tables.write(memory, nmi_handler=code.labels(address)[monitor.NMI_HANDLER])
     mailbox = shared.Mailbox.from_buffer(memory, shared.MAILBOX_AT)
-    mailbox.token = secrets.randbits(63) | 1
+    mailbox.token = int.from_bytes(os.urandom(8), "little") | 1
     mailbox.open_shadow = mailbox.ready = 1

@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import tempfile
 from collections.abc import Callable, Sequence
 from typing import IO, Final
 
@@ -45,7 +44,7 @@ class Machine:
             image[1][:] = firmware
             self.doorbell, doorbell = self._pair()
             self.qmp, qmp = self._pair()
-            self._errors = self._closing.enter_context(tempfile.TemporaryFile())
+            self._errors = self._closing.enter_context(os.fdopen(os.memfd_create("trapline-errors"), "w+b"))
             self.command = arguments(Descriptors(shared[0], image[0], doorbell.fileno(), qmp.fileno()))
             self.process = self._start([shared[0], image[0], doorbell.fileno(), qmp.fileno()], stdout)
             doorbell.close()
