@@ -50,7 +50,7 @@ class BareMachine:
         self._pit = pit.Pit(clock, self._line(0))
         self._keyboard = keyboard.KeyboardController(self._power, self._line(1), self._no_keyboard)
         self._uart = uart.Uart(output, self._line(COM1_IRQ))
-        self._cmos = cmos.Cmos(memory, clock, epoch)
+        self._cmos = cmos.Cmos(memory, clock, self._line(8), epoch)
         self._fw_cfg = fw_cfg.FwCfg(memory, cpus)
         self._ports = PortBus(self._hints)
         self._wire(debugcon.DebugConsole(output if debug is None else debug))
@@ -143,16 +143,15 @@ class BareMachine:
 
     def next_event(self) -> int | None:
         """Return the virtual ns of the next timer expiry that could interrupt the CPU; None: nothing is armed."""
-        local = self._lapic.next_event()
         irq0 = self._pit.next_event() if self._irq0_heard else None
-        if local is None or irq0 is None:
-            return irq0 if local is None else local
-        return min(local, irq0)
+        times = (self._lapic.next_event(), irq0, self._cmos.interrupts.next_event())
+        return min((time for time in times if time is not None), default=None)
 
     def advance(self) -> None:
         """Look at the clock; a timer whose time has come interrupts once, however late."""
         self._pit.advance()
         self._lapic.advance()
+        self._cmos.interrupts.advance()
 
     def reset(self) -> None:
         """Start again, as after firmware. Input that waits and the hints stay."""
