@@ -42,6 +42,16 @@ GOLDEN = [
     (64, "int3", (), "cc"),
     (64, "iretq", (), "48cf"),
     (64, "rdtsc", (), "0f31"),
+    (16, "nop", (), "90"),
+    (32, "nop", (), "90"),
+    (64, "nop", (), "90"),
+    (16, "push", (0x1234,), "683412"),
+    (32, "push", (0x20,), "6820000000"),
+    (64, "push", (0x20,), "6820000000"),
+    (64, "push", (0x80,), "6880000000"),
+    (16, "ret", (), "c3"),
+    (32, "ret", (), "c3"),
+    (64, "ret", (), "c3"),
     (64, "wrmsr", (), "0f30"),
     (64, "out", (DX, EAX), "ef"),
     (64, "out", (DX, AL), "ee"),
@@ -113,7 +123,7 @@ def agrees(instruction, place, operand):
             and operand.size in (None, width)
         )
     if isinstance(operand, str):
-        return instruction.near_branch_target == ADDRESS
+        return ADDRESS in (instruction.near_branch_target, instruction.immediate(place) if place else None)
     # Without a register, a size of the memory operand or a wider one decides how many bits of it there are.
     registers = [instruction.op_register(0)] if instruction.op0_kind == iced.OpKind.REGISTER else []
     width = 8 * max([iced.RegisterExt.size(register) for register in registers] or [4])
@@ -173,6 +183,21 @@ def test_a_far_jump_names_selector_and_offset(decode):
         code.far_jump(0x18, 0xFFFE_5000)
         (jump,) = decode(code.assemble(0x100), bits, 0x100)
         assert (jump.far_branch_selector, jump.far_branch32) == (0x18, 0xFFFE_5000)
+
+
+@pytest.mark.parametrize(("bits", "register", "start"), [(32, EAX, "b8"), (64, EAX, "b8"), (64, RAX, "48b8")])
+def test_the_address_of_a_label_is_an_immediate(bits, register, start):
+    code = Assembler(bits)
+    code.mov(register, "there")
+    code.nop()
+    code.label("there")
+    code.hlt()
+    blob = code.assemble(ADDRESS)
+    there = ADDRESS + len(blob) - 1
+    assert code.labels(ADDRESS) == {"there": there}
+    width = len(blob) - len(start) // 2 - 2
+    assert blob.hex() == start + there.to_bytes(width, "little").hex() + "90f4"
+    assert width in (4, 8)
 
 
 def test_a_label_stands_once():

@@ -11,7 +11,7 @@ The mnemonic and the kinds of the operands choose the encoding; nothing here kno
 that no encoding takes the operands.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, Final, NamedTuple, cast
 
@@ -30,6 +30,10 @@ _IMMEDIATES: Final = {
 
 _MEMORY: Final = {name.format(size): size for size in (0, 8, 16, 32, 64) for name in ("R{}_OR_MEM", "MEM{}")}
 """The size of what a kind finds in memory; `_encodings` puts it behind a mere MEM."""
+_ADDRESSES: Final = ("IMM32", "IMM64")
+"""The kinds of immediates that the address of a label can be."""
+_SIZES: Final = ("", "W", "D", "Q", "NW", "ND", "NQ")
+"""What iced's names of codes have behind the mnemonic; N is a near return."""
 _FORMS: Final = ("REG", "OPCODE", "OR_MEM", "RM")
 """How the names of operand kinds go on after that of a register's kind."""
 
@@ -56,7 +60,7 @@ def _codes() -> dict[str, list[int]]:
 def _encodings(mnemonic: str, bits: int) -> tuple[_Encoding, ...]:
     """Return the encodings of a mnemonic in code of a size, in iced's order."""
     number = getattr(iced.Mnemonic, mnemonic.upper(), None)
-    codes = [code for size in ("", "W", "D", "Q") for code in _codes().get(mnemonic.upper() + size, ())]
+    codes = [code for size in _SIZES for code in _codes().get(mnemonic.upper() + size, ())]
     branch = f"BR{bits}_{4 if bits > 16 else 2}"
     found = []
     for code in codes:
@@ -72,7 +76,7 @@ def _encodings(mnemonic: str, bits: int) -> tuple[_Encoding, ...]:
 
 def _takes(kind: str, operand: Operand) -> bool:
     if isinstance(operand, str):
-        return kind.startswith("BR")
+        return kind.startswith("BR") or kind in _ADDRESSES
     if isinstance(operand, int):
         low, high = _IMMEDIATES.get(kind, (1, 0))
         return low <= operand <= high
@@ -91,6 +95,7 @@ class Assembler:
         self._bits = bits
         self._lines: list[tuple[_Encoding, tuple[Operand, ...]]] = []
         self._labels: dict[str, int] = {}
+        self._names_addresses = False
 
     def __getattr__(self, mnemonic: str) -> Callable[..., None]:
         """Return the method that emits `mnemonic`; Python's keywords take an underscore, as in `and_`."""
@@ -111,33 +116,51 @@ class Assembler:
 
     def assemble(self, address: int) -> bytes:
         """Return the machine code for the given linear address."""
+        return self._encode(address, self.labels(address) if self._names_addresses else {})
+
+    def labels(self, address: int) -> dict[str, int]:
+        """Return the linear address of every label."""
+        # Which addresses stand in instructions does not change their lengths.
+        decoder = iced.Decoder(self._bits, self._encode(address, {}), ip=address)
+        places = [instruction.ip for instruction in decoder]
+        return {name: places[place] for name, place in self._labels.items()}
+
+    def _encode(self, address: int, labels: Mapping[str, int]) -> bytes:
         encoder = iced.BlockEncoder(self._bits)
         for place, (encoding, operands) in enumerate(self._lines):
-            instruction = _create(encoding, [self._resolve(operand) for operand in operands])
+            branch = encoding.kinds[:1] and encoding.kinds[0].startswith("BR")
+            resolved = [self._resolve(operand, {} if branch else labels) for operand in operands]
+            instruction = _create(encoding, resolved)
             instruction.ip = _ip(place)
             encoder.add(instruction)
         return bytes(encoder.encode(address))
 
-    def labels(self, address: int) -> dict[str, int]:
-        """Return the linear address of every label."""
-        decoder = iced.Decoder(self._bits, self.assemble(address), ip=address)
-        places = [instruction.ip for instruction in decoder]
-        return {name: places[place] for name, place in self._labels.items()}
-
-    def _resolve(self, operand: Operand) -> Operand:
+    def _resolve(self, operand: Operand, labels: Mapping[str, int]) -> Operand:
+        """Return what stands for a label: its address where it is known, else what the block encoder follows."""
         if not isinstance(operand, str):
             return operand
         if operand not in self._labels:
             raise ValueError(f"no label {operand}")
-        return _ip(self._labels[operand])
+        return labels.get(operand, _ip(self._labels[operand]))
+
+    def _default_size(self, info: OpCodeInfo) -> int:
+        return 32 if self._bits == 64 and not info.default_op_size64 else self._bits
 
     def _emit(self, mnemonic: str, operands: tuple[Operand, ...]) -> None:
-        for encoding in _encodings(mnemonic, self._bits):
-            kinds = encoding.kinds
-            if len(kinds) == len(operands) and all(map(_takes, kinds, operands)):
-                self._lines.append((encoding, operands))
-                return
-        raise ValueError(f"no encoding in {self._bits}-bit code: {mnemonic} {operands}")
+        fitting = [
+            encoding
+            for encoding in _encodings(mnemonic, self._bits)
+            if len(encoding.kinds) == len(operands) and all(map(_takes, encoding.kinds, operands))
+        ]
+        if not fitting:
+            raise ValueError(f"no encoding in {self._bits}-bit code: {mnemonic} {operands}")
+        if all(isinstance(operand, int) for operand in operands):
+            # Nothing says how wide PUSH 1 or RET is: as wide as it is without a prefix.
+            fitting.sort(key=lambda encoding: encoding.info.operand_size not in (0, self._default_size(encoding.info)))
+        chosen = fitting[0]
+        pairs = zip(chosen.kinds, operands, strict=True)
+        self._names_addresses |= any(isinstance(operand, str) and kind in _ADDRESSES for kind, operand in pairs)
+        self._lines.append((chosen, operands))
 
 
 def _ip(place: int) -> int:

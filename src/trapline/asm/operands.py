@@ -38,5 +38,6 @@ R8, R9, R10, R11, R12, R13, R14, R15 = (_reg(f"R{number}", "R64") for number in 
 EAX, ECX, EDX, EBX, ESP, EBP, ESI, EDI = (_reg(f"E{name}", "R32") for name in _LEGACY)
 AX, CX, DX, BX = (_reg(name, "R16") for name in _LEGACY[:4])
 AL, CL, DL, BL = (_reg(name, "R8") for name in ("AL", "CL", "DL", "BL"))
-CR0, CR3, CR4 = (_reg(name, "CR") for name in ("CR0", "CR3", "CR4"))
+CR0, CR2, CR3, CR4 = (_reg(name, "CR") for name in ("CR0", "CR2", "CR3", "CR4"))
 CS, DS, ES, SS = (_reg(name, "SEG") for name in ("CS", "DS", "ES", "SS"))
+XMM0 = _reg("XMM0", "XMM")
