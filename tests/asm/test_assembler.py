@@ -20,6 +20,7 @@ from trapline.asm.operands import (
     Mem,
     Reg,
 )
+from trapline.guests.samples import SAMPLES
 from trapline.processors.qemu import firmware, monitor
 
 ADDRESS = 0x10_0000
@@ -98,6 +99,8 @@ def everything():
     monitor.build()
     firmware.wrap(bios, unlock_svm=True)
     firmware.wrap(bios, unlock_svm=False)
+    for sample in SAMPLES:
+        sample.build()
 
 
 USED = emitted(everything)

@@ -11,7 +11,8 @@ from trapline.arch.registers import CR0, CR4, EFER, RFLAGS, Gprs
 from trapline.arch.reset import reset
 from trapline.arch.vmcb import Vmcb
 from trapline.errors import GuestImageError, UsageError
-from trapline.guests import Entry, Guest, GuestKind, bare_entry, raw_image, recognise
+from trapline.guests import Guest, GuestKind, raw_image, recognise
+from trapline.guests.bare import Entry, bare_entry
 from trapline.machine.boot import Boot
 from trapline.machine.scripted import ScriptedMemory
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from trapline.arch.registers import Gprs
 from trapline.arch.vmcb import Vmcb
 from trapline.errors import GuestImageError
-from trapline.guests import Entry, Guest, bare_entry, recognise
+from trapline.guests import Guest, recognise
+from trapline.guests.bare import Entry, bare_entry
 from trapline.machine.boot import Boot
 
 MEMORY = 16 << 20

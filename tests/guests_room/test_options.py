@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from trapline.errors import UsageError
-from trapline.guests import Guest, GuestKind, bare_entry, qemu_options, recognise
+from trapline.guests import Guest, GuestKind, qemu_options, recognise
+from trapline.guests.bare import bare_entry
 
 KERNELS = [GuestKind.BZIMAGE, GuestKind.MULTIBOOT, GuestKind.PVH]
 MEDIA = [GuestKind.ISO, GuestKind.DISK, GuestKind.FLOPPY]

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import stat
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 from trapline.errors import GuestImageError
 
 from . import bzimage, elf, foreign, media, multiboot
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 # Enough for every header looked at: the farthest is El Torito's boot record, the descriptor in sector 17.
 HEAD_SIZE = 0x9000
+SAMPLE_PREFIX = "sample:"
 
 
 class GuestKind(Enum):
@@ -61,6 +60,15 @@ def recognise(path: Path) -> Guest:
     except OSError as error:
         raise GuestImageError(f"{path}: cannot be read: {error.strerror}") from error
     return Guest(path, kind, description)
+
+
+def open_guest(name: str) -> Guest:
+    """Return the guest that the user names: a sample as `sample:NAME`, else a file."""
+    if name.startswith(SAMPLE_PREFIX):
+        from .samples import sample_guest  # loads the assembler, which no other guest needs
+
+        return sample_guest(name.removeprefix(SAMPLE_PREFIX))
+    return recognise(Path(name))
 
 
 def raw_image(path: Path) -> Guest:

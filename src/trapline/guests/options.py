@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trapline.errors import UsageError
@@ -9,7 +12,7 @@ from trapline.errors import UsageError
 from .image import GuestKind
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from .image import Guest
 
@@ -19,7 +22,21 @@ _BARE = {
     "header into it",
     GuestKind.RAW: "QEMU's PC boots no code without a header",
 }
+_DEBUG_EXIT = ("-device", "isa-debug-exit,iobase=0xf4,iosize=4")
+"""How sample guests end."""
 _KERNELS = frozenset({GuestKind.BZIMAGE, GuestKind.MULTIBOOT, GuestKind.PVH})
+
+
+@contextlib.contextmanager
+def in_file(guest: Guest) -> Iterator[Guest]:
+    """Lend a guest that is no file a file in memory, which nothing can leave behind."""
+    if guest.content is None:
+        yield guest
+        return
+    with os.fdopen(os.memfd_create("trapline.guest"), "wb") as file:
+        file.write(guest.content)
+        file.flush()
+        yield guest._replace(path=Path(f"/proc/{os.getpid()}/fd/{file.fileno()}"))
 
 
 def qemu_options(guest: Guest, *, initrd: Path | None = None, append: str | None = None) -> list[str]:
@@ -52,7 +69,7 @@ def _kernel_options(guest: Guest, initrd: Path | None, append: str | None) -> li
         options += ["-initrd", _initrd(guest, initrd)]
     if append is not None:
         options += ["-append", append]
-    return options
+    return options if guest.content is None else [*options, *_DEBUG_EXIT]
 
 
 def _initrd(guest: Guest, initrd: Path) -> str:

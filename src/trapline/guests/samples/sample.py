@@ -1,0 +1,26 @@
+"""What a sample guest is, and how it can end."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from trapline.arch.vectors import Vector
+
+
+class End(Enum):
+    """How a sample guest ends."""
+
+    DONE = "debug exit"
+    SHUTDOWN = "triple fault"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A tiny guest. `build` returns its image, a flat multiboot 1 kernel."""
+
+    name: str
+    description: str
+    vectors: tuple[Vector, ...]
+    """What it raises, by vector."""
+    end: End
+    build: Callable[[], bytes]
