@@ -45,15 +45,18 @@ def parser() -> argparse.ArgumentParser:
     run = verbs.add_parser(
         "run",
         help="run a guest",
-        description="Run a guest: a Linux bzImage, an ELF or multiboot kernel, a disk, floppy or ISO image. Options "
-        "after -- go to QEMU.",
+        description="Run a guest: a Linux bzImage, an ELF or multiboot kernel, a disk, floppy or ISO image, a sample. "
+        "Options after -- go to QEMU.",
         usage="trapline run [options] [GUEST] [-- QEMU OPTIONS]",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     run.add_argument(
-        "guest", nargs="?", metavar="GUEST", help="recognised by its content; none: what QEMU's options boot"
+        "guest",
+        nargs="?",
+        metavar="GUEST",
+        help="a file, recognised by its content, or sample:NAME; none: what QEMU's options boot",
     )
     run.add_argument(
         "-e",
@@ -87,6 +90,9 @@ def parser() -> argparse.ArgumentParser:
 
     vectors = verbs.add_parser("vectors", help="list the exception vectors and which may be forced", allow_abbrev=False)
     vectors.add_argument("--json", action="store_true", help="print JSON")
+
+    samples = verbs.add_parser("samples", help="list the sample guests, run as sample:NAME", allow_abbrev=False)
+    samples.add_argument("--json", action="store_true", help="print JSON")
 
     doctor = verbs.add_parser("doctor", help="say what this machine can do", allow_abbrev=False)
     doctor.add_argument("--json", action="store_true", help="print JSON")
@@ -133,6 +139,10 @@ def _command(options: argparse.Namespace, qemu_options: list[str]) -> int:
         from .vectors import vectors
 
         return vectors(as_json=options.json)
+    if options.verb == "samples":
+        from .samples import samples
+
+        return samples(as_json=options.json)
     if options.verb == "doctor":
         from .doctor import doctor
 

@@ -12,8 +12,8 @@ from typing import IO, TYPE_CHECKING, Final
 from trapline.arch.mask import ParsedMask, parse_mask
 from trapline.arch.vectors import FORCEABLE
 from trapline.errors import TraplineError, UsageError
-from trapline.guests.image import recognise
-from trapline.guests.options import qemu_options
+from trapline.guests.image import Guest, open_guest
+from trapline.guests.options import in_file, qemu_options
 
 from . import table
 from .extras import require
@@ -35,8 +35,10 @@ def run(options: argparse.Namespace, qemu_words: list[str]) -> int:
     require("qemu", "qemu.qmp")
     from trapline.session import run as run_session
 
-    settings = _settings(options, qemu_words)
-    with _output(options.output) as lines:
+    with contextlib.ExitStack() as stack:
+        guest = None if options.guest is None else stack.enter_context(in_file(open_guest(options.guest)))
+        settings = _settings(options, guest, qemu_words)
+        lines = stack.enter_context(_output(options.output))
         live = _say if options.live else None
         meanwhile = None if settings.mask == 0 else _load_summary  # without exceptions there is no table
         result = run_session(settings, lines=lines, live=live, meanwhile=meanwhile)
@@ -90,21 +92,21 @@ def choose_mask(text: str | None) -> int | None:
     return parsed.mask
 
 
-def _settings(options: argparse.Namespace, qemu_words: list[str]) -> "Settings":
+def _settings(options: argparse.Namespace, guest: Guest | None, qemu_words: list[str]) -> "Settings":
     from trapline.processors.qemu.kvm import nested_svm_missing
     from trapline.session import Settings
 
     if options.timeout is not None and not options.timeout > 0:  # NaN is not either
         raise UsageError(f"--timeout {options.timeout}: a time is more than 0 seconds")
     initrd = None if options.initrd is None else Path(options.initrd)
-    if options.guest is None:
+    if guest is None:
         if initrd is not None or options.append is not None:
             raise UsageError("--initrd and --append need a GUEST: a Linux or multiboot kernel")
         if not qemu_words:
             raise UsageError("nothing to run: name a GUEST, or give QEMU options after --")
         guest_options: list[str] = []
     else:
-        guest_options = qemu_options(recognise(Path(options.guest)), initrd=initrd, append=options.append)
+        guest_options = qemu_options(guest, initrd=initrd, append=options.append)
     accelerator = options.accel
     if accelerator == "auto":
         accelerator = "tcg" if nested_svm_missing() else "kvm"

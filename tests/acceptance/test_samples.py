@@ -1,0 +1,63 @@
+"""Each sample guest does what it says, and the same with every exception forced as on QEMU alone."""
+
+import re
+
+import pytest
+from runs import assert_same, on_qemu_alone, summed_up
+
+from trapline.arch.vectors import VECTORS, Vector
+from trapline.guests.samples import SAMPLES, End
+from trapline.guests.samples.exceptions import EXCEPTIONS
+
+_NOT_RAISED = {"ac", "xm"}
+"""QEMU's TCG checks no alignment and unmasks no SSE exception."""
+_SAID_BY_HANDLER = re.compile(r"^(#\w\w)(\(0x[0-9a-f]+\))?( for 0x[0-9a-f]+)? at rip 0x[0-9a-f]+, handled$", re.M)
+_ALSO = {"non-canonical-handler": {Vector.PF}}
+"""QEMU finds the address only when it fetches from it, and so goes on until the stack ends."""
+_COUNTS = {
+    "demand-paging": {Vector.PF: 64},
+    "ring3": {Vector.GP: 1, Vector.PF: 1},
+    "ud-loop": {Vector.UD: 20_000},
+    "pf": {Vector.PF: 2},
+    "double-fault": {Vector.PF: 2, Vector.DF: 1},
+    "stack-overflow": {Vector.PF: 3, Vector.DF: 1},
+}
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name)
+def test_a_sample_ends_as_it_says(sample, tmp_path):
+    image = tmp_path / "sample.bin"
+    image.write_bytes(sample.build())
+    plain = on_qemu_alone(image)
+    runs = {mask: summed_up(f"sample:{sample.name}", mask, tmp_path) for mask in ("none", "all")}
+    for run in runs.values():
+        assert_same(run.console, plain.console)
+    lines = plain.console.decode().splitlines()
+    assert lines[0] == sample.description
+    if sample.end is End.SHUTDOWN:
+        assert lines[1:] == []
+        assert [run.summary["ending"] for run in runs.values()] == ["shutdown", "shutdown"]
+        assert [run.status for run in runs.values()] == [3, 3]
+    elif sample.name in _NOT_RAISED:
+        assert lines[1:] == ["nothing was raised: this CPU does not know the exception"]
+        assert [run.status for run in runs.values()] == [4, 4]
+    else:
+        assert lines[-1] == "done"
+        if sample in EXCEPTIONS:
+            check_handler(sample, plain.console)
+        assert (plain.status, [run.status for run in runs.values()]) == (1, [0, 0])
+    assert runs["none"].counts() == {}
+    counts = runs["all"].counts()
+    if sample.name not in _NOT_RAISED:
+        assert set(counts) == {*sample.vectors, *_ALSO.get(sample.name, ())}
+    assert counts == _COUNTS.get(sample.name, counts)
+
+
+def check_handler(sample, console):
+    told = _SAID_BY_HANDLER.findall(console.decode())
+    row = VECTORS[Vector[sample.name.upper()]]
+    assert told
+    for mnemonic, code, address in told:
+        assert mnemonic == row.mnemonic
+        assert bool(code) == (row.error_code.name != "ABSENT")
+        assert bool(address) == (row.vector == Vector.PF)
