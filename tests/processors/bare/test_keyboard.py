@@ -37,6 +37,13 @@ def test_an_answer_stays_readable(pc):
     assert (pc.inb(0x60), pc.inb(0x60)) == (0x55, 0x55)
 
 
+def test_an_answer_that_nobody_fetched_gives_way_to_the_next(pc):
+    pc.outb(0x64, 0xAA)
+    pc.outb(0x64, 0xC0)
+    assert pc.inb(0x60) == 0x80
+    assert not pc.inb(0x64) & 1
+
+
 def test_a20_by_the_output_port_as_every_boot_loader_does_it(pc):
     assert pc.machine.a20
     output = ask(pc, 0xD0)
@@ -76,13 +83,18 @@ def test_answers_interrupt_if_the_command_byte_says_so(pc):
     pc.outb(0x64, 0xAD)
     pc.outb(0x64, 0xAA)
     assert pc.interrupts() == []
+    pc.inb(0x60)
     pc.outb(0x64, 0xAE)
+    pc.outb(0x64, 0xAA)
     assert pc.interrupts() == [0x21]
+    pc.inb(0x60)
     pc.outb(0x64, 0x60)
     pc.outb(0x60, 0x00)
-    pc.inb(0x60)
     pc.outb(0x64, 0xAA)
     assert pc.interrupts() == []
+    pc.outb(0x64, 0x60)
+    pc.outb(0x60, 0x01)
+    assert pc.interrupts() == [0x21]
 
 
 def test_who_speaks_to_the_keyboard_is_told_that_there_is_none(pc):

@@ -1,16 +1,16 @@
 """The real-time clock and the CMOS memory behind ports 0x70 and 0x71 (Motorola MC146818A data sheet).
 
-The clock runs with the virtual clock. Alarm and periodic interrupts are absent. Firmware's memory sizes are those that
-SeaBIOS and QEMU agree on.
+The clock runs with the virtual clock. Firmware's memory sizes are those that SeaBIOS and QEMU agree on.
 """
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from .rtc_interrupts import SECOND, SET, RtcInterrupts
+
 INDEX: Final = 0x70
 DATA: Final = 0x71
-SECOND: Final = 1_000_000_000
 
 STATUS_A: Final = 0x0A
 STATUS_B: Final = 0x0B
@@ -20,10 +20,12 @@ CENTURY: Final = 0x32
 PS2_CENTURY: Final = 0x37
 TIME: Final = (0x00, 0x02, 0x04, 0x06, 0x07, 0x08, 0x09, CENTURY)
 """Second, minute, hour, day of the week, day, month, year, century."""
+ALARM: Final = (0x01, 0x03, 0x05)
+"""Second, minute, hour; from 0xC0 on, any."""
 
-SET: Final = 0x80
 BINARY: Final = 0x04
 HOURS_24: Final = 0x02
+UPDATE_INTERRUPT: Final = 0x10
 """Bits of status B."""
 
 UPDATE: Final = 2_228_000
@@ -37,9 +39,10 @@ CALENDAR: Final = 8000 * 146_097 // 400 * 86_400
 class Cmos:
     """128 bytes; the first ones follow the clock."""
 
-    def __init__(self, memory: int, clock: Callable[[], int], epoch: int) -> None:
+    def __init__(self, memory: int, clock: Callable[[], int], irq: Callable[[bool], None], epoch: int) -> None:
         """Describe `memory` bytes; `epoch` is the time of day at virtual time 0, in seconds since 1970 (UTC)."""
         self._clock = clock
+        self.interrupts = RtcInterrupts(clock, irq, self._alarm)
         self._offset = epoch
         self._memory = memory
         self.reset()
@@ -54,6 +57,7 @@ class Cmos:
         self._bytes[0x14] = 0x02  # equipment: a floating point unit
         for first, count, value in sizes(self._memory):
             self._bytes[first : first + count] = value.to_bytes(count, "little")
+        self.interrupts.reset(self._bytes[STATUS_A], self._bytes[STATUS_B])
 
     def read(self, port: int, size: int) -> int:
         """Read the byte at the index; the index itself cannot be read."""
@@ -65,6 +69,8 @@ class Cmos:
         if index == STATUS_A:
             updating = not self._stopped and self._clock() % SECOND >= SECOND - UPDATE
             return self._bytes[STATUS_A] | updating << 7
+        if index == STATUS_C:
+            return self.interrupts.read()
         if index == STATUS_D:
             return 0x80  # the battery is good
         return self._bytes[index]
@@ -83,6 +89,7 @@ class Cmos:
             self._write_status_b(value)
         elif self._index == STATUS_A:
             self._bytes[STATUS_A] = value & 0x7F
+            self.interrupts.configure(self._bytes[STATUS_A], self._bytes[STATUS_B])
         elif self._index not in (STATUS_C, STATUS_D):
             self._bytes[self._index] = value
 
@@ -92,7 +99,8 @@ class Cmos:
 
     def _write_status_b(self, value: int) -> None:
         fields, was_stopped = self._now(), self._stopped
-        self._bytes[STATUS_B] = value
+        self._bytes[STATUS_B] = value & ~UPDATE_INTERRUPT if value & SET else value
+        self.interrupts.configure(self._bytes[STATUS_A], self._bytes[STATUS_B])
         if value & SET and not was_stopped:
             self._keep(fields)
         elif was_stopped and not value & SET:
@@ -103,9 +111,7 @@ class Cmos:
         if self._stopped:
             return [self._bytes[index] for index in TIME]
         now = EPOCH + timedelta(seconds=(self._clock() // SECOND + self._offset) % CALENDAR)
-        hour = self._shown(now.hour)
-        if not self._bytes[STATUS_B] & HOURS_24:
-            hour = self._shown((now.hour + 11) % 12 + 1) | (now.hour >= 12) << 7
+        hour = self._shown_hour(now.hour)
         weekday = now.isoweekday() % 7 + 1
         century, year = divmod(now.year, 100)
         second, minute, day, month = (self._shown(part) for part in (now.second, now.minute, now.day, now.month))
@@ -129,6 +135,18 @@ class Cmos:
     def _keep(self, fields: list[int]) -> None:
         for index, field in zip(TIME, fields, strict=True):
             self._bytes[index] = field
+
+    def _alarm(self, second: int) -> bool:
+        time = (second + self._offset) % 86_400
+        shown = self._shown(time % 60), self._shown(time // 60 % 60), self._shown_hour(time // 3600)
+        return all(
+            self._bytes[index] == part or self._bytes[index] >= 0xC0 for index, part in zip(ALARM, shown, strict=True)
+        )
+
+    def _shown_hour(self, hour: int) -> int:
+        if self._bytes[STATUS_B] & HOURS_24:
+            return self._shown(hour)
+        return self._shown((hour + 11) % 12 + 1) | (hour >= 12) << 7
 
     def _shown(self, number: int) -> int:
         return number if self._bytes[STATUS_B] & BINARY else number // 10 << 4 | number % 10

@@ -5,7 +5,6 @@ from typing import Final
 PORTS: Final = (
     (0x0000, 0x000F, "a DMA controller"),
     (0x00C0, 0x00DF, "a DMA controller"),
-    (0x00E0, 0x00EB, "the test device of kvm-unit-tests"),
     (0x0170, 0x0177, "an IDE disk"),
     (0x01CE, 0x01D0, "a Bochs VBE display"),
     (0x01F0, 0x01F7, "an IDE disk"),
@@ -26,7 +25,6 @@ PORTS: Final = (
     (0x0514, 0x051B, "DMA of the firmware configuration"),
     (0x0CF8, 0x0CF8, "a PCI bus"),
     (0x0CFC, 0x0CFF, "a PCI bus"),
-    (0x2000, 0x2017, "the test device of kvm-unit-tests"),
     (0x5658, 0x5659, "a VMware port"),
     (0xB000, 0xB03F, "ACPI power management"),
 )

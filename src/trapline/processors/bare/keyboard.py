@@ -1,9 +1,9 @@
 """The keyboard controller (8042) without a keyboard: its own commands, the A20 gate and the reset line.
 
-A command takes effect at once, so the input buffer is never full.
+A command takes effect at once, so the input buffer is never full. The output buffer holds one byte: an answer that
+nobody fetched gives way to the next.
 """
 
-from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -41,19 +41,18 @@ class KeyboardController:
     def reset(self) -> None:
         """Be as firmware leaves it."""
         self._mode = MODE
-        self._answers: deque[int] = deque()
-        self._last = 0
+        self._output = 0
+        self._full = False
         self._awaited = 0
         self._update()
 
     def read(self, port: int, size: int) -> int:
-        """Read the status, or an answer and then the same one again."""
+        """Read the status or the output buffer, which keeps its last byte."""
         if port == COMMAND:
-            return SELF_TESTED | bool(self._answers)
-        if self._answers:
-            self._last = self._answers.popleft()
-            self._update()
-        return self._last
+            return SELF_TESTED | self._full
+        self._full = False
+        self._update()
+        return self._output
 
     def write(self, port: int, size: int, value: int) -> None:
         """Take a command, or the data of the one before; what is meant for the keyboard gets no answer."""
@@ -80,7 +79,6 @@ class KeyboardController:
         elif value in MODE_CHANGES:
             on, off = MODE_CHANGES[value]
             self._mode = (self._mode | on) & ~off
-            self._update()
         elif value == 0x20:
             self._answer(self._mode)
         elif value == 0xD0:
@@ -91,8 +89,10 @@ class KeyboardController:
             self._power.reset("the keyboard controller's reset command")
 
     def _answer(self, value: int) -> None:
-        self._answers.append(value)
-        self._update()
+        self._output = value
+        if not self._full:
+            self._full = True
+            self._update()
 
     def _update(self) -> None:
-        self._irq(bool(self._answers) and self._mode & (INTERRUPT | DISABLED) == INTERRUPT)
+        self._irq(self._full and self._mode & (INTERRUPT | DISABLED) == INTERRUPT)

@@ -11,7 +11,7 @@ access looks at the clock by itself, so a guest that polls sees what has happene
 from collections.abc import Callable
 from typing import Final
 
-from . import cmos, debugcon, fw_cfg, ioapic, keyboard, lapic, pic, pit, power, uart
+from . import cmos, debugcon, fw_cfg, ioapic, keyboard, lapic, pic, pit, power, testdev, uart
 from .hints import Hints, memory_hint
 from .ports import PortBus
 from .power import Request
@@ -50,8 +50,9 @@ class BareMachine:
         self._pit = pit.Pit(clock, self._line(0))
         self._keyboard = keyboard.KeyboardController(self._power, self._line(1), self._no_keyboard)
         self._uart = uart.Uart(output, self._line(COM1_IRQ))
-        self._cmos = cmos.Cmos(memory, clock, epoch)
+        self._cmos = cmos.Cmos(memory, clock, self._line(8), epoch)
         self._fw_cfg = fw_cfg.FwCfg(memory, cpus)
+        self._testdev = testdev.TestDevice([self._line(irq) for irq in range(16)])
         self._ports = PortBus(self._hints)
         self._wire(debugcon.DebugConsole(output if debug is None else debug))
 
@@ -68,6 +69,9 @@ class BareMachine:
         claim(uart.COM1, 8, self._uart.read, self._uart.write)
         claim(debugcon.PORT, 1, console.read, console.write)
         claim(fw_cfg.SELECTOR, 2, self._fw_cfg.read, self._fw_cfg.write, width=2)
+        for port in (testdev.REGISTER, testdev.FLUSH):
+            claim(port, 4, self._testdev.read, self._testdev.write, width=4)
+        claim(testdev.LINES, 16, self._testdev.read, self._testdev.pull)
         it = self._power
         claim(power.SYSTEM_CONTROL, 1, it.read_system_control, it.write_system_control)
         claim(power.RESET_CONTROL, 1, it.read_reset_control, it.write_reset_control)
@@ -95,6 +99,8 @@ class BareMachine:
             return self._lapic.read(offset & ~0xF) >> 8 * (offset & 0xF) & ones
         if page == ioapic.BASE:
             return self._ioapic.read(offset & 0xF0) >> 8 * (offset & 0xF) & ones
+        if testdev.MEMORY <= gpa < testdev.MEMORY + testdev.MEMORY_SIZE:
+            return self._testdev.mmio_read(gpa - testdev.MEMORY, size)
         self._note(gpa)
         return ones
 
@@ -109,6 +115,8 @@ class BareMachine:
         elif page == ioapic.BASE:
             if whole:
                 self._ioapic.write(offset & 0xFF, value & 0xFFFFFFFF)
+        elif testdev.MEMORY <= gpa < testdev.MEMORY + testdev.MEMORY_SIZE:
+            self._testdev.mmio_write(gpa - testdev.MEMORY, size, value)
         else:
             self._note(gpa)
 
@@ -143,16 +151,15 @@ class BareMachine:
 
     def next_event(self) -> int | None:
         """Return the virtual ns of the next timer expiry that could interrupt the CPU; None: nothing is armed."""
-        local = self._lapic.next_event()
         irq0 = self._pit.next_event() if self._irq0_heard else None
-        if local is None or irq0 is None:
-            return irq0 if local is None else local
-        return min(local, irq0)
+        times = (self._lapic.next_event(), irq0, self._cmos.interrupts.next_event())
+        return min((time for time in times if time is not None), default=None)
 
     def advance(self) -> None:
         """Look at the clock; a timer whose time has come interrupts once, however late."""
         self._pit.advance()
         self._lapic.advance()
+        self._cmos.interrupts.advance()
 
     def reset(self) -> None:
         """Start again, as after firmware. Input that waits and the hints stay."""
@@ -160,6 +167,7 @@ class BareMachine:
             device.reset()
         self._cmos.reset()
         self._fw_cfg.reset()
+        self._testdev.reset()
         self._power.restart()
 
     @property
