@@ -1,10 +1,12 @@
-"""Page tables: their bits, and the walk from a linear to a physical address (APM 5.1-5.4)."""
+"""Page tables: their bits, the walk from a linear to a physical address, and the rights it finds (APM 5.1-5.8)."""
 
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from functools import cache
+from typing import Final, Protocol, TypeAlias
 
 from trapline.errors import TraplineError
 
+from .error_codes import PF_FETCH, PF_PRESENT, PF_RESERVED, PF_USER, PF_WRITE
 from .registers import CR0, CR4, EFER
 
 P: Final = 1 << 0
@@ -20,74 +22,268 @@ NX: Final = 1 << 63
 ADDRESS: Final = 0x000F_FFFF_FFFF_F000
 """The physical address in a 64-bit entry."""
 
+READ: Final = 0
+WRITE: Final = PF_WRITE
+FETCH: Final = PF_FETCH
+USER: Final = PF_USER
+"""Kinds of access, as a page fault's error code tells them: one of the first three, and USER for an access at CPL 3."""
+IMPLICIT: Final = 1 << 32
+"""With an access: the processor reads a system table on its own, and RFLAGS.AC does not count (APM 5.6)."""
+
+PHYSICAL_BITS: Final = 52
+"""The most that the architecture allows."""
+
 Reader: TypeAlias = Callable[[int, int], bytes]
 """`read(gpa, size)`: the bytes of guest-physical memory."""
+
+
+class PhysicalMemory(Protocol):
+    """Guest-physical memory in words; any address, aligned or not. Where there is no memory: all ones, as on a bus."""
+
+    def u32(self, gpa: int, /) -> int:
+        """Return 32 bits."""
+
+    def u64(self, gpa: int, /) -> int:
+        """Return 64 bits."""
 
 
 class NotMapped(TraplineError):
     """A linear address has no physical one."""
 
-    def __init__(self, gva: int, level: int, entry: int) -> None:
-        """Keep the address, the level of the table whose entry says no, and that entry.
+    def __init__(self, gva: int, level: int, entry: int, reserved: int = 0) -> None:
+        """Keep the address, the level of the table whose entry says no, that entry, and its bits that must be zero.
 
         Level 1 is the last table. Level 0: the address is not canonical, and no table was asked.
         """
         self.gva = gva
         self.level = level
         self.entry = entry
+        self.reserved = reserved
         why = f"the level {level} entry is {entry:#x}" if level else "it is not canonical"
         super().__init__(f"{gva:#x} is not mapped: {why}")
 
 
+class PageFault(TraplineError):
+    """An access that page tables do not allow (APM 5.6, 8.4.2)."""
+
+    def __init__(self, gva: int, error_code: int, level: int, entry: int, reason: str) -> None:
+        """Keep what CR2 and the error code will be, and which entry is why."""
+        self.gva = gva
+        self.error_code = error_code
+        self.level = level
+        self.entry = entry
+        self.reason = reason
+        super().__init__(f"#PF({error_code:#x}) at {gva:#x}: {reason}; the level {level} entry is {entry:#x}")
+
+
 def walk(read: Reader, cr0: int, cr3: int, cr4: int, efer: int, gva: int) -> int:
-    """Return the gpa behind a gva; presence is all that is asked, no right is checked."""
-    if not cr0 & CR0.PG:
+    """Return the gpa behind a gva; presence is all that is asked, no right and no reserved bit is checked."""
+    space = AddressSpace(_Bytes(read), cr0, cr3, cr4, efer)
+    if not space.levels:
         return gva & 0xFFFF_FFFF
-    # With paging on, LME alone means long mode; LMA is its echo, which a hand-made state may lack.
-    if efer & (EFER.LMA | EFER.LME):
-        return _walk_long(read, cr3 & ADDRESS, 5 if cr4 & CR4.LA57 else 4, gva)
-    gva &= 0xFFFF_FFFF
-    if cr4 & CR4.PAE:
-        return _walk_pae(read, cr3 & 0xFFFF_FFE0, gva)
-    return _walk_32(read, cr3 & 0xFFFF_F000, bool(cr4 & CR4.PSE), gva)
-
-
-def _walk_long(read: Reader, table: int, levels: int, gva: int) -> int:
-    width = 12 + 9 * levels
-    high = gva >> (width - 1)
-    if high not in (0, (1 << (65 - width)) - 1):
+    if not space.long:
+        gva &= 0xFFFF_FFFF
+    if not space.is_canonical(gva):
         raise NotMapped(gva, 0, 0)
-    return _descend(read, table, levels, gva)
+    return space.find(gva)[0]
 
 
-def _walk_pae(read: Reader, table: int, gva: int) -> int:
-    entry = _entry(read, table + (gva >> 30) * 8, 8, 3, gva)
-    return _descend(read, entry & ADDRESS, 2, gva)
+class _Bytes:
+    """Bytes read as words."""
+
+    def __init__(self, read: Reader) -> None:
+        self._read = read
+
+    def u32(self, gpa: int) -> int:
+        return int.from_bytes(self._read(gpa, 4), "little")
+
+    def u64(self, gpa: int) -> int:
+        return int.from_bytes(self._read(gpa, 8), "little")
 
 
-def _descend(read: Reader, table: int, level: int, gva: int) -> int:
-    """Walk tables of 512 entries from `level` down; levels 2 and 3 may end in a large page."""
-    while True:
-        shift = 3 + 9 * level
-        entry = _entry(read, table + (gva >> shift & 0x1FF) * 8, 8, level, gva)
-        if level == 1 or (level in (2, 3) and entry & PS):
-            offset = (1 << shift) - 1
-            return entry & ADDRESS & ~offset | gva & offset
-        table = entry & ADDRESS
-        level -= 1
+_CANONICAL: Final = {4: (47, 0x1_FFFF), 5: (56, 0xFF)}
+"""By levels: the highest bit that counts, and the bits from it on when they are all set (APM 5.3.1)."""
+
+_NO_TABLES: Final = 0
+_NARROW: Final = 2
+_PAE: Final = 3
+_PAT_LARGE: Final = 1 << 12
+"""In the entry of a large page a bit that is no part of the address (APM 5.4)."""
 
 
-def _walk_32(read: Reader, table: int, pse: bool, gva: int) -> int:
-    entry = _entry(read, table + (gva >> 22) * 4, 4, 2, gva)
-    if pse and entry & PS:
-        # PSE-36: bits 20:13 of the entry are bits 39:32 of the address.
-        return (entry >> 13 & 0xFF) << 32 | entry & 0xFFC0_0000 | gva & 0x003F_FFFF
-    entry = _entry(read, (entry & 0xFFFF_F000) + (gva >> 12 & 0x3FF) * 4, 4, 1, gva)
-    return entry & 0xFFFF_F000 | gva & 0xFFF
+@cache
+def _plan(levels: int, reserved: int) -> tuple[tuple[int, int, int], ...]:
+    """Return a row for each 64-bit table but the last: shift to the index, bits to look at, level.
+
+    An entry in which P and A are all that is set of those bits leads to the next table and needs nothing done.
+    """
+    return tuple((9 * level, P | A | PS | reserved, level) for level in range(levels, 1, -1))
 
 
-def _entry(read: Reader, gpa: int, size: int, level: int, gva: int) -> int:
-    entry = int.from_bytes(read(gpa, size), "little")
-    if not entry & P:
-        raise NotMapped(gva, level, entry)
-    return entry
+class AddressSpace:
+    """What CR0, CR3, CR4 and EFER make of linear addresses.
+
+    `writes` collects the accessed and dirty bits that walks set, as (gpa, bytes).
+    """
+
+    __slots__ = (
+        "_marked",
+        "_plan",
+        "_reserved",
+        "_root",
+        "_strict",
+        "cr0",
+        "cr4",
+        "efer",
+        "levels",
+        "long",
+        "memory",
+        "writes",
+    )
+
+    def __init__(
+        self, memory: PhysicalMemory, cr0: int, cr3: int, cr4: int, efer: int, physical_bits: int | None = None
+    ) -> None:
+        """Without `physical_bits` no bit counts as reserved."""
+        self.memory = memory
+        self.cr0, self.cr4, self.efer = cr0, cr4, efer
+        self.writes: list[tuple[int, bytes]] = []
+        self._marked: dict[int, int] = {}
+        # With paging on, LME alone means long mode; LMA is its echo, which a hand-made state may lack.
+        self.long = bool(efer & (EFER.LMA | EFER.LME)) and bool(cr0 & CR0.PG)
+        if not cr0 & CR0.PG:
+            self.levels = _NO_TABLES
+        elif self.long:
+            self.levels, self._root = 5 if cr4 & CR4.LA57 else 4, cr3 & ADDRESS
+        elif cr4 & CR4.PAE:
+            self.levels, self._root = _PAE, cr3 & 0xFFFF_FFE0
+        else:
+            self.levels, self._root = _NARROW, cr3 & 0xFFFF_F000
+        self._strict = physical_bits is not None
+        self._reserved = 0
+        if physical_bits is not None:
+            self._reserved = ADDRESS & -1 << physical_bits | (0 if efer & EFER.NXE else NX)
+        self._plan = _plan(2 if self.levels == _PAE else self.levels, self._reserved)
+
+    def is_canonical(self, gva: int) -> bool:
+        """Say whether the high bits of an address are alike; outside long mode every address is canonical."""
+        if not self.long:
+            return True
+        shift, ones = _CANONICAL[self.levels]
+        return gva >> shift in (0, ones)
+
+    def translate(self, gva: int, access: int, *, ac: bool = False) -> int:
+        """Return the gpa for an access that stays in its page, and note the accessed and dirty bits it sets.
+
+        `ac` is RFLAGS.AC. Raises PageFault, or NotMapped for an address that is not canonical.
+        """
+        if not self.levels:
+            return gva & 0xFFFF_FFFF
+        if not self.is_canonical(gva):
+            raise NotMapped(gva, 0, 0)
+        try:
+            gpa, rights, level, at, entry = self.find(gva)
+        except NotMapped as no:
+            reason = f"reserved bits {no.reserved:#x} are set" if no.reserved else "not present"
+            code = PF_PRESENT | PF_RESERVED if no.reserved else 0
+            raise PageFault(gva, code | self._kind(access), no.level, no.entry, reason) from None
+        denied = self._denied(rights, access, ac)
+        if denied is not None:
+            raise PageFault(gva, PF_PRESENT | self._kind(access), level, entry, denied)
+        needed = A | D if access & WRITE else A
+        if entry & needed != needed:
+            self._mark(at, entry, needed)
+        return gpa
+
+    def find(self, gva: int) -> tuple[int, int, int, int, int]:
+        """Return gpa, rights, and level, place and value of the last entry. Rights: RW and US; NX set: may execute."""
+        if self.levels == _NARROW:
+            return self._find_narrow(gva)
+        table = self._pdpt_entry(gva) & ADDRESS if self.levels == _PAE else self._root
+        rights = RW | US | NX
+        u64 = self.memory.u64
+        for shift, watched, level in self._plan:
+            at = table + (gva >> shift & 0xFF8)
+            entry = u64(at)
+            rights &= entry ^ NX
+            if entry & watched != P | A and self._is_large(gva, at, entry, level):
+                offset = (8 << shift) - 1
+                return entry & ADDRESS & ~offset | gva & offset, rights, level, at, entry
+            table = entry & ADDRESS
+        at = table + (gva >> 9 & 0xFF8)
+        entry = u64(at)
+        self._check(gva, entry, 1, self._reserved)
+        return entry & ADDRESS | gva & 0xFFF, rights & (entry ^ NX), 1, at, entry
+
+    def _is_large(self, gva: int, at: int, entry: int, level: int) -> bool:
+        """Say whether an entry above the last table maps a page; one that leads on gets its accessed bit."""
+        reserved = self._reserved
+        if self._strict and entry & PS:
+            reserved |= PS if level > 3 else (8 << 9 * level) - 1 & ADDRESS & ~_PAT_LARGE
+        self._check(gva, entry, level, reserved)
+        if entry & PS and level <= 3:
+            return True
+        if not entry & A:
+            self._mark(at, entry, A)
+        return False
+
+    def _pdpt_entry(self, gva: int) -> int:
+        """Return the first entry of a PAE walk: it has no rights, and no accessed bit (APM 5.2.3)."""
+        entry = self.memory.u64(self._root + (gva >> 30) * 8)
+        # That 2:1 and 8:5 are zero is checked when CR3 is loaded.
+        self._check(gva, entry, 3, -1 << 52 & NX * 2 - 1 | self._reserved if self._strict else 0)
+        return entry
+
+    def _find_narrow(self, gva: int) -> tuple[int, int, int, int, int]:
+        """Walk two tables of 32-bit entries (APM 5.2.2)."""
+        u32 = self.memory.u32
+        at = self._root + (gva >> 20 & 0xFFC)
+        entry = u32(at)
+        self._check(gva, entry, 2, 0)
+        if entry & PS and self.cr4 & CR4.PSE:
+            self._check(gva, entry, 2, 1 << 21 if self._strict else 0)
+            # Bits 20:13 of the entry are bits 39:32 of the address.
+            gpa = (entry >> 13 & 0xFF) << 32 | entry & 0xFFC0_0000 | gva & 0x003F_FFFF
+            return gpa, entry & (RW | US) | NX, 2, at, entry
+        if not entry & A:
+            self._mark(at, entry, A)
+        rights = entry
+        at = (entry & 0xFFFF_F000) + (gva >> 10 & 0xFFC)
+        entry = u32(at)
+        self._check(gva, entry, 1, 0)
+        return entry & 0xFFFF_F000 | gva & 0xFFF, rights & entry & (RW | US) | NX, 1, at, entry
+
+    def _check(self, gva: int, entry: int, level: int, reserved: int) -> None:
+        if not entry & P or entry & reserved:
+            raise NotMapped(gva, level, entry, entry & reserved if entry & P else 0)
+
+    def _denied(self, rights: int, access: int, ac: bool) -> str | None:
+        """Say why an access is not allowed (APM 5.6.1-5.6.6)."""
+        if access & USER:
+            if not rights & US:
+                return "a supervisor page"
+        elif rights & US:
+            if access & FETCH:
+                if self.cr4 & CR4.SMEP:
+                    return "a user page, which SMEP keeps from execution"
+            elif self.cr4 & CR4.SMAP and (access & IMPLICIT or not ac):
+                return "a user page, which SMAP keeps from the supervisor"
+        if access & WRITE and not rights & RW and (access & USER or self.cr0 & CR0.WP):
+            return "a read-only page"
+        if access & FETCH and not rights & NX:
+            return "a page not to be executed"
+        return None
+
+    def _kind(self, access: int) -> int:
+        """Return the bits of the error code that tell the kind of access (APM 8.4.2)."""
+        known = WRITE | USER
+        if (self.efer & EFER.NXE and self.levels != _NARROW) or self.cr4 & CR4.SMEP:
+            known |= FETCH
+        return access & known
+
+    def _mark(self, at: int, entry: int, bits: int) -> None:
+        """Set bits of an entry; all of them are in its low 32 bits."""
+        before = self._marked.get(at, entry & 0xFFFF_FFFF)
+        if before & bits != bits:
+            self._marked[at] = before | bits
+            self.writes.append((at, (before | bits).to_bytes(4, "little")))
