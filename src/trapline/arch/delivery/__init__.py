@@ -1,0 +1,26 @@
+"""How an AMD64 CPU delivers an event in every mode, as a pure function (APM 8.6-8.10).
+
+`deliver` takes the state and a view of physical memory, and answers with the new state and what is pushed, or with the
+check that fails and the exception that follows from it. `chain` goes on until something is delivered.
+"""
+
+from trapline.arch.paging import PhysicalMemory
+
+from .chain import Step, chain
+from .checks import Check, Code
+from .model import apply, deliver
+from .outcome import Delivered, Failed, Frame, Write
+
+__all__ = [
+    "Check",
+    "Code",
+    "Delivered",
+    "Failed",
+    "Frame",
+    "PhysicalMemory",
+    "Step",
+    "Write",
+    "apply",
+    "chain",
+    "deliver",
+]

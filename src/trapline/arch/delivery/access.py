@@ -1,0 +1,192 @@
+"""One delivery under way: memory as it is touched, by tables that the processor reads on its own and by pushes."""
+
+import struct
+from typing import Final, NamedTuple
+
+from trapline.arch.descriptors import ACCESSED_BYTE, Attribute, SegmentState, Selector, attributes
+from trapline.arch.events import Event, EventType
+from trapline.arch.paging import IMPLICIT, READ, USER, WRITE, AddressSpace, PhysicalMemory
+from trapline.arch.registers import RFLAGS
+from trapline.arch.vectors import VECTORS, Kind, Vector
+from trapline.arch.vmcb import SaveArea, Segment
+
+from . import checks
+from .checks import Check
+from .outcome import CheckFailed, Frame
+
+M16: Final = 0xFFFF
+M32: Final = 0xFFFF_FFFF
+M64: Final = 0xFFFF_FFFF_FFFF_FFFF
+
+_FAULTS: Final = sum(row.bit for row in VECTORS if row.kind is Kind.FAULT)
+_BY_INSTRUCTION: Final = (Vector.BP, Vector.OF)
+_QUADS: Final = {count: struct.Struct(f"<{count}Q") for count in (5, 6)}
+
+
+class Place(NamedTuple):
+    """A kind of memory, with the rows for a page fault there and for an address that is not canonical."""
+
+    page: Check
+    address: Check
+
+
+IDT: Final = Place(checks.IDT_PAGE, checks.IDT_ADDRESS)
+TABLE: Final = Place(checks.TABLE_PAGE, checks.TABLE_ADDRESS)
+TSS: Final = Place(checks.TSS_PAGE, checks.TSS_ADDRESS)
+STACK: Final = Place(checks.PUSH_PAGE, checks.PUSH_ADDRESS)
+
+
+def is_software(event: Event) -> bool:
+    """Say whether an instruction asked for the event: INT n, INT3, INTO. Such a gate is checked for its DPL, RIP is
+    behind the instruction, and error codes have EXT clear (APM 8.4.1, 8.7.4).
+    """
+    return event.type == EventType.SOFT or (event.type == EventType.EXCEPTION and event.vector in _BY_INSTRUCTION)
+
+
+def pushed_flags(rflags: int, event: Event, sets_rf: bool) -> int:
+    """Return the flags to push: a fault's have RF set, so that its instruction breakpoint is not hit again (APM 3.1.6).
+
+    A #DB does not set it: its handler does (APM 13.1.4).
+    """
+    if sets_rf and event.type == EventType.EXCEPTION and _FAULTS >> event.vector & 1:
+        return rflags | RFLAGS.RF
+    return rflags
+
+
+def state_of(segment: Segment) -> SegmentState:
+    """Copy a segment register."""
+    return SegmentState(segment.selector, segment.attributes, segment.limit, segment.base)
+
+
+class Delivery:
+    """The event, the state it meets, and the memory. Stores go to `writes`; the state stays as it is."""
+
+    __slots__ = (
+        "_base",
+        "_linear",
+        "_page",
+        "cpl",
+        "event",
+        "flags",
+        "memory",
+        "place",
+        "return_rip",
+        "rflags",
+        "save",
+        "software",
+        "space",
+        "writes",
+    )
+
+    def __init__(
+        self,
+        save: SaveArea,
+        event: Event,
+        memory: PhysicalMemory,
+        next_rip: int | None,
+        physical_bits: int,
+        sets_rf: bool,
+    ) -> None:
+        self.save, self.event, self.memory = save, event, memory
+        self.space = AddressSpace(memory, save.cr0, save.cr3, save.cr4, save.efer, physical_bits)
+        self.writes = self.space.writes
+        self._linear = M64 if self.space.long else M32
+        self._page = -1
+        self.place = IDT
+        self.cpl = save.cpl
+        self.rflags = save.rflags
+        self.flags = pushed_flags(self.rflags, event, sets_rf)
+        self.software = is_software(event)
+        self.return_rip = save.rip if next_rip is None or not self.software else next_rip
+
+    def read(self, gva: int, size: int, place: Place) -> int:
+        """Return 2, 4 or 8 bytes of a table, read as the system whatever CPL is (APM 5.6)."""
+        self.place = place
+        gva &= self._linear
+        offset = gva & 0xFFF
+        if offset + size > 0x1000:
+            first = 0x1000 - offset
+            return self._part(gva, first) | self._part(gva + first & self._linear, size - first) << 8 * first
+        if gva >> 12 != self._page:
+            self._base = self.space.translate(gva, READ | IMPLICIT) - offset
+            self._page = gva >> 12
+        if size == 8:
+            return self.memory.u64(self._base + offset)
+        return self.memory.u32(self._base + offset) & (1 << 8 * size) - 1
+
+    def _part(self, gva: int, size: int) -> int:
+        """Return the bytes of a value that lies in two pages which one of them holds."""
+        gpa = self.space.translate(gva, READ | IMPLICIT)
+        return self.memory.u64(gpa) & (1 << 8 * size) - 1
+
+    def descriptor(self, selector: int, limit_check: Check) -> tuple[int, int]:
+        """Return the descriptor of a selector and where it stands (APM 4.6)."""
+        save = self.save
+        table = save.ldtr if selector & Selector.TI else save.gdtr
+        offset = selector & Selector.INDEX
+        missing = selector & Selector.TI and not table.attributes & Attribute.P
+        if missing or offset + 7 > table.limit:
+            raise CheckFailed(limit_check, selector, limit=table.limit)
+        gva = table.base + offset
+        return self.read(gva, 8, TABLE), gva
+
+    def mark_accessed(self, descriptor: int, gva: int) -> None:
+        """Set the accessed bit of a descriptor that is loaded, if it is clear (APM 4.7.1)."""
+        kept = attributes(descriptor)
+        if not kept & Attribute.ACCESSED:
+            self.place = TABLE
+            gpa = self.space.translate(gva + ACCESSED_BYTE & self._linear, WRITE | IMPLICIT)
+            self.writes.append((gpa, bytes((kept & 0xFF | Attribute.ACCESSED,))))
+
+    def push(self, values: tuple[int, ...], width: int, ss: SegmentState, sp: int, cpl: int) -> tuple[int, Frame]:
+        """Push values of `width` bytes on a legacy stack; returns the stack pointer, and what was pushed.
+
+        The stack pointer has 16 or 32 bits as SS.B says, and wraps (APM 4.7.3); each push is checked on its own.
+        """
+        self.place = STACK
+        mask = M32 if ss.attributes & Attribute.DB else M16
+        low, high = 0, ss.limit
+        if ss.attributes & (Attribute.CODE | Attribute.EXPAND_DOWN) == Attribute.EXPAND_DOWN:
+            low, high = ss.limit + 1, mask
+        access, ac = self._push_access(cpl)
+        base = ss.base
+        for value in values:
+            sp = sp - width & mask
+            if sp < low or sp + width - 1 > high:
+                raise CheckFailed(checks.PUSH_LIMIT, sp=sp, limit=ss.limit)
+            self._store(base + sp & M32, value, width, access, ac)
+        return sp, Frame(base + sp & M32, width, values)
+
+    def push_quads(self, values: tuple[int, ...], rsp: int, cpl: int) -> Frame:
+        """Push 64-bit values below `rsp`, which is aligned to 16 first (APM 8.9.3)."""
+        self.place = STACK
+        access, ac = self._push_access(cpl)
+        top = (rsp & ~0xF) - 8 & M64
+        bottom = top - 8 * len(values) + 8 & M64
+        if top >> 12 == bottom >> 12:
+            gpa = self.space.translate(top, access, ac=ac) - top + bottom
+            self.writes.append((gpa, _QUADS[len(values)].pack(*values[::-1])))
+        else:
+            for number, value in enumerate(values):
+                gva = top - 8 * number & M64
+                self.writes.append((self.space.translate(gva, access, ac=ac), value.to_bytes(8, "little")))
+        return Frame(bottom, 8, values)
+
+    def _push_access(self, cpl: int) -> tuple[int, bool]:
+        """Return the kind of access that a push by the new CPL is, and whether RFLAGS.AC counts.
+
+        A user's AC says nothing about the handler's stack.
+        """
+        if cpl == 3:
+            return WRITE | USER, False
+        return WRITE, bool(self.rflags & RFLAGS.AC) and self.cpl < 3
+
+    def _store(self, gva: int, value: int, width: int, access: int, ac: bool) -> None:
+        data = (value & (1 << 8 * width) - 1).to_bytes(width, "little")
+        first = 0x1000 - (gva & 0xFFF)
+        gpa = self.space.translate(gva, access, ac=ac)
+        if first >= width:
+            self.writes.append((gpa, data))
+        else:
+            second = self.space.translate(gva + first & M32, access, ac=ac)
+            self.writes += (gpa, data[:first]), (second, data[first:])

@@ -1,0 +1,86 @@
+"""The function that delivers an event, and what surrounds it."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from trapline.arch.descriptors import SegmentState, Selector
+from trapline.arch.error_codes import SELECTOR_EXTERNAL, SELECTOR_IDT
+from trapline.arch.events import Event, EventType
+from trapline.arch.paging import PHYSICAL_BITS, NotMapped, PageFault, PhysicalMemory
+from trapline.arch.registers import CR0, RFLAGS
+from trapline.arch.vmcb import SaveArea, Segment
+
+from . import long, protected, real, virtual
+from .access import Delivery
+from .checks import Check, Code
+from .outcome import CheckFailed, Delivered, Failed
+
+_NULL: Final = SegmentState(0, 0, 0, 0)
+
+
+def deliver(
+    save: SaveArea,
+    event: Event,
+    memory: PhysicalMemory,
+    *,
+    next_rip: int | None = None,
+    physical_bits: int = PHYSICAL_BITS,
+    sets_rf: bool = True,
+) -> Delivered | Failed:
+    """Deliver an event as the CPU does (APM 8.6-8.10). Neither the state nor the memory is changed.
+
+    `next_rip` is what INT n, INT3 and INTO push: RIP behind the instruction; without it, and for other events, RIP.
+    `physical_bits` tells which bits of page tables are reserved. `sets_rf`: the pushed flags of a fault have RF set, as
+    the manual has it.
+    """
+    d = Delivery(save, event, memory, next_rip, physical_bits, sets_rf)
+    try:
+        if d.space.long:
+            return long.deliver(d)
+        if not save.cr0 & CR0.PE:
+            return real.deliver(d)
+        if d.rflags & RFLAGS.VM:
+            return virtual.deliver(d)
+        return protected.deliver(d)
+    except CheckFailed as failure:
+        code = _error_code(failure.check, failure.selector, d)
+        details = dict(failure.details)
+        if failure.check.code is Code.SELECTOR:
+            details["selector"] = failure.selector
+        return _failed(d, failure.check, code, None, details)
+    except PageFault as fault:
+        details = {"gva": fault.gva, "level": fault.level, "entry": fault.entry, "reason": fault.reason}
+        return _failed(d, d.place.page, fault.error_code, fault.gva, details)
+    except NotMapped as no:
+        check = d.place.address
+        return _failed(d, check, _error_code(check, 0, d), None, {"gva": no.gva})
+
+
+def _error_code(check: Check, selector: int, d: Delivery) -> int:
+    """Return the error code of what follows (APM 8.4.1): EXT unless an instruction asked for the event."""
+    external = 0 if d.software else SELECTOR_EXTERNAL
+    if check.code is Code.IDT:
+        return d.event.vector << 3 | SELECTOR_IDT | external
+    if check.code is Code.SELECTOR:
+        return selector & Selector.REFERENCE | external
+    return external if check.code is Code.ZERO else 0
+
+
+def _failed(d: Delivery, check: Check, code: int, address: int | None, details: Mapping[str, int | str]) -> Failed:
+    event = None if check.vector is None else Event(check.vector, EventType.EXCEPTION, code)
+    return Failed(check, event, address, {"vector": d.event.vector, **details}, d.writes)
+
+
+def apply(save: SaveArea, delivered: Delivered) -> None:
+    """Write the new register state into the save area; storing `delivered.writes` is the caller's."""
+    save.rip, save.rsp, save.rflags, save.cpl = delivered.rip, delivered.rsp, delivered.rflags, delivered.cpl
+    _set(save.cs, delivered.cs)
+    if delivered.ss is not None:
+        _set(save.ss, delivered.ss)
+    if delivered.nulled:
+        for segment in (save.es, save.ds, save.fs, save.gs):
+            _set(segment, _NULL)
+
+
+def _set(segment: Segment, state: SegmentState) -> None:
+    segment.selector, segment.attributes, segment.limit, segment.base = state
