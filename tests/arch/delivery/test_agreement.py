@@ -1,0 +1,125 @@
+"""The model against a real machine: QEMU's TCG delivers the same event from the same state."""
+
+import random
+import shutil
+import time
+
+import pytest
+from states import ARENA, HLT, LOW_MEMORY, MODES, RAM, SIZE, make
+from tcg import DEPARTURES, as_supervisor, expect, registers_of, without_pdpt_accessed
+
+from trapline.arch.events import VALID, encode
+from trapline.arch.exits import ExitCode, set_intercept
+from trapline.arch.layout import offset_of, size_of
+from trapline.arch.vmcb import SaveArea, Vmcb
+from trapline.machine.processor import Outcome
+from trapline.processors.qemu.launch import open_qemu
+from trapline.processors.qemu.shared import VMCB_AT
+
+__all__ = ["as_supervisor"]
+
+pytestmark = [
+    pytest.mark.qemu,
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="QEMU is not installed"),
+]
+
+CASES = 10_000
+_SAVE_AT = VMCB_AT + offset_of(Vmcb, "save")
+_INTERCEPTS = (ExitCode.HLT, ExitCode.VMRUN, ExitCode.SHUTDOWN, ExitCode.INTR, ExitCode.NMI)
+_MASK_INTERRUPTS = 1 << 24
+
+
+class Machine:
+    """QEMU's CPU without any mending: what VMRUN does with an event is seen as it is."""
+
+    def __init__(self):
+        self._processor = processor = open_qemu(guest=["-nodefaults"], options=["-cpu", "max"], memory=RAM)
+        assert processor.run(time.monotonic() + 30) is Outcome.RESET
+        processor._quirks, processor._fresh = None, False
+        control = self._control = processor.vmcb.control
+        control.intercept_exceptions = 0xFFFF_FFFF
+        for intercept in _INTERCEPTS:
+            set_intercept(control, intercept)
+        control.int_ctl = _MASK_INTERRUPTS
+        processor.intercepts_changed(0)
+        self._shared = processor._shared.memory
+        self.refresh()
+
+    def refresh(self):
+        """Fill low memory with HLT."""
+        self._processor.memory.write(0, bytes((HLT,)) * LOW_MEMORY)
+
+    def close(self):
+        self._processor.close()
+
+    def deliver(self, world):
+        """Inject the event and return whether it was delivered, registers, memory and exit."""
+        processor, control = self._processor, self._control
+        processor.memory.write(ARENA, bytes(world.data))
+        self._shared[_SAVE_AT : _SAVE_AT + size_of(SaveArea)] = bytes(world.save)
+        control.event_inj, control.exit_int_info = encode(world.event), 0
+        assert processor.run(time.monotonic() + 10) is Outcome.VMEXIT
+        exits = control.exit_code, control.exit_info_1, control.exit_info_2 if control.exit_code == 0x4E else 0
+        delivered = not control.exit_int_info & VALID
+        return delivered, registers_of(processor.vmcb.save), processor.memory.read(ARENA, SIZE), exits
+
+
+@pytest.fixture(scope="module")
+def machine():
+    machine = Machine()
+    yield machine
+    machine.close()
+
+
+def differences(world, expected, got):
+    """Name what differs between a prediction and what was seen."""
+    delivered, registers, memory, exits = got
+    if delivered is not expected.delivered:
+        return [f"delivered {delivered}, exit {exits}, expected {expected.exit}"]
+    found = [f"registers {registers} expected {expected.registers}"] if registers != expected.registers else []
+    if expected.exit is not None and exits != expected.exit:
+        found.append(f"exit {[hex(word) for word in exits]} expected {[hex(word) for word in expected.exit]}")
+    memory, wanted = (without_pdpt_accessed(world, image) for image in (memory, expected.memory))
+    if memory != wanted:
+        places = [place for place in range(SIZE) if memory[place] != wanted[place]]
+        found.append(
+            "memory " + ", ".join(f"{ARENA + at:#x}: {memory[at]:#x} expected {wanted[at]:#x}" for at in places[:8])
+        )
+    return found
+
+
+def starts_in_arena(world, rip, rsp, rflags, cpl, cs, *rest):
+    """Say whether the handler's first instruction would be a piece of a table."""
+    start = rip if world.long else cs.base + rip
+    return ARENA - 16 < start - world.linear < ARENA + SIZE
+
+
+SEEN = set()
+
+
+@pytest.mark.usefixtures("as_supervisor")
+@pytest.mark.parametrize("mode", MODES)
+def test_model_and_qemu_agree(machine, mode):
+    wrong = []
+    for number in range(CASES):
+        seed = f"{mode} {number}"
+        world = make(mode, random.Random(seed))
+        expected = expect(world, SEEN)
+        if expected is not None and expected.delivered and starts_in_arena(world, *expected.registers):
+            continue  # tables are no handlers
+        got = machine.deliver(world)
+        assert got[3][0] not in (0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF), f"{seed}: VMRUN refuses the state"
+        if expected is not None:
+            found = differences(world, expected, got)
+            if expected.strays:
+                machine.refresh()
+            if found:
+                wrong.append(f"{seed}: {world.event} {world.mutations} {world.paging}: " + "; ".join(found))
+    assert not wrong, f"{len(wrong)} of {CASES}\n" + "\n".join(wrong[:20])
+
+
+def test_each_departure_was_met():
+    if len(SEEN) == 0:
+        pytest.skip("the cases did not run")
+    assert set(DEPARTURES) - SEEN <= {"RF", "error code valid"}
