@@ -147,12 +147,26 @@ def test_errors_are_latched_by_a_write_and_interrupt_once(apic):
     assert apic.lapic(ESR) == 0
     apic.lapic(ESR, 0)
     assert apic.lapic(ESR) == 0x20
-    apic.lapic(0x40)
-    apic.lapic(0x3F0, 1)
-    apic.lapic(ESR, 0)
-    assert apic.lapic(ESR) == 0x80
     apic.lapic(ESR, 0)
     assert apic.lapic(ESR) == 0
+
+
+@pytest.mark.parametrize(
+    ("register", "value", "error"),
+    [
+        (0x40, None, 0x80),
+        (0x3F0, None, 0x80),
+        (0x3F0, 1, 0x80),
+        (0x30, 1, 0),
+        (ISR, 1, 0),
+        (TMCCT, 1, 0),
+        (PPR, None, 0),
+    ],
+)
+def test_what_is_no_register_is_an_error_and_what_is_read_only_is_not(apic, register, value, error):
+    apic.lapic(register, value)
+    apic.lapic(ESR, 0)
+    assert apic.lapic(ESR) == error
 
 
 def test_an_error_in_the_vector_of_the_error_interrupt_ends(apic):

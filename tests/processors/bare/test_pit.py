@@ -141,6 +141,15 @@ def test_read_back_of_status_and_count_of_several_channels(timer):
     assert timer.inb(0x43) == 0
 
 
+def test_read_back_leaves_other_channels_alone(timer):
+    timer.program_pit(0, 2, 1000)
+    timer.program_pit(1, 2, 1000)
+    timer.outb(0x43, 0xD2)
+    timer.wait(tick(500))
+    assert [timer.inb(0x40), timer.inb(0x40)] == [1000 & 0xFF, 1000 >> 8]
+    assert [timer.inb(0x41), timer.inb(0x41)] == [500 & 0xFF, 500 >> 8]
+
+
 @pytest.mark.parametrize("mode", [0, 1])
 def test_calibration_against_channel_2_as_linux_and_grub_do_it(pc, mode):
     pc.outb(0x61, pc.inb(0x61) & ~0x03)

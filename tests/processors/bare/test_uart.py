@@ -61,6 +61,16 @@ def test_without_a_fifo_the_chip_says_so_and_the_scratch_register_scratches(pc):
     assert pc.inb(MSR) == 0xB0
 
 
+def test_the_divisor_has_two_bytes_behind_dlab(pc):
+    pc.outb(LCR, 0x83)
+    pc.outb(DATA, 0x80)
+    pc.outb(IER, 0x25)
+    assert (pc.inb(DATA), pc.inb(IER), pc.inb(LCR)) == (0x80, 0x25, 0x83)
+    assert pc.written == b""
+    pc.outb(LCR, 0x03)
+    assert pc.inb(IER) == 0
+
+
 def test_loopback_connects_the_modem_lines(pc):
     lines = {0x01: 0x20, 0x02: 0x10, 0x04: 0x40, 0x08: 0x80}
     for output, value in lines.items():
@@ -168,6 +178,8 @@ def test_the_fifo_can_be_cleared(pc):
     assert not pc.inb(LSR) & 1
     pc.outb(IER, 2)
     pc.inb(IIR)
+    pc.outb(FCR, 3)
+    assert pc.inb(IIR) & 0x0F == 0x01
     pc.outb(FCR, 5)
     assert pc.inb(IIR) & 0x0F == 0x02
 

@@ -84,8 +84,6 @@ class Channel:
     def set_gate(self, level: bool) -> None:
         """Drive the gate: it pauses modes 0 and 4, restarts 2 and 3 and triggers 1 and 5."""
         if level and not self.gate and self._count is not None:
-            if self.mode not in (0, 4):
-                self._held = 0
             self._start = self._ticks() - self._held
         elif not level and self.gate and self.mode not in ONE_SHOT:
             self._held = self._elapsed() if self.mode in (0, 4) else 0
