@@ -53,10 +53,16 @@ def plain(image):
 
 @pytest.fixture(scope="session")
 def kernel(tmp_path_factory):
-    """The kernel of tests/kernel: a multiboot image, and the same with symbols."""
+    """Return a function that builds the kernel of tests/kernel: a multiboot image, and the same with symbols."""
     if missing := build_kernel.missing_tools():
         pytest.skip(f"{missing[0]} is not installed")
-    return build_kernel.build(tmp_path_factory.mktemp("kernel"))
+    folder = tmp_path_factory.mktemp("kernel")
+
+    @functools.cache
+    def kernel(**defines):
+        return build_kernel.build(folder / "-".join(["kernel", *defines]), **defines)
+
+    return kernel
 
 
 @pytest.fixture

@@ -49,15 +49,20 @@ def missing_tools() -> list[str]:
     return [tool for tool in TOOLS if shutil.which(tool) is None]
 
 
-def build(folder: Path) -> Kernel:
-    """Build the kernel into the folder, or return what an earlier call left there."""
+def build(folder: Path, **defines: int) -> Kernel:
+    """Build the kernel into the folder, or return what an earlier call left there.
+
+    ``WATCHPOINT=0`` leaves out what not every processor can: breakpoints on data.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     kernel = Kernel(folder / "kernel", folder / "kernel.elf")
     if kernel.image.exists():
         return kernel
     if missing := missing_tools():
         raise BuildError(f"{missing[0]} is not installed (Debian: apt-get install gcc binutils)")
     objects = [_compile(f"{name}.S", folder / f"{name}-entry.o", ()) for name in ASSEMBLY]
-    objects += [_compile(f"{name}.c", folder / f"{name}.o", _RING0) for name in KERNEL]
+    options = (*_RING0, *(f"-D{name}={value}" for name, value in defines.items()))
+    objects += [_compile(f"{name}.c", folder / f"{name}.o", options) for name in KERNEL]
     objects.append(_compile("user.c", folder / "user.o", ()))
     _run("ld", "-n", "-z", "noexecstack", "--no-warn-rwx-segments", "-T", "kernel.lds", "-o", kernel.symbols, *objects)
     _run("objcopy", "--strip-all", "-O", "elf32-i386", kernel.symbols, kernel.image)
@@ -81,10 +86,8 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
         print(__doc__, file=sys.stderr)
         return 2
-    folder = Path(arguments[0]).resolve()
-    folder.mkdir(parents=True, exist_ok=True)
     try:
-        print(*build(folder), sep="\n")
+        print(*build(Path(arguments[0]).resolve()), sep="\n")
     except BuildError as error:
         print(f"build_kernel.py: {error}", file=sys.stderr)
         return 1

@@ -48,7 +48,6 @@ static void privileges_and_memory(void) {
     FAULT("hlt");
     FAULT("cli");
     FAULT("movq %%cr0, %%rax");
-    FAULT("int $0x20");
     FAULT("movabsq $0x8000000000000000, %%rax; movb (%%rax), %%al");
     FAULT("xorl %%edx, %%edx; movl $1, %%eax; xorl %%ecx, %%ecx; divl %%ecx");
     FAULT("ud2");
