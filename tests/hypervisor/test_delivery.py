@@ -171,3 +171,15 @@ def test_a_discarded_exception_leaves_what_was_being_delivered_owed(play, watch,
     observer = watch(verdicts=[Verdict.DISCARD])
     played = play(raised(PF, 0, 0xCAFE, vectoring), mask=1 << PF, observers=[observer])
     assert played.entry.event == (vectoring if again else None)
+
+
+@pytest.mark.parametrize("before", [0, RFLAGS.RF])
+def test_a_fault_that_is_not_delivered_leaves_rf_as_it_was(play, before):
+    first, second = raised(UD), raised(GP, 0x2A, vectoring=fault(UD))
+    played = play(first, second, mask=1 << UD | 1 << GP | 1 << DF, rflags=2 | before)
+    assert [bool(delivery.exit.event) for delivery in played.deliveries] == [True, True]
+    assert played.entry.vmcb.save.rflags & RFLAGS.RF == RFLAGS.RF  # the #GP is a fault too
+    third = raised(GP, 0x2A, vectoring=fault(GP, 0x2A))
+    played = play(raised(GP, 0x2A), third, mask=1 << GP | 1 << DF, rflags=2 | before)
+    assert played.entry.event.vector == DF
+    assert played.entry.vmcb.save.rflags & RFLAGS.RF == before

@@ -70,5 +70,7 @@ def inject(vcpu: "Vcpu", event: Event) -> None:
         vcpu.processor.capabilities.forwards_set_rf
         and event.type == EventType.EXCEPTION
         and VECTORS[event.vector].kind is Kind.FAULT
+        and not vmcb.save.rflags & RFLAGS.RF
     ):
         vmcb.save.rflags |= RFLAGS.RF
+        vcpu.lent_rf = vmcb.control.event_inj

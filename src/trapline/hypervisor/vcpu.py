@@ -29,6 +29,8 @@ class Vcpu:
         """What was being delivered at the last exit."""
         self.undelivered: ExceptionExit | None = None
         """The exception an observer stopped at."""
+        self.lent_rf = 0
+        """The event for which RFLAGS.RF was set, as the EVENTINJ word; 0: none."""
         self.vm_hsave_pa = 0
         """The guest's idea of VM_HSAVE_PA."""
         self.resets = 0
@@ -61,6 +63,8 @@ class Vcpu:
             control = self.processor.vmcb.control
             self.vectoring = decode(control.exit_int_info)
             control.event_inj = 0
+            if self.lent_rf:
+                self._take_rf_back()
             handler = self._handlers.get(control.exit_code)
             if handler is None:
                 return self.unexpected()
@@ -115,9 +119,18 @@ class Vcpu:
             return Stop(Reason.RESET)
         self.vm_hsave_pa = 0
         self.vectoring = self.undelivered = None
+        self.lent_rf = 0
         reset.reset(self.processor.vmcb, self.processor.gprs, signature=self.processor.signature)
+        if self.vm.enter is not None:
+            self.vm.enter(self.processor.vmcb.save, self.processor.gprs)
         self.vm.recalc_intercepts(self)
         return None
+
+    def _take_rf_back(self) -> None:
+        """A fault that was not delivered leaves RFLAGS as it was."""
+        if self.processor.vmcb.control.exit_int_info == self.lent_rf:
+            self.processor.vmcb.save.rflags &= ~RFLAGS.RF
+        self.lent_rf = 0
 
     def _requeue(self, event: Event) -> None:
         # INT n, INT3 and INTO execute again by themselves: RIP is still on them, and nRIP is gone.

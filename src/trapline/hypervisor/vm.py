@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 from trapline.arch import msr
 from trapline.arch.exits import ExitCode, set_intercept
+from trapline.arch.registers import Gprs
 from trapline.arch.vectors import FORCEABLE, VECTORS, Vector, bits
+from trapline.arch.vmcb import SaveArea
 from trapline.errors import UsageError
 from trapline.machine.processor import Processor
 
@@ -37,14 +39,23 @@ _ALWAYS = (
 class Vm:
     """A virtual machine with one vCPU."""
 
-    def __init__(self, processor: Processor, *, mask: int | None = None, reboots: bool = False) -> None:
+    def __init__(
+        self,
+        processor: Processor,
+        *,
+        mask: int | None = None,
+        reboots: bool = False,
+        enter: Callable[[SaveArea, Gprs], None] | None = None,
+    ) -> None:
         """Take a snapshot of the forced exceptions: `mask`, or else the process-wide parameter.
 
-        `reboots`: a reset of the machine starts the guest again instead of ending the run. A vector in `mask`
+        `reboots`: a reset of the machine starts the guest again instead of ending the run. `enter` changes the
+        state after each reset to that in which the guest begins, where no firmware does. A vector in `mask`
         that may not be forced is a UsageError; the parameter's are dropped with a warning.
         """
         self.processor = processor
         self.reboots = reboots
+        self.enter = enter
         self.recorder: Recorder | None = None
         """Called for each exception that the hypervisor handled, before the guest goes on."""
         self.mask = self._allowed(force_intercept_exceptions_mask.snapshot() if mask is None else mask)

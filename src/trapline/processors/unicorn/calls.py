@@ -1,0 +1,54 @@
+"""SYSCALL and SYSENTER, which Unicorn leaves to its user (APM vol. 3; vol. 2, 6.1)."""
+
+from typing import Final
+
+from trapline.arch.registers import CR0, EFER, RFLAGS, Gprs
+from trapline.arch.vmcb import SaveArea, Segment
+
+LENGTH: Final = 2
+"""Bytes of either instruction."""
+
+_LOW: Final = 0xFFFF_FFFF
+_CODE_32: Final = 0xC9B
+_CODE_64: Final = 0xA9B
+_DATA: Final = 0xC93
+_LONG: Final = 1 << 9
+
+
+def syscall(save: SaveArea, gprs: Gprs) -> bool:
+    """Enter the kernel; RIP is behind the instruction. False: EFER.SCE is clear, which is #UD."""
+    if not save.efer & EFER.SCE:
+        return False
+    selector = save.star >> 32 & 0xFFFC
+    if save.efer & EFER.LMA:
+        from_64 = bool(save.cs.attributes & _LONG)
+        gprs.rcx, gprs.r11 = save.rip, save.rflags & ~RFLAGS.RF
+        _flat(save.cs, selector, _CODE_64)
+        save.rflags = save.rflags & ~(save.sfmask | RFLAGS.RF)
+        save.rip = save.lstar if from_64 else save.cstar
+    else:
+        gprs.rcx = save.rip & _LOW
+        _flat(save.cs, selector, _CODE_32)
+        save.rflags &= ~(RFLAGS.IF | RFLAGS.VM | RFLAGS.RF)
+        save.rip = save.star & _LOW
+    _flat(save.ss, selector + 8, _DATA)
+    save.cpl = 0
+    return True
+
+
+def sysenter(save: SaveArea) -> bool:
+    """Enter the kernel. False: real mode, long mode or a null selector in the MSR, which is #GP(0) or #UD."""
+    selector = save.sysenter_cs & 0xFFFC
+    if not save.cr0 & CR0.PE or not selector:
+        return False
+    long = bool(save.efer & EFER.LMA)
+    save.rflags &= ~(RFLAGS.IF | RFLAGS.VM | RFLAGS.RF)
+    _flat(save.cs, selector, _CODE_64 if long else _CODE_32)
+    _flat(save.ss, selector + 8, _DATA)
+    save.cpl = 0
+    save.rsp, save.rip = save.sysenter_esp, save.sysenter_eip
+    return True
+
+
+def _flat(segment: Segment, selector: int, attributes: int) -> None:
+    segment.selector, segment.attributes, segment.limit, segment.base = selector, attributes, _LOW, 0

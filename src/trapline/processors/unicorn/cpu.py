@@ -1,0 +1,109 @@
+"""What a CPU does with an event: intercept it, or deliver it (APM 15.7.3, 15.12)."""
+
+import contextlib
+from typing import Final
+
+from trapline.arch.delivery import Delivered, apply, deliver
+from trapline.arch.events import SHUTDOWN, Event, EventType, combine, encode
+from trapline.arch.exits import EXCEPTION_EXITS, ExitCode
+from trapline.arch.registers import DR6, RFLAGS
+from trapline.arch.vectors import WITH_ERROR_CODE, Vector
+from trapline.arch.vmcb import Vmcb
+from trapline.errors import ProcessorError
+from trapline.processors.decode import next_rip
+
+from .memory import Ram
+
+_EXCEPTIONS: Final = EXCEPTION_EXITS.start
+
+
+class Cpu:
+    """Events of one CPU. Each method returns True when the guest goes on, False at a #VMEXIT."""
+
+    def __init__(self, vmcb: Vmcb, ram: Ram, *, physical_bits: int, sets_rf: bool) -> None:
+        self._vmcb = vmcb
+        self._ram = ram
+        self._physical_bits = physical_bits
+        self._sets_rf = sets_rf
+
+    def exit(self, code: int, info_1: int = 0, info_2: int = 0, *, vectoring: Event | None = None) -> bool:
+        """Write the exit; nRIP is zero but for what the manual lists (APM 15.7.1)."""
+        control = self._vmcb.control
+        control.exit_code, control.exit_info_1, control.exit_info_2 = code, info_1, info_2
+        control.exit_int_info = encode(vectoring) if vectoring is not None else 0
+        control.nrip = 0
+        return False
+
+    def exit_at_instruction(self, code: int, length: int, info_1: int = 0) -> bool:
+        """Write the exit of an instruction, with what stands behind it."""
+        self.exit(code, info_1)
+        self._vmcb.control.nrip = next_rip(self._vmcb, length)
+        return False
+
+    def raise_exception(self, vector: int, code: int = 0, address: int | None = None) -> bool:
+        """Raise an exception of the instruction at RIP."""
+        vmcb = self._vmcb
+        if vmcb.control.intercept_exceptions >> vector & 1:
+            return self.exit(_EXCEPTIONS + vector, code, address or 0)
+        if address is not None:
+            vmcb.save.cr2 = address
+        event = Event(vector, EventType.EXCEPTION, code if WITH_ERROR_CODE >> vector & 1 else None)
+        return self.deliver(event, None)
+
+    def raise_software(self, vector: int, length: int) -> bool:
+        """Raise #BP or #OF for the INT3 or INTO at RIP."""
+        vmcb = self._vmcb
+        if vmcb.control.intercept_exceptions >> vector & 1:
+            return self.exit_at_instruction(_EXCEPTIONS + vector, length)
+        return self.deliver(Event(vector, EventType.EXCEPTION), next_rip(vmcb, length))
+
+    def deliver(self, event: Event, behind: int | None) -> bool:
+        """Start the handler of an event, or of what comes of it; `behind` is RIP after INT n, INT3 and INTO."""
+        control, save = self._vmcb.control, self._vmcb.save
+        while True:
+            result = deliver(
+                save,
+                event,
+                self._ram,
+                next_rip=behind,
+                physical_bits=self._physical_bits,
+                sets_rf=self._sets_rf,
+            )
+            for gpa, data in result.writes:
+                self._store(gpa, data)
+            if isinstance(result, Delivered):
+                apply(save, result)
+                control.interrupt_shadow = 0
+                return True
+            follows = result.event
+            if follows is None:
+                raise ProcessorError(f"this processor cannot deliver {event}: {result}; try --processor qemu")
+            if control.intercept_exceptions >> follows.vector & 1:
+                return self.exit(
+                    _EXCEPTIONS + follows.vector, follows.error_code or 0, result.address or 0, vectoring=event
+                )
+            if result.address is not None:
+                save.cr2 = result.address
+            combined = combine(event, follows)
+            if combined is SHUTDOWN:
+                return self.exit(ExitCode.SHUTDOWN, vectoring=event)
+            if combined.vector == Vector.DF != follows.vector and control.intercept_exceptions >> Vector.DF & 1:
+                return self.exit(_EXCEPTIONS + Vector.DF, vectoring=event)
+            event, behind = combined, None
+
+    def skip(self, length: int) -> bool:
+        """Finish an instruction that was done here: RIP moves, RF and the interrupt shadow end, TF traps."""
+        vmcb = self._vmcb
+        save = vmcb.save
+        save.rip = next_rip(vmcb, length)
+        flags = save.rflags
+        save.rflags = flags & ~RFLAGS.RF
+        vmcb.control.interrupt_shadow = 0
+        if not flags & RFLAGS.TF:
+            return True
+        save.dr6 |= DR6.BS
+        return self.raise_exception(Vector.DB)
+
+    def _store(self, gpa: int, data: bytes) -> None:
+        with contextlib.suppress(LookupError):  # a write to where no memory is goes nowhere
+            self._ram.store(gpa, data)

@@ -1,0 +1,301 @@
+"""Unicorn behind a few calls: memory, ports, VMRUN, and a way to stop."""
+
+import ctypes
+import mmap
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final, Protocol
+
+import unicorn as uc
+from unicorn import x86_const as x86
+from unicorn.unicorn_py3.unicorn import Uc, UcError, uclib
+
+from trapline.arch.msr import MSRPM_SIZE
+from trapline.arch.registers import CR0, CR4, EFER
+from trapline.arch.vmcb import Vmcb
+from trapline.errors import ProcessorError
+
+from .context import HF2_GIF, HF_GUEST, Context, word
+from .private import check_size, check_version, stop_between_instructions
+
+MONITOR: Final = 1 << 56
+"""Where VMRUN finds the VMCB: physical, beyond what any page table entry of a guest can name."""
+_MSRPM: Final = MONITOR + 0x1000
+_HSAVE: Final = MONITOR + 0x3000
+_MONITOR_SIZE: Final = 0x4000
+_ENTRY: Final = 1 << 51
+"""VMLOAD, VMRUN; then CPUID, HLT: code, and so an address that paging keeps."""
+_CODE: Final = b"\x0f\x01\xda\x0f\x01\xd8\xf4" + b"\x0f\xa2\xf4"
+_CPUID: Final = _ENTRY + 7
+_HIGH: Final = 1 << 32
+_END: Final = 1 << 52
+"""Of what page table entries can name."""
+
+STOPPED: Final = -1
+"""Nobody raised anything: somebody called `stop`."""
+SYSCALL: Final = -2
+SYSENTER: Final = -3
+PORT: Final = -4
+"""A port access that must not happen: the context is as before the instruction."""
+LOST: Final = -5
+"""Unicorn gave up: `error` says why."""
+
+_ALL_ONES: Final = (1 << 64) - 1
+
+VMEXIT: Final = 0x100
+"""Added to the exit code of what SVM intercepts; below are the vectors of what it does not."""
+
+_HFLAGS: Final = word("hflags")
+_GIF: Final = HF2_GIF << 32
+"""hflags2 is the upper half of that word."""
+
+_VM_HSAVE_PA: Final = 0xC001_0117
+_EFER: Final = 0xC000_0080
+
+
+class Bus(Protocol):
+    """What the guest reaches beside RAM."""
+
+    def port_read(self, port: int, size: int) -> int | None:
+        """Return what IN reads; None: the instruction must not happen."""
+
+    def port_write(self, port: int, size: int, value: int) -> bool:
+        """Do what OUT does; False: the instruction must not happen."""
+
+    def mmio_read(self, gpa: int, size: int) -> int:
+        """Return what a load reads."""
+
+    def mmio_write(self, gpa: int, size: int, value: int) -> None:
+        """Do what a store does."""
+
+
+class Engine:
+    """One Unicorn CPU in SVM guest mode."""
+
+    def __init__(self, memory: int, bus: Bus) -> None:
+        """Map `memory` bytes of RAM at 0, and the bus wherever RAM is not."""
+        check_version()
+        self._bus = bus
+        self._uc = Uc(uc.UC_ARCH_X86, uc.UC_MODE_64)
+        self._uc.ctl_set_cpu_model(x86.UC_CPU_X86_EPYC)
+        self._uc.ctl_exits_enabled(True)  # none: every address can be executed
+        handle = self._uc._uch  # noqa: SLF001  # the raw calls need it
+        assert handle is not None
+        self._handle = handle
+        self.ram = mmap.mmap(-1, memory)
+        self._map(0, self.ram)
+        self._monitor = mmap.mmap(-1, _MONITOR_SIZE)
+        self._map(MONITOR, self._monitor)
+        self.vmcb = Vmcb.from_buffer(self._monitor)
+        """The VMCB that VMRUN executes, not the hypervisor's."""
+        self.msrpm = memoryview(self._monitor)[_MSRPM - MONITOR :][:MSRPM_SIZE]
+        self._uc.mem_map(_ENTRY, 0x1000, uc.UC_PROT_READ | uc.UC_PROT_EXEC)
+        self._uc.mem_write(_ENTRY, _CODE)
+        self._refused = False
+        for start, end in ((memory, _HIGH), (_HIGH, _ENTRY), (_ENTRY + 0x1000, _END)):
+            self._map_bus(start, end)
+
+        self._allocated = ctypes.c_void_p()
+        _check(uclib.uc_context_alloc(self._handle, ctypes.byref(self._allocated)))
+        size = uclib.uc_context_size(self._handle)
+        check_size(size)
+        assert self._allocated.value is not None
+        self.memory = (ctypes.c_char * size).from_address(self._allocated.value)
+        """The bytes of the context."""
+        self.context = Context.from_buffer(self.memory)
+        """The guest's state after `vmrun` and `resume`, and before `resume`."""
+        stop_between_instructions(self._handle, size)
+        self._prepare_host()
+        self.event = STOPPED
+        self.error = ""
+        self._raised: BaseException | None = None
+        self._add_hooks()
+
+    def vmrun(self) -> int:
+        """Execute VMLOAD and VMRUN on `vmcb`, with the registers of the context; return the event."""
+        context, host = self.memory, self._host
+        self.vmcb.control.tlb_control = 1
+        while True:
+            for part in self._host_parts:
+                context[part] = host[part]
+            self.context.gprs[0] = MONITOR
+            self.context.old_exception = 0xFFFF_FFFF
+            self.context.vm_hsave = _HSAVE
+            event = self._start(_ENTRY)
+            if event != STOPPED or self.context.hflags & HF_GUEST:
+                return event  # otherwise somebody stopped us before VMRUN
+
+    def resume(self) -> int:
+        """Go on from the context, without a VMRUN; return the event."""
+        return self._start(self.context.rip)
+
+    def stop(self) -> None:
+        """Make `vmrun` and `resume` come back; for other threads. Without effect while neither runs."""
+        uclib.uc_emu_stop(self._handle)
+
+    def flush_tlb(self) -> None:
+        """Forget translations of linear addresses."""
+        self._uc.ctl(uc.UC_CTL_TLB_FLUSH, uc.UC_CTL_IO_WRITE)
+
+    def eflags(self) -> int:
+        """Compute RFLAGS as it was when the CPU stopped."""
+        value: int = self._uc.reg_read(x86.UC_X86_REG_EFLAGS)
+        return value
+
+    def forget_code(self) -> None:
+        """Forget translated code: for who wrote to RAM, which Unicorn does not notice."""
+        self._uc.ctl(uc.UC_CTL_TB_FLUSH, uc.UC_CTL_IO_WRITE)
+
+    def cpuid(self, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
+        """Execute CPUID outside the guest; return EAX, EBX, ECX and EDX. The context is kept."""
+        kept = bytes(self.memory)
+        for part in self._host_parts:
+            self.memory[part] = self._host[part]
+        gprs = self.context.gprs
+        gprs[0], gprs[1] = leaf, subleaf
+        self._start(_CPUID)
+        eax, ecx, edx, ebx = (gprs[number] & 0xFFFF_FFFF for number in range(4))
+        self.memory[:] = kept
+        return eax, ebx, ecx, edx
+
+    def close(self) -> None:
+        """Free what Unicorn holds."""
+        if self._allocated.value:
+            uclib.uc_context_free(self._allocated)
+            self._allocated = ctypes.c_void_p()
+
+    def _start(self, address: int) -> int:
+        handle, allocated = self._handle, self._allocated
+        self.event = STOPPED
+        uclib.uc_context_restore(handle, allocated)
+        error = uclib.uc_emu_start(handle, address, 0, 0, 0)
+        if self._raised is not None:
+            raised, self._raised = self._raised, None
+            raise raised
+        if self.event < 0 and not self._refused:
+            uclib.uc_context_save(handle, allocated)
+            if error:
+                self.event, self.error = LOST, str(UcError(error))
+        self._refused = False
+        return self.event
+
+    def _map(self, gpa: int, memory: mmap.mmap) -> None:
+        address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        self._uc.mem_map_ptr(gpa, len(memory), uc.UC_PROT_ALL, address)
+
+    def _map_bus(self, start: int, end: int) -> None:
+        bus = self._bus
+
+        def read(_: Any, offset: int, size: int, __: Any) -> int:
+            return _ALL_ONES >> 64 - 8 * size if self._refused else bus.mmio_read(start + offset, size)
+
+        def write(_: Any, offset: int, size: int, value: int, __: Any) -> None:
+            if not self._refused:
+                bus.mmio_write(start + offset, size, value)
+
+        self._uc.mmio_map(start, end - start, read, None, write, None)
+
+    def _prepare_host(self) -> None:
+        """Note the state in which VMRUN is executed: 64-bit code without paging.
+
+        CR4.PAE must be set: the guest's CR0.PG would be lost without.
+        """
+        self._uc.reg_write(x86.UC_X86_REG_MSR, (_VM_HSAVE_PA, _HSAVE))
+        self._uc.reg_write(x86.UC_X86_REG_MSR, (_EFER, EFER.SVME | EFER.LME | EFER.LMA))
+        self._uc.reg_write(x86.UC_X86_REG_CR0, CR0.PE)
+        self._uc.reg_write(x86.UC_X86_REG_CR4, CR4.PAE)
+        uclib.uc_context_save(self._handle, self._allocated)
+        self._host = bytes(self.memory)
+        self._host_parts = (
+            slice(Context.eflags.offset, Context.ldtr.offset),  # type: ignore[attr-defined]
+            slice(Context.cr0.offset, Context.a20_mask.offset),  # type: ignore[attr-defined]
+            slice(Context.efer.offset, Context.efer.offset + 8),  # type: ignore[attr-defined]
+        )
+
+    def _add_hooks(self) -> None:
+        self._on_event = _INTERRUPT(self._event_hook())  # kept: ctypes does not
+        number = ctypes.c_size_t()
+        _check(uclib.uc_hook_add(self._handle, ctypes.byref(number), uc.UC_HOOK_INTR, self._on_event, None, 1, 0))
+        for instruction, hook in (
+            (x86.UC_X86_INS_IN, self._on_in),
+            (x86.UC_X86_INS_OUT, self._on_out),
+            (x86.UC_X86_INS_SYSCALL, partial(self._on_call, SYSCALL)),
+            (x86.UC_X86_INS_SYSENTER, partial(self._on_call, SYSENTER)),
+        ):
+            self._uc.hook_add(uc.UC_HOOK_INSN, self._guarded(hook), None, 1, 0, instruction)
+
+    def _event_hook(self) -> Callable[[Any, int, Any], None]:
+        """Return what is called for each exception and each intercept: the hot one."""
+        handle, allocated = self._handle, self._allocated
+        save, restore, stop = uclib.uc_context_save, uclib.uc_context_restore, uclib.uc_emu_stop
+        words = memoryview(self.memory).cast("B").cast("Q")
+
+        def on_event(_: Any, number: int, __: Any) -> None:
+            try:
+                if not self._refused:
+                    self.event = number
+                    save(handle, allocated)
+                    if words[_HFLAGS] & _GIF:
+                        # Unicorn looks for interrupts before it stops, and would find this one again for ever.
+                        words[_HFLAGS] &= ~_GIF
+                        restore(handle, allocated)
+                stop(handle)
+            except BaseException as error:  # noqa: BLE001  # Ctrl-C: a callback cannot raise, `_start` does
+                self._raised = error
+                stop(handle)
+
+        return on_event
+
+    def _guarded(self, hook: Callable[..., int]) -> Callable[..., int]:
+        def call(*arguments: Any) -> int:
+            try:
+                return hook(*arguments)
+            except BaseException as error:  # noqa: BLE001  # as above
+                self._raised = error
+                uclib.uc_emu_stop(self._handle)
+                return 0
+
+        return call
+
+    def _on_in(self, _: Any, port: int, size: int, __: Any) -> int:
+        if self._refused:
+            return 0
+        value = self._bus.port_read(port, size)
+        if value is None:
+            self._refuse()
+            return 0
+        return value
+
+    def _on_out(self, _: Any, port: int, size: int, value: int, __: Any) -> int:
+        if not self._refused and not self._bus.port_write(port, size, value):
+            self._refuse()
+        return 0
+
+    def _on_call(self, event: int, *_: Any) -> int:
+        self.event = event
+        uclib.uc_emu_stop(self._handle)
+        return 0
+
+    def save(self) -> None:
+        """Copy the CPU's state into the context; for the bus, in the middle of an instruction."""
+        uclib.uc_context_save(self._handle, self._allocated)
+
+    def _refuse(self) -> None:
+        """Leave the guest before a port access.
+
+        Unicorn ends a block of instructions before it stops. What comes after this one must change no memory,
+        and so no page is mapped any more; the context is already saved, and wins.
+        """
+        self.save()
+        self._refused, self.event = True, PORT
+        self._uc.reg_write(x86.UC_X86_REG_CR3, 0xFFFF_F000)
+        self._uc.reg_write(x86.UC_X86_REG_CR0, CR0.PE | CR0.PG)
+        uclib.uc_emu_stop(self._handle)
+
+
+def _check(status: int) -> None:
+    if status:
+        raise ProcessorError(f"unicorn: {UcError(status)}")
+
+
+_INTERRUPT: Final = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p)

@@ -1,0 +1,57 @@
+"""A thread that stops the CPU when its time has come, and now and then for the sake of signals."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+_BEAT: Final = 0.05
+"""Seconds: Python looks at Ctrl-C only between two calls of Unicorn."""
+_AGAIN: Final = 0.001
+"""A stop before the CPU runs is lost, and so it is repeated until somebody noticed."""
+
+
+class Pacemaker:
+    """Calls `stop` at the time of `alarm`, and every beat."""
+
+    def __init__(self, stop: Callable[[], None]) -> None:
+        self._stop = stop
+        self._changed = threading.Condition()
+        self._alarm: float | None = None
+        self._closed = False
+        self.running = False
+        """The CPU runs: there is somebody to stop."""
+        self._thread = threading.Thread(target=self._beat, name="pacemaker", daemon=True)
+        self._thread.start()
+
+    def set_alarm(self, at: float | None) -> None:
+        """Stop the CPU at a time of `time.monotonic`, again and again until the alarm is another."""
+        if at == self._alarm:
+            return
+        with self._changed:
+            self._alarm = at
+            self._changed.notify()
+
+    def rest(self, seconds: float | None) -> None:
+        """Let the caller sleep until `wake`, or for a time."""
+        with self._changed:
+            self._changed.wait(seconds)
+
+    def wake(self) -> None:
+        """End a `rest`, and stop the CPU."""
+        self.set_alarm(0.0)
+
+    def close(self) -> None:
+        """End the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        with self._changed:
+            while not self._closed:
+                left = _BEAT if self._alarm is None else min(_BEAT, self._alarm - time.monotonic())
+                self._changed.wait(max(left, _AGAIN))
+                if self.running:
+                    self._stop()

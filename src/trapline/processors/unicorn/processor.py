@@ -1,0 +1,396 @@
+"""Unicorn as a processor: VMRUN and #VMEXIT by the manual, on a CPU that has only half of them.
+
+Unicorn's core executes guest code and notices what SVM intercepts. It delivers no event, ends no VMRUN, checks no
+VMCB; that is done here, with the model of `arch.delivery`.
+"""
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final, Self
+
+from trapline.arch import msr
+from trapline.arch.consistency import why_invalid
+from trapline.arch.events import Event, EventType, decode
+from trapline.arch.exits import EXCEPTION_EXITS, ExitCode
+from trapline.arch.layout import offset_of, size_of, zero
+from trapline.arch.registers import RFLAGS, Gprs
+from trapline.arch.vectors import Vector
+from trapline.arch.vmcb import Vmcb
+from trapline.errors import ProcessorError
+from trapline.machine.boot import Boot
+from trapline.machine.processor import Capabilities, Outcome, Statistics
+from trapline.processors.bare.machine import BareMachine
+from trapline.processors.bare.power import Action
+from trapline.processors.decode import Mnemonic, decode_at_rip
+
+from . import calls, engine
+from .bus import MachineBus
+from .context import HF2_NMI, Context
+from .cpu import Cpu
+from .engine import Engine
+from .memory import Ram
+from .pacemaker import Pacemaker
+from .state import State
+
+_SECOND: Final = 1_000_000_000
+_LOW: Final = 0xFFFF_FFFF
+_FIRST_EXCEPTION: Final = engine.VMEXIT + EXCEPTION_EXITS.start
+_PHYSICAL_BITS: Final = 40
+"""Of the EPYC that Unicorn models."""
+_SOFTWARE: Final[dict[int, Vector]] = {Mnemonic.INT3: Vector.BP, Mnemonic.INTO: Vector.OF}
+
+_V_TPR: Final = 0xFF
+_V_IRQ: Final = 1 << 8
+_V_PRIORITY: Final = 16
+_V_IGNORE_TPR: Final = 1 << 20
+_V_VECTOR: Final = 32
+
+
+class UnicornProcessor:
+    """Implements `machine.Processor` in this process, with a bare machine around the CPU."""
+
+    def __init__(
+        self,
+        boot: Boot,
+        memory: int,
+        *,
+        output: Callable[[bytes], object],
+        debug: Callable[[bytes], object] | None = None,
+        cpus: int = 1,
+        sets_rf: bool = True,
+    ) -> None:
+        """Build the machine; its first `run` answers RESET.
+
+        `memory` is in bytes; `output` gets what the guest writes to COM1, `debug` what it writes to port 0xE9.
+        `sets_rf`: the flags that a fault pushes have RF set, as the manual has it and QEMU 7.2 does not.
+        """
+        self._boot = boot
+        self._started = time.monotonic_ns()
+        self.machine = BareMachine(memory, output=output, debug=debug, clock=self._clock, cpus=cpus)
+        self._bus = bus = MachineBus(self.machine)
+        self._engine = Engine(memory, bus)
+        self.memory = Ram(self._engine.ram, self._engine.forget_code)
+        bus.engine, bus.ram = self._engine, self.memory
+        self._context = self._engine.context
+        self.vmcb = Vmcb.from_buffer(bytearray(size_of(Vmcb)))
+        self.gprs = Gprs.from_buffer(self._engine.memory, offset_of(Context, "gprs"))
+        self.msrpm = self._engine.msrpm
+        self._state = State(self._engine, self.vmcb)
+        self._cpu = Cpu(self.vmcb, self.memory, physical_bits=_PHYSICAL_BITS, sets_rf=sets_rf)
+        self._cpuids: dict[tuple[int, int], tuple[int, int, int, int]] = {}
+        self.signature = self.cpuid(1, 0)[0]
+        self.capabilities = Capabilities(
+            "Unicorn",
+            ts_error_code=True,
+            hides_svm=False,
+            keeps_svme=False,
+            physical_bits=_PHYSICAL_BITS,
+            forwards_set_rf=sets_rf,
+        )
+        self.exit_status: int | None = None
+        self.halted_for_good = False
+        """The guest executed HLT and nothing can wake it."""
+        self.tsc = 0
+        self._exits = 0
+        self._stopped = 0
+        self._fresh = True
+        self._off = False
+        self._halted = False
+        self._kicked = False
+        self._pacemaker = Pacemaker(self._engine.stop)
+        self._instructions = {
+            ExitCode.HLT: self._hlt,
+            ExitCode.SWINT: self._software_interrupt,
+            ExitCode.ICEBP: self._icebp,
+            ExitCode.MSR: self._msr,
+            ExitCode.VINTR: self._window_open,
+        }
+
+    @property
+    def statistics(self) -> Statistics:
+        """Counts of the run so far."""
+        return Statistics(self._exits, self._stopped / _SECOND)
+
+    def run(self, deadline: float | None) -> Outcome:
+        """See `machine.Processor.run`."""
+        if self.tsc:
+            self._stopped += self._clock() - self.tsc
+        outcome = self._run(deadline)
+        self.tsc = self._clock()
+        if outcome is Outcome.VMEXIT:
+            self._exits += 1
+        return outcome
+
+    def intercepts_changed(self, forwarded: int) -> None:
+        """Intercepts are looked up in the VMCB, and every exit is the hypervisor's."""
+
+    def on_records(self, sink: Callable[[memoryview], None]) -> None:
+        """Without effect: this processor gives nothing back by itself."""
+
+    def cpuid(self, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
+        """See `machine.Processor.cpuid`."""
+        answer = self._cpuids.get((leaf, subleaf))
+        if answer is None:
+            answer = self._cpuids[leaf, subleaf] = self._engine.cpuid(leaf, subleaf)
+        return answer
+
+    def kick(self) -> None:
+        """See `machine.Processor.kick`."""
+        self._kicked = True
+        self._pacemaker.wake()
+
+    def shutdown(self) -> None:
+        """See `machine.Processor.shutdown`."""
+        self._fresh = True
+
+    def close(self) -> None:
+        """See `machine.Processor.close`."""
+        if not self._off:
+            self._off = True
+            self._pacemaker.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        self.close()
+
+    def _clock(self) -> int:
+        return time.monotonic_ns() - self._started
+
+    def _run(self, deadline: float | None) -> Outcome:
+        if self._off:
+            return Outcome.OFF
+        if self._fresh:
+            return self._power_on()
+        if not self._accept():
+            return Outcome.VMEXIT
+        self._set_alarm(deadline)
+        state, bus, pacemaker = self._state, self._bus, self._pacemaker
+        while True:
+            if bus.attention or self._halted or self._kicked or state.window:
+                outcome = self._attend(deadline)
+                if outcome is not None:
+                    return outcome
+            pacemaker.running = True
+            event = state.enter()
+            pacemaker.running = False
+            state.collect()
+            if not self._answer(event):
+                return Outcome.VMEXIT
+
+    def _accept(self) -> bool:
+        """Check the VMCB and deliver the event to inject; False: that ended in an exit."""
+        control = self.vmcb.control
+        injected = control.event_inj
+        if not injected >> 31 & 1 and not self._state.changed():
+            return True
+        if why_invalid(self.vmcb) is not None:
+            return self._cpu.exit(ExitCode.INVALID)
+        event = decode(injected)
+        if event is None:
+            return True
+        control.event_inj = injected & ~(1 << 31)
+        self._halted = False
+        return self._cpu.deliver(event, _behind(event, control.nrip))
+
+    def _answer(self, event: int) -> bool:
+        """Do what the CPU stopped for; False: it is a #VMEXIT."""
+        vector = event - _FIRST_EXCEPTION
+        if 0 <= vector < 32:
+            address = self._engine.vmcb.control.exit_info_2 if vector == Vector.PF else None
+            return self._cpu.raise_exception(vector, self._context.error_code, address)
+        if event >= engine.VMEXIT:
+            return self._instruction(event - engine.VMEXIT)
+        return self._happened(event)
+
+    def _power_on(self) -> Outcome:
+        """The machine was switched on or reset."""
+        self._fresh = self._halted = False
+        self.machine.reset()
+        for gpa, data in self._boot.loads:
+            self.memory.write(gpa, data)
+        zero(self.vmcb.control)
+        self.vmcb.control.asid = 1
+        self._context.hflags2 &= ~HF2_NMI
+        number = msr.msrpm_bit(msr.APIC_BASE)
+        assert number is not None
+        self.msrpm[number // 8] |= 0b11 << number % 8
+        return Outcome.RESET
+
+    def _attend(self, deadline: float | None) -> Outcome | None:
+        """Look at everything that is not the guest's next instruction."""
+        machine, bus = self.machine, self._bus
+        while True:
+            bus.attention = False
+            if self._kicked:
+                self._kicked = False
+                bus.attention = True
+                return Outcome.KICKED
+            machine.advance()
+            if machine.request is not None:
+                return self._requested()
+            if deadline is not None and time.monotonic() >= deadline:
+                bus.attention = True
+                return Outcome.DEADLINE
+            self._set_a20()
+            machine.tpr = self._context.v_tpr << 4 | machine.tpr & 0xF
+            if not self._interrupt():
+                return Outcome.VMEXIT
+            self._set_alarm(deadline)
+            if not self._halted:
+                return None
+            if not self._rest(deadline):
+                self.halted_for_good = True
+                return Outcome.OFF
+
+    def _interrupt(self) -> bool:
+        """Deliver the NMI or interrupt that waits, or ask to hear when the guest can take it."""
+        control, save, machine, context = self.vmcb.control, self.vmcb.save, self.machine, self._context
+        self._state.window = False
+        if machine.nmi_pending() and not context.hflags2 & HF2_NMI:
+            if control.intercept_misc1 & _bit(ExitCode.NMI):
+                return self._cpu.exit(ExitCode.NMI)
+            machine.take_nmi()
+            context.hflags2 |= HF2_NMI
+            self._halted = False
+            return self._cpu.deliver(Event(Vector.NMI, EventType.NMI), None)
+        virtual = control.int_ctl
+        wanted = bool(virtual & _V_IRQ) and bool(
+            virtual & _V_IGNORE_TPR or virtual >> _V_PRIORITY & 0xF > (virtual & _V_TPR) >> 4
+        )
+        if machine.pending() is None and not wanted:
+            return True
+        if not save.rflags & RFLAGS.IF or control.interrupt_shadow & 1:
+            self._state.window = True
+            return True
+        if machine.pending() is not None:
+            if control.intercept_misc1 & _bit(ExitCode.INTR):
+                return self._cpu.exit(ExitCode.INTR)
+            vector = machine.acknowledge()
+        else:
+            if control.intercept_misc1 & _bit(ExitCode.VINTR):
+                return self._cpu.exit(ExitCode.VINTR)
+            control.int_ctl = virtual & ~_V_IRQ
+            vector = virtual >> _V_VECTOR & 0xFF
+        self._halted = False
+        self._bus.attention = machine.pending() is not None
+        return self._cpu.deliver(Event(vector, EventType.INTR), None)
+
+    def _rest(self, deadline: float | None) -> bool:
+        """Wait, halted, for what comes next; False: nothing will."""
+        due = self.machine.next_event()
+        if due is None or not (self.vmcb.save.rflags & RFLAGS.IF or self.machine.nmi_pending()):
+            return False
+        seconds = (due - self._clock()) / _SECOND
+        if deadline is not None:
+            seconds = min(seconds, deadline - time.monotonic())
+        if seconds > 0:
+            self._pacemaker.rest(seconds)
+        return True
+
+    def _requested(self) -> Outcome:
+        request = self.machine.request
+        assert request is not None
+        if request.action is Action.RESET:
+            return self._power_on()
+        self.exit_status = request.status if request.action is Action.EXIT else None
+        self.close()
+        return Outcome.OFF
+
+    def _set_alarm(self, deadline: float | None) -> None:
+        due = self.machine.next_event()
+        alarm = None if due is None else (self._started + due) / _SECOND
+        if deadline is not None and (alarm is None or deadline < alarm):
+            alarm = deadline
+        self._pacemaker.set_alarm(alarm)
+
+    def _set_a20(self) -> None:
+        mask = _LOW if self.machine.a20 else _LOW & ~(1 << 20)
+        if self._context.a20_mask != mask:
+            self._context.a20_mask = mask
+            self._engine.flush_tlb()
+
+    def _happened(self, event: int) -> bool:
+        """Answer what is no exit of SVM."""
+        save = self.vmcb.save
+        if event == engine.STOPPED:
+            self._bus.attention = True
+            return True
+        if event == engine.PORT:
+            return self._cpu.raise_exception(Vector.GP)
+        if event == engine.SYSCALL:
+            return calls.syscall(save, self.gprs) or self._undo(Vector.UD)
+        if event == engine.SYSENTER:
+            return calls.sysenter(save) or self._undo(Vector.GP)
+        if event == engine.LOST and "Fetch" in self._engine.error:
+            return self._cpu.raise_exception(Vector.UD)  # a bus without memory reads all ones, FF FF
+        raise ProcessorError(f"Unicorn gave up at {save.cs.selector:04x}:{save.rip:x}: {self._engine.error or event}")
+
+    def _undo(self, vector: Vector) -> bool:
+        """Raise an exception for a call instruction that Unicorn has already passed."""
+        self.vmcb.save.rip -= calls.LENGTH
+        return self._cpu.raise_exception(vector)
+
+    def _instruction(self, code: int) -> bool:
+        """Answer an exit of an instruction."""
+        own = self._instructions.get(ExitCode(code))
+        if own is not None:
+            return own()
+        length = decode_at_rip(self.vmcb, self.memory).length
+        return self._cpu.exit_at_instruction(code, length, self._context.error_code)
+
+    def _window_open(self) -> bool:
+        self._bus.attention = True
+        return True
+
+    def _hlt(self) -> bool:
+        length = decode_at_rip(self.vmcb, self.memory).length
+        if self.vmcb.control.intercept_misc1 & _bit(ExitCode.HLT):
+            return self._cpu.exit_at_instruction(ExitCode.HLT, length)
+        self._halted = True
+        return self._cpu.skip(length)
+
+    def _software_interrupt(self) -> bool:
+        """INT3, INTO and INT n: Unicorn does not tell them apart."""
+        decoded = decode_at_rip(self.vmcb, self.memory)
+        vector = _SOFTWARE.get(decoded.mnemonic)
+        if vector is not None:
+            return self._cpu.raise_software(vector, decoded.length)
+        if self.vmcb.control.intercept_misc1 & _bit(ExitCode.SWINT):
+            return self._cpu.exit_at_instruction(ExitCode.SWINT, decoded.length, decoded.immediate)
+        behind = self.vmcb.save.rip + decoded.length
+        return self._cpu.deliver(Event(decoded.immediate, EventType.SOFT), behind)
+
+    def _icebp(self) -> bool:
+        """F1: a #DB that the intercept of #DB does not see (APM 15.12.2)."""
+        length = decode_at_rip(self.vmcb, self.memory).length
+        if self.vmcb.control.intercept_misc2 & _bit(ExitCode.ICEBP):
+            return self._cpu.exit_at_instruction(ExitCode.ICEBP, length)
+        self.vmcb.save.rip += length
+        return self._cpu.deliver(Event(Vector.DB, EventType.EXCEPTION), None)
+
+    def _msr(self) -> bool:
+        """RDMSR or WRMSR; the base of the local APIC is the machine's."""
+        length = decode_at_rip(self.vmcb, self.memory).length
+        save, gprs = self.vmcb.save, self.gprs
+        if gprs.rcx & _LOW != msr.APIC_BASE:
+            return self._cpu.exit_at_instruction(ExitCode.MSR, length, self._context.error_code)
+        if not self._context.error_code:
+            save.rax, gprs.rdx = self.machine.apic_base & _LOW, self.machine.apic_base >> 32
+        return self._cpu.skip(length)
+
+
+def _bit(code: ExitCode) -> int:
+    return 1 << code % 32
+
+
+def _behind(event: Event, nrip: int) -> int | None:
+    """Return what an injected INT n, INT3 or INTO pushes."""
+    software = event.type == EventType.SOFT or (
+        event.type == EventType.EXCEPTION and event.vector in (Vector.BP, Vector.OF)
+    )
+    return nrip if software else None

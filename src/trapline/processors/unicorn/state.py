@@ -1,0 +1,183 @@
+"""The guest's state between Unicorn's context and the VMCB: what VMRUN loads and #VMEXIT saves (APM 15.5, 15.6).
+
+At most exits nothing changed but a few registers, so whole areas are compared as bytes before a field is copied.
+"""
+
+from typing import Final
+
+from trapline.arch.exits import ExitCode
+from trapline.arch.layout import offset_of
+from trapline.arch.registers import CR0, EFER, RFLAGS
+from trapline.arch.vmcb import Segment, Vmcb
+
+from .context import (
+    ATTRIBUTES_HIGH,
+    ATTRIBUTES_LOW,
+    CC_OP_EFLAGS,
+    DIRECTION_FLAG,
+    HF2_GIF,
+    HF_CPL,
+    HF_INHIBIT_IRQ,
+    STATUS_FLAGS,
+    CachedSegment,
+    Context,
+    word,
+)
+from .engine import Engine
+
+_LOW: Final = 0xFFFF_FFFF
+
+_RAX, _RSP = word("gprs"), word("gprs") + 4
+_RIP, _EFLAGS, _CC_SRC, _CC_OP = word("rip"), word("eflags"), word("cc_src"), word("cc_op")
+_CR0, _CR2, _CR3, _CR4, _EFER = word("cr0"), word("cr2"), word("cr3"), word("cr4"), word("efer")
+_HFLAGS = word("hflags")  # and hflags2 above
+_DR6, _DR7 = word("dr6"), word("dr7")
+_SEGMENTS = slice(offset_of(Context, "segments"), offset_of(Context, "idtr") + 24)
+_CALLS = slice(offset_of(Context, "sysenter_cs"), offset_of(Context, "kernel_gs_base") + 8)
+
+
+def _place(path: str) -> int:
+    place = offset_of(Vmcb, path)
+    assert place % 8 == 0, path
+    return place // 8
+
+
+_V_RIP, _V_RSP, _V_RAX, _V_RFLAGS = (_place(f"save.{name}") for name in ("rip", "rsp", "rax", "rflags"))
+_V_CR0, _V_CR2, _V_CR3, _V_CR4 = (_place(f"save.{name}") for name in ("cr0", "cr2", "cr3", "cr4"))
+_V_EFER, _V_DR6, _V_DR7 = (_place(f"save.{name}") for name in ("efer", "dr6", "dr7"))
+_V_SHADOW = _place("control.interrupt_shadow")
+_V_CPL = offset_of(Vmcb, "save.cpl")
+_V_SEGMENTS = slice(offset_of(Vmcb, "save.es"), offset_of(Vmcb, "save.tr") + 16)
+_V_CALLS = slice(offset_of(Vmcb, "save.star"), offset_of(Vmcb, "save.sysenter_eip") + 8)
+_V_INTERCEPTS = slice(offset_of(Vmcb, "control.intercept_cr"), offset_of(Vmcb, "control.intercept_misc3") + 4)
+_V_SAVE = slice(offset_of(Vmcb, "save"), offset_of(Vmcb, "save.cr2") + 8)
+
+_NEEDED_1: Final = sum(1 << code % 32 for code in (ExitCode.VINTR, ExitCode.SWINT, ExitCode.HLT, ExitCode.MSR))
+_NEEDED_2: Final = sum(1 << code % 32 for code in (ExitCode.VMRUN, ExitCode.ICEBP))
+"""What Unicorn must report because it cannot do it itself; the hypervisor may want more."""
+_V_IRQ: Final = 1 << 8
+_V_INTR_MASKING: Final = 1 << 24
+"""With it, Unicorn keeps CR8 for itself."""
+
+_ORDER: Final = ("es", "cs", "ss", "ds", "fs", "gs")
+
+
+class State:
+    """Moves the guest's state. `collect` after the CPU stopped, `enter` to let it run."""
+
+    def __init__(self, engine: Engine, vmcb: Vmcb) -> None:
+        self._engine = engine
+        self._context = engine.context
+        self._bytes = engine.memory
+        self._words = memoryview(engine.memory).cast("B").cast("Q")
+        self._vmcb = vmcb
+        self._vmcb_bytes = memoryview(vmcb).cast("B")
+        self._vmcb_words = self._vmcb_bytes.cast("Q")
+        self._shadow_bytes = memoryview(engine.vmcb).cast("B")
+        self._seen_segments = self._seen_calls = b""
+        self._loaded: tuple[object, ...] = ()
+        self.window = False
+        """Stop with a VINTR exit as soon as the guest can be interrupted."""
+
+    def collect(self) -> None:
+        """Write the guest's state into the save area."""
+        words, to = self._words, self._vmcb_words
+        to[_V_RIP], to[_V_RSP], to[_V_RAX] = words[_RIP], words[_RSP], words[_RAX]
+        to[_V_CR0], to[_V_CR2], to[_V_CR3], to[_V_CR4] = words[_CR0], words[_CR2], words[_CR3], words[_CR4]
+        to[_V_EFER], to[_V_DR6], to[_V_DR7] = words[_EFER], words[_DR6], words[_DR7]
+        computed = words[_CC_OP]
+        if computed & _LOW == CC_OP_EFLAGS:
+            flags = words[_EFLAGS] & ~STATUS_FLAGS | words[_CC_SRC] & STATUS_FLAGS
+            to[_V_RFLAGS] = flags if computed >> 32 == 1 else flags | DIRECTION_FLAG
+        else:
+            to[_V_RFLAGS] = self._engine.eflags()
+        context = self._context
+        hflags = context.hflags
+        self._vmcb_bytes[_V_CPL] = hflags & HF_CPL
+        to[_V_SHADOW] = 1 if hflags & HF_INHIBIT_IRQ else 0
+        segments = self._bytes[_SEGMENTS]
+        if segments != self._seen_segments:
+            self._collect_segments()
+            self._seen_segments = segments
+        calls = self._bytes[_CALLS]
+        if calls != self._seen_calls:
+            self._collect_calls()
+            self._seen_calls = calls
+        self._loaded = self._slow()
+
+    def changed(self) -> bool:
+        """Say whether something changed since `collect` that takes a VMRUN."""
+        return self._slow() != self._loaded
+
+    def enter(self) -> int:
+        """Run the guest from the VMCB; return the engine's event.
+
+        Unless something changed that Unicorn keeps copies of, a VMRUN is spared.
+        """
+        if self._slow() == self._loaded:
+            words, of = self._words, self._vmcb_words
+            words[_RIP], words[_RSP], words[_RAX] = of[_V_RIP], of[_V_RSP], of[_V_RAX]
+            words[_CR2], words[_DR6], words[_DR7] = of[_V_CR2], of[_V_DR6], of[_V_DR7]
+            words[_EFLAGS] = of[_V_RFLAGS] | RFLAGS.ALWAYS_ONE  # Unicorn takes them apart as it starts
+            hidden = words[_HFLAGS] & ~(HF_INHIBIT_IRQ | HF2_GIF << 32)
+            if of[_V_SHADOW] & 1:
+                hidden |= HF_INHIBIT_IRQ
+            if self.window:
+                hidden |= HF2_GIF << 32
+            words[_HFLAGS] = hidden
+            return self._engine.resume()
+        return self._vmrun()
+
+    def _vmrun(self) -> int:
+        """Load everything, by the VMRUN that Unicorn executes."""
+        engine, save = self._engine, self._vmcb.save
+        self._seen_segments = self._seen_calls = b""
+        self._shadow_bytes[_V_SAVE] = self._vmcb_bytes[_V_SAVE]
+        shadow = engine.vmcb.save
+        if save.cr0 & CR0.PG and save.efer & EFER.LME:
+            shadow.efer |= EFER.LMA  # its echo, which a hand-made state may lack
+        else:
+            shadow.efer &= ~EFER.LMA
+        ours, theirs = engine.vmcb.control, self._vmcb.control
+        ours.intercept_cr, ours.intercept_dr = theirs.intercept_cr, theirs.intercept_dr
+        ours.intercept_exceptions = _LOW
+        ours.intercept_misc1 = theirs.intercept_misc1 | _NEEDED_1
+        ours.intercept_misc2 = theirs.intercept_misc2 | _NEEDED_2
+        ours.asid = 1
+        ours.int_ctl = _V_IRQ | _V_INTR_MASKING | self._context.v_tpr
+        return engine.vmrun()
+
+    def _slow(self) -> tuple[object, ...]:
+        """Return what Unicorn keeps copies of, or checks only as it loads it."""
+        memory, words = self._vmcb_bytes, self._vmcb_words
+        return (
+            bytes(memory[_V_SEGMENTS]),
+            bytes(memory[_V_CALLS]),
+            bytes(memory[_V_INTERCEPTS]),
+            memory[_V_CPL],
+            words[_V_CR0],
+            words[_V_CR3],
+            words[_V_CR4],
+            words[_V_EFER],
+            words[_V_RFLAGS] & RFLAGS.VM,
+        )
+
+    def _collect_segments(self) -> None:
+        save, context = self._vmcb.save, self._context
+        for number, name in enumerate(_ORDER):
+            _copy(context.segments[number], getattr(save, name))
+        _copy(context.ldtr, save.ldtr)
+        _copy(context.tr, save.tr)
+        for cached, table in ((context.gdtr, save.gdtr), (context.idtr, save.idtr)):
+            table.base, table.limit = cached.base, cached.limit
+
+    def _collect_calls(self) -> None:
+        save, context = self._vmcb.save, self._context
+        save.star, save.lstar, save.cstar, save.sfmask = context.star, context.lstar, context.cstar, context.sfmask
+        save.kernel_gs_base, save.sysenter_cs = context.kernel_gs_base, context.sysenter_cs
+        save.sysenter_esp, save.sysenter_eip = context.sysenter_esp, context.sysenter_eip
+
+
+def _copy(cached: CachedSegment, segment: Segment) -> None:
+    segment.selector, segment.base, segment.limit = cached.selector & 0xFFFF, cached.base, cached.limit
+    segment.attributes = cached.flags >> ATTRIBUTES_LOW & 0xFF | cached.flags >> ATTRIBUTES_HIGH & 0xF00
