@@ -1,8 +1,27 @@
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trapline.arch.paging import NX, PS, NotMapped, P, walk
+from trapline.arch.paging import (
+    FETCH,
+    IMPLICIT,
+    NX,
+    PS,
+    READ,
+    RW,
+    US,
+    USER,
+    WRITE,
+    A,
+    AddressSpace,
+    D,
+    NotMapped,
+    P,
+    PageFault,
+    walk,
+)  # fmt: skip
 from trapline.arch.registers import CR0, CR4, EFER
 
 PAGED = CR0.PE | CR0.PG
@@ -114,3 +133,138 @@ def test_two_levels(gva):
     with pytest.raises(NotMapped) as caught:
         walk(memory.read, PAGED, 0x1018, CR4.PSE, 0, gva)
     assert (caught.value.level, caught.value.entry) == (1, 2)
+
+
+class Words(dict):
+    """Entries by gpa, read as words; what is not there reads as zero."""
+
+    def u32(self, gpa):
+        return self.get(gpa, 0) & 0xFFFF_FFFF
+
+    def u64(self, gpa):
+        return self.get(gpa, 0)
+
+
+GVA = 0x1000
+RIGHTS = list(itertools.product((0, RW), (0, US), (0, NX)))
+
+
+def spaces(entry, upper, cr0=0, cr4=0):
+    """Return the same page in four and five levels, PAE and two levels."""
+    wide = EFER.NXE
+    leaf, table = entry | P | 0x7000, upper | P
+    five = {
+        0x1000: table | 0x2000,
+        0x2000: table | 0x3000,
+        0x3000: table | 0x4000,
+        0x4000: table | 0x5000,
+        0x5008: leaf,
+    }
+    four = {0x1000: table | 0x2000, 0x2000: table | 0x3000, 0x3000: table | 0x4000, 0x4008: leaf}
+    pae = {0x1000: 0x2001, 0x2000: table | 0x3000, 0x3008: leaf}
+    yield AddressSpace(Words(five), PAGED | cr0, 0x1000, CR4.PAE | CR4.LA57 | cr4, LONG | wide, 40)
+    yield AddressSpace(Words(four), PAGED | cr0, 0x1000, CR4.PAE | cr4, LONG | wide, 40)
+    yield AddressSpace(Words(pae), PAGED | cr0, 0x1000, CR4.PAE | cr4, wide, 40)
+    if not (entry | upper) & NX:
+        narrow = {0x1000: table | 0x2000, 0x2004: leaf}
+        yield AddressSpace(Words(narrow), PAGED | cr0, 0x1000, cr4, 0, 40)
+
+
+@pytest.mark.parametrize(("rw", "us", "nx"), RIGHTS)
+@pytest.mark.parametrize("access", [READ, WRITE, FETCH, READ | USER, WRITE | USER, FETCH | USER, READ | IMPLICIT])
+@pytest.mark.parametrize(("cr0", "cr4"), [(0, 0), (CR0.WP, 0), (CR0.WP, CR4.SMEP), (0, CR4.SMAP)])
+@pytest.mark.parametrize("ac", [False, True])
+def test_rights(rw, us, nx, access, cr0, cr4, ac):
+    """The rules of APM 5.6, once more: each level must grant a right, and one NX denies execution."""
+    by_user = access & USER
+    allowed = bool(us) if by_user else True
+    if not by_user and us:
+        if access & FETCH:
+            allowed = not cr4 & CR4.SMEP
+        elif cr4 & CR4.SMAP:
+            allowed = ac and not access & IMPLICIT
+    if access & WRITE and not rw and (by_user or cr0 & CR0.WP):
+        allowed = False
+    if access & FETCH and nx:
+        allowed = False
+    full = RW | US
+    for entry, upper in ((rw | us | nx, full), (full | nx, rw | us), (rw | us, full | nx)):
+        for space in spaces(entry, upper, cr0, cr4):
+            if allowed:
+                assert space.translate(GVA + 5, access, ac) == 0x7005
+            else:
+                with pytest.raises(PageFault) as caught:
+                    space.translate(GVA + 5, access, ac)
+                code = access & (WRITE | USER) | 1
+                if access & FETCH and (cr4 & CR4.SMEP or space.mask != 0xFFFF_FFFF or space._levels == 3):
+                    code |= FETCH
+                assert (caught.value.error_code, caught.value.gva) == (code, GVA + 5)
+                assert "level" in str(caught.value)
+
+
+def test_accessed_and_dirty_bits_are_noted_once():
+    for space in spaces(RW, RW | A):
+        space.translate(GVA, READ)
+        space.translate(GVA, READ)
+        space.translate(GVA, WRITE)
+        space.translate(GVA, WRITE)
+        (first, read), (second, written) = space.writes
+        assert first == second
+        assert int.from_bytes(read, "little") & (A | D) == A
+        assert int.from_bytes(written, "little") & (A | D) == A | D
+    for space in spaces(RW | A | D, RW):
+        space.translate(GVA, WRITE)
+        assert space.writes
+        assert all(int.from_bytes(entry, "little") & (A | D) == A for _, entry in space.writes)
+
+
+@pytest.mark.parametrize(
+    ("entries", "level", "reserved"),
+    [
+        ({0x1000: 1 << 40 | 0x2000 | P}, 4, True),
+        ({0x1000: PS | 0x2000 | P}, 4, True),
+        ({0x1000: 0x2000 | P, 0x2000: PS | 1 << 13 | P}, 3, True),
+        ({0x1000: 0x2000 | P, 0x2000: PS | 1 << 12 | P}, 3, False),
+        ({0x1000: 0x2000 | P, 0x2000: 0x3000 | P, 0x3000: PS | 1 << 20 | P}, 2, True),
+        ({0x1000: 0x2000 | P, 0x2000: 0x3000 | P, 0x3000: 0x4000 | P, 0x4008: 1 << 45 | P}, 1, True),
+        ({0x1000: 0x2000 | P, 0x2000: NX | PS | P}, 3, True),
+    ],
+)
+def test_reserved_bits(entries, level, reserved):
+    space = AddressSpace(Words(entries), PAGED, 0x1000, CR4.PAE, LONG, 40)
+    if not reserved:
+        assert space.translate(GVA, READ) == GVA
+        return
+    with pytest.raises(PageFault) as caught:
+        space.translate(GVA, WRITE | USER)
+    assert (caught.value.level, caught.value.error_code) == (level, 1 | 2 | 4 | 8)
+
+
+def test_reserved_bits_of_the_shorter_walks():
+    with pytest.raises(PageFault) as caught:
+        AddressSpace(Words({0x1000: 1 << 52 | P}), PAGED, 0x1000, CR4.PAE, EFER.NXE, 40).translate(0, READ)
+    assert (caught.value.level, caught.value.error_code) == (3, 9)
+    with pytest.raises(PageFault) as caught:
+        AddressSpace(Words({0x1000: 1 << 21 | PS | P}), PAGED, 0x1000, CR4.PSE, 0, 40).translate(0, READ)
+    assert (caught.value.level, caught.value.error_code) == (2, 9)
+
+
+def test_large_pages_of_two_levels_have_rights_too():
+    space = AddressSpace(Words({0x1000: PS | P | RW}), PAGED, 0x1000, CR4.PSE, 0, 40)
+    assert space.translate(0x1234, WRITE) == 0x1234
+    assert space.writes == [(0x1000, (PS | P | RW | A | D).to_bytes(4, "little"))]
+    with pytest.raises(PageFault, match="supervisor page"):
+        space.translate(0x1234, USER)
+
+
+def test_without_tables_nothing_is_denied():
+    space = AddressSpace(Words(), CR0.PE, 0, 0, 0, 40)
+    assert space.translate(0x1_0000_1234, WRITE | USER) == 0x1234
+    assert space.is_canonical(1 << 63)
+
+
+def test_what_is_not_canonical_is_no_page_fault():
+    space = AddressSpace(Words(), PAGED, 0, CR4.PAE, LONG, 40)
+    with pytest.raises(NotMapped, match="not canonical"):
+        space.translate(1 << 47, READ)
+    assert not space.is_canonical(1 << 47)

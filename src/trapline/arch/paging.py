@@ -27,7 +27,7 @@ WRITE: Final = PF_WRITE
 FETCH: Final = PF_FETCH
 USER: Final = PF_USER
 """Kinds of access, as a page fault's error code tells them: one of the first three, and USER for an access at CPL 3."""
-IMPLICIT: Final = 1 << 32
+IMPLICIT: Final = 1 << 8
 """With an access: the processor reads a system table on its own, and RFLAGS.AC does not count (APM 5.6)."""
 
 PHYSICAL_BITS: Final = 52
@@ -50,15 +50,14 @@ class PhysicalMemory(Protocol):
 class NotMapped(TraplineError):
     """A linear address has no physical one."""
 
-    def __init__(self, gva: int, level: int, entry: int, reserved: int = 0) -> None:
-        """Keep the address, the level of the table whose entry says no, that entry, and its bits that must be zero.
+    def __init__(self, gva: int, level: int, entry: int) -> None:
+        """Keep the address, the level of the table whose entry says no, and that entry.
 
         Level 1 is the last table. Level 0: the address is not canonical, and no table was asked.
         """
         self.gva = gva
         self.level = level
         self.entry = entry
-        self.reserved = reserved
         why = f"the level {level} entry is {entry:#x}" if level else "it is not canonical"
         super().__init__(f"{gva:#x} is not mapped: {why}")
 
@@ -78,14 +77,12 @@ class PageFault(TraplineError):
 
 def walk(read: Reader, cr0: int, cr3: int, cr4: int, efer: int, gva: int) -> int:
     """Return the gpa behind a gva; presence is all that is asked, no right and no reserved bit is checked."""
-    space = AddressSpace(_Bytes(read), cr0, cr3, cr4, efer)
-    if not space.levels:
-        return gva & 0xFFFF_FFFF
-    if not space.long:
-        gva &= 0xFFFF_FFFF
-    if not space.is_canonical(gva):
-        raise NotMapped(gva, 0, 0)
-    return space.find(gva)[0]
+    # Without SMAP the supervisor may read whatever is present.
+    space = AddressSpace(_Bytes(read), cr0, cr3, cr4 & ~CR4.SMAP, efer)
+    try:
+        return space.translate(gva if space.long else gva & 0xFFFF_FFFF, READ)
+    except PageFault as fault:
+        raise NotMapped(gva & space.mask, fault.level, fault.entry) from None
 
 
 class _Bytes:
@@ -101,14 +98,17 @@ class _Bytes:
         return int.from_bytes(self._read(gpa, 8), "little")
 
 
-_CANONICAL: Final = {4: (47, 0x1_FFFF), 5: (56, 0xFF)}
-"""By levels: the highest bit that counts, and the bits from it on when they are all set (APM 5.3.1)."""
-
+_LONG: Final = EFER.LMA | EFER.LME
+_UNCOMMON: Final = USER | FETCH
 _NO_TABLES: Final = 0
 _NARROW: Final = 2
 _PAE: Final = 3
 _PAT_LARGE: Final = 1 << 12
 """In the entry of a large page a bit that is no part of the address (APM 5.4)."""
+_RIGHTS: Final = RW | US | P
+"""What every entry of a walk must grant. P, which each has, stands for the right to execute, which NX takes away."""
+_SUPERVISOR: Final = RW | P
+"""The rights of a page that the supervisor may use in any way but to execute it."""
 
 
 @cache
@@ -117,7 +117,7 @@ def _plan(levels: int, reserved: int) -> tuple[tuple[int, int, int], ...]:
 
     An entry in which P and A are all that is set of those bits leads to the next table and needs nothing done.
     """
-    return tuple((9 * level, P | A | PS | reserved, level) for level in range(levels, 1, -1))
+    return tuple((9 * level, P | A | PS | NX | reserved, level) for level in range(levels, 1, -1))
 
 
 class AddressSpace:
@@ -127,16 +127,18 @@ class AddressSpace:
     """
 
     __slots__ = (
+        "_cr0",
+        "_cr4",
+        "_efer",
+        "_last",
+        "_levels",
         "_marked",
         "_plan",
         "_reserved",
         "_root",
         "_strict",
-        "cr0",
-        "cr4",
-        "efer",
-        "levels",
         "long",
+        "mask",
         "memory",
         "writes",
     )
@@ -146,47 +148,125 @@ class AddressSpace:
     ) -> None:
         """Without `physical_bits` no bit counts as reserved."""
         self.memory = memory
-        self.cr0, self.cr4, self.efer = cr0, cr4, efer
+        self._cr0, self._cr4, self._efer = cr0, cr4, efer
         self.writes: list[tuple[int, bytes]] = []
-        self._marked: dict[int, int] = {}
+        self._marked: dict[int, int] | None = None
+        self.long, self.mask = False, 0xFFFF_FFFF
         # With paging on, LME alone means long mode; LMA is its echo, which a hand-made state may lack.
-        self.long = bool(efer & (EFER.LMA | EFER.LME)) and bool(cr0 & CR0.PG)
         if not cr0 & CR0.PG:
-            self.levels = _NO_TABLES
-        elif self.long:
-            self.levels, self._root = 5 if cr4 & CR4.LA57 else 4, cr3 & ADDRESS
+            self._levels = _NO_TABLES
+        elif efer & _LONG:
+            self.long, self.mask = True, 0xFFFF_FFFF_FFFF_FFFF
+            self._levels, self._root = 5 if cr4 & CR4.LA57 else 4, cr3 & ADDRESS
         elif cr4 & CR4.PAE:
-            self.levels, self._root = _PAE, cr3 & 0xFFFF_FFE0
+            self._levels, self._root = _PAE, cr3 & 0xFFFF_FFE0
         else:
-            self.levels, self._root = _NARROW, cr3 & 0xFFFF_F000
+            self._levels, self._root = _NARROW, cr3 & 0xFFFF_F000
         self._strict = physical_bits is not None
         self._reserved = 0
         if physical_bits is not None:
             self._reserved = ADDRESS & -1 << physical_bits | (0 if efer & EFER.NXE else NX)
-        self._plan = _plan(2 if self.levels == _PAE else self.levels, self._reserved)
+        self._last = P | A | self._reserved
+        self._plan = _plan(2 if self._levels == _PAE else self._levels, self._reserved)
 
     def is_canonical(self, gva: int) -> bool:
-        """Say whether the high bits of an address are alike; outside long mode every address is canonical."""
+        """Say whether the high bits of an address are alike (APM 5.3.1); outside long mode it is always so."""
         if not self.long:
             return True
-        shift, ones = _CANONICAL[self.levels]
-        return gva >> shift in (0, ones)
+        return gva >> 47 in (0, 0x1_FFFF) if self._levels == 4 else gva >> 56 in (0, 0xFF)
 
-    def translate(self, gva: int, access: int, *, ac: bool = False) -> int:
+    def translate(self, gva: int, access: int, ac: bool = False, /) -> int:
         """Return the gpa for an access that stays in its page, and note the accessed and dirty bits it sets.
 
         `ac` is RFLAGS.AC. Raises PageFault, or NotMapped for an address that is not canonical.
         """
-        if not self.levels:
+        levels = self._levels
+        if levels == _NO_TABLES:
             return gva & 0xFFFF_FFFF
-        if not self.is_canonical(gva):
-            raise NotMapped(gva, 0, 0)
-        try:
-            gpa, rights, level, at, entry = self.find(gva)
-        except NotMapped as no:
-            reason = f"reserved bits {no.reserved:#x} are set" if no.reserved else "not present"
-            code = PF_PRESENT | PF_RESERVED if no.reserved else 0
-            raise PageFault(gva, code | self._kind(access), no.level, no.entry, reason) from None
+        if levels == _NARROW:
+            return self._allow(gva, access, ac, *self._walk_narrow(gva, access))
+        if levels == _PAE:
+            table = self._pdpt_entry(gva, access) & ADDRESS
+        else:
+            high = gva >> 47
+            if high and high != 0x1_FFFF and not self.is_canonical(gva):
+                raise NotMapped(gva, 0, 0)
+            table = self._root
+        rights = _RIGHTS
+        u64 = self.memory.u64
+        for shift, watched, level in self._plan:
+            at = table + (gva >> shift & 0xFF8)
+            entry = u64(at)
+            rights &= entry
+            if entry & watched != P | A:
+                if self._is_large(gva, access, at, entry, level):
+                    offset = (8 << shift) - 1
+                    gpa = entry & ADDRESS & ~offset | gva & offset
+                    return self._allow(gva, access, ac, gpa, _take_nx(rights, entry), level, at, entry)
+                rights = _take_nx(rights, entry)
+            table = entry & ADDRESS
+        at = table + (gva >> 9 & 0xFF8)
+        entry = u64(at)
+        rights &= entry
+        gpa = entry & ADDRESS | gva & 0xFFF
+        if (
+            entry & self._last == P | A
+            and rights == _SUPERVISOR
+            and access & _UNCOMMON == 0
+            and (entry & D or not access & WRITE)
+        ):
+            return gpa
+        self._check(gva, access, entry, 1, self._reserved)
+        return self._allow(gva, access, ac, gpa, _take_nx(rights, entry), 1, at, entry)
+
+    def _is_large(self, gva: int, access: int, at: int, entry: int, level: int) -> bool:
+        """Say whether an entry above the last table maps a page; one that leads on gets its accessed bit."""
+        reserved = self._reserved
+        if self._strict and entry & PS:
+            reserved |= PS if level > 3 else (8 << 9 * level) - 1 & ADDRESS & ~_PAT_LARGE
+        self._check(gva, access, entry, level, reserved)
+        if entry & PS and level <= 3:
+            return True
+        if not entry & A:
+            self._mark(at, entry, A)
+        return False
+
+    def _pdpt_entry(self, gva: int, access: int) -> int:
+        """Return the first entry of a PAE walk: it has no rights, and no accessed bit (APM 5.2.3)."""
+        entry = self.memory.u64(self._root + (gva >> 30) * 8)
+        # That 2:1 and 8:5 are zero is checked when CR3 is loaded.
+        self._check(gva, access, entry, 3, -1 << 52 & NX * 2 - 1 | self._reserved if self._strict else 0)
+        return entry
+
+    def _walk_narrow(self, gva: int, access: int) -> tuple[int, int, int, int, int]:
+        """Walk two tables of 32-bit entries (APM 5.2.2); returns gpa, rights; level, place, value of the last."""
+        u32 = self.memory.u32
+        at = self._root + (gva >> 20 & 0xFFC)
+        entry = u32(at)
+        self._check(gva, access, entry, 2, 0)
+        if entry & PS and self._cr4 & CR4.PSE:
+            self._check(gva, access, entry, 2, 1 << 21 if self._strict else 0)
+            # Bits 20:13 of the entry are bits 39:32 of the address.
+            gpa = (entry >> 13 & 0xFF) << 32 | entry & 0xFFC0_0000 | gva & 0x003F_FFFF
+            return gpa, entry & _RIGHTS, 2, at, entry
+        if not entry & A:
+            self._mark(at, entry, A)
+        rights = entry & _RIGHTS
+        at = (entry & 0xFFFF_F000) + (gva >> 10 & 0xFFC)
+        entry = u32(at)
+        self._check(gva, access, entry, 1, 0)
+        return entry & 0xFFFF_F000 | gva & 0xFFF, rights & entry, 1, at, entry
+
+    def _check(self, gva: int, access: int, entry: int, level: int, reserved: int) -> None:
+        """Raise PageFault for an entry that is not present or has reserved bits set."""
+        if not entry & P:
+            raise PageFault(gva, self._kind(access), level, entry, "not present")
+        if entry & reserved:
+            code = PF_PRESENT | PF_RESERVED | self._kind(access)
+            raise PageFault(gva, code, level, entry, f"reserved bits {entry & reserved:#x} are set")
+
+    def _allow(self, gva: int, access: int, ac: bool, gpa: int, rights: int, level: int, at: int, entry: int) -> int:
+        """Return the gpa if the rights suffice, and mark the last entry; raises PageFault."""
         denied = self._denied(rights, access, ac)
         if denied is not None:
             raise PageFault(gva, PF_PRESENT | self._kind(access), level, entry, denied)
@@ -195,68 +275,6 @@ class AddressSpace:
             self._mark(at, entry, needed)
         return gpa
 
-    def find(self, gva: int) -> tuple[int, int, int, int, int]:
-        """Return gpa, rights, and level, place and value of the last entry. Rights: RW and US; NX set: may execute."""
-        if self.levels == _NARROW:
-            return self._find_narrow(gva)
-        table = self._pdpt_entry(gva) & ADDRESS if self.levels == _PAE else self._root
-        rights = RW | US | NX
-        u64 = self.memory.u64
-        for shift, watched, level in self._plan:
-            at = table + (gva >> shift & 0xFF8)
-            entry = u64(at)
-            rights &= entry ^ NX
-            if entry & watched != P | A and self._is_large(gva, at, entry, level):
-                offset = (8 << shift) - 1
-                return entry & ADDRESS & ~offset | gva & offset, rights, level, at, entry
-            table = entry & ADDRESS
-        at = table + (gva >> 9 & 0xFF8)
-        entry = u64(at)
-        self._check(gva, entry, 1, self._reserved)
-        return entry & ADDRESS | gva & 0xFFF, rights & (entry ^ NX), 1, at, entry
-
-    def _is_large(self, gva: int, at: int, entry: int, level: int) -> bool:
-        """Say whether an entry above the last table maps a page; one that leads on gets its accessed bit."""
-        reserved = self._reserved
-        if self._strict and entry & PS:
-            reserved |= PS if level > 3 else (8 << 9 * level) - 1 & ADDRESS & ~_PAT_LARGE
-        self._check(gva, entry, level, reserved)
-        if entry & PS and level <= 3:
-            return True
-        if not entry & A:
-            self._mark(at, entry, A)
-        return False
-
-    def _pdpt_entry(self, gva: int) -> int:
-        """Return the first entry of a PAE walk: it has no rights, and no accessed bit (APM 5.2.3)."""
-        entry = self.memory.u64(self._root + (gva >> 30) * 8)
-        # That 2:1 and 8:5 are zero is checked when CR3 is loaded.
-        self._check(gva, entry, 3, -1 << 52 & NX * 2 - 1 | self._reserved if self._strict else 0)
-        return entry
-
-    def _find_narrow(self, gva: int) -> tuple[int, int, int, int, int]:
-        """Walk two tables of 32-bit entries (APM 5.2.2)."""
-        u32 = self.memory.u32
-        at = self._root + (gva >> 20 & 0xFFC)
-        entry = u32(at)
-        self._check(gva, entry, 2, 0)
-        if entry & PS and self.cr4 & CR4.PSE:
-            self._check(gva, entry, 2, 1 << 21 if self._strict else 0)
-            # Bits 20:13 of the entry are bits 39:32 of the address.
-            gpa = (entry >> 13 & 0xFF) << 32 | entry & 0xFFC0_0000 | gva & 0x003F_FFFF
-            return gpa, entry & (RW | US) | NX, 2, at, entry
-        if not entry & A:
-            self._mark(at, entry, A)
-        rights = entry
-        at = (entry & 0xFFFF_F000) + (gva >> 10 & 0xFFC)
-        entry = u32(at)
-        self._check(gva, entry, 1, 0)
-        return entry & 0xFFFF_F000 | gva & 0xFFF, rights & entry & (RW | US) | NX, 1, at, entry
-
-    def _check(self, gva: int, entry: int, level: int, reserved: int) -> None:
-        if not entry & P or entry & reserved:
-            raise NotMapped(gva, level, entry, entry & reserved if entry & P else 0)
-
     def _denied(self, rights: int, access: int, ac: bool) -> str | None:
         """Say why an access is not allowed (APM 5.6.1-5.6.6)."""
         if access & USER:
@@ -264,26 +282,32 @@ class AddressSpace:
                 return "a supervisor page"
         elif rights & US:
             if access & FETCH:
-                if self.cr4 & CR4.SMEP:
+                if self._cr4 & CR4.SMEP:
                     return "a user page, which SMEP keeps from execution"
-            elif self.cr4 & CR4.SMAP and (access & IMPLICIT or not ac):
+            elif self._cr4 & CR4.SMAP and (access & IMPLICIT or not ac):
                 return "a user page, which SMAP keeps from the supervisor"
-        if access & WRITE and not rights & RW and (access & USER or self.cr0 & CR0.WP):
+        if access & WRITE and not rights & RW and (access & USER or self._cr0 & CR0.WP):
             return "a read-only page"
-        if access & FETCH and not rights & NX:
+        if access & FETCH and not rights & P:
             return "a page not to be executed"
         return None
 
     def _kind(self, access: int) -> int:
         """Return the bits of the error code that tell the kind of access (APM 8.4.2)."""
         known = WRITE | USER
-        if (self.efer & EFER.NXE and self.levels != _NARROW) or self.cr4 & CR4.SMEP:
+        if (self._efer & EFER.NXE and self._levels != _NARROW) or self._cr4 & CR4.SMEP:
             known |= FETCH
         return access & known
 
     def _mark(self, at: int, entry: int, bits: int) -> None:
         """Set bits of an entry; all of them are in its low 32 bits."""
+        if self._marked is None:
+            self._marked = {}
         before = self._marked.get(at, entry & 0xFFFF_FFFF)
         if before & bits != bits:
             self._marked[at] = before | bits
             self.writes.append((at, (before | bits).to_bytes(4, "little")))
+
+
+def _take_nx(rights: int, entry: int) -> int:
+    return rights & ~P if entry & NX else rights
