@@ -44,6 +44,11 @@ class Attribute:
 
 DPL_SHIFT: Final = 5
 """Of attributes."""
+ATTRIBUTES_LOW: Final = 40
+ATTRIBUTES_HIGH: Final = 44
+"""How far attributes 7:0 and 11:8 are shifted in a descriptor."""
+ACCESSED: Final = Attribute.ACCESSED << ATTRIBUTES_LOW
+GATE_PRESENT: Final = Attribute.P << ATTRIBUTES_LOW
 ACCESSED_BYTE: Final = 5
 """The byte of a descriptor that holds the accessed bit."""
 _GRANULARITY: Final = 1 << 55
@@ -75,7 +80,7 @@ class SegmentState(NamedTuple):
 
 def attributes(descriptor: int) -> int:
     """Return the attributes in the VMCB's form."""
-    return descriptor >> 40 & 0xFF | descriptor >> 44 & 0xF00
+    return descriptor >> ATTRIBUTES_LOW & 0xFF | descriptor >> ATTRIBUTES_HIGH & 0xF00
 
 
 def base(descriptor: int) -> int:
@@ -91,14 +96,7 @@ def limit(descriptor: int) -> int:
 
 def load(selector: int, descriptor: int) -> SegmentState:
     """Return the segment register that loading a code or data segment gives."""
-    loaded = attributes(descriptor) | Attribute.ACCESSED
-    return SegmentState(selector, loaded, limit(descriptor), base(descriptor))
-
-
-def with_rpl(segment: SegmentState, rpl: int) -> SegmentState:
-    """Return a segment register with another RPL in its selector."""
-    selector, kept, end, start = segment
-    return SegmentState(selector & ~Selector.RPL | rpl, kept, end, start)
+    return SegmentState(selector, attributes(descriptor) | Attribute.ACCESSED, limit(descriptor), base(descriptor))
 
 
 def gate_offset_32(gate: int) -> int:

@@ -3,7 +3,7 @@
 import struct
 from typing import Final, NamedTuple
 
-from trapline.arch.descriptors import ACCESSED_BYTE, Attribute, SegmentState, Selector, attributes
+from trapline.arch.descriptors import ACCESSED, ACCESSED_BYTE, Attribute, SegmentState, Selector, attributes
 from trapline.arch.events import Event, EventType
 from trapline.arch.paging import IMPLICIT, READ, USER, WRITE, AddressSpace, PhysicalMemory
 from trapline.arch.registers import RFLAGS
@@ -19,8 +19,12 @@ M32: Final = 0xFFFF_FFFF
 M64: Final = 0xFFFF_FFFF_FFFF_FFFF
 
 _FAULTS: Final = sum(row.bit for row in VECTORS if row.kind is Kind.FAULT)
-_BY_INSTRUCTION: Final = (Vector.BP, Vector.OF)
-_QUADS: Final = {count: struct.Struct(f"<{count}Q") for count in (5, 6)}
+# Plain ints: this is asked for every event.
+_SOFT: Final = EventType.SOFT.value
+_EXCEPTION: Final = EventType.EXCEPTION.value
+_BY_INSTRUCTION: Final = (Vector.BP.value, Vector.OF.value)
+_SYSTEM: Final = READ | IMPLICIT
+_QUADS: Final = {count: struct.Struct(f"<{count}Q").pack for count in (5, 6)}
 
 
 class Place(NamedTuple):
@@ -40,7 +44,7 @@ def is_software(event: Event) -> bool:
     """Say whether an instruction asked for the event: INT n, INT3, INTO. Such a gate is checked for its DPL, RIP is
     behind the instruction, and error codes have EXT clear (APM 8.4.1, 8.7.4).
     """
-    return event.type == EventType.SOFT or (event.type == EventType.EXCEPTION and event.vector in _BY_INSTRUCTION)
+    return event.type == _SOFT or (event.type == _EXCEPTION and event.vector in _BY_INSTRUCTION)
 
 
 def pushed_flags(rflags: int, event: Event, sets_rf: bool) -> int:
@@ -48,7 +52,7 @@ def pushed_flags(rflags: int, event: Event, sets_rf: bool) -> int:
 
     A #DB does not set it: its handler does (APM 13.1.4).
     """
-    if sets_rf and event.type == EventType.EXCEPTION and _FAULTS >> event.vector & 1:
+    if sets_rf and event.type == _EXCEPTION and _FAULTS >> event.vector & 1:
         return rflags | RFLAGS.RF
     return rflags
 
@@ -63,7 +67,6 @@ class Delivery:
 
     __slots__ = (
         "_base",
-        "_linear",
         "_page",
         "cpl",
         "event",
@@ -90,7 +93,6 @@ class Delivery:
         self.save, self.event, self.memory = save, event, memory
         self.space = AddressSpace(memory, save.cr0, save.cr3, save.cr4, save.efer, physical_bits)
         self.writes = self.space.writes
-        self._linear = M64 if self.space.long else M32
         self._page = -1
         self.place = IDT
         self.cpl = save.cpl
@@ -100,23 +102,40 @@ class Delivery:
         self.return_rip = save.rip if next_rip is None or not self.software else next_rip
 
     def read(self, gva: int, size: int, place: Place) -> int:
-        """Return 2, 4 or 8 bytes of a table, read as the system whatever CPL is (APM 5.6)."""
+        """Return 1, 2, 4 or 8 bytes of a table, read as the system whatever CPL is (APM 5.6)."""
+        gpa = self._find(gva & self.space.mask, size, place)
+        if gpa is None:
+            return self._across(gva, size)
+        return self.memory.u64(gpa) if size == 8 else self.memory.u32(gpa) & (1 << 8 * size) - 1
+
+    def read_pair(self, gva: int, place: Place) -> tuple[int, int]:
+        """Return 16 bytes of a table as two words."""
+        gpa = self._find(gva & self.space.mask, 16, place)
+        if gpa is None:
+            return self.read(gva, 8, place), self.read(gva + 8, 8, place)
+        u64 = self.memory.u64
+        return u64(gpa), u64(gpa + 8)
+
+    def _find(self, gva: int, size: int, place: Place) -> int | None:
+        """Return the gpa of what stands in one page; None: it stands in two."""
         self.place = place
-        gva &= self._linear
         offset = gva & 0xFFF
         if offset + size > 0x1000:
-            first = 0x1000 - offset
-            return self._part(gva, first) | self._part(gva + first & self._linear, size - first) << 8 * first
-        if gva >> 12 != self._page:
-            self._base = self.space.translate(gva, READ | IMPLICIT) - offset
-            self._page = gva >> 12
-        if size == 8:
-            return self.memory.u64(self._base + offset)
-        return self.memory.u32(self._base + offset) & (1 << 8 * size) - 1
+            return None
+        page = gva >> 12
+        if page != self._page:
+            self._base = self.space.translate(gva, _SYSTEM) - offset
+            self._page = page
+        return self._base + offset
+
+    def _across(self, gva: int, size: int) -> int:
+        """Return a value that stands in two pages."""
+        first = 0x1000 - (gva & 0xFFF)
+        low = self._part(gva, first)
+        return low | self._part(gva + first, size - first) << 8 * first
 
     def _part(self, gva: int, size: int) -> int:
-        """Return the bytes of a value that lies in two pages which one of them holds."""
-        gpa = self.space.translate(gva, READ | IMPLICIT)
+        gpa = self.space.translate(gva & self.space.mask, _SYSTEM)
         return self.memory.u64(gpa) & (1 << 8 * size) - 1
 
     def descriptor(self, selector: int, limit_check: Check) -> tuple[int, int]:
@@ -131,12 +150,10 @@ class Delivery:
         return self.read(gva, 8, TABLE), gva
 
     def mark_accessed(self, descriptor: int, gva: int) -> None:
-        """Set the accessed bit of a descriptor that is loaded, if it is clear (APM 4.7.1)."""
-        kept = attributes(descriptor)
-        if not kept & Attribute.ACCESSED:
-            self.place = TABLE
-            gpa = self.space.translate(gva + ACCESSED_BYTE & self._linear, WRITE | IMPLICIT)
-            self.writes.append((gpa, bytes((kept & 0xFF | Attribute.ACCESSED,))))
+        """Set the accessed bit of a descriptor that is loaded (APM 4.7.1)."""
+        self.place = TABLE
+        gpa = self.space.translate(gva + ACCESSED_BYTE & self.space.mask, WRITE | IMPLICIT)
+        self.writes.append((gpa, bytes((attributes(descriptor | ACCESSED) & 0xFF,))))
 
     def push(self, values: tuple[int, ...], width: int, ss: SegmentState, sp: int, cpl: int) -> tuple[int, Frame]:
         """Push values of `width` bytes on a legacy stack; returns the stack pointer, and what was pushed.
@@ -164,12 +181,12 @@ class Delivery:
         top = (rsp & ~0xF) - 8 & M64
         bottom = top - 8 * len(values) + 8 & M64
         if top >> 12 == bottom >> 12:
-            gpa = self.space.translate(top, access, ac=ac) - top + bottom
-            self.writes.append((gpa, _QUADS[len(values)].pack(*values[::-1])))
+            gpa = self.space.translate(top, access, ac) - top + bottom
+            self.writes.append((gpa, _QUADS[len(values)](*values[::-1])))
         else:
             for number, value in enumerate(values):
                 gva = top - 8 * number & M64
-                self.writes.append((self.space.translate(gva, access, ac=ac), value.to_bytes(8, "little")))
+                self.writes.append((self.space.translate(gva, access, ac), value.to_bytes(8, "little")))
         return Frame(bottom, 8, values)
 
     def _push_access(self, cpl: int) -> tuple[int, bool]:
@@ -184,9 +201,9 @@ class Delivery:
     def _store(self, gva: int, value: int, width: int, access: int, ac: bool) -> None:
         data = (value & (1 << 8 * width) - 1).to_bytes(width, "little")
         first = 0x1000 - (gva & 0xFFF)
-        gpa = self.space.translate(gva, access, ac=ac)
+        gpa = self.space.translate(gva, access, ac)
         if first >= width:
             self.writes.append((gpa, data))
         else:
-            second = self.space.translate(gva + first & M32, access, ac=ac)
+            second = self.space.translate(gva + first & M32, access, ac)
             self.writes += (gpa, data[:first]), (second, data[first:])

@@ -3,7 +3,16 @@
 from typing import Final
 
 from trapline.arch import descriptors
-from trapline.arch.descriptors import DPL_SHIFT, Attribute, GateType, SegmentState, Selector
+from trapline.arch.descriptors import (
+    ACCESSED,
+    ATTRIBUTES_HIGH,
+    DPL_SHIFT,
+    GATE_PRESENT,
+    Attribute,
+    GateType,
+    SegmentState,
+    Selector,
+)
 from trapline.arch.registers import RFLAGS
 
 from . import checks
@@ -14,7 +23,8 @@ _GATE_SIZE: Final = 16
 _CLEARED: Final = M64 ^ (RFLAGS.TF | RFLAGS.NT | RFLAGS.RF | RFLAGS.VM)
 _CLEARED_WITH_IF: Final = _CLEARED & ~RFLAGS.IF
 _CODE: Final = Attribute.S | Attribute.CODE
-_LONG: Final = Attribute.L | Attribute.DB
+_L: Final = Attribute.L << ATTRIBUTES_HIGH
+_LONG: Final = _L | Attribute.DB << ATTRIBUTES_HIGH
 
 
 def deliver(d: Delivery) -> Delivered:
@@ -24,11 +34,11 @@ def deliver(d: Delivery) -> Delivered:
     if not selector & Selector.REFERENCE:
         raise CheckFailed(checks.CODE_NULL, gate=gate)
     descriptor, where = d.descriptor(selector, checks.CODE_LIMIT)
-    cs = descriptors.load(selector, descriptor)
-    cpl = check_code(d, cs, descriptor)
-    if cs.attributes & _LONG != Attribute.L:
+    cpl = check_code(d, selector, descriptor)
+    if descriptor & _LONG != _L:
         raise CheckFailed(checks.CODE_LONG, selector, descriptor=descriptor)
-    d.mark_accessed(descriptor, where)
+    if not descriptor & ACCESSED:
+        d.mark_accessed(descriptor, where)
 
     save = d.save
     rsp = save.rsp
@@ -43,7 +53,8 @@ def deliver(d: Delivery) -> Delivered:
 
     rflags = d.rflags & (_CLEARED if gate >> 40 & GateType.TRAP else _CLEARED_WITH_IF)
     ss = None if cpl == d.cpl else SegmentState(cpl, cpl << DPL_SHIFT, 0, 0)
-    return Delivered(rip, frame.gva, rflags, cpl, descriptors.with_rpl(cs, cpl), ss, False, d.writes, frame)
+    cs = descriptors.load(selector & ~Selector.RPL | cpl, descriptor)
+    return Delivered(rip, frame.gva, rflags, cpl, cs, ss, False, d.writes, frame)
 
 
 def _read_gate(d: Delivery) -> tuple[int, int]:
@@ -52,12 +63,11 @@ def _read_gate(d: Delivery) -> tuple[int, int]:
     offset = d.event.vector * _GATE_SIZE
     if offset + _GATE_SIZE - 1 > idtr.limit:
         raise CheckFailed(checks.IDT_LIMIT, limit=idtr.limit)
-    at = idtr.base + offset
-    gate = d.read(at, 8, IDT)
-    high = d.read(at + 8, 8, IDT)
+    gate, high = d.read_pair(idtr.base + offset, IDT)
     if (gate >> 40 & 0x1F) | GateType.TRAP != GateType.TRAP_32:
         raise CheckFailed(checks.GATE_TYPE, gate=gate)
-    check_use(d, gate)
+    if d.software or not gate & GATE_PRESENT:
+        check_use(d, gate)
     return gate, descriptors.gate_offset_32(gate) | (high & 0xFFFF_FFFF) << 32
 
 
@@ -65,20 +75,20 @@ def check_use(d: Delivery, gate: int) -> None:
     """Check that the event may take the gate, and that the gate is there (APM 8.7.4)."""
     if d.software and gate >> 45 & 3 < d.cpl:
         raise CheckFailed(checks.GATE_DPL, gate=gate, cpl=d.cpl)
-    if not gate >> 47 & 1:
+    if not gate & GATE_PRESENT:
         raise CheckFailed(checks.GATE_PRESENT, gate=gate)
 
 
-def check_code(d: Delivery, cs: SegmentState, descriptor: int) -> int:
+def check_code(d: Delivery, selector: int, descriptor: int) -> int:
     """Check the handler's code segment, and return the CPL it runs at (APM 8.7.4)."""
-    kept = cs.attributes
+    kept = descriptor >> 40 & 0xFF
     if kept & _CODE != _CODE:
-        raise CheckFailed(checks.CODE_TYPE, cs.selector, descriptor=descriptor)
+        raise CheckFailed(checks.CODE_TYPE, selector, descriptor=descriptor)
     dpl = kept >> DPL_SHIFT & 3
     if dpl > d.cpl:
-        raise CheckFailed(checks.CODE_DPL, cs.selector, descriptor=descriptor, cpl=d.cpl)
+        raise CheckFailed(checks.CODE_DPL, selector, descriptor=descriptor, cpl=d.cpl)
     if not kept & Attribute.P:
-        raise CheckFailed(checks.CODE_PRESENT, cs.selector, descriptor=descriptor)
+        raise CheckFailed(checks.CODE_PRESENT, selector, descriptor=descriptor)
     return d.cpl if kept & Attribute.CONFORMING else dpl
 
 

@@ -3,7 +3,7 @@
 from typing import Final
 
 from trapline.arch import descriptors
-from trapline.arch.descriptors import DPL_SHIFT, Attribute, GateType, SegmentState, Selector
+from trapline.arch.descriptors import ACCESSED, DPL_SHIFT, GATE_PRESENT, Attribute, GateType, SegmentState, Selector
 from trapline.arch.registers import RFLAGS
 
 from . import checks
@@ -35,12 +35,13 @@ def deliver(d: Delivery) -> Delivered:
     if not selector & Selector.REFERENCE:
         raise CheckFailed(checks.CODE_NULL, gate=gate)
     descriptor, where = d.descriptor(selector, checks.CODE_LIMIT)
-    cs = descriptors.load(selector, descriptor)
-    cpl = check_code(d, cs, descriptor)
+    cpl = check_code(d, selector, descriptor)
     virtual = bool(d.rflags & RFLAGS.VM)
     if virtual and cpl:
         raise CheckFailed(checks.CODE_RING_0, selector, descriptor=descriptor)
-    d.mark_accessed(descriptor, where)
+    if not descriptor & ACCESSED:
+        d.mark_accessed(descriptor, where)
+    cs = descriptors.load(selector & ~Selector.RPL | cpl, descriptor)
 
     save = d.save
     old_ss, rsp = state_of(save.ss), save.rsp
@@ -60,7 +61,6 @@ def deliver(d: Delivery) -> Delivered:
         raise CheckFailed(checks.HANDLER_LIMIT, rip=rip, limit=cs.limit)
 
     rflags = d.rflags & (_CLEARED if kind & GateType.TRAP else _CLEARED_WITH_IF)
-    cs = descriptors.with_rpl(cs, cpl)
     return Delivered(rip, merge(rsp, sp, ss), rflags, cpl, cs, ss if cpl < d.cpl else None, virtual, d.writes, frame)
 
 
@@ -73,7 +73,8 @@ def _read_gate(d: Delivery) -> int:
     gate = d.read(idtr.base + offset, 8, IDT)
     if gate >> 40 & 0x1F not in _GATES:
         raise CheckFailed(checks.GATE_TYPE, gate=gate)
-    check_use(d, gate)
+    if d.software or not gate & GATE_PRESENT:
+        check_use(d, gate)
     return gate
 
 
@@ -97,5 +98,6 @@ def _inner_stack(d: Delivery, cpl: int) -> tuple[SegmentState, int]:
         raise CheckFailed(checks.STACK_TYPE, selector, descriptor=descriptor)
     if not ss.attributes & Attribute.P:
         raise CheckFailed(checks.STACK_PRESENT, selector, descriptor=descriptor)
-    d.mark_accessed(descriptor, where)
+    if not descriptor & ACCESSED:
+        d.mark_accessed(descriptor, where)
     return ss, top
