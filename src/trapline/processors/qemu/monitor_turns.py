@@ -1,0 +1,85 @@
+"""The monitor's talk with Python: ask, wait for the answer, do what it says."""
+
+from typing import Final
+
+from trapline.asm.assembler import Assembler
+from trapline.asm.operands import AL, DX, EAX, EBX, ECX, EDX, RAX, RDX
+
+from . import pci, shared
+from .monitor_places import SAVED_LATER, mailbox, table
+from .shared import Command, Turn
+
+NMI_HANDLER: Final = "nmi"
+
+
+def ask(code: Assembler) -> None:
+    """Give Python the turn and wait for its answer."""
+    code.label("slow")
+    for name, register in SAVED_LATER:
+        code.mov(mailbox(f"gprs.{name}"), register)
+    code.vmsave()
+    code.rdtsc()
+    code.shl(RDX, 32)
+    code.or_(RDX, RAX)
+    code.mov(mailbox("tsc"), RDX)
+    code.mov(RAX, shared.BASE + shared.VMCB_AT)
+    code.label("ask")
+    code.mov(ECX, Turn.BRAIN.value)
+    code.xchg(mailbox("turn"), ECX)  # locked: the turn is seen before `attended` is read
+    code.cmp(mailbox("attended", 32), 0)
+    code.jne("wait")
+    code.mov(DX, shared.DOORBELL_PORT)
+    code.out(DX, AL)
+    code.label("wait")
+    code.pause()
+    code.cmp(mailbox("turn", 32), Turn.BRAIN.value)
+    code.je("wait")
+
+
+def obey(code: Assembler) -> None:
+    """Do what Python answered."""
+    code.mov(ECX, mailbox("command"))
+    code.cmp(ECX, Command.RESUME.value)
+    code.je("resume")
+    code.cmp(ECX, Command.LOAD_AND_RESUME.value)
+    code.je("load")
+    code.cmp(ECX, Command.ABSORB_NMI.value)
+    code.je("absorb")
+    code.cmp(ECX, Command.CPUID.value)
+    code.je("cpuid")
+    code.cmp(ECX, Command.OUT.value)
+    code.je("out")
+    # A shutdown: with no IDT no exception can be delivered (APM 15.7.3 knows no way to inject one).
+    code.lidt(table("null_idt_operand"))
+    code.int3()
+
+    code.label("absorb")
+    code.stgi()
+    code.nop()
+    code.clgi()
+    code.jmp("ask")
+    code.label(NMI_HANDLER)
+    code.iretq()
+
+    code.label("cpuid")
+    code.mov(EAX, mailbox("gprs.rax"))
+    code.mov(ECX, mailbox("gprs.rcx"))
+    code.cpuid()
+    for name, register in (("rax", EAX), ("rbx", EBX), ("rcx", ECX), ("rdx", EDX)):
+        code.mov(mailbox(f"gprs.{name}"), register)
+    code.mov(RAX, shared.BASE + shared.VMCB_AT)
+    code.jmp("ask")
+
+    code.label("out")
+    code.mov(EAX, mailbox("gprs.rax"))
+    code.mov(DX, pci.CONFIG_ADDRESS)
+    code.out(DX, EAX)
+    code.mov(RAX, shared.BASE + shared.VMCB_AT)
+    code.jmp("ask")
+
+    code.label("load")
+    code.vmload()
+    code.label("resume")
+    for name, register in SAVED_LATER:
+        code.mov(register, mailbox(f"gprs.{name}"))
+    code.jmp("restore")
