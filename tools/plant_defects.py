@@ -34,7 +34,9 @@ UNIT_LIMIT: Final = 300.0
 MATRIX_LIMIT: Final = 1800.0
 
 _QEMU: Final = "src/trapline/processors/qemu"
-_TCG, _MONITOR, _PROCESSOR, _GUARD = (f"{_QEMU}/{name}.py" for name in ("tcg", "monitor", "processor", "guard"))
+_TCG, _MONITOR, _PROCESSOR, _GUARD, _RING, _BIOS = (
+    f"{_QEMU}/{name}.py" for name in ("tcg", "monitor", "processor", "guard", "ring", "bios")
+)
 _HYPERVISOR: Final = "src/trapline/hypervisor"
 _DELIVERY, _HANDLERS, _VCPU, _VM = (f"{_HYPERVISOR}/{name}.py" for name in ("delivery", "handlers", "vcpu", "vm"))
 
@@ -95,7 +97,7 @@ DEFECTS: Final = (
            "            self._vmcb.control.event_inj = 0"),
     Defect("13c", "a vectoring exit swallowed", _MONITOR,
            '    code.test(vmcb("control.exit_int_info", 32), VALID)\n    code.jne("slow")\n', ""),
-    Defect("14", "BIOS copied again on reset", _PROCESSOR, "            mailbox.token = 0\n", ""),
+    Defect("14", "BIOS copied again on reset", _BIOS, "        mailbox.token = 0\n", ""),
     Defect("15", "EFER write dropping SCE/NXE", _HANDLERS, "value & ~EFER.LMA |",
            "value & ~(EFER.LMA | EFER.SCE | EFER.NXE) |", "TCG keeps SVME by itself, so that no write exits"),
     Defect("16a", "DR6 clobbered", _VCPU, "save.dr6 |= DR6.BS", "save.dr6 = DR6.BS"),
@@ -108,7 +110,7 @@ DEFECTS: Final = (
            "RFLAGS.RF if"),
     Defect("18", "fast path: arming forgotten", _MONITOR,
            'code.or_(vmcb("control.intercept_exceptions"), EDX)', "pass"),
-    Defect("19a", "record lost when the ring wraps", _PROCESSOR, "self._tail += count", "self._tail = head"),
+    Defect("19a", "record lost when the ring wraps", _RING, "self._tail += count", "self._tail = head"),
     Defect("19b", "record lost when the ring wraps", _MONITOR, "code.and_(EBX, shared.RING_RECORDS - 1)",
            "code.and_(EBX, shared.RING_RECORDS // 2 - 1)"),
     Defect("20", "back-pressure removed", _MONITOR, "cmp(EDX, shared.RING_RECORDS)", "cmp(EDX, 0x7FFF_FFFF)"),

@@ -1,0 +1,42 @@
+"""The guest's BIOS: put back as it came before the guest starts, and started where it starts itself."""
+
+from typing import Final
+
+from trapline.arch.vmcb import Vmcb
+
+from .firmware import Firmware
+from .hostmem import ProcessMemory
+from .ram import Ram
+from .shared import TOKEN_AT, Mailbox
+
+_SHADOW_END: Final = 0x10_0000
+
+
+def restore(firmware: Firmware, memory: Ram, block: ProcessMemory, mailbox: Mailbox) -> None:
+    """Put the BIOS in RAM at the first power-on; afterwards only where it was copied with our bytes in it.
+
+    The machine keeps its shadow RAM over a reset, and what the guest wrote there with it. At the first power-on
+    `block` is found in QEMU as well, by the token in it.
+    """
+    start = _SHADOW_END - len(firmware.bios)
+    if mailbox.token:
+        token = mailbox.token.to_bytes(8, "little")
+        block.locate(TOKEN_AT, token)
+        memory.write(TOKEN_AT, bytes(len(token)))
+        memory.write(start, firmware.bios)
+        mailbox.token = 0
+        return
+    for offset, ours in firmware.patches:
+        gpa = start + offset
+        if memory.read(gpa, len(ours)) == ours:
+            memory.write(gpa, firmware.bios[offset : offset + len(ours)])
+
+
+def start(firmware: Firmware, vmcb: Vmcb) -> None:
+    """Without nested paging the reset vector is ours: start where the BIOS's own first jump leads."""
+    cs = vmcb.save.cs
+    if firmware.start is None:
+        cs.base = cs.selector << 4  # the same code in the shadow RAM below 1 MiB
+        return
+    cs.selector, vmcb.save.rip = firmware.start
+    cs.base = cs.selector << 4
