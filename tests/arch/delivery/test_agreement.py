@@ -96,6 +96,7 @@ def starts_in_arena(world, rip, rsp, rflags, cpl, cs, *rest):
 
 
 SEEN = set()
+RAN = set()
 
 
 @pytest.mark.usefixtures("as_supervisor")
@@ -116,10 +117,13 @@ def test_model_and_qemu_agree(machine, mode):
                 machine.refresh()
             if found:
                 wrong.append(f"{seed}: {world.event} {world.mutations} {world.paging}: " + "; ".join(found))
+    RAN.add(mode)
     assert not wrong, f"{len(wrong)} of {CASES}\n" + "\n".join(wrong[:20])
 
 
 def test_each_departure_was_met():
-    if len(SEEN) == 0:
-        pytest.skip("the cases did not run")
-    assert set(DEPARTURES) - SEEN <= {"RF", "error code valid"}
+    """A departure that nothing shows any more is to be struck off the list."""
+    if set(MODES) != RAN:
+        pytest.skip("only some modes were asked for")
+    always = {"RF", "error code valid"}
+    assert set(DEPARTURES) - always == SEEN

@@ -293,6 +293,44 @@ def test_smap_and_a_users_stack():
         assert isinstance(outcome, Delivered) == allowed
 
 
+def test_limits_are_the_last_bytes():
+    """Tables and segments that end with the last byte that is needed are long enough."""
+    world = plain("protected32", UD)
+    world.save.idtr.limit, world.save.gdtr.limit = Vector.UD * 8 + 7, CS_0 + 7
+    flat = world.get(world.code_at) & ~(0xFFFF | 0xF << 48 | 1 << 55)
+    handler = HANDLERS + 0x456
+    world.put(world.code_at, flat | handler & 0xFFFF | handler >> 16 << 48)
+    assert delivered(world).rip == delivered(world).cs.limit == handler
+    world = plain("protected32", UD, cpl=3)
+    world.save.tr.limit = 11
+    assert delivered(world).cpl == 0
+    world = plain("long", UD, cpl=3, ist=1)
+    world.save.idtr.limit, world.save.gdtr.limit, world.save.tr.limit = Vector.UD * 16 + 15, CS_0 + 7, 0x24 + 7
+    assert delivered(world).cpl == 0
+
+
+def test_a_16_bit_gate_has_16_bits_of_offset():
+    world = plain("protected16", UD)
+    world.put(world.gate_at, world.get(world.gate_at) | 0xABCD << 48)
+    assert delivered(world).rip == 0x3456
+
+
+def test_virtual_8086_mode_is_cpl_3():
+    """Whatever the VMCB says: with RFLAGS.VM there is no other."""
+    world = plain("v86", UD)
+    world.save.cpl = 0
+    assert delivered(world).cpl == 0
+    assert delivered(world).nulled
+    assert delivered(world).ss is not None
+
+
+def test_a_clean_page_becomes_dirty():
+    world = plain("long", UD)
+    entry = PT + 8 * (STACKS.start >> 12)
+    world.put(entry, world.get(entry) & ~D)
+    assert Memory(stored(world, delivered(world))).u64(entry) & D
+
+
 # -- INT n in virtual-8086 mode ----------------------------------------------------------------------------------------
 
 
