@@ -121,7 +121,7 @@ def _plan(levels: int, reserved: int) -> tuple[tuple[int, int, int], ...]:
 
 
 class AddressSpace:
-    """What CR0, CR3, CR4 and EFER make of linear addresses.
+    """What CR0, CR3, CR4 and EFER make of linear addresses, for as long as nobody else changes the tables.
 
     `writes` collects the accessed and dirty bits that walks set, as (gpa, bytes).
     """
@@ -133,6 +133,9 @@ class AddressSpace:
         "_last",
         "_levels",
         "_marked",
+        "_near",
+        "_near_rights",
+        "_near_table",
         "_plan",
         "_reserved",
         "_root",
@@ -151,6 +154,8 @@ class AddressSpace:
         self._cr0, self._cr4, self._efer = cr0, cr4, efer
         self.writes: list[tuple[int, bytes]] = []
         self._marked: dict[int, int] | None = None
+        # The last 2 MiB that were walked to in small pages: tables and stacks often stand together.
+        self._near, self._near_table, self._near_rights = -1, 0, 0
         self.long, self.mask = False, 0xFFFF_FFFF
         # With paging on, LME alone means long mode; LMA is its echo, which a hand-made state may lack.
         if not cr0 & CR0.PG:
@@ -185,26 +190,27 @@ class AddressSpace:
             return gva & 0xFFFF_FFFF
         if levels == _NARROW:
             return self._allow(gva, access, ac, *self._walk_narrow(gva, access))
-        if levels == _PAE:
-            table = self._pdpt_entry(gva, access) & ADDRESS
-        else:
-            high = gva >> 47
-            if high and high != 0x1_FFFF and not self.is_canonical(gva):
-                raise NotMapped(gva, 0, 0)
-            table = self._root
-        rights = _RIGHTS
+        high = gva >> 47
+        if high and high != 0x1_FFFF and not self.is_canonical(gva):
+            raise NotMapped(gva, 0, 0)
         u64 = self.memory.u64
-        for shift, watched, level in self._plan:
-            at = table + (gva >> shift & 0xFF8)
-            entry = u64(at)
-            rights &= entry
-            if entry & watched != P | A:
-                if self._is_large(gva, access, at, entry, level):
-                    offset = (8 << shift) - 1
-                    gpa = entry & ADDRESS & ~offset | gva & offset
-                    return self._allow(gva, access, ac, gpa, _take_nx(rights, entry), level, at, entry)
-                rights = _take_nx(rights, entry)
-            table = entry & ADDRESS
+        if gva >> 21 == self._near:
+            table, rights = self._near_table, self._near_rights
+        else:
+            table = self._pdpt_entry(gva, access) & ADDRESS if levels == _PAE else self._root
+            rights = _RIGHTS
+            for shift, watched, level in self._plan:
+                at = table + (gva >> shift & 0xFF8)
+                entry = u64(at)
+                rights &= entry
+                if entry & watched != P | A:
+                    if self._is_large(gva, access, at, entry, level):
+                        offset = (8 << shift) - 1
+                        gpa = entry & ADDRESS & ~offset | gva & offset
+                        return self._allow(gva, access, ac, gpa, _take_nx(rights, entry), level, at, entry)
+                    rights = _take_nx(rights, entry)
+                table = entry & ADDRESS
+            self._near, self._near_table, self._near_rights = gva >> 21, table, rights
         at = table + (gva >> 9 & 0xFF8)
         entry = u64(at)
         rights &= entry
