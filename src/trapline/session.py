@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from trapline.arch.vmcb import Vmcb
     from trapline.hypervisor.stop import Stop
     from trapline.hypervisor.vm import Vm
+    from trapline.machine.boot import Boot
     from trapline.machine.processor import Processor
     from trapline.trace.columns import Records
     from trapline.trace.tally import VectorCount
@@ -30,6 +31,7 @@ class Ending(Enum):
     SHUTDOWN = "shutdown (triple fault)"
     TIMEOUT = "timeout"
     INTERRUPTED = "interrupted"
+    HALTED = "halted, and nothing can wake it"
     FAILED = "failed"
 
 
@@ -46,6 +48,10 @@ class Settings(NamedTuple):
     """A guest that resets the machine is started again."""
     timeout: float | None = None
     """In seconds."""
+    boot: "Boot | None" = None
+    """How the guest enters a bare machine in this process; None: it runs under QEMU."""
+    output: Callable[[bytes], object] | None = None
+    """Takes what a guest in this process writes to its console."""
     qemu: str | None = None
     guest_options: Sequence[str] = ()
     """QEMU options that load the guest."""
@@ -94,6 +100,8 @@ class Result(NamedTuple):
     records: bytes = b""
     """Of the last exceptions, newest last."""
     error: TraplineError | None = None
+    hints: Sequence[str] = ()
+    """Devices that the guest looked for and its machine has not, in words."""
 
     @property
     def last(self) -> "Records":
@@ -118,16 +126,7 @@ def run(
     """
     started = time.monotonic()
     deadline = None if settings.timeout is None else started + settings.timeout
-    processor = open_qemu(
-        guest=settings.guest_options,
-        memory=settings.memory,
-        accelerator=settings.accelerator,
-        isolated=settings.isolated,
-        program=settings.qemu,
-        options=settings.user_options,
-        serial=settings.console,
-        stdout=settings.stdout,
-    )
+    processor = open_processor(settings)
     with processor:
         # Loaded only now, while QEMU starts.
         from trapline.hypervisor.recording import Recording
@@ -140,7 +139,8 @@ def run(
             idle.start()
         recorder = Recorder(lines=lines, live=live)
         processor.on_records(recorder.add)
-        vm = Vm(processor, mask=settings.mask, reboots=settings.reboots)
+        enter = None if settings.boot is None else settings.boot.enter
+        vm = Vm(processor, mask=settings.mask, reboots=settings.reboots, enter=enter)
         vm.recorder = Recording(recorder.add)
         ending, detail, error = _run(vm, deadline, settings.qemu)
         return Result(
@@ -155,7 +155,27 @@ def run(
             _last_state(processor.vmcb) if ending is Ending.SHUTDOWN else None,
             recorder.last(),
             error,
+            processor.hints,
         )
+
+
+def open_processor(settings: Settings) -> "Processor":
+    """Start the machine that the settings describe."""
+    if settings.boot is None:
+        return open_qemu(
+            guest=settings.guest_options,
+            memory=settings.memory,
+            accelerator=settings.accelerator,
+            isolated=settings.isolated,
+            program=settings.qemu,
+            options=settings.user_options,
+            serial=settings.console,
+            stdout=settings.stdout,
+        )
+    from trapline.processors.unicorn.processor import UnicornProcessor
+
+    assert settings.output is not None, "a guest in this process needs a console"
+    return UnicornProcessor(settings.boot, settings.memory, output=settings.output)
 
 
 def _run(vm: "Vm", deadline: float | None, program: str | None) -> tuple[Ending, str, TraplineError | None]:
@@ -184,7 +204,12 @@ def _ending(stop: "Stop", processor: "Processor") -> tuple[Ending, str]:
 
     if stop.reason is Reason.OFF:
         return Ending.OFF if processor.exit_status is None else Ending.DEBUG_EXIT, ""
-    plain = {Reason.RESET: Ending.RESET, Reason.SHUTDOWN: Ending.SHUTDOWN, Reason.DEADLINE: Ending.TIMEOUT}
+    plain = {
+        Reason.RESET: Ending.RESET,
+        Reason.SHUTDOWN: Ending.SHUTDOWN,
+        Reason.DEADLINE: Ending.TIMEOUT,
+        Reason.HALTED: Ending.HALTED,
+    }
     return plain.get(stop.reason, Ending.FAILED), stop.detail
 
 

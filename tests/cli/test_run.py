@@ -3,7 +3,7 @@ import json
 import pytest
 
 from trapline.arch.vectors import FORCEABLE, Vector
-from trapline.cli.run import choose_mask, parse_memory
+from trapline.cli.settings import choose_mask, parse_memory
 from trapline.errors import ProcessorLost, UsageError
 from trapline.hypervisor.parameters import ENVIRONMENT
 from trapline.machine.processor import Outcome

@@ -330,7 +330,7 @@ def test_a_kernel_that_wants_a_video_mode_needs_a_pc(file, build):
 
 def test_a_module_that_is_not_there(file, build, tmp_path):
     guest = recognise(file(header_at(build) + CODE))
-    with pytest.raises(UsageError, match=r"--initrd .*: No such file"):
+    with pytest.raises(UsageError, match=r"--initrd .*: no such file"):
         bare_entry(guest, memory=MEMORY, initrd=tmp_path / "none")
 
 

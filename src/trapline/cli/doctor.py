@@ -5,9 +5,15 @@ import json
 import platform
 import sys
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from trapline.errors import TraplineError
+
+_IN_PROCESS: Final = "in process"
+_SAMPLE_MEMORY: Final = 16 << 20
+_READY: Final = "guests can be run"
+_BARE: Final = "guests that need no PC can be run; for the others something is missing"
+_NOTHING: Final = "no guest can be run yet"
 
 
 class Finding(NamedTuple):
@@ -16,18 +22,20 @@ class Finding(NamedTuple):
     name: str
     fine: bool
     needed: bool
-    """Without it no guest can be run."""
+    """Without it a guest that needs a PC cannot be run, or none at all."""
     words: str
 
 
 def doctor(*, as_json: bool, program: str | None) -> int:
-    """Print the findings; exit 0 when a guest can be run."""
+    """Print the findings; exit 0 when nothing is missing."""
     findings = [
         Finding("Python", sys.version_info >= (3, 11), True, platform.python_version()),
         *(_library(name, "trapline") for name in ("iced-x86", "numpy", "rich", "unicorn")),
-        _library("qemu.qmp", "trapline[qemu]"),
     ]
-    if all(finding.fine for finding in findings if finding.needed):
+    if all(finding.fine for finding in findings):
+        findings.append(_try(_IN_PROCESS, True, _run_sample))
+    findings.append(_library("qemu.qmp", "trapline[qemu]"))
+    if all(finding.fine for finding in findings):
         findings += _qemu(program)
     ready = all(finding.fine for finding in findings if finding.needed)
     if as_json:
@@ -38,8 +46,23 @@ def doctor(*, as_json: bool, program: str | None) -> int:
         for finding in findings:
             mark = "ok" if finding.fine else "MISSING" if finding.needed else "no"
             print(f"{mark:<8} {finding.name:<14} {finding.words}")
-        print("guests can be run" if ready else "no guest can be run yet")
+        bare = any(finding.fine for finding in findings if finding.name == _IN_PROCESS)
+        print(_READY if ready else _BARE if bare else _NOTHING)
     return 0 if ready else 1
+
+
+def _run_sample() -> str:
+    """Run a guest in this process."""
+    from trapline.guests.bare import bare_entry
+    from trapline.guests.samples import sample_guest
+    from trapline.session import Ending, Settings, run
+
+    boot = bare_entry(sample_guest("ud"), memory=_SAMPLE_MEMORY)
+    assert not isinstance(boot, str), boot
+    result = run(Settings(None, _SAMPLE_MEMORY, timeout=10, boot=boot, output=lambda _: None))
+    if result.ending is not Ending.DEBUG_EXIT:
+        raise TraplineError(f"a sample guest does not run as it should: {result.ending.value} {result.detail}")
+    return f"Unicorn runs a sample guest: {result.recorded} exception seen"
 
 
 def _library(name: str, package: str) -> Finding:

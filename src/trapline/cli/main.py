@@ -12,6 +12,8 @@ from typing import Final
 from trapline import __version__
 from trapline.errors import TraplineError
 
+from .choice import PROCESSORS
+
 OK: Final = 0
 FAILED: Final = 1
 USAGE: Final = 2
@@ -66,6 +68,24 @@ def parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--initrd", metavar="FILE", help="initial RAM disk, for a Linux kernel")
     run.add_argument("--append", metavar="TEXT", help="kernel command line")
+    run.add_argument(
+        "--processor",
+        choices=PROCESSORS,
+        default="auto",
+        help="unicorn: in this process, for guests that need no PC; qemu: the rest (default: auto)",
+    )
+    run.add_argument(
+        "--entry-mode",
+        type=int,
+        choices=(16, 32, 64),
+        help="take GUEST as code without a header, entered in that mode",
+    )
+    run.add_argument(
+        "--load-address",
+        metavar="ADDRESS",
+        type=_address,
+        help="where such code is loaded and entered (default: 0x7c00 in 16-bit mode, else 1 MiB)",
+    )
     run.add_argument("--memory", metavar="SIZE", default="256M", help="guest memory, such as 64M or 2G (default: 256M)")
     run.add_argument(
         "--accel",
@@ -98,6 +118,10 @@ def parser() -> argparse.ArgumentParser:
     doctor.add_argument("--json", action="store_true", help="print JSON")
     doctor.add_argument("--qemu", metavar="PROGRAM", help="the QEMU to look at")
     return top
+
+
+def _address(text: str) -> int:
+    return int(text, 0)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

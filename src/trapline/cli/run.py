@@ -3,23 +3,26 @@
 import argparse
 import contextlib
 import importlib
-import re
+import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
-from trapline.arch.mask import ParsedMask, parse_mask
-from trapline.arch.vectors import FORCEABLE
 from trapline.errors import TraplineError, UsageError
-from trapline.guests.image import Guest, open_guest
-from trapline.guests.options import in_file, qemu_options
+from trapline.guests.image import Guest, open_guest, raw_image
+from trapline.guests.options import in_file
 
 from . import table
+from .choice import choose
+from .console import open_console
 from .extras import require
+from .settings import common_settings, qemu_settings
 
 if TYPE_CHECKING:
-    from trapline.session import Result, Settings
+    from trapline.session import Result
+
+log = logging.getLogger(__name__)
 
 _FAILED: Final = 1
 _SHUTDOWN: Final = 3
@@ -27,17 +30,24 @@ _GUEST_FAILED: Final = 4
 _TIMEOUT: Final = 124
 _INTERRUPTED: Final = 130
 
-_UNITS: Final = {"": 20, "k": 10, "m": 20, "g": 30}
-
 
 def run(options: argparse.Namespace, qemu_words: list[str]) -> int:
     """Run a guest and return the exit code that says how it ended."""
-    require("qemu", "qemu.qmp")
-    from trapline.session import run as run_session
-
     with contextlib.ExitStack() as stack:
-        guest = None if options.guest is None else stack.enter_context(in_file(open_guest(options.guest)))
-        settings = _settings(options, guest, qemu_words)
+        guest = _guest(options)
+        choice = choose(options, guest, qemu_words)
+        if choice.boot is None:
+            require("qemu", "qemu.qmp")
+            guest = None if guest is None else stack.enter_context(in_file(guest))
+        from trapline.session import run as run_session
+
+        if choice.boot is None:
+            settings = qemu_settings(options, guest, qemu_words)
+        else:
+            stream = sys.stderr if options.json else sys.stdout
+            console = stack.enter_context(open_console(options.console, stream.buffer))
+            settings = common_settings(options)._replace(boot=choice.boot, output=console.write)
+        log.info("%s: %s", choice.processor, choice.why)
         lines = stack.enter_context(_output(options.output))
         live = _say if options.live else None
         meanwhile = None if settings.mask == 0 else _load_summary  # without exceptions there is no table
@@ -46,9 +56,9 @@ def run(options: argparse.Namespace, qemu_words: list[str]) -> int:
 
         code = exit_code(result, options.exit_code)
         if options.json:
-            print_json(result, code, sys.stdout)
+            print_json(result, choice, code, sys.stdout)
         else:
-            print_summary(result, sys.stderr)
+            print_summary(result, choice, sys.stderr)
         if result.error is not None:
             _say(f"trapline: {result.error.args[0]}")
     return code
@@ -66,79 +76,17 @@ def exit_code(result: "Result", whose: str) -> int:
     return {
         Ending.OFF: 0,
         Ending.RESET: 0,
+        Ending.HALTED: 0,
         Ending.SHUTDOWN: _SHUTDOWN,
         Ending.TIMEOUT: _TIMEOUT,
         Ending.INTERRUPTED: _INTERRUPTED,
     }.get(result.ending, _FAILED)
 
 
-def parse_memory(text: str) -> int:
-    """Return bytes for a size as QEMU takes it: a number of MiB, or with K, M or G."""
-    match = re.fullmatch(r"([0-9]{1,15})([kmg]?)(?:i?b)?", text.strip().lower())
-    if match is None:
-        raise UsageError(f"--memory {text}: not a size such as 64M or 2G")
-    return int(match[1]) << _UNITS[match[2]]
-
-
-def choose_mask(text: str | None) -> int | None:
-    """Return the exceptions to force: what the user named, else the parameter where one is set, else all."""
-    from trapline.hypervisor.parameters import force_intercept_exceptions_mask
-
-    if text is None:
-        return None if force_intercept_exceptions_mask.is_set() else FORCEABLE
-    parsed: ParsedMask = parse_mask(text)
-    for row in parsed.dropped:
-        _say(f"trapline: {row.mnemonic} (vector {row.vector}) is not intercepted: {row.refused}")
-    return parsed.mask
-
-
-def _settings(options: argparse.Namespace, guest: Guest | None, qemu_words: list[str]) -> "Settings":
-    from trapline.processors.qemu.kvm import nested_svm_missing
-    from trapline.session import Settings
-
-    if options.timeout is not None and not options.timeout > 0:  # NaN is not either
-        raise UsageError(f"--timeout {options.timeout}: a time is more than 0 seconds")
-    initrd = None if options.initrd is None else Path(options.initrd)
-    if guest is None:
-        if initrd is not None or options.append is not None:
-            raise UsageError("--initrd and --append need a GUEST: a Linux or multiboot kernel")
-        if not qemu_words:
-            raise UsageError("nothing to run: name a GUEST, or give QEMU options after --")
-        guest_options: list[str] = []
-    else:
-        guest_options = qemu_options(guest, initrd=initrd, append=options.append)
-    accelerator = options.accel
-    if accelerator == "auto":
-        accelerator = "tcg" if nested_svm_missing() else "kvm"
-    console = ["-serial", "stdio"]
-    if options.console is not None:
-        _check_writable(options.console, "--console")
-        console = ["-chardev", f"file,id=trapline.console,path={_escaped(options.console)}"]
-        console += ["-serial", "chardev:trapline.console"]
-    return Settings(
-        mask=choose_mask(options.exceptions),
-        memory=parse_memory(options.memory),
-        accelerator=accelerator,
-        isolated=options.isolate,
-        reboots=options.reboot,
-        timeout=options.timeout,
-        qemu=options.qemu,
-        guest_options=guest_options,
-        user_options=qemu_words,
-        console=console,
-        stdout=sys.stderr.fileno() if options.json else None,
-    )
-
-
-def _escaped(name: str) -> str:
-    return str(Path(name).absolute()).replace(",", ",,")
-
-
-def _check_writable(name: str, option: str) -> None:
-    try:
-        Path(name).open("wb").close()
-    except OSError as error:
-        raise UsageError(f"{option} {name}: {error.strerror}") from error
+def _guest(options: argparse.Namespace) -> Guest | None:
+    if options.guest is None:
+        return None
+    return open_guest(options.guest) if options.entry_mode is None else raw_image(Path(options.guest))
 
 
 @contextlib.contextmanager

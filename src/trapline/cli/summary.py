@@ -7,18 +7,19 @@ from trapline.arch.vectors import VECTORS
 from trapline.session import Ending, LastState, Result
 from trapline.trace.lines import json_lines, text_line
 
+from .choice import Choice
 from .table import print_table
 
 _SHOWN = 12
 """How many exceptions the report of a shutdown shows."""
 
 
-def print_summary(result: Result, file: IO[str]) -> None:
+def print_summary(result: Result, choice: Choice, file: IO[str]) -> None:
     """Print how the guest ended, what led to a shutdown, and the counts."""
     print(file=file)
     if result.ending is Ending.SHUTDOWN:
         _print_shutdown(result, file)
-    print(f"guest: {_ending(result)} after {result.seconds:.2f} s", file=file)
+    print(f"guest: {_ending(result)} after {result.seconds:.2f} s, {choice.processor}: {choice.why}", file=file)
     if result.detail and result.ending is Ending.FAILED and result.error is None:
         print(result.detail, file=file)
     if result.counts:
@@ -37,6 +38,8 @@ def print_summary(result: Result, file: IO[str]) -> None:
             right=(1, 2),
             file=file,
         )
+    for hint in result.hints:
+        print(hint, file=file)
     print(
         f"{result.recorded:,} exceptions recorded; {result.exits:,} exits decided in Python, for which the guest stood "
         f"still {result.stopped * 1000:,.1f} ms ({result.stopped / result.seconds:.1%})",
@@ -44,16 +47,18 @@ def print_summary(result: Result, file: IO[str]) -> None:
     )
 
 
-def print_json(result: Result, exit_code: int, file: IO[str]) -> None:
+def print_json(result: Result, choice: Choice, exit_code: int, file: IO[str]) -> None:
     """Print the same as one JSON object."""
     summary: dict[str, Any] = {
         "ending": result.ending.name.lower(),
+        "processor": "qemu" if choice.boot is None else "unicorn",
         "detail": result.detail,
         "exit_code": exit_code,
         "debug_exit": result.exit_status,
         "seconds": round(result.seconds, 6),
         "recorded": result.recorded,
         "exits": result.exits,
+        "hints": list(result.hints),
         "stopped_seconds": round(result.stopped, 6),
         "counts": [
             {

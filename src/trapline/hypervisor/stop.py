@@ -8,6 +8,7 @@ class Reason(Enum):
     """What ended `Vcpu.run`."""
 
     OFF = "the guest switched the machine off"
+    HALTED = "the guest halted, and nothing can wake it"
     RESET = "the guest reset the machine"
     SHUTDOWN = "the guest shut down (triple fault)"
     DEADLINE = "the time was up"

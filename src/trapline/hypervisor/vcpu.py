@@ -17,6 +17,8 @@ from .stop import Reason, Stop
 if TYPE_CHECKING:
     from .vm import Vm
 
+_ENDS = {Outcome.OFF: Reason.OFF, Outcome.HALTED: Reason.HALTED, Outcome.DEADLINE: Reason.DEADLINE}
+
 
 class Vcpu:
     """One virtual CPU. Its registers are the VMCB's and the processor's: nothing is kept twice."""
@@ -111,7 +113,7 @@ class Vcpu:
         if outcome is Outcome.KICKED:
             self.vm.settle()
             return None
-        return Stop(Reason.OFF if outcome is Outcome.OFF else Reason.DEADLINE)
+        return Stop(_ENDS[outcome])
 
     def _reset(self) -> Stop | None:
         self.resets += 1

@@ -1,6 +1,6 @@
 """What the hypervisor asks of a processor: execute VMRUN on a VMCB and come back with a #VMEXIT."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
@@ -22,6 +22,8 @@ class Outcome(Enum):
     """Somebody called `kick`; the guest is stopped between two instructions."""
     DEADLINE = "deadline"
     """The deadline passed; the guest goes on by itself where the processor is another process."""
+    HALTED = "halted"
+    """The guest waits for an interrupt, and nothing is left that could raise one."""
     OFF = "off"
     """The machine is gone: the guest switched it off or ended it."""
 
@@ -85,6 +87,10 @@ class Processor(Protocol):
     @property
     def exit_status(self) -> int | None:
         """What the guest ended the machine with, after OFF: None for a plain power off."""
+
+    @property
+    def hints(self) -> Sequence[str]:
+        """What the guest looked for and its machine has not, in sentences."""
 
     @property
     def signature(self) -> int:

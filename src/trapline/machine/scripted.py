@@ -92,6 +92,7 @@ class ScriptedProcessor:
         self.signature = 0x0080_0F12
         self.tsc = 0
         self.exit_status: int | None = None
+        self.hints: list[str] = []
         self.statistics = Statistics(exits=0, stopped=0.0)
         self.answers: dict[tuple[int, int], tuple[int, int, int, int]] = {}
         """What CPUID answers, by leaf and subleaf; everything else is zero."""

@@ -105,6 +105,8 @@ def _kernel(guest: Guest, ram: Ram, modules: list[Module], append: str | None) -
 
 
 def _module(path: Path) -> Module:
+    if not path.is_file():
+        raise UsageError(f"--initrd {path}: " + ("not a file" if path.exists() else "no such file"))
     try:
         return Module(str(path.absolute()), path.read_bytes())
     except OSError as error:

@@ -1,7 +1,7 @@
 """QEMU as a processor: what its exits mean, and what a reset needs."""
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Final, Self
 
@@ -69,6 +69,11 @@ class QemuProcessor:
         self._fresh = False
         self._kicked = False
         self._qmp = Qmp(machine.qmp)
+
+    @property
+    def hints(self) -> Sequence[str]:
+        """Nothing: QEMU's PC is whole."""
+        return ()
 
     @property
     def signature(self) -> int:

@@ -20,7 +20,8 @@ from .private import check_size, check_version, stop_between_instructions
 
 MONITOR: Final = 1 << 56
 """Where VMRUN finds the VMCB: physical, beyond what any page table entry of a guest can name."""
-_MSRPM: Final = MONITOR + 0x1000
+MSRPM: Final = MONITOR + 0x1000
+"""Where it finds the permission map."""
 _HSAVE: Final = MONITOR + 0x3000
 _MONITOR_SIZE: Final = 0x4000
 _ENTRY: Final = 1 << 51
@@ -88,7 +89,7 @@ class Engine:
         self._map(MONITOR, self._monitor)
         self.vmcb = Vmcb.from_buffer(self._monitor)
         """The VMCB that VMRUN executes, not the hypervisor's."""
-        self.msrpm = memoryview(self._monitor)[_MSRPM - MONITOR :][:MSRPM_SIZE]
+        self.msrpm = memoryview(self._monitor)[MSRPM - MONITOR :][:MSRPM_SIZE]
         self._uc.mem_map(_ENTRY, 0x1000, uc.UC_PROT_READ | uc.UC_PROT_EXEC)
         self._uc.mem_write(_ENTRY, _CODE)
         self._refused = False

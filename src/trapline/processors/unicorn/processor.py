@@ -89,8 +89,6 @@ class UnicornProcessor:
             forwards_set_rf=sets_rf,
         )
         self.exit_status: int | None = None
-        self.halted_for_good = False
-        """The guest executed HLT and nothing can wake it."""
         self.tsc = 0
         self._exits = 0
         self._stopped = 0
@@ -106,6 +104,11 @@ class UnicornProcessor:
             ExitCode.MSR: self._msr,
             ExitCode.VINTR: self._window_open,
         }
+
+    @property
+    def hints(self) -> list[str]:
+        """Devices that the guest looked for and that are not here, in words."""
+        return self.machine.hints
 
     @property
     def statistics(self) -> Statistics:
@@ -244,8 +247,7 @@ class UnicornProcessor:
             if not self._halted:
                 return None
             if not self._rest(deadline):
-                self.halted_for_good = True
-                return Outcome.OFF
+                return Outcome.HALTED
 
     def _interrupt(self) -> bool:
         """Deliver the NMI or interrupt that waits, or ask to hear when the guest can take it."""

@@ -23,7 +23,7 @@ from .context import (
     Context,
     word,
 )
-from .engine import Engine
+from .engine import MSRPM, Engine
 
 _LOW: Final = 0xFFFF_FFFF
 
@@ -143,7 +143,7 @@ class State:
         ours.intercept_exceptions = _LOW
         ours.intercept_misc1 = theirs.intercept_misc1 | _NEEDED_1
         ours.intercept_misc2 = theirs.intercept_misc2 | _NEEDED_2
-        ours.asid = 1
+        ours.asid, ours.msrpm_base_pa = 1, MSRPM
         ours.int_ctl = _V_IRQ | _V_INTR_MASKING | self._context.v_tpr
         return engine.vmrun()
 

@@ -1,0 +1,79 @@
+"""Which processor runs a guest, and why."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from trapline.errors import UsageError
+from trapline.guests.image import Guest, GuestKind
+
+from .settings import parse_memory
+
+if TYPE_CHECKING:
+    from trapline.machine.boot import Boot
+
+UNICORN: Final = "unicorn"
+QEMU: Final = "qemu"
+PROCESSORS: Final = ("auto", UNICORN, QEMU)
+
+_OF_QEMU: Final = (
+    ("isolate", False, "--isolate"),
+    ("accel", "auto", "--accel"),
+    ("qemu", None, "--qemu"),
+)
+"""Options that only QEMU has, with what they are when nobody gave them."""
+_LEAST, _MOST = 1 << 20, 3 << 30
+"""Bytes of RAM, in one block from address 0 to where a PC has its devices."""
+_OF_BARE: Final = (("entry_mode", "--entry-mode"), ("load_address", "--load-address"))
+
+
+class Choice(NamedTuple):
+    """The processor for a run."""
+
+    boot: "Boot | None"
+    """How the guest enters the bare machine in this process; None: QEMU runs it."""
+    why: str
+
+    @property
+    def processor(self) -> str:
+        """The processor in words."""
+        return "on QEMU" if self.boot is None else "in this process, on Unicorn"
+
+
+def choose(options: argparse.Namespace, guest: Guest | None, qemu_words: list[str]) -> Choice:
+    """Take the processor that the user named, else Unicorn for a guest that needs no PC, else QEMU."""
+    bare = [name for place, name in _OF_BARE if getattr(options, place) is not None]
+    of_qemu = [name for place, default, name in _OF_QEMU if getattr(options, place) != default]
+    of_qemu += ["options after --"] if qemu_words else []
+    if bare and (options.processor == QEMU or of_qemu):
+        raise UsageError(f"{bare[0]} is for guests without a PC, which QEMU does not run")
+    if options.processor == QEMU:
+        return Choice(None, "as you asked")
+    if options.processor == UNICORN:
+        if of_qemu:
+            raise UsageError(f"--processor unicorn has no QEMU for {of_qemu[0]}")
+        if guest is None:
+            raise UsageError("--processor unicorn needs a GUEST")
+    elif guest is None or of_qemu:
+        return Choice(None, f"{of_qemu[0] if of_qemu else 'no GUEST'}: QEMU's")
+    elif guest.kind is GuestKind.PVH:
+        return Choice(None, "a PVH kernel such as Linux expects the ACPI tables of a PC")
+    boot = _boot(options, guest)
+    if isinstance(boot, str):
+        if options.processor == UNICORN:
+            raise UsageError(f"{guest.path}: {boot}; leave out --processor unicorn")
+        return Choice(None, boot)
+    return Choice(boot, f"a guest that needs no PC: {boot.description}")
+
+
+def _boot(options: argparse.Namespace, guest: Guest) -> "Boot | str":
+    from trapline.guests.bare import Entry, bare_entry
+
+    memory = parse_memory(options.memory)
+    entry = Entry(options.entry_mode, options.load_address, boot_sector=options.processor == UNICORN)
+    initrd = None if options.initrd is None else Path(options.initrd)
+    room = min(max(memory, _LEAST), _MOST)
+    boot = bare_entry(guest, memory=room, entry=entry, initrd=initrd, append=options.append)
+    if room != memory and not isinstance(boot, str):
+        raise UsageError(f"--memory {options.memory}: a guest in this process has 1M to 3G")
+    return boot

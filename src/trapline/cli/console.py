@@ -1,0 +1,53 @@
+"""The console of a guest in this process: what it writes, line by line."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from trapline.errors import TraplineError, UsageError
+
+
+class Console:
+    """Writes bytes to a binary file, and lets each line be seen at once."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._held = bytearray()
+
+    def write(self, data: bytes) -> None:
+        """Take what the guest wrote."""
+        self._held += data
+        if b"\n" in data or len(self._held) >= 0x1000:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is held. Raises TraplineError on a full disk."""
+        try:
+            while self._held:
+                del self._held[: self._file.write(self._held)]
+            self._file.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise TraplineError(f"the guest's console cannot be written: {error.strerror}") from error
+        finally:
+            self._held.clear()
+
+
+@contextlib.contextmanager
+def open_console(name: str | None, otherwise: IO[bytes]) -> Iterator[Console]:
+    """Lend a console that ends in a file, or else in a stream that is already open."""
+    if name is None:
+        console = Console(otherwise)
+        yield console
+        console.flush()
+        return
+    try:
+        file = Path(name).open("wb", buffering=0)  # noqa: SIM115  # closed below
+    except OSError as error:
+        raise UsageError(f"--console {name}: {error.strerror}") from error
+    with file:
+        console = Console(file)
+        yield console
+        console.flush()
