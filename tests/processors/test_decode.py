@@ -63,7 +63,27 @@ def test_instructions(vmcb, ram, code, bits, mnemonic, length, immediate, writes
     vmcb.save.cs.attributes = {16: 0, 32: D32, 64: LONG}[bits]
     vmcb.save.efer = EFER.LMA if bits == 64 else 0
     found = decode.decode_at_rip(vmcb, ram)
-    assert found == (mnemonic, length, immediate, writes_control)
+    assert found[:4] == (mnemonic, length, immediate, writes_control)
+
+
+@pytest.mark.parametrize(
+    ("code", "bits", "length", "register"),
+    [
+        ("440f20c1", 64, 4, 1),  # MOV RCX, CR8
+        ("450f22c7", 64, 4, 15),  # MOV CR8, R15
+        ("f00f22c4", 32, 4, 4),  # MOV CR8, ESP as 32-bit code has it
+        ("0f23f8", 64, 3, 0),  # MOV DR7, RAX
+        ("0f21f5", 32, 3, 5),  # MOV EBP, DR6
+        ("0f0b", 64, 2, -1),
+    ],
+)
+def test_the_general_register_of_a_mov(vmcb, ram, code, bits, length, register):
+    ram.write(0x1000, bytes.fromhex(code))
+    vmcb.save.cs.base = 0x1000
+    vmcb.save.cs.attributes = {32: D32, 64: LONG}[bits]
+    vmcb.save.efer = EFER.LMA if bits == 64 else 0
+    found = decode.decode_at_rip(vmcb, ram)
+    assert (found.length, found.register) == (length, register)
 
 
 def test_what_cannot_be_read_is_no_instruction(vmcb, ram):

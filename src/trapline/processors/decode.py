@@ -32,6 +32,12 @@ SVM_MNEMONICS: Final = frozenset(
 )
 CONTROL_REGISTERS: Final = frozenset((iced.Register.CR0, iced.Register.CR3, iced.Register.CR4))
 
+_GENERAL: Final = {
+    register: number
+    for first in (iced.Register.EAX, iced.Register.RAX)
+    for number, register in enumerate(range(first, first + 16))
+}
+
 
 class Decoded(NamedTuple):
     """An instruction of the guest."""
@@ -43,6 +49,8 @@ class Decoded(NamedTuple):
     """The vector of INT n."""
     writes_control: bool
     """MOV to CR0, CR3 or CR4."""
+    register: int
+    """The general register of a MOV from or to a control or debug register, by its number; -1: there is none."""
 
 
 def bits_of(vmcb: Vmcb) -> int:
@@ -71,7 +79,7 @@ def decode_at_rip(vmcb: Vmcb, memory: GuestMemory) -> Decoded:
     bits = bits_of(vmcb)
     gva = vmcb.save.cs.base + vmcb.save.rip
     gva &= (1 << 64) - 1 if bits == 64 else 0xFFFF_FFFF
-    decoder = iced.Decoder(bits, read_linear(vmcb, memory, gva, LONGEST))
+    decoder = iced.Decoder(bits, read_linear(vmcb, memory, gva, LONGEST), iced.DecoderOptions.AMD)
     instruction = decoder.decode()
     immediate = instruction.immediate8 if instruction.mnemonic == Mnemonic.INT else 0
     writes_control = (
@@ -79,7 +87,8 @@ def decode_at_rip(vmcb: Vmcb, memory: GuestMemory) -> Decoded:
         and instruction.op0_kind == iced.OpKind.REGISTER
         and instruction.op0_register in CONTROL_REGISTERS
     )
-    return Decoded(instruction.mnemonic, instruction.len, immediate, writes_control)
+    register = _GENERAL.get(instruction.op1_register, _GENERAL.get(instruction.op0_register, -1))
+    return Decoded(instruction.mnemonic, instruction.len, immediate, writes_control, register)
 
 
 def next_rip(vmcb: Vmcb, length: int) -> int:

@@ -6,7 +6,7 @@ each; to read the same registers through the public calls takes a hundred times 
 
 from typing import Final
 
-from trapline.arch.layout import Array, Structure, at, layout, offset_of, u8, u16, u32, u64
+from trapline.arch.layout import Array, Structure, at, layout, offset_of, u16, u32, u64
 
 
 @layout(size=24)
@@ -68,7 +68,6 @@ class Context(Structure):
     intercept_cr: u32 = at(5568)
     intercept_dr: u32 = at(5572)
     intercept_exceptions: u32 = at(5576)
-    v_tpr: u8 = at(5596)
     end: u16 = at(5606)
 
 

@@ -25,6 +25,8 @@ class Cpu:
         self._ram = ram
         self._physical_bits = physical_bits
         self._sets_rf = sets_rf
+        self.halted = False
+        """HLT was executed, and no event has come since."""
 
     def exit(self, code: int, info_1: int = 0, info_2: int = 0, *, vectoring: Event | None = None) -> bool:
         """Write the exit; nRIP is zero but for what the manual lists (APM 15.7.1)."""
@@ -60,6 +62,7 @@ class Cpu:
     def deliver(self, event: Event, behind: int | None) -> bool:
         """Start the handler of an event, or of what comes of it; `behind` is RIP after INT n, INT3 and INTO."""
         control, save = self._vmcb.control, self._vmcb.save
+        self.halted = False
         while True:
             result = deliver(
                 save,

@@ -22,13 +22,14 @@ from trapline.machine.boot import Boot
 from trapline.machine.processor import Capabilities, Outcome, Statistics
 from trapline.processors.bare.machine import BareMachine
 from trapline.processors.bare.power import Action
-from trapline.processors.decode import Mnemonic, decode_at_rip
+from trapline.processors.decode import SVM_MNEMONICS, decode_at_rip
 
 from . import calls, engine
 from .bus import MachineBus
 from .context import HF2_NMI, Context
 from .cpu import Cpu
 from .engine import Engine
+from .instructions import Instructions
 from .memory import Ram
 from .pacemaker import Pacemaker
 from .state import State
@@ -38,7 +39,6 @@ _LOW: Final = 0xFFFF_FFFF
 _FIRST_EXCEPTION: Final = engine.VMEXIT + EXCEPTION_EXITS.start
 _PHYSICAL_BITS: Final = 40
 """Of the EPYC that Unicorn models."""
-_SOFTWARE: Final[dict[int, Vector]] = {Mnemonic.INT3: Vector.BP, Mnemonic.INTO: Vector.OF}
 
 _V_TPR: Final = 0xFF
 _V_IRQ: Final = 1 << 8
@@ -78,6 +78,7 @@ class UnicornProcessor:
         self.msrpm = self._engine.msrpm
         self._state = State(self._engine, self.vmcb)
         self._cpu = Cpu(self.vmcb, self.memory, physical_bits=_PHYSICAL_BITS, sets_rf=sets_rf)
+        self._instructions = Instructions(self.vmcb, self.gprs, self.memory, self.machine, self._context, self._cpu)
         self._cpuids: dict[tuple[int, int], tuple[int, int, int, int]] = {}
         self.signature = self.cpuid(1, 0)[0]
         self.capabilities = Capabilities(
@@ -94,16 +95,8 @@ class UnicornProcessor:
         self._stopped = 0
         self._fresh = True
         self._off = False
-        self._halted = False
         self._kicked = False
         self._pacemaker = Pacemaker(self._engine.stop)
-        self._instructions = {
-            ExitCode.HLT: self._hlt,
-            ExitCode.SWINT: self._software_interrupt,
-            ExitCode.ICEBP: self._icebp,
-            ExitCode.MSR: self._msr,
-            ExitCode.VINTR: self._window_open,
-        }
 
     @property
     def hints(self) -> list[str]:
@@ -174,7 +167,7 @@ class UnicornProcessor:
         self._set_alarm(deadline)
         state, bus, pacemaker = self._state, self._bus, self._pacemaker
         while True:
-            if bus.attention or self._halted or self._kicked or state.window:
+            if bus.attention or self._cpu.halted or self._kicked or state.window:
                 outcome = self._attend(deadline)
                 if outcome is not None:
                     return outcome
@@ -197,22 +190,27 @@ class UnicornProcessor:
         if event is None:
             return True
         control.event_inj = injected & ~(1 << 31)
-        self._halted = False
         return self._cpu.deliver(event, _behind(event, control.nrip))
 
     def _answer(self, event: int) -> bool:
         """Do what the CPU stopped for; False: it is a #VMEXIT."""
         vector = event - _FIRST_EXCEPTION
         if 0 <= vector < 32:
+            if vector == Vector.GP and not self._context.error_code and self._is_svm():
+                vector = Vector.UD
             address = self._engine.vmcb.control.exit_info_2 if vector == Vector.PF else None
             return self._cpu.raise_exception(vector, self._context.error_code, address)
         if event >= engine.VMEXIT:
-            return self._instruction(event - engine.VMEXIT)
+            return self._svm_exit(event - engine.VMEXIT)
         return self._happened(event)
+
+    def _is_svm(self) -> bool:
+        """Say whether the guest executes an instruction of SVM, which it has not: Unicorn looks at CPL first."""
+        return decode_at_rip(self.vmcb, self.memory).mnemonic in SVM_MNEMONICS
 
     def _power_on(self) -> Outcome:
         """The machine was switched on or reset."""
-        self._fresh = self._halted = False
+        self._fresh = self._cpu.halted = False
         self.machine.reset()
         for gpa, data in self._boot.loads:
             self.memory.write(gpa, data)
@@ -240,11 +238,10 @@ class UnicornProcessor:
                 bus.attention = True
                 return Outcome.DEADLINE
             self._set_a20()
-            machine.tpr = self._context.v_tpr << 4 | machine.tpr & 0xF
             if not self._interrupt():
                 return Outcome.VMEXIT
             self._set_alarm(deadline)
-            if not self._halted:
+            if not self._cpu.halted:
                 return None
             if not self._rest(deadline):
                 return Outcome.HALTED
@@ -258,7 +255,6 @@ class UnicornProcessor:
                 return self._cpu.exit(ExitCode.NMI)
             machine.take_nmi()
             context.hflags2 |= HF2_NMI
-            self._halted = False
             return self._cpu.deliver(Event(Vector.NMI, EventType.NMI), None)
         virtual = control.int_ctl
         wanted = bool(virtual & _V_IRQ) and bool(
@@ -278,7 +274,6 @@ class UnicornProcessor:
                 return self._cpu.exit(ExitCode.VINTR)
             control.int_ctl = virtual & ~_V_IRQ
             vector = virtual >> _V_VECTOR & 0xFF
-        self._halted = False
         self._bus.attention = machine.pending() is not None
         return self._cpu.deliver(Event(vector, EventType.INTR), None)
 
@@ -337,53 +332,14 @@ class UnicornProcessor:
         self.vmcb.save.rip -= calls.LENGTH
         return self._cpu.raise_exception(vector)
 
-    def _instruction(self, code: int) -> bool:
-        """Answer an exit of an instruction."""
-        own = self._instructions.get(ExitCode(code))
-        if own is not None:
-            return own()
-        length = decode_at_rip(self.vmcb, self.memory).length
-        return self._cpu.exit_at_instruction(code, length, self._context.error_code)
-
-    def _window_open(self) -> bool:
-        self._bus.attention = True
-        return True
-
-    def _hlt(self) -> bool:
-        length = decode_at_rip(self.vmcb, self.memory).length
-        if self.vmcb.control.intercept_misc1 & _bit(ExitCode.HLT):
-            return self._cpu.exit_at_instruction(ExitCode.HLT, length)
-        self._halted = True
-        return self._cpu.skip(length)
-
-    def _software_interrupt(self) -> bool:
-        """INT3, INTO and INT n: Unicorn does not tell them apart."""
-        decoded = decode_at_rip(self.vmcb, self.memory)
-        vector = _SOFTWARE.get(decoded.mnemonic)
-        if vector is not None:
-            return self._cpu.raise_software(vector, decoded.length)
-        if self.vmcb.control.intercept_misc1 & _bit(ExitCode.SWINT):
-            return self._cpu.exit_at_instruction(ExitCode.SWINT, decoded.length, decoded.immediate)
-        behind = self.vmcb.save.rip + decoded.length
-        return self._cpu.deliver(Event(decoded.immediate, EventType.SOFT), behind)
-
-    def _icebp(self) -> bool:
-        """F1: a #DB that the intercept of #DB does not see (APM 15.12.2)."""
-        length = decode_at_rip(self.vmcb, self.memory).length
-        if self.vmcb.control.intercept_misc2 & _bit(ExitCode.ICEBP):
-            return self._cpu.exit_at_instruction(ExitCode.ICEBP, length)
-        self.vmcb.save.rip += length
-        return self._cpu.deliver(Event(Vector.DB, EventType.EXCEPTION), None)
-
-    def _msr(self) -> bool:
-        """RDMSR or WRMSR; the base of the local APIC is the machine's."""
-        length = decode_at_rip(self.vmcb, self.memory).length
-        save, gprs = self.vmcb.save, self.gprs
-        if gprs.rcx & _LOW != msr.APIC_BASE:
-            return self._cpu.exit_at_instruction(ExitCode.MSR, length, self._context.error_code)
-        if not self._context.error_code:
-            save.rax, gprs.rdx = self.machine.apic_base & _LOW, self.machine.apic_base >> 32
-        return self._cpu.skip(length)
+    def _svm_exit(self, code: int) -> bool:
+        """Answer what Unicorn took for an exit of SVM."""
+        if code == ExitCode.VINTR:  # the guest can be interrupted now
+            self._bus.attention = True
+            return True
+        if code == ExitCode.WRITE_CR8:
+            self._bus.attention = True
+        return self._instructions.answer(code)
 
 
 def _bit(code: ExitCode) -> int:

@@ -52,12 +52,11 @@ _V_CALLS = slice(offset_of(Vmcb, "save.star"), offset_of(Vmcb, "save.sysenter_ei
 _V_INTERCEPTS = slice(offset_of(Vmcb, "control.intercept_cr"), offset_of(Vmcb, "control.intercept_misc3") + 4)
 _V_SAVE = slice(offset_of(Vmcb, "save"), offset_of(Vmcb, "save.cr2") + 8)
 
+_NEEDED_CR: Final = 1 << ExitCode.READ_CR8 | 1 << ExitCode.WRITE_CR8
 _NEEDED_1: Final = sum(1 << code % 32 for code in (ExitCode.VINTR, ExitCode.SWINT, ExitCode.HLT, ExitCode.MSR))
 _NEEDED_2: Final = sum(1 << code % 32 for code in (ExitCode.VMRUN, ExitCode.ICEBP))
 """What Unicorn must report because it cannot do it itself; the hypervisor may want more."""
 _V_IRQ: Final = 1 << 8
-_V_INTR_MASKING: Final = 1 << 24
-"""With it, Unicorn keeps CR8 for itself."""
 
 _ORDER: Final = ("es", "cs", "ss", "ds", "fs", "gs")
 
@@ -139,12 +138,12 @@ class State:
         else:
             shadow.efer &= ~EFER.LMA
         ours, theirs = engine.vmcb.control, self._vmcb.control
-        ours.intercept_cr, ours.intercept_dr = theirs.intercept_cr, theirs.intercept_dr
+        ours.intercept_cr, ours.intercept_dr = theirs.intercept_cr | _NEEDED_CR, theirs.intercept_dr
         ours.intercept_exceptions = _LOW
         ours.intercept_misc1 = theirs.intercept_misc1 | _NEEDED_1
         ours.intercept_misc2 = theirs.intercept_misc2 | _NEEDED_2
         ours.asid, ours.msrpm_base_pa = 1, MSRPM
-        ours.int_ctl = _V_IRQ | _V_INTR_MASKING | self._context.v_tpr
+        ours.int_ctl = _V_IRQ
         return engine.vmrun()
 
     def _slow(self) -> tuple[object, ...]:

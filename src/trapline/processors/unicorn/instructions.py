@@ -1,0 +1,101 @@
+"""Instructions that stop Unicorn: what it cannot do itself, and what the hypervisor intercepts (APM 15.9-15.12)."""
+
+from typing import Final
+
+from trapline.arch import msr
+from trapline.arch.events import Event, EventType
+from trapline.arch.exits import ExitCode, is_intercepted
+from trapline.arch.registers import Gprs
+from trapline.arch.vectors import Vector
+from trapline.arch.vmcb import Vmcb
+from trapline.processors.bare.machine import BareMachine
+from trapline.processors.decode import Decoded, Mnemonic, decode_at_rip
+
+from .context import Context
+from .cpu import Cpu
+from .memory import Ram
+
+_LOW: Final = 0xFFFF_FFFF
+_RAX: Final = 0
+_RSP: Final = 4
+_SOFTWARE: Final[dict[int, Vector]] = {Mnemonic.INT3: Vector.BP, Mnemonic.INTO: Vector.OF}
+
+
+class Instructions:
+    """Answers an exit at an instruction. True: the guest goes on; False: it is a #VMEXIT."""
+
+    def __init__(self, vmcb: Vmcb, gprs: Gprs, memory: Ram, machine: BareMachine, context: Context, cpu: Cpu) -> None:
+        self._vmcb, self._gprs, self._memory = vmcb, gprs, memory
+        self._machine, self._context, self._cpu = machine, context, cpu
+        self._own = {
+            ExitCode.HLT: self._hlt,
+            ExitCode.SWINT: self._software_interrupt,
+            ExitCode.ICEBP: self._icebp,
+            ExitCode.MSR: self._msr,
+            ExitCode.READ_CR8: self._read_cr8,
+            ExitCode.WRITE_CR8: self._write_cr8,
+        }
+
+    def answer(self, code: int) -> bool:
+        """Do what the instruction at RIP does, or exit for it."""
+        decoded = decode_at_rip(self._vmcb, self._memory)
+        own = self._own.get(ExitCode(code))
+        if own is not None:
+            return own(decoded)
+        return self._cpu.exit_at_instruction(code, decoded.length, self._context.error_code)
+
+    def _hlt(self, decoded: Decoded) -> bool:
+        if is_intercepted(self._vmcb.control, ExitCode.HLT):
+            return self._cpu.exit_at_instruction(ExitCode.HLT, decoded.length)
+        self._cpu.halted = True
+        return self._cpu.skip(decoded.length)
+
+    def _software_interrupt(self, decoded: Decoded) -> bool:
+        """INT3, INTO and INT n: Unicorn does not tell them apart."""
+        vector = _SOFTWARE.get(decoded.mnemonic)
+        if vector is not None:
+            return self._cpu.raise_software(vector, decoded.length)
+        if is_intercepted(self._vmcb.control, ExitCode.SWINT):
+            return self._cpu.exit_at_instruction(ExitCode.SWINT, decoded.length, decoded.immediate)
+        behind = self._vmcb.save.rip + decoded.length
+        return self._cpu.deliver(Event(decoded.immediate, EventType.SOFT), behind)
+
+    def _icebp(self, decoded: Decoded) -> bool:
+        """F1: a #DB that the intercept of #DB does not see (APM 15.12.2)."""
+        if is_intercepted(self._vmcb.control, ExitCode.ICEBP):
+            return self._cpu.exit_at_instruction(ExitCode.ICEBP, decoded.length)
+        self._vmcb.save.rip += decoded.length
+        return self._cpu.deliver(Event(Vector.DB, EventType.EXCEPTION), None)
+
+    def _msr(self, decoded: Decoded) -> bool:
+        """RDMSR or WRMSR; the base of the local APIC is the machine's."""
+        save, gprs = self._vmcb.save, self._gprs
+        writes = self._context.error_code
+        if gprs.rcx & _LOW != msr.APIC_BASE:
+            return self._cpu.exit_at_instruction(ExitCode.MSR, decoded.length, writes)
+        if not writes:
+            save.rax, gprs.rdx = self._machine.apic_base & _LOW, self._machine.apic_base >> 32
+        return self._cpu.skip(decoded.length)
+
+    def _read_cr8(self, decoded: Decoded) -> bool:
+        """MOV from CR8, the priority of the local APIC (APM 3.1.5)."""
+        if is_intercepted(self._vmcb.control, ExitCode.READ_CR8):
+            return self._cpu.exit_at_instruction(ExitCode.READ_CR8, decoded.length)
+        value, number = self._machine.tpr >> 4, decoded.register
+        if number == _RAX:
+            self._vmcb.save.rax = value
+        elif number == _RSP:
+            self._vmcb.save.rsp = value
+        else:
+            self._context.gprs[number] = value
+        return self._cpu.skip(decoded.length)
+
+    def _write_cr8(self, decoded: Decoded) -> bool:
+        """MOV to CR8."""
+        if is_intercepted(self._vmcb.control, ExitCode.WRITE_CR8):
+            return self._cpu.exit_at_instruction(ExitCode.WRITE_CR8, decoded.length)
+        value = self._context.gprs[decoded.register]
+        if value >> 4:
+            return self._cpu.raise_exception(Vector.GP)
+        self._machine.tpr = value << 4
+        return self._cpu.skip(decoded.length)
