@@ -130,6 +130,22 @@ class Engine:
         """Go on from the context, without a VMRUN; return the event."""
         return self._start(self.context.rip)
 
+    def step(self) -> int:
+        """Execute one instruction that ends a block, from the context; return the event.
+
+        Slow: blocks are translated anew.
+        """
+        number = ctypes.c_size_t()
+        rip = self.context.rip
+        hook = (uc.UC_HOOK_CODE, self._on_step, None, ctypes.c_uint64(rip), ctypes.c_uint64(rip))
+        self.forget_code()
+        _check(uclib.uc_hook_add(self._handle, ctypes.byref(number), *hook))
+        try:
+            return self._start(rip)
+        finally:
+            _check(uclib.uc_hook_del(self._handle, number))
+            self.forget_code()
+
     def stop(self) -> None:
         """Make `vmrun` and `resume` come back; for other threads. Without effect while neither runs."""
         uclib.uc_emu_stop(self._handle)
@@ -215,6 +231,7 @@ class Engine:
 
     def _add_hooks(self) -> None:
         self._on_event = _INTERRUPT(self._event_hook())  # kept: ctypes does not
+        self._on_step = _CODE_HOOK(lambda *_: uclib.uc_emu_stop(self._handle))
         number = ctypes.c_size_t()
         _check(uclib.uc_hook_add(self._handle, ctypes.byref(number), uc.UC_HOOK_INTR, self._on_event, None, 1, 0))
         for instruction, hook in (
@@ -300,3 +317,4 @@ def _check(status: int) -> None:
 
 
 _INTERRUPT: Final = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p)
+_CODE_HOOK: Final = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_void_p)

@@ -1,45 +1,50 @@
 """Instructions that stop Unicorn: what it cannot do itself, and what the hypervisor intercepts (APM 15.9-15.12)."""
 
+from collections.abc import Callable
 from typing import Final
 
 from trapline.arch import msr
 from trapline.arch.events import Event, EventType
 from trapline.arch.exits import ExitCode, is_intercepted
-from trapline.arch.registers import Gprs
+from trapline.arch.registers import DR7, Gprs
 from trapline.arch.vectors import Vector
 from trapline.arch.vmcb import Vmcb
 from trapline.processors.bare.machine import BareMachine
-from trapline.processors.decode import Decoded, Mnemonic, decode_at_rip
+from trapline.processors.decode import Decoded, Mnemonic, bits_of, decode_at_rip
 
 from .context import Context
 from .cpu import Cpu
 from .memory import Ram
 
 _LOW: Final = 0xFFFF_FFFF
+_ENABLE: Final = 0xFF
+"""L0 to G3 of DR7."""
 _RAX: Final = 0
 _RSP: Final = 4
 _SOFTWARE: Final[dict[int, Vector]] = {Mnemonic.INT3: Vector.BP, Mnemonic.INTO: Vector.OF}
 
 
 class Instructions:
-    """Answers an exit at an instruction. True: the guest goes on; False: it is a #VMEXIT."""
+    """Answers an exit at an instruction. True: the guest goes on; False: a #VMEXIT; None: Unicorn is to execute it."""
 
     def __init__(self, vmcb: Vmcb, gprs: Gprs, memory: Ram, machine: BareMachine, context: Context, cpu: Cpu) -> None:
         self._vmcb, self._gprs, self._memory = vmcb, gprs, memory
         self._machine, self._context, self._cpu = machine, context, cpu
-        self._own = {
+        self._own: dict[int, Callable[[Decoded], bool | None]] = {
             ExitCode.HLT: self._hlt,
             ExitCode.SWINT: self._software_interrupt,
             ExitCode.ICEBP: self._icebp,
             ExitCode.MSR: self._msr,
             ExitCode.READ_CR8: self._read_cr8,
             ExitCode.WRITE_CR8: self._write_cr8,
+            ExitCode.WRITE_DR7: self._write_dr7,
+            ExitCode.IRET: self._iret,
         }
 
-    def answer(self, code: int) -> bool:
+    def answer(self, code: int) -> bool | None:
         """Do what the instruction at RIP does, or exit for it."""
         decoded = decode_at_rip(self._vmcb, self._memory)
-        own = self._own.get(ExitCode(code))
+        own = self._own.get(code)
         if own is not None:
             return own(decoded)
         return self._cpu.exit_at_instruction(code, decoded.length, self._context.error_code)
@@ -99,3 +104,21 @@ class Instructions:
             return self._cpu.raise_exception(Vector.GP)
         self._machine.tpr = value << 4
         return self._cpu.skip(decoded.length)
+
+    def _write_dr7(self, decoded: Decoded) -> bool | None:
+        """MOV to DR7, whose upper half Unicorn does not look at (APM 13.1.1.4)."""
+        if is_intercepted(self._vmcb.control, ExitCode.WRITE_DR7):
+            return self._cpu.exit_at_instruction(ExitCode.WRITE_DR7, decoded.length)
+        save, value = self._vmcb.save, self._context.gprs[decoded.register]
+        if bits_of(self._vmcb) == 64 and value >> 32:
+            return self._cpu.raise_exception(Vector.GP)
+        if (value | save.dr7) & _ENABLE:
+            return None  # breakpoints come or go
+        save.dr7 = value & _LOW | DR7.FIXED
+        return self._cpu.skip(decoded.length)
+
+    def _iret(self, decoded: Decoded) -> bool | None:
+        """IRET, behind which an NMI that waits is no longer blocked (APM 8.2.3)."""
+        if is_intercepted(self._vmcb.control, ExitCode.IRET):
+            return self._cpu.exit_at_instruction(ExitCode.IRET, decoded.length)
+        return None

@@ -40,6 +40,8 @@ _FIRST_EXCEPTION: Final = engine.VMEXIT + EXCEPTION_EXITS.start
 _PHYSICAL_BITS: Final = 40
 """Of the EPYC that Unicorn models."""
 
+_CHANGE_INTERRUPTS: Final = (ExitCode.WRITE_CR8, ExitCode.IRET)
+
 _V_TPR: Final = 0xFF
 _V_IRQ: Final = 1 << 8
 _V_PRIORITY: Final = 16
@@ -250,7 +252,9 @@ class UnicornProcessor:
         """Deliver the NMI or interrupt that waits, or ask to hear when the guest can take it."""
         control, save, machine, context = self.vmcb.control, self.vmcb.save, self.machine, self._context
         self._state.window = False
-        if machine.nmi_pending() and not context.hflags2 & HF2_NMI:
+        if machine.nmi_pending() and context.hflags2 & HF2_NMI:
+            self._state.intercept_iret()
+        elif machine.nmi_pending():
             if control.intercept_misc1 & _bit(ExitCode.NMI):
                 return self._cpu.exit(ExitCode.NMI)
             machine.take_nmi()
@@ -337,9 +341,13 @@ class UnicornProcessor:
         if code == ExitCode.VINTR:  # the guest can be interrupted now
             self._bus.attention = True
             return True
-        if code == ExitCode.WRITE_CR8:
-            self._bus.attention = True
-        return self._instructions.answer(code)
+        goes_on = self._instructions.answer(code)
+        if goes_on is None:
+            event = self._state.step(code)
+            self._state.collect()
+            goes_on = self._answer(event)
+        self._bus.attention |= code in _CHANGE_INTERRUPTS
+        return goes_on
 
 
 def _bit(code: ExitCode) -> int:

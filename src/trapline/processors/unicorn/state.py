@@ -32,6 +32,7 @@ _RIP, _EFLAGS, _CC_SRC, _CC_OP = word("rip"), word("eflags"), word("cc_src"), wo
 _CR0, _CR2, _CR3, _CR4, _EFER = word("cr0"), word("cr2"), word("cr3"), word("cr4"), word("efer")
 _HFLAGS = word("hflags")  # and hflags2 above
 _DR6, _DR7 = word("dr6"), word("dr7")
+_REGISTERS, _MISC = word("intercept_cr"), word("intercept")  # words 0 and 1, words 3 and 4 of the VMCB's intercepts
 _SEGMENTS = slice(offset_of(Context, "segments"), offset_of(Context, "idtr") + 24)
 _CALLS = slice(offset_of(Context, "sysenter_cs"), offset_of(Context, "kernel_gs_base") + 8)
 
@@ -53,9 +54,11 @@ _V_INTERCEPTS = slice(offset_of(Vmcb, "control.intercept_cr"), offset_of(Vmcb, "
 _V_SAVE = slice(offset_of(Vmcb, "save"), offset_of(Vmcb, "save.cr2") + 8)
 
 _NEEDED_CR: Final = 1 << ExitCode.READ_CR8 | 1 << ExitCode.WRITE_CR8
+_NEEDED_DR: Final = 1 << ExitCode.WRITE_DR7 % 32
 _NEEDED_1: Final = sum(1 << code % 32 for code in (ExitCode.VINTR, ExitCode.SWINT, ExitCode.HLT, ExitCode.MSR))
 _NEEDED_2: Final = sum(1 << code % 32 for code in (ExitCode.VMRUN, ExitCode.ICEBP))
 """What Unicorn must report because it cannot do it itself; the hypervisor may want more."""
+_IRET: Final = 1 << ExitCode.IRET % 32
 _V_IRQ: Final = 1 << 8
 
 _ORDER: Final = ("es", "cs", "ss", "ds", "fs", "gs")
@@ -77,6 +80,7 @@ class State:
         self._loaded: tuple[object, ...] = ()
         self.window = False
         """Stop with a VINTR exit as soon as the guest can be interrupted."""
+        self._iret = 0
 
     def collect(self) -> None:
         """Write the guest's state into the save area."""
@@ -127,6 +131,25 @@ class State:
             return self._engine.resume()
         return self._vmrun()
 
+    def intercept_iret(self) -> None:
+        """Stop with an IRET exit at the next IRET."""
+        self._iret = _IRET
+        self._words[_MISC] |= _IRET
+
+    def step(self, code: int) -> int:
+        """Execute, as Unicorn does, the one instruction that an intercept of ours stopped; return the event.
+
+        It must be one that ends a block.
+        """
+        place, bit = (_REGISTERS, 1 << code) if code < ExitCode.INTR else (_MISC, 1 << code - ExitCode.INTR)
+        self._words[place] &= ~bit
+        event = self._engine.step()
+        if bit == _IRET and place == _MISC:
+            self._iret = 0
+        else:
+            self._words[place] |= bit
+        return event
+
     def _vmrun(self) -> int:
         """Load everything, by the VMRUN that Unicorn executes."""
         engine, save = self._engine, self._vmcb.save
@@ -138,9 +161,9 @@ class State:
         else:
             shadow.efer &= ~EFER.LMA
         ours, theirs = engine.vmcb.control, self._vmcb.control
-        ours.intercept_cr, ours.intercept_dr = theirs.intercept_cr | _NEEDED_CR, theirs.intercept_dr
+        ours.intercept_cr, ours.intercept_dr = theirs.intercept_cr | _NEEDED_CR, theirs.intercept_dr | _NEEDED_DR
         ours.intercept_exceptions = _LOW
-        ours.intercept_misc1 = theirs.intercept_misc1 | _NEEDED_1
+        ours.intercept_misc1 = theirs.intercept_misc1 | _NEEDED_1 | self._iret
         ours.intercept_misc2 = theirs.intercept_misc2 | _NEEDED_2
         ours.asid, ours.msrpm_base_pa = 1, MSRPM
         ours.int_ctl = _V_IRQ
