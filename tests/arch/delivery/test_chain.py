@@ -88,6 +88,7 @@ def test_cr2_is_that_of_the_last_page_fault():
 def test_a_task_gate_ends_the_chain():
     world = plain("protected32", UD)
     world.put(world.gate_at, world.get(world.gate_at) & ~(0x1F << 40) | 5 << 40)
+    world.put(world.code_at, world.get(world.code_at) & ~(0x1F << 40) | 9 << 40)  # a TSS
     (step,) = steps_of(world)
     assert (step.outcome.event, step.follows) == (None, None)
     assert "not modelled" in str(step.outcome)

@@ -38,6 +38,10 @@ IDT_PAGE: Final = Check("IDT page", "the gate cannot be read", "5.6", Vector.PF,
 GATE_TYPE: Final = Check("gate type", "the descriptor is no gate for an event", "8.7.1", Vector.GP, Code.IDT)
 GATE_DPL: Final = Check("gate DPL", "the program may not use the gate", "8.7.4", Vector.GP, Code.IDT)
 GATE_PRESENT: Final = Check("gate present", "the gate is not present", "8.2.12", Vector.NP, Code.IDT)
+TASK_TABLE: Final = Check("task table", "the TSS is not in the GDT", "12.2.2", Vector.GP, Code.SELECTOR)
+TASK_LIMIT: Final = Check("task table limit", "the table ends before the TSS", "12.2.2", Vector.GP, Code.SELECTOR)
+TASK_TYPE: Final = Check("task type", "the segment is no TSS that is free", "12.2.2", Vector.GP, Code.SELECTOR)
+TASK_PRESENT: Final = Check("task present", "the TSS is not present", "8.2.12", Vector.NP, Code.SELECTOR)
 TASK_GATE: Final = Check("task gate", "a task switch is not modelled", "12.5", None)
 
 CODE_NULL: Final = Check("code selector", "the gate's selector is null", "8.7.1", Vector.GP)
@@ -84,10 +88,15 @@ _STACK: Final = (
     *(TABLE_PAGE, STACK_DPL, STACK_TYPE, STACK_PRESENT),
 )
 
-PROTECTED: Final = (*_GATE, TASK_GATE, *_CODE, *_STACK, PUSH_LIMIT, PUSH_PAGE, HANDLER_LIMIT)
+_TASK: Final = (TASK_TABLE, TASK_LIMIT, TASK_TYPE, TASK_PRESENT, TASK_GATE)
+
+PROTECTED: Final = (*_GATE, *_TASK, *_CODE, *_STACK, PUSH_LIMIT, PUSH_PAGE, HANDLER_LIMIT)
 """APM 8.7. The rows about the TSS and the stack segment hold when CPL changes."""
 
-VIRTUAL_8086: Final = (IOPL, *_GATE, TASK_GATE, *_CODE, CODE_RING_0, *_STACK, PUSH_LIMIT, PUSH_PAGE, HANDLER_LIMIT)
+VIRTUAL_8086: Final = (
+    *(IOPL, *_GATE, *_TASK, *_CODE, CODE_RING_0, *_STACK),
+    *(PUSH_LIMIT, PUSH_PAGE, HANDLER_LIMIT),
+)
 """APM 8.8.1."""
 
 REDIRECTED: Final = (MAP_LIMIT, TSS_PAGE, IOPL, IDT_PAGE, PUSH_LIMIT, PUSH_PAGE, HANDLER_LIMIT)

@@ -1,6 +1,6 @@
 """Delivery in protected mode through 16- and 32-bit gates, from virtual-8086 mode too (APM 8.7, 8.8.1)."""
 
-from typing import Final
+from typing import Final, NoReturn
 
 from trapline.arch import descriptors
 from trapline.arch.descriptors import ACCESSED, DPL_SHIFT, GATE_PRESENT, Attribute, GateType, SegmentState, Selector
@@ -20,6 +20,8 @@ _GATES: Final = (
     GateType.INTERRUPT_32,
     GateType.TRAP_32,
 )
+_FREE_TSS: Final = 1
+"""Type and S of a TSS that is not busy, of either width."""
 _CLEARED: Final = M64 ^ (RFLAGS.TF | RFLAGS.NT | RFLAGS.RF | RFLAGS.VM)
 _CLEARED_WITH_IF: Final = _CLEARED & ~RFLAGS.IF
 _STACK: Final = Attribute.S | Attribute.CODE | Attribute.WRITABLE
@@ -31,7 +33,7 @@ def deliver(d: Delivery) -> Delivered:
     kind = gate >> 40 & 0x1F
     selector = gate >> 16 & 0xFFFF
     if kind == GateType.TASK:
-        raise CheckFailed(checks.TASK_GATE, gate=gate, selector=selector)
+        _refuse_task(d, gate, selector)
     if not selector & Selector.REFERENCE:
         raise CheckFailed(checks.CODE_NULL, gate=gate)
     descriptor, where = d.descriptor(selector, checks.CODE_LIMIT)
@@ -76,6 +78,19 @@ def _read_gate(d: Delivery) -> int:
     if d.software or not gate & GATE_PRESENT:
         check_use(d, gate)
     return gate
+
+
+def _refuse_task(d: Delivery, gate: int, selector: int) -> NoReturn:
+    """Find what is wrong with the TSS that a task gate names: where nothing is, a task switch would follow."""
+    if selector & Selector.TI:
+        raise CheckFailed(checks.TASK_TABLE, selector)
+    descriptor, _ = d.descriptor(selector, checks.TASK_LIMIT)
+    kind = descriptor >> 40 & (Attribute.S | Attribute.TYPE & ~Attribute.WIDE_TSS)
+    if kind != _FREE_TSS:
+        raise CheckFailed(checks.TASK_TYPE, selector, descriptor=descriptor)
+    if not descriptor & GATE_PRESENT:
+        raise CheckFailed(checks.TASK_PRESENT, selector, descriptor=descriptor)
+    raise CheckFailed(checks.TASK_GATE, gate=gate, selector=selector)
 
 
 def _inner_stack(d: Delivery, cpl: int) -> tuple[SegmentState, int]:
