@@ -4,7 +4,7 @@
 #
 #   cli                                 command line; knows everything, is known by nobody
 #   session                             one run wired together
-#   trace                               records, files, queries
+#   trace | testing                     records, files, queries · what a processor must pass
 #   hypervisor | processors | guests    KVM's role · who executes VMRUN · images, symbols, samples
 #   machine | asm                       the boundary: protocols and plain data · machine code written as Python
 #   arch                                what the manuals say, as data and pure functions

@@ -1,0 +1,29 @@
+"""One set of checks that any `machine.Processor` must pass.
+
+    with open_my_processor() as processor:
+        for check in CHECKS:
+            run(check, processor)
+
+Each check writes the guest's memory and the VMCB, lets the processor execute VMRUN, and compares the whole state with
+what the manual says: the exit, its information, every register, and what was stored. Where an event is delivered, the
+model of `arch.delivery` says what is right.
+"""
+
+from . import consistency, entries, events, exceptions, instructions, interrupts, running
+from .check import Check, ConformanceError, Exit, Turn, run, script
+from .modes import CODE, CODE_SIZE
+
+_ALL = (
+    *entries.CHECKS,
+    *exceptions.CHECKS,
+    *instructions.CHECKS,
+    *events.CHECKS,
+    *interrupts.CHECKS,
+    *consistency.CHECKS,
+    *running.CHECKS,
+)
+
+CHECKS: tuple[Check, ...] = tuple(check._replace(at=CODE + CODE_SIZE * place) for place, check in enumerate(_ALL, 1))
+"""All checks; each has a name and a place of its own."""
+
+__all__ = ["CHECKS", "Check", "ConformanceError", "Exit", "Turn", "run", "script"]

@@ -1,0 +1,213 @@
+"""The modes that a guest is entered in, and the memory that goes with them: all of it below 64 KiB."""
+
+import struct
+from functools import cache
+from typing import Final, NamedTuple
+
+from trapline.arch import paging
+from trapline.arch.descriptors import ACCESSED_BYTE, DPL_SHIFT, Attribute, GateType, rsp_offset, stack_slot
+from trapline.arch.layout import zero
+from trapline.arch.registers import CR0, CR4, DR6, DR7, EFER, RFLAGS
+from trapline.arch.vmcb import SaveArea, Segment
+
+SIZE: Final = 0x1_0000
+"""Bytes of memory that a check uses, from address 0, in each mode at the same linear addresses."""
+GDT: Final = 0x1000
+TSS: Final = 0x1800
+IDT: Final = 0x2000
+HANDLERS: Final = 0x3000
+"""A handler for each vector: CPUID, which is intercepted and which every mode and ring may execute."""
+HANDLER_SIZE: Final = 4
+CODE: Final = 0x4000
+CODE_SIZE: Final = 0x20
+"""Each check has a place of its own for its code from `CODE` on: some processors translate what they execute, and do
+not notice that somebody else writes over it.
+"""
+DATA: Final = 0x8000
+KERNEL_STACK: Final = 0xA000
+"""The top of the stack at CPL 0, also that of the TSS."""
+STACK: Final = 0xB000
+"""The top of the stack at CPL 3."""
+_PDPT_PAE, _PML4, _PDPT, _PD, _PT = 0x1C00, 0xB000, 0xC000, 0xD000, 0xE000
+READ_ONLY: Final = 0xF000
+UNMAPPED: Final = SIZE
+
+CODE_32, DATA_32, CODE_16, DATA_16, CODE_64 = 0x08, 0x10, 0x18, 0x20, 0x28
+USER_CODE_32, USER_DATA_32, USER_CODE_64, USER_CODE_16, USER_DATA_16 = 0x33, 0x3B, 0x43, 0x4B, 0x53
+TASK: Final = 0x58
+ABSENT_DATA: Final = 0x68
+GDT_LIMIT: Final = 0x6F
+BEYOND_GDT: Final = 0xFFF8
+"""A selector that the GDT has no descriptor for."""
+
+_ATTRIBUTES: Final = {
+    CODE_32: 0xC9B, DATA_32: 0xC93, CODE_16: 0x09B, DATA_16: 0x093, CODE_64: 0xA9B,
+    USER_CODE_32: 0xCFB, USER_DATA_32: 0xCF3, USER_CODE_64: 0xAFB, USER_CODE_16: 0x0FB, USER_DATA_16: 0x0F3,
+    ABSENT_DATA: 0xC13,
+}  # fmt: skip
+_TASK_ATTRIBUTES: Final = 0x89
+"""A TSS that no LTR made busy: VMRUN does not ask, and QEMU gives up at a busy one."""
+_TASK_LIMIT: Final = 0x67
+_LDT_ATTRIBUTES: Final = 0x82
+_VIRTUAL_ATTRIBUTES: Final = 0xF3
+CPUID: Final = b"\x0f\xa2"
+
+
+class Mode(NamedTuple):
+    """A mode of the CPU."""
+
+    name: str
+    bits: int
+    """Of its code."""
+    cr0: int
+    gate: int
+    """The type of its gates; 0: the vector table of real mode."""
+    code: tuple[int, int]
+    """Selectors at CPL 0 and 3."""
+    data: tuple[int, int]
+    cr3: int = 0
+    cr4: int = 0
+    efer: int = 0
+    flags: int = 0
+    cpls: tuple[int, ...] = (0, 3)
+
+    @property
+    def long(self) -> bool:
+        """Whether long mode is active."""
+        return bool(self.efer & EFER.LMA)
+
+    def stack(self, cpl: int) -> int:
+        """Return where the stack begins."""
+        return STACK if cpl else KERNEL_STACK
+
+
+_PROTECTED: Final = CR0.PE | CR0.ET | CR0.NE
+_PAGED: Final = _PROTECTED | CR0.WP | CR0.PG
+_LONG: Final = EFER.LME | EFER.LMA
+
+REAL: Final = Mode("real mode", 16, CR0.ET, 0, (0, 0), (0, 0), cpls=(0,))
+PROTECTED_16: Final = Mode(
+    "16-bit protected mode", 16, _PROTECTED, GateType.INTERRUPT_16, (CODE_16, USER_CODE_16), (DATA_16, USER_DATA_16)
+)
+PROTECTED_32: Final = Mode(
+    "32-bit protected mode", 32, _PROTECTED, GateType.INTERRUPT_32, (CODE_32, USER_CODE_32), (DATA_32, USER_DATA_32)
+)
+PAGED_32: Final = PROTECTED_32._replace(name="32-bit mode with paging", cr0=_PAGED, cr3=_PDPT_PAE, cr4=CR4.PAE)
+VIRTUAL: Final = Mode(
+    "virtual-8086 mode", 16, _PROTECTED, GateType.INTERRUPT_32, (0, 0), (0, 0),
+    flags=RFLAGS.VM | RFLAGS.IOPL, cpls=(3,),
+)  # fmt: skip
+LONG: Final = Mode(
+    "64-bit mode", 64, _PAGED, GateType.INTERRUPT_32, (CODE_64, USER_CODE_64), (DATA_32, USER_DATA_32),
+    _PML4, CR4.PAE, _LONG,
+)  # fmt: skip
+COMPATIBILITY: Final = LONG._replace(name="compatibility mode", bits=32, code=(CODE_32, USER_CODE_32))
+
+MODES: Final = (REAL, PROTECTED_16, PROTECTED_32, PAGED_32, VIRTUAL, LONG, COMPATIBILITY)
+EVERYWHERE: Final = tuple((mode, cpl) for mode in MODES for cpl in mode.cpls)
+"""Each mode at each CPL that it has."""
+
+
+def where(mode: Mode, cpl: int) -> str:
+    """Return mode and CPL in words."""
+    return f"in {mode.name}" + (f" at CPL {cpl}" if len(mode.cpls) > 1 else "")
+
+
+def handler(vector: int) -> int:
+    """Return the address of a vector's handler."""
+    return HANDLERS + HANDLER_SIZE * vector
+
+
+def page_table_entry(page: int) -> int:
+    """Return where the entry of a page stands in the page table of every paged mode."""
+    return _PT + (page >> 12) * 8
+
+
+@cache
+def image(mode: Mode) -> bytes:
+    """Return the memory of a mode: descriptors, gates, handlers, page tables."""
+    memory = bytearray(SIZE)
+    for selector, attributes in _ATTRIBUTES.items():
+        put(memory, GDT + (selector & ~3), _descriptor(attributes).to_bytes(8, "little"))
+    put(memory, GDT + TASK, struct.pack("<HHBBBB", _TASK_LIMIT, TSS, 0, _TASK_ATTRIBUTES, 0, 0))
+    if mode.long:
+        put(memory, TSS + rsp_offset(0), KERNEL_STACK.to_bytes(8, "little"))
+    else:
+        put(
+            memory,
+            TSS + stack_slot(GateType.INTERRUPT_32, 0).offset,
+            struct.pack("<II", KERNEL_STACK, mode_stack(mode)),
+        )
+    for vector in range(256):
+        put(memory, handler(vector), CPUID)
+        put(memory, *gate(mode, vector))
+    _put_page_tables(memory)
+    return bytes(memory)
+
+
+def mode_stack(mode: Mode) -> int:
+    """Return the stack selector of a mode's handlers."""
+    return DATA_16 if mode.gate == GateType.INTERRUPT_16 else DATA_32
+
+
+def gate(mode: Mode, vector: int, *, present: bool = True) -> tuple[int, bytes]:
+    """Return (gpa, bytes) of the gate of a vector; programs of any ring may use it."""
+    offset = handler(vector)
+    if not mode.gate:
+        return vector * 4, struct.pack("<HH", offset, 0)
+    selector = CODE_64 if mode.long else CODE_16 if mode.gate == GateType.INTERRUPT_16 else CODE_32
+    access = mode.gate | 3 << DPL_SHIFT | (Attribute.P if present else 0)
+    low = struct.pack("<HHBBH", offset, selector, 0, access, 0)
+    return (IDT + vector * 16, low + bytes(8)) if mode.long else (IDT + vector * 8, low)
+
+
+def enter(save: SaveArea, mode: Mode, cpl: int, rip: int) -> None:
+    """Write the state of a mode over the whole save area."""
+    zero(save)
+    save.cr0, save.cr3, save.cr4, save.efer = mode.cr0, mode.cr3, mode.cr4, mode.efer | EFER.SVME
+    save.dr6, save.dr7, save.rflags = DR6.FIXED, DR7.FIXED, mode.flags | RFLAGS.ALWAYS_ONE
+    save.rip, save.rsp, save.cpl = rip, mode.stack(cpl), cpl
+    save.gdtr.base, save.gdtr.limit = GDT, GDT_LIMIT
+    save.idtr.base, save.idtr.limit = (IDT, 0xFFF) if mode.gate else (0, 0x3FF)
+    _load(save.ldtr, 0, _LDT_ATTRIBUTES, 0xFFFF)
+    _load(save.tr, TASK, _TASK_ATTRIBUTES, _TASK_LIMIT, TSS)
+    user = int(cpl == 3)
+    for segment in (save.es, save.ss, save.ds, save.fs, save.gs):
+        _enter_segment(segment, mode, mode.data[user], 0x93)
+    _enter_segment(save.cs, mode, mode.code[user], 0x9B)
+
+
+def put(memory: bytearray, at: int, data: bytes) -> None:
+    """Put bytes in their place."""
+    memory[at : at + len(data)] = data
+
+
+def _enter_segment(segment: Segment, mode: Mode, selector: int, real: int) -> None:
+    if mode.flags & RFLAGS.VM:
+        _load(segment, 0, _VIRTUAL_ATTRIBUTES, 0xFFFF)
+    elif not mode.gate:
+        _load(segment, 0, real, 0xFFFF)
+    else:
+        attributes = _ATTRIBUTES[selector]
+        _load(segment, selector, attributes, 0xFFFF_FFFF if attributes & Attribute.G else 0xFFFF)
+
+
+def _load(segment: Segment, selector: int, attributes: int, limit: int, base: int = 0) -> None:
+    segment.selector, segment.attributes, segment.limit, segment.base = selector, attributes, limit, base
+
+
+def _descriptor(attributes: int) -> int:
+    limit = 0xF_FFFF if attributes & Attribute.G else 0xFFFF
+    low, high = attributes & 0xFF, attributes >> 8
+    return limit & 0xFFFF | low << 8 * ACCESSED_BYTE | (limit >> 16) << 48 | high << 52
+
+
+def _put_page_tables(memory: bytearray) -> None:
+    """Map the memory to itself for everybody, but for one page; all of it looks used already."""
+    rights = paging.P | paging.RW | paging.US | paging.A | paging.D
+    for table, next_table in ((_PML4, _PDPT), (_PDPT, _PD), (_PD, _PT)):
+        put(memory, table, (next_table | rights).to_bytes(8, "little"))
+    put(memory, _PDPT_PAE, (_PD | paging.P).to_bytes(8, "little"))
+    for page in range(0, SIZE, 0x1000):
+        kept = rights & ~paging.RW if page == READ_ONLY else rights
+        put(memory, page_table_entry(page), (page | kept).to_bytes(8, "little"))
