@@ -47,6 +47,7 @@ _V_RIP, _V_RSP, _V_RAX, _V_RFLAGS = (_place(f"save.{name}") for name in ("rip", 
 _V_CR0, _V_CR2, _V_CR3, _V_CR4 = (_place(f"save.{name}") for name in ("cr0", "cr2", "cr3", "cr4"))
 _V_EFER, _V_DR6, _V_DR7 = (_place(f"save.{name}") for name in ("efer", "dr6", "dr7"))
 _V_SHADOW = _place("control.interrupt_shadow")
+_V_ASID = _place("control.asid")  # and TLB_CONTROL above
 _V_CPL = offset_of(Vmcb, "save.cpl")
 _V_SEGMENTS = slice(offset_of(Vmcb, "save.es"), offset_of(Vmcb, "save.tr") + 16)
 _V_CALLS = slice(offset_of(Vmcb, "save.star"), offset_of(Vmcb, "save.sysenter_eip") + 8)
@@ -109,21 +110,29 @@ class State:
         self._loaded = self._slow()
 
     def changed(self) -> bool:
-        """Say whether something changed since `collect` that takes a VMRUN."""
-        return self._slow() != self._loaded
+        """Say whether something changed since `collect` that takes a VMRUN, or that VMRUN may refuse."""
+        words = self._vmcb_words
+        suspicious = not words[_V_ASID] & _LOW or (words[_V_DR6] | words[_V_DR7]) >> 32
+        return bool(suspicious) or self._slow() != self._loaded
 
     def enter(self) -> int:
         """Run the guest from the VMCB; return the engine's event.
 
         Unless something changed that Unicorn keeps copies of, a VMRUN is spared.
         """
-        if self._slow() == self._loaded:
-            words, of = self._words, self._vmcb_words
+        words, of = self._words, self._vmcb_words
+        shadow = of[_V_SHADOW] & 1
+        loaded = self._slow() == self._loaded
+        if shadow and not loaded:
+            self._load()
+        if shadow or loaded:
+            if of[_V_ASID] >> 32 & 0xFF:
+                self._engine.flush_tlb()
             words[_RIP], words[_RSP], words[_RAX] = of[_V_RIP], of[_V_RSP], of[_V_RAX]
             words[_CR2], words[_DR6], words[_DR7] = of[_V_CR2], of[_V_DR6], of[_V_DR7]
             words[_EFLAGS] = of[_V_RFLAGS] | RFLAGS.ALWAYS_ONE  # Unicorn takes them apart as it starts
             hidden = words[_HFLAGS] & ~(HF_INHIBIT_IRQ | HF2_GIF << 32)
-            if of[_V_SHADOW] & 1:
+            if shadow:
                 hidden |= HF_INHIBIT_IRQ
             if self.window:
                 hidden |= HF2_GIF << 32
@@ -149,6 +158,16 @@ class State:
         else:
             self._words[place] |= bit
         return event
+
+    def _load(self) -> None:
+        """Load everything but the interrupt shadow, which Unicorn's VMRUN does not know, and execute nothing.
+
+        An interrupt that can be taken at once ends VMRUN before the first instruction.
+        """
+        flags = self._vmcb_words[_V_RFLAGS]
+        self._vmcb_words[_V_RFLAGS] = flags | RFLAGS.IF
+        self._vmrun()
+        self._vmcb_words[_V_RFLAGS] = flags
 
     def _vmrun(self) -> int:
         """Load everything, by the VMRUN that Unicorn executes."""
