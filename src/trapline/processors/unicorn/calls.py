@@ -5,8 +5,8 @@ from typing import Final
 from trapline.arch.registers import CR0, EFER, RFLAGS, Gprs
 from trapline.arch.vmcb import SaveArea, Segment
 
-LENGTH: Final = 2
-"""Bytes of either instruction."""
+_LENGTH: Final = 2
+"""Bytes of SYSCALL."""
 
 _LOW: Final = 0xFFFF_FFFF
 _CODE_32: Final = 0xC9B
@@ -16,18 +16,18 @@ _LONG: Final = 1 << 9
 
 
 def syscall(save: SaveArea, gprs: Gprs) -> bool:
-    """Enter the kernel; RIP is behind the instruction. False: EFER.SCE is clear, which is #UD."""
+    """Enter the kernel. False: EFER.SCE is clear, which is #UD."""
     if not save.efer & EFER.SCE:
         return False
     selector = save.star >> 32 & 0xFFFC
     if save.efer & EFER.LMA:
         from_64 = bool(save.cs.attributes & _LONG)
-        gprs.rcx, gprs.r11 = save.rip, save.rflags & ~RFLAGS.RF
+        gprs.rcx, gprs.r11 = save.rip + _LENGTH, save.rflags & ~RFLAGS.RF
         _flat(save.cs, selector, _CODE_64)
         save.rflags = save.rflags & ~(save.sfmask | RFLAGS.RF)
         save.rip = save.lstar if from_64 else save.cstar
     else:
-        gprs.rcx = save.rip & _LOW
+        gprs.rcx = save.rip + _LENGTH & _LOW
         _flat(save.cs, selector, _CODE_32)
         save.rflags &= ~(RFLAGS.IF | RFLAGS.VM | RFLAGS.RF)
         save.rip = save.star & _LOW

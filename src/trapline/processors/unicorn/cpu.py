@@ -95,13 +95,16 @@ class Cpu:
             event, behind = combined, None
 
     def skip(self, length: int) -> bool:
-        """Finish an instruction that was done here: RIP moves, RF and the interrupt shadow end, TF traps."""
-        vmcb = self._vmcb
-        save = vmcb.save
-        save.rip = next_rip(vmcb, length)
+        """Finish an instruction that was done here, but for RIP."""
+        self._vmcb.save.rip = next_rip(self._vmcb, length)
+        return self.finish()
+
+    def finish(self) -> bool:
+        """Finish an instruction that was done here: RF and the interrupt shadow end, TF traps."""
+        save = self._vmcb.save
         flags = save.rflags
         save.rflags = flags & ~RFLAGS.RF
-        vmcb.control.interrupt_shadow = 0
+        self._vmcb.control.interrupt_shadow = 0
         if not flags & RFLAGS.TF:
             return True
         save.dr6 |= DR6.BS

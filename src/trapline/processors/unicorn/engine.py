@@ -37,7 +37,7 @@ STOPPED: Final = -1
 SYSCALL: Final = -2
 SYSENTER: Final = -3
 PORT: Final = -4
-"""A port access that must not happen: the context is as before the instruction."""
+"""A port access that must not happen. Here as at the calls, the context is as before the instruction."""
 LOST: Final = -5
 """Unicorn gave up: `error` says why."""
 
@@ -93,6 +93,8 @@ class Engine:
         self._uc.mem_map(_ENTRY, 0x1000, uc.UC_PROT_READ | uc.UC_PROT_EXEC)
         self._uc.mem_write(_ENTRY, _CODE)
         self._refused = False
+        self._saved = False
+        """The context holds what counts already: what Unicorn does until it stops does not."""
         for start, end in ((memory, _HIGH), (_HIGH, _ENTRY), (_ENTRY + 0x1000, _END)):
             self._map_bus(start, end)
 
@@ -189,11 +191,11 @@ class Engine:
         if self._raised is not None:
             raised, self._raised = self._raised, None
             raise raised
-        if self.event < 0 and not self._refused:
+        if self.event < 0 and not self._saved:
             uclib.uc_context_save(handle, allocated)
             if error:
                 self.event, self.error = LOST, str(UcError(error))
-        self._refused = False
+        self._refused = self._saved = False
         return self.event
 
     def _map(self, gpa: int, memory: mmap.mmap) -> None:
@@ -250,7 +252,7 @@ class Engine:
 
         def on_event(_: Any, number: int, __: Any) -> None:
             try:
-                if not self._refused:
+                if not self._saved:
                     self.event = number
                     save(handle, allocated)
                     if words[_HFLAGS] & _GIF:
@@ -290,7 +292,8 @@ class Engine:
         return 0
 
     def _on_call(self, event: int, *_: Any) -> int:
-        self.event = event
+        self.save()
+        self._saved, self.event = True, event
         uclib.uc_emu_stop(self._handle)
         return 0
 
@@ -305,7 +308,8 @@ class Engine:
         and so no page is mapped any more; the context is already saved, and wins.
         """
         self.save()
-        self._refused, self.event = True, PORT
+        self._refused = self._saved = True
+        self.event = PORT
         self._uc.reg_write(x86.UC_X86_REG_CR3, 0xFFFF_F000)
         self._uc.reg_write(x86.UC_X86_REG_CR0, CR0.PE | CR0.PG)
         uclib.uc_emu_stop(self._handle)

@@ -324,17 +324,12 @@ class UnicornProcessor:
         if event == engine.PORT:
             return self._cpu.raise_exception(Vector.GP)
         if event == engine.SYSCALL:
-            return calls.syscall(save, self.gprs) or self._undo(Vector.UD)
+            return self._cpu.finish() if calls.syscall(save, self.gprs) else self._cpu.raise_exception(Vector.UD)
         if event == engine.SYSENTER:
-            return calls.sysenter(save) or self._undo(Vector.GP)
+            return self._cpu.finish() if calls.sysenter(save) else self._cpu.raise_exception(Vector.GP)
         if event == engine.LOST and "Fetch" in self._engine.error:
             return self._cpu.raise_exception(Vector.UD)  # a bus without memory reads all ones, FF FF
         raise ProcessorError(f"Unicorn gave up at {save.cs.selector:04x}:{save.rip:x}: {self._engine.error or event}")
-
-    def _undo(self, vector: Vector) -> bool:
-        """Raise an exception for a call instruction that Unicorn has already passed."""
-        self.vmcb.save.rip -= calls.LENGTH
-        return self._cpu.raise_exception(vector)
 
     def _svm_exit(self, code: int) -> bool:
         """Answer what Unicorn took for an exit of SVM."""
