@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from .events import EventType, decode
+from .events import Event, EventType, decode
 from .registers import CR0, CR4, EFER
 from .vectors import VECTORS, Kind, Vector
 from .vmcb import Vmcb
@@ -35,16 +35,19 @@ def _long_mode(vmcb: Vmcb) -> bool:
     return bool(vmcb.save.efer & EFER.LME and vmcb.save.cr0 & CR0.PG)
 
 
-def _illegal_event(vmcb: Vmcb) -> bool:
-    event = decode(vmcb.control.event_inj)
-    if event is None:
-        return False
+def is_illegal(event: Event, vmcb: Vmcb) -> bool:
+    """Say whether an event cannot be injected, whatever else the VMCB holds (APM 15.20)."""
     if event.type == EventType.EXCEPTION:
         if event.vector >= len(VECTORS) or VECTORS[event.vector].kind is Kind.RESERVED or event.vector == Vector.NMI:
             return True
         # An event that the guest could not have in its mode.
         return event.vector == Vector.BR and _long_mode(vmcb) and bool(vmcb.save.cs.attributes & _CS_LONG)
     return event.type not in (EventType.INTR, EventType.NMI, EventType.SOFT)
+
+
+def _illegal_event(vmcb: Vmcb) -> bool:
+    event = decode(vmcb.control.event_inj)
+    return event is not None and is_illegal(event, vmcb)
 
 
 RULES: Final = (

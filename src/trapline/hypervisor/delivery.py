@@ -46,7 +46,7 @@ def deliver(vcpu: "Vcpu", exit: ExceptionExit) -> Stop | None:
     if exit.address is not None:
         # Hardware writes CR2 before the exceptions combine, so a #DF leaves the second address in it.
         vcpu.processor.vmcb.save.cr2 = exit.address
-    result = combine(exit.vectoring, exit.event)
+    result = exit.event if exit.vectoring is None else combine(exit.vectoring, exit.event)
     vcpu.delivered(Delivery(exit, Verdict.FORWARD, result))
     if result is SHUTDOWN:
         return Stop(Reason.SHUTDOWN)

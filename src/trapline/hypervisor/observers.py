@@ -79,6 +79,8 @@ class Observers:
 
     def ask(self, vcpu: "Vcpu", exit: ExceptionExit) -> Verdict:
         """Return the first verdict that is not FORWARD."""
+        if not self.vectors >> exit.event.vector & 1:
+            return Verdict.FORWARD
         for observer in tuple(self._observers):
             if not observer.vectors >> exit.event.vector & 1:
                 continue

@@ -63,7 +63,8 @@ class Vcpu:
                     return stop
                 continue
             control = self.processor.vmcb.control
-            self.vectoring = decode(control.exit_int_info)
+            vectoring = control.exit_int_info
+            self.vectoring = decode(vectoring) if vectoring else None
             control.event_inj = 0
             if self.lent_rf:
                 self._take_rf_back()

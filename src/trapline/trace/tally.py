@@ -33,6 +33,9 @@ class Tally:
 
     def add(self, data: memoryview | bytes) -> None:
         """Count a batch of whole records."""
+        if len(data) == _SIZE:
+            self._count_one(data)
+            return
         vectors = bytes(data[_VECTOR::_SIZE])
         for vector in set(vectors):
             self._counts[vector] += vectors.count(vector)
@@ -40,6 +43,14 @@ class Tally:
                 self._first[vector] = _rip(data, vectors.find(vector))
             self._last[vector] = _rip(data, vectors.rfind(vector))
         self.total += len(vectors)
+
+    def _count_one(self, data: memoryview | bytes) -> None:
+        vector = data[_VECTOR]
+        self._counts[vector] += 1
+        if vector not in self._first:
+            self._first[vector] = _rip(data, 0)
+        self._last[vector] = _rip(data, 0)
+        self.total += 1
 
     def rows(self) -> list[VectorCount]:
         """Return a row for each vector that was seen, in the order of vectors."""

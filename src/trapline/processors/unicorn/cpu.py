@@ -3,7 +3,7 @@
 import contextlib
 from typing import Final
 
-from trapline.arch.delivery import Delivered, apply, deliver
+from trapline.arch.delivery import Failed, apply, deliver
 from trapline.arch.events import SHUTDOWN, Event, EventType, combine, encode
 from trapline.arch.exits import EXCEPTION_EXITS, ExitCode
 from trapline.arch.registers import DR6, RFLAGS
@@ -12,6 +12,7 @@ from trapline.arch.vmcb import Vmcb
 from trapline.errors import ProcessorError
 from trapline.processors.decode import next_rip
 
+from .memo import Memo, Spy
 from .memory import Ram
 
 _EXCEPTIONS: Final = EXCEPTION_EXITS.start
@@ -27,6 +28,9 @@ class Cpu:
         self._sets_rf = sets_rf
         self.halted = False
         """HLT was executed, and no event has come since."""
+        self.generation: int | None = None
+        """The generation of the state in the VMCB; None: it was changed since."""
+        self._memo = Memo(ram, vmcb.save)
 
     def exit(self, code: int, info_1: int = 0, info_2: int = 0, *, vectoring: Event | None = None) -> bool:
         """Write the exit; nRIP is zero but for what the manual lists (APM 15.7.1)."""
@@ -63,21 +67,13 @@ class Cpu:
         """Start the handler of an event, or of what comes of it; `behind` is RIP after INT n, INT3 and INTO."""
         control, save = self._vmcb.control, self._vmcb.save
         self.halted = False
+        generation, self.generation = self.generation, None
         while True:
-            result = deliver(
-                save,
-                event,
-                self._ram,
-                next_rip=behind,
-                physical_bits=self._physical_bits,
-                sets_rf=self._sets_rf,
-            )
-            for gpa, data in result.writes:
-                self._store(gpa, data)
-            if isinstance(result, Delivered):
-                apply(save, result)
+            result = self._handler_starts(event, behind, generation)
+            if result is None:
                 control.interrupt_shadow = 0
                 return True
+            generation = None
             follows = result.event
             if follows is None:
                 raise ProcessorError(f"this processor cannot deliver {event}: {result}; try --processor qemu")
@@ -93,6 +89,23 @@ class Cpu:
             if combined.vector == Vector.DF != follows.vector and control.intercept_exceptions >> Vector.DF & 1:
                 return self.exit(_EXCEPTIONS + Vector.DF, vectoring=event)
             event, behind = combined, None
+
+    def _handler_starts(self, event: Event, behind: int | None, generation: int | None) -> Failed | None:
+        """Change state and memory as the delivery of one event does; return the failure, if it fails."""
+        memo, save = self._memo, self._vmcb.save
+        key = None if generation is None else memo.key(generation, event)
+        if key is not None and memo.again(key, event, save.rip if behind is None else behind):
+            return None
+        spy = Spy(self._ram)
+        result = deliver(save, event, spy, next_rip=behind, physical_bits=self._physical_bits, sets_rf=self._sets_rf)
+        for gpa, data in result.writes:
+            self._store(gpa, data)
+        if isinstance(result, Failed):
+            return result
+        if key is not None:
+            memo.remember(key, result, spy)
+        apply(save, result)
+        return None
 
     def skip(self, length: int) -> bool:
         """Finish an instruction that was done here, but for RIP."""

@@ -14,7 +14,8 @@ class Ram:
     def __init__(self, block: mmap.mmap, written: Callable[[], None]) -> None:
         """`written` is called after somebody else than the CPU wrote: translated code may be stale."""
         self._bytes = memoryview(block)
-        self._words = self._bytes.cast("Q")
+        self.words = self._bytes.cast("Q")
+        """The same in units of eight bytes."""
         self._halves = self._bytes.cast("I")
         self._written = written
         self.size = len(block)
@@ -46,11 +47,11 @@ class Ram:
     def u64(self, gpa: int) -> int:
         """Return 8 bytes; all ones where there is no memory."""
         try:
-            return self._words[gpa >> 3] if not gpa & 7 else int.from_bytes(self.read(gpa, 8), "little")
+            return self.words[gpa >> 3] if not gpa & 7 else int.from_bytes(self.read(gpa, 8), "little")
         except LookupError:
             return _ALL_ONES_64
 
     def close(self) -> None:
         """Let go of the block."""
-        for view in (self._words, self._halves, self._bytes):
+        for view in (self.words, self._halves, self._bytes):
             view.release()

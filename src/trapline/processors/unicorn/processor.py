@@ -10,8 +10,8 @@ from types import TracebackType
 from typing import Final, Self
 
 from trapline.arch import msr
-from trapline.arch.consistency import why_invalid
-from trapline.arch.events import Event, EventType, decode
+from trapline.arch.consistency import is_illegal, why_invalid
+from trapline.arch.events import VALID, Event, EventType, decode
 from trapline.arch.exits import EXCEPTION_EXITS, ExitCode
 from trapline.arch.layout import offset_of, size_of, zero
 from trapline.arch.registers import RFLAGS, Gprs
@@ -75,10 +75,11 @@ class UnicornProcessor:
         self.memory = Ram(self._engine.ram, self._engine.forget_code)
         bus.engine, bus.ram = self._engine, self.memory
         self._context = self._engine.context
-        self.vmcb = Vmcb.from_buffer(bytearray(size_of(Vmcb)))
+        buffer = bytearray(size_of(Vmcb))
+        self.vmcb = Vmcb.from_buffer(buffer)
         self.gprs = Gprs.from_buffer(self._engine.memory, offset_of(Context, "gprs"))
         self.msrpm = self._engine.msrpm
-        self._state = State(self._engine, self.vmcb)
+        self._state = State(self._engine, self.vmcb, buffer)
         self._cpu = Cpu(self.vmcb, self.memory, physical_bits=_PHYSICAL_BITS, sets_rf=sets_rf)
         self._instructions = Instructions(self.vmcb, self.gprs, self.memory, self.machine, self._context, self._cpu)
         self._cpuids: dict[tuple[int, int], tuple[int, int, int, int]] = {}
@@ -98,6 +99,7 @@ class UnicornProcessor:
         self._fresh = True
         self._off = False
         self._kicked = False
+        self._deadline: float | None = None
         self._pacemaker = Pacemaker(self._engine.stop)
 
     @property
@@ -166,8 +168,10 @@ class UnicornProcessor:
             return self._power_on()
         if not self._accept():
             return Outcome.VMEXIT
-        self._set_alarm(deadline)
-        state, bus, pacemaker = self._state, self._bus, self._pacemaker
+        if deadline != self._deadline:
+            self._deadline = deadline
+            self._set_alarm(deadline)
+        cpu, state, bus, pacemaker = self._cpu, self._state, self._bus, self._pacemaker
         while True:
             if bus.attention or self._cpu.halted or self._kicked or state.window:
                 outcome = self._attend(deadline)
@@ -177,22 +181,26 @@ class UnicornProcessor:
             event = state.enter()
             pacemaker.running = False
             state.collect()
+            cpu.generation = state.generation
             if not self._answer(event):
                 return Outcome.VMEXIT
 
     def _accept(self) -> bool:
         """Check the VMCB and deliver the event to inject; False: that ended in an exit."""
         control = self.vmcb.control
+        cpu, state = self._cpu, self._state
+        changed = state.changed()
+        cpu.generation = None if changed else state.generation
+        if changed and why_invalid(self.vmcb) is not None:
+            return cpu.exit(ExitCode.INVALID)
         injected = control.event_inj
-        if not injected >> 31 & 1 and not self._state.changed():
-            return True
-        if why_invalid(self.vmcb) is not None:
-            return self._cpu.exit(ExitCode.INVALID)
         event = decode(injected)
         if event is None:
             return True
-        control.event_inj = injected & ~(1 << 31)
-        return self._cpu.deliver(event, _behind(event, control.nrip))
+        if is_illegal(event, self.vmcb):
+            return cpu.exit(ExitCode.INVALID)
+        control.event_inj = injected & ~VALID
+        return cpu.deliver(event, _behind(event, control.nrip))
 
     def _answer(self, event: int) -> bool:
         """Do what the CPU stopped for; False: it is a #VMEXIT."""

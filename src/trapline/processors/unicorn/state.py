@@ -33,7 +33,8 @@ _CR0, _CR2, _CR3, _CR4, _EFER = word("cr0"), word("cr2"), word("cr3"), word("cr4
 _HFLAGS = word("hflags")  # and hflags2 above
 _DR6, _DR7 = word("dr6"), word("dr7")
 _REGISTERS, _MISC = word("intercept_cr"), word("intercept")  # words 0 and 1, words 3 and 4 of the VMCB's intercepts
-_SEGMENTS = slice(offset_of(Context, "segments"), offset_of(Context, "idtr") + 24)
+_SEGMENTS_CR0 = slice(offset_of(Context, "segments"), offset_of(Context, "cr0") + 8)
+_CR3_CR4 = slice(offset_of(Context, "cr3"), offset_of(Context, "cr4") + 8)
 _CALLS = slice(offset_of(Context, "sysenter_cs"), offset_of(Context, "kernel_gs_base") + 8)
 
 
@@ -49,7 +50,8 @@ _V_EFER, _V_DR6, _V_DR7 = (_place(f"save.{name}") for name in ("efer", "dr6", "d
 _V_SHADOW = _place("control.interrupt_shadow")
 _V_ASID = _place("control.asid")  # and TLB_CONTROL above
 _V_CPL = offset_of(Vmcb, "save.cpl")
-_V_SEGMENTS = slice(offset_of(Vmcb, "save.es"), offset_of(Vmcb, "save.tr") + 16)
+_V_REGISTERS = slice(offset_of(Vmcb, "save.es"), offset_of(Vmcb, "save.cr0") + 8)
+"""Segments, CPL, EFER, CR4, CR3, CR0."""
 _V_CALLS = slice(offset_of(Vmcb, "save.star"), offset_of(Vmcb, "save.sysenter_eip") + 8)
 _V_INTERCEPTS = slice(offset_of(Vmcb, "control.intercept_cr"), offset_of(Vmcb, "control.intercept_misc3") + 4)
 _V_SAVE = slice(offset_of(Vmcb, "save"), offset_of(Vmcb, "save.cr2") + 8)
@@ -68,17 +70,21 @@ _ORDER: Final = ("es", "cs", "ss", "ds", "fs", "gs")
 class State:
     """Moves the guest's state. `collect` after the CPU stopped, `enter` to let it run."""
 
-    def __init__(self, engine: Engine, vmcb: Vmcb) -> None:
+    def __init__(self, engine: Engine, vmcb: Vmcb, buffer: bytearray) -> None:
+        """`buffer` holds the bytes of `vmcb`."""
         self._engine = engine
         self._context = engine.context
         self._bytes = engine.memory
         self._words = memoryview(engine.memory).cast("B").cast("Q")
         self._vmcb = vmcb
+        self._buffer = buffer
         self._vmcb_bytes = memoryview(vmcb).cast("B")
         self._vmcb_words = self._vmcb_bytes.cast("Q")
         self._shadow_bytes = memoryview(engine.vmcb).cast("B")
-        self._seen_segments = self._seen_calls = b""
+        self._seen: tuple[object, ...] = ()
         self._loaded: tuple[object, ...] = ()
+        self.generation = 0
+        """Another number after each change of what `changed` asks for."""
         self.window = False
         """Stop with a VINTR exit as soon as the guest can be interrupted."""
         self._iret = 0
@@ -87,27 +93,29 @@ class State:
         """Write the guest's state into the save area."""
         words, to = self._words, self._vmcb_words
         to[_V_RIP], to[_V_RSP], to[_V_RAX] = words[_RIP], words[_RSP], words[_RAX]
-        to[_V_CR0], to[_V_CR2], to[_V_CR3], to[_V_CR4] = words[_CR0], words[_CR2], words[_CR3], words[_CR4]
-        to[_V_EFER], to[_V_DR6], to[_V_DR7] = words[_EFER], words[_DR6], words[_DR7]
+        to[_V_CR2], to[_V_DR6], to[_V_DR7] = words[_CR2], words[_DR6], words[_DR7]
         computed = words[_CC_OP]
         if computed & _LOW == CC_OP_EFLAGS:
             flags = words[_EFLAGS] & ~STATUS_FLAGS | words[_CC_SRC] & STATUS_FLAGS
-            to[_V_RFLAGS] = flags if computed >> 32 == 1 else flags | DIRECTION_FLAG
+            if computed >> 32 != 1:
+                flags |= DIRECTION_FLAG
         else:
-            to[_V_RFLAGS] = self._engine.eflags()
-        context = self._context
-        hflags = context.hflags
-        self._vmcb_bytes[_V_CPL] = hflags & HF_CPL
+            flags = self._engine.eflags()
+        to[_V_RFLAGS] = flags
+        hflags = words[_HFLAGS]
         to[_V_SHADOW] = 1 if hflags & HF_INHIBIT_IRQ else 0
-        segments = self._bytes[_SEGMENTS]
-        if segments != self._seen_segments:
+        memory = self._bytes
+        seen = (
+            memory[_SEGMENTS_CR0], memory[_CR3_CR4], words[_EFER], memory[_CALLS], hflags & HF_CPL, flags & RFLAGS.VM
+        )  # fmt: skip
+        if seen != self._seen:
+            self._seen = seen
+            to[_V_CR0], to[_V_CR3], to[_V_CR4], to[_V_EFER] = words[_CR0], words[_CR3], words[_CR4], words[_EFER]
+            self._vmcb_bytes[_V_CPL] = hflags & HF_CPL
             self._collect_segments()
-            self._seen_segments = segments
-        calls = self._bytes[_CALLS]
-        if calls != self._seen_calls:
             self._collect_calls()
-            self._seen_calls = calls
-        self._loaded = self._slow()
+            self._loaded = self._slow()
+            self.generation += 1
 
     def changed(self) -> bool:
         """Say whether something changed since `collect` that takes a VMRUN, or that VMRUN may refuse."""
@@ -172,7 +180,7 @@ class State:
     def _vmrun(self) -> int:
         """Load everything, by the VMRUN that Unicorn executes."""
         engine, save = self._engine, self._vmcb.save
-        self._seen_segments = self._seen_calls = b""
+        self._seen = ()
         self._shadow_bytes[_V_SAVE] = self._vmcb_bytes[_V_SAVE]
         shadow = engine.vmcb.save
         if save.cr0 & CR0.PG and save.efer & EFER.LME:
@@ -190,18 +198,8 @@ class State:
 
     def _slow(self) -> tuple[object, ...]:
         """Return what Unicorn keeps copies of, or checks only as it loads it."""
-        memory, words = self._vmcb_bytes, self._vmcb_words
-        return (
-            bytes(memory[_V_SEGMENTS]),
-            bytes(memory[_V_CALLS]),
-            bytes(memory[_V_INTERCEPTS]),
-            memory[_V_CPL],
-            words[_V_CR0],
-            words[_V_CR3],
-            words[_V_CR4],
-            words[_V_EFER],
-            words[_V_RFLAGS] & RFLAGS.VM,
-        )
+        memory = self._buffer
+        return memory[_V_REGISTERS], memory[_V_CALLS], memory[_V_INTERCEPTS], self._vmcb_words[_V_RFLAGS] & RFLAGS.VM
 
     def _collect_segments(self) -> None:
         save, context = self._vmcb.save, self._context

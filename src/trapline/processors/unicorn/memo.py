@@ -1,0 +1,124 @@
+"""Deliveries that happen again: into the same handler, over the same tables, to the same stack.
+
+The model of delivery reads some dozen words of guest memory and takes five times as long as the CPU to stop and go.
+What it found is kept with the words that it read; as long as they are the same, and the state that it depends on, only
+the frame differs.
+"""
+
+from collections.abc import Callable
+from operator import itemgetter
+from struct import Struct
+from typing import Final, NamedTuple
+
+from trapline.arch.delivery import Delivered, apply
+from trapline.arch.events import Event
+from trapline.arch.registers import EFER
+from trapline.arch.vmcb import SaveArea
+
+from .context import STATUS_FLAGS
+from .memory import Ram
+
+_MOST: Final = 512
+_FRAMES: Final = {5: Struct("<5Q"), 6: Struct("<6Q")}
+"""In long mode: RIP, CS, RFLAGS, RSP and SS from the lowest address up, with an error code below them."""
+
+Key = tuple[object, ...]
+
+
+class Known(NamedTuple):
+    """A delivery that was done before."""
+
+    read: Callable[[memoryview], object]
+    """Takes from RAM the words that the model read."""
+    words: object
+    delivered: Delivered
+    gpa: int
+    frame: Struct
+    cleared: int
+    """Bits of RFLAGS that the handler finds clear."""
+    pushed: int
+    """Bits of RFLAGS that the frame has set."""
+    elsewhere: bool
+    """CS, SS or CPL change."""
+
+
+class Spy:
+    """Guest memory that notes which words are read."""
+
+    def __init__(self, ram: Ram) -> None:
+        self._ram = ram
+        self.places: list[int] = []
+
+    def u32(self, gpa: int) -> int:
+        """See `Ram.u32`."""
+        self.places += (gpa >> 3, gpa + 3 >> 3)
+        return self._ram.u32(gpa)
+
+    def u64(self, gpa: int) -> int:
+        """See `Ram.u64`."""
+        self.places += (gpa >> 3, gpa + 7 >> 3) if gpa & 7 else (gpa >> 3,)
+        return self._ram.u64(gpa)
+
+
+class Memo:
+    """Remembers deliveries in long mode."""
+
+    def __init__(self, ram: Ram, save: SaveArea) -> None:
+        self._ram = ram
+        self._save = save
+        self._known: dict[Key, Known] = {}
+
+    def key(self, generation: int, event: Event) -> Key | None:
+        """Return what a delivery depends on beside memory; None: it is not to be remembered.
+
+        A handler on another privilege level has a stack of its own, wherever RSP was.
+        """
+        save = self._save
+        if not save.efer & EFER.LMA:
+            return None
+        return (
+            generation,
+            event.vector,
+            event.type,
+            event.error_code is None,
+            save.rflags & ~STATUS_FLAGS,
+            -1 if save.cpl else save.rsp,
+        )
+
+    def again(self, key: Key, event: Event, rip: int) -> bool:
+        """Deliver as before, with `rip` as what is pushed; False: there is no before, or memory has changed."""
+        known = self._known.get(key)
+        ram = self._ram
+        if known is None or known.read(ram.words) != known.words:
+            return False
+        save, delivered = self._save, known.delivered
+        flags = save.rflags
+        values: tuple[int, ...] = (rip, save.cs.selector, flags | known.pushed, save.rsp, save.ss.selector)
+        if event.error_code is not None:
+            values = (event.error_code, *values)
+        ram.store(known.gpa, known.frame.pack(*values))
+        save.rflags, save.rip, save.rsp = flags & ~known.cleared, delivered.rip, delivered.rsp
+        if known.elsewhere:
+            apply(save, delivered._replace(rflags=save.rflags))
+        return True
+
+    def remember(self, key: Key, delivered: Delivered, spy: Spy) -> None:
+        """Keep a delivery that is about to be applied, if it stored nothing but its frame."""
+        frame = _FRAMES.get(len(delivered.frame.values))
+        if frame is None or len(delivered.writes) != 1 or len(delivered.writes[0][1]) != frame.size:
+            return
+        words, places = self._ram.words, sorted(set(spy.places))
+        if places[-1] >= len(words):
+            return
+        if len(self._known) >= _MOST:
+            self._known.clear()
+        read = itemgetter(*places)
+        flags, (gpa, _) = self._save.rflags, delivered.writes[0]
+        pushed = delivered.frame.values[2] & ~flags
+        elsewhere = delivered.ss is not None or delivered.cpl != self._save.cpl or not self._same_code(delivered)
+        known = Known(read, read(words), delivered, gpa, frame, flags & ~delivered.rflags, pushed, elsewhere)
+        self._known[key] = known
+
+    def _same_code(self, delivered: Delivered) -> bool:
+        cs = self._save.cs
+        return (cs.selector, cs.attributes, cs.limit, cs.base) == tuple(delivered.cs)
