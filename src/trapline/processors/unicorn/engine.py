@@ -111,6 +111,8 @@ class Engine:
         self._prepare_host()
         self.event = STOPPED
         self.error = ""
+        self._flags = ctypes.c_uint64()
+        self._flags_at = ctypes.byref(self._flags)
         self._raised: BaseException | None = None
         self._add_hooks()
 
@@ -158,8 +160,8 @@ class Engine:
 
     def eflags(self) -> int:
         """Compute RFLAGS as it was when the CPU stopped."""
-        value: int = self._uc.reg_read(x86.UC_X86_REG_EFLAGS)
-        return value
+        uclib.uc_reg_read(self._handle, x86.UC_X86_REG_EFLAGS, self._flags_at)
+        return self._flags.value
 
     def forget_code(self) -> None:
         """Forget translated code: for who wrote to RAM, which Unicorn does not notice."""
