@@ -25,7 +25,7 @@ from trapline.trace.recorder import Recorder
 MEMORY: Final = 4 << 20
 CODE: Final = 0x10_0000
 TIMES: Final = 200_000
-TURNS: Final = 40_000_000
+TURNS: Final = 400_000_000
 
 _HOST, _VMCB, _SAVED, _TABLES = 0x1000, 0x2000, 0x3000, 0x4000
 _VM_HSAVE_PA, _EFER = 0xC001_0117, 0xC000_0080
@@ -63,7 +63,7 @@ _EXIT: Final = b"\xb0\x00\xe6\xf4\xf4"
 
 
 def _ud_loop() -> bytes:
-    """mov ecx, TIMES; again: ud2; dec ecx; jnz again; hlt."""
+    """Return mov ecx, TIMES; again: ud2; dec ecx; jnz again; hlt."""
     return struct.pack("<BI", 0xB9, TIMES) + b"\x0f\x0b\xff\xc9\x75\xfa\xf4"
 
 

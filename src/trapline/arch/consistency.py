@@ -23,6 +23,8 @@ _EFER_KNOWN: Final = (
 )  # fmt: skip
 _CR3_LONG_RESERVED: Final = 0xFFF0_0000_0000_0000
 
+_INJECTABLE: Final = sum(row.bit for row in VECTORS if row.kind is not Kind.RESERVED and row.vector != Vector.NMI)
+
 
 class Rule(NamedTuple):
     """What a VMCB must not be."""
@@ -38,7 +40,7 @@ def _long_mode(vmcb: Vmcb) -> bool:
 def is_illegal(event: Event, vmcb: Vmcb) -> bool:
     """Say whether an event cannot be injected, whatever else the VMCB holds (APM 15.20)."""
     if event.type == EventType.EXCEPTION:
-        if event.vector >= len(VECTORS) or VECTORS[event.vector].kind is Kind.RESERVED or event.vector == Vector.NMI:
+        if not _INJECTABLE >> event.vector & 1:
             return True
         # An event that the guest could not have in its mode.
         return event.vector == Vector.BR and _long_mode(vmcb) and bool(vmcb.save.cs.attributes & _CS_LONG)

@@ -4,6 +4,7 @@
 """
 
 from enum import Enum, IntEnum
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from .vectors import VECTORS, Class, Vector, mnemonic
@@ -71,6 +72,7 @@ def encode(event: Event) -> int:
     return word | ERROR_CODE_VALID | error_code << 32
 
 
+@lru_cache(maxsize=1024)
 def decode(word: int) -> Event | None:
     """Return the event in a 64-bit word, or None when V is clear."""
     if not word & VALID:

@@ -13,6 +13,7 @@ checker each integer field is an `int`. Gaps become reserved fields named by the
 """
 
 import ctypes
+import struct
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from typing import (
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
         def __buffer__(self, flags: int, /) -> memoryview: ...
 else:
     Structure = ctypes.LittleEndianStructure
+
+_CODES = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
 _S = TypeVar("_S", bound=Structure)
 _T = TypeVar("_T")
@@ -121,6 +124,16 @@ def offset_of(cls: type[Structure], path: str) -> int:
 def size_of(cls: type[Structure], path: str = "") -> int:
     """Return the size in bytes of a structure, or of its field at a dotted path."""
     return _find(cls, path)[1] if path else ctypes.sizeof(cast("Any", cls))
+
+
+def packer(cls: type[Structure]) -> tuple[struct.Struct, tuple[str, ...]]:
+    """Return what packs all fields of a flat structure at once, and their names in that order."""
+    names = [name for name, _ in _fields(cls) if not name.startswith("reserved_")]
+    codes = [
+        f"{ctypes.sizeof(kind)}x" if name.startswith("reserved_") else _CODES[ctypes.sizeof(kind)]
+        for name, kind in _fields(cls)
+    ]
+    return struct.Struct("<" + "".join(codes)), tuple(names)
 
 
 def zero(structure: Structure) -> None:

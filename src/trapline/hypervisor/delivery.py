@@ -45,7 +45,7 @@ def deliver(vcpu: "Vcpu", exit: ExceptionExit) -> Stop | None:
     vcpu.vectoring = None  # the combination answers for it
     if exit.address is not None:
         # Hardware writes CR2 before the exceptions combine, so a #DF leaves the second address in it.
-        vcpu.processor.vmcb.save.cr2 = exit.address
+        vcpu.save.cr2 = exit.address
     result = exit.event if exit.vectoring is None else combine(exit.vectoring, exit.event)
     vcpu.delivered(Delivery(exit, Verdict.FORWARD, result))
     if result is SHUTDOWN:
@@ -61,16 +61,16 @@ def inject(vcpu: "Vcpu", event: Event) -> None:
 
     #BP and #OF keep the nRIP that the exit left in the VMCB: their handler returns behind the instruction.
     """
-    vmcb = vcpu.processor.vmcb
-    if not vmcb.save.cr0 & CR0.PE:
+    control, save = vcpu.control, vcpu.save
+    if not save.cr0 & CR0.PE:
         event = event._replace(error_code=None)  # real mode pushes none, and EVENTINJ would (APM 15.20)
-    vmcb.control.event_inj = encode(event)
-    vmcb.control.interrupt_shadow = 0
+    control.event_inj = encode(event)
+    control.interrupt_shadow = 0
     if (
         vcpu.processor.capabilities.forwards_set_rf
         and event.type == EventType.EXCEPTION
         and VECTORS[event.vector].kind is Kind.FAULT
-        and not vmcb.save.rflags & RFLAGS.RF
+        and not save.rflags & RFLAGS.RF
     ):
-        vmcb.save.rflags |= RFLAGS.RF
-        vcpu.lent_rf = vmcb.control.event_inj
+        save.rflags |= RFLAGS.RF
+        vcpu.lent_rf = control.event_inj

@@ -6,7 +6,7 @@ from trapline.arch import msr
 from trapline.arch.events import Event, EventType
 from trapline.arch.exits import EXCEPTION_EXITS, ExitCode
 from trapline.arch.registers import CR0, CR4, EFER
-from trapline.arch.vectors import Vector
+from trapline.arch.vectors import VECTORS, WITH_ERROR_CODE, Vector
 
 from .delivery import error_code, forward
 from .exits import ExitTable
@@ -33,6 +33,7 @@ _CPUID_SIZES = 0x8000_0008
 _CPUID_NO_LMSLE = 1 << 20
 _CPUID_EXTENDED_2 = 0x8000_0021
 _EAX, _EBX, _ECX, _EDX = range(4)
+_WITHOUT_CODE = tuple(Event(vector, EventType.EXCEPTION) for vector in range(len(VECTORS)))
 _EFER_FEATURES = (
     (EFER.SCE, _CPUID_EXTENDED, _EDX, 11),
     (EFER.LME, _CPUID_EXTENDED, _EDX, 29),
@@ -50,11 +51,14 @@ _EFER_FEATURES = (
 @TABLE.on(EXCEPTION_EXITS)
 def exception(vcpu: "Vcpu") -> Stop | None:
     """Forward a forced exception; one that nobody forced is an exit that nobody asked for."""
-    control = vcpu.processor.vmcb.control
+    control = vcpu.control
     vector = control.exit_code - EXCEPTION_EXITS.start
     if not vcpu.vm.mask >> vector & 1:
         return vcpu.unexpected()
-    event = Event(vector, EventType.EXCEPTION, error_code(vector, control.exit_info_1))
+    if WITH_ERROR_CODE >> vector & 1:
+        event = Event(vector, EventType.EXCEPTION, error_code(vector, control.exit_info_1))
+    else:
+        event = _WITHOUT_CODE[vector]
     address = control.exit_info_2 if vector == Vector.PF else None
     return forward(vcpu, ExceptionExit(event, vcpu.vectoring, address))
 

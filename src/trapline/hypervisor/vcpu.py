@@ -27,6 +27,8 @@ class Vcpu:
         self.vm = vm
         self.processor = processor
         self.number = number
+        self.control, self.save = processor.vmcb.control, processor.vmcb.save
+        """Views of the VMCB's two areas, made once."""
         self.vectoring: Event | None = None
         """What was being delivered at the last exit."""
         self.undelivered: ExceptionExit | None = None
@@ -55,14 +57,14 @@ class Vcpu:
             stop = deliver(self, exit)
             if stop is not None:
                 return stop
+        control, run = self.control, self.processor.run
         while True:
-            outcome = self.processor.run(deadline)
+            outcome = run(deadline)
             if outcome is not Outcome.VMEXIT:
                 stop = self._answer(outcome)
                 if stop is not None:
                     return stop
                 continue
-            control = self.processor.vmcb.control
             vectoring = control.exit_int_info
             self.vectoring = decode(vectoring) if vectoring else None
             control.event_inj = 0

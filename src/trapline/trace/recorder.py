@@ -37,8 +37,9 @@ class Recorder:
     def add(self, data: memoryview) -> None:
         """Take a batch; the memory may be used again afterwards. Raises RecordingError on a full disk."""
         if len(data) == RECORD_SIZE and self._lines is None and self._live is None:
-            self.tally.add(data)  # one exception that the hypervisor decided on, while the guest waits
-            self._last.append(bytes(data))
+            record = bytes(data)  # one exception that the hypervisor decided on, while the guest waits
+            self.tally.add_one(record)
+            self._last.append(record)
             return
         with _uninterrupted():
             self._add(data)

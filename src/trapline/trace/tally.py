@@ -28,38 +28,38 @@ class Tally:
     def __init__(self) -> None:
         self.total = 0
         self._counts = [0] * len(VECTORS)
-        self._first: dict[int, int] = {}
-        self._last: dict[int, int] = {}
+        self._first: dict[int, bytes] = {}
+        self._last: dict[int, bytes] = {}
 
     def add(self, data: memoryview | bytes) -> None:
         """Count a batch of whole records."""
-        if len(data) == _SIZE:
-            self._count_one(data)
-            return
         vectors = bytes(data[_VECTOR::_SIZE])
         for vector in set(vectors):
             self._counts[vector] += vectors.count(vector)
             if vector not in self._first:
-                self._first[vector] = _rip(data, vectors.find(vector))
-            self._last[vector] = _rip(data, vectors.rfind(vector))
+                self._first[vector] = _record(data, vectors.find(vector))
+            self._last[vector] = _record(data, vectors.rfind(vector))
         self.total += len(vectors)
 
-    def _count_one(self, data: memoryview | bytes) -> None:
-        vector = data[_VECTOR]
+    def add_one(self, record: bytes) -> None:
+        """Count one record: what is done for each exception while the guest waits."""
+        vector = record[_VECTOR]
         self._counts[vector] += 1
-        if vector not in self._first:
-            self._first[vector] = _rip(data, 0)
-        self._last[vector] = _rip(data, 0)
+        self._first.setdefault(vector, record)
+        self._last[vector] = record
         self.total += 1
 
     def rows(self) -> list[VectorCount]:
         """Return a row for each vector that was seen, in the order of vectors."""
         return [
-            VectorCount(vector, self._counts[vector], first, self._last[vector])
+            VectorCount(vector, self._counts[vector], _rip(first), _rip(self._last[vector]))
             for vector, first in sorted(self._first.items())
         ]
 
 
-def _rip(data: memoryview | bytes, place: int) -> int:
-    start = place * _SIZE + _RIP
-    return int.from_bytes(data[start : start + 8], "little")
+def _record(data: memoryview | bytes, place: int) -> bytes:
+    return bytes(data[place * _SIZE : (place + 1) * _SIZE])
+
+
+def _rip(record: bytes) -> int:
+    return int.from_bytes(record[_RIP : _RIP + 8], "little")

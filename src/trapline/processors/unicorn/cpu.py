@@ -23,6 +23,7 @@ class Cpu:
 
     def __init__(self, vmcb: Vmcb, ram: Ram, *, physical_bits: int, sets_rf: bool) -> None:
         self._vmcb = vmcb
+        self._control, self._save = vmcb.control, vmcb.save
         self._ram = ram
         self._physical_bits = physical_bits
         self._sets_rf = sets_rf
@@ -30,11 +31,11 @@ class Cpu:
         """HLT was executed, and no event has come since."""
         self.generation: int | None = None
         """The generation of the state in the VMCB; None: it was changed since."""
-        self._memo = Memo(ram, vmcb.save)
+        self._memo = Memo(ram, vmcb)
 
     def exit(self, code: int, info_1: int = 0, info_2: int = 0, *, vectoring: Event | None = None) -> bool:
         """Write the exit; nRIP is zero but for what the manual lists (APM 15.7.1)."""
-        control = self._vmcb.control
+        control = self._control
         control.exit_code, control.exit_info_1, control.exit_info_2 = code, info_1, info_2
         control.exit_int_info = encode(vectoring) if vectoring is not None else 0
         control.nrip = 0
@@ -43,29 +44,28 @@ class Cpu:
     def exit_at_instruction(self, code: int, length: int, info_1: int = 0) -> bool:
         """Write the exit of an instruction, with what stands behind it."""
         self.exit(code, info_1)
-        self._vmcb.control.nrip = next_rip(self._vmcb, length)
+        self._control.nrip = next_rip(self._vmcb, length)
         return False
 
     def raise_exception(self, vector: int, code: int = 0, address: int | None = None) -> bool:
         """Raise an exception of the instruction at RIP."""
-        vmcb = self._vmcb
-        if vmcb.control.intercept_exceptions >> vector & 1:
+        if self._control.intercept_exceptions >> vector & 1:
             return self.exit(_EXCEPTIONS + vector, code, address or 0)
         if address is not None:
-            vmcb.save.cr2 = address
+            self._save.cr2 = address
         event = Event(vector, EventType.EXCEPTION, code if WITH_ERROR_CODE >> vector & 1 else None)
         return self.deliver(event, None)
 
     def raise_software(self, vector: int, length: int) -> bool:
         """Raise #BP or #OF for the INT3 or INTO at RIP."""
         vmcb = self._vmcb
-        if vmcb.control.intercept_exceptions >> vector & 1:
+        if self._control.intercept_exceptions >> vector & 1:
             return self.exit_at_instruction(_EXCEPTIONS + vector, length)
         return self.deliver(Event(vector, EventType.EXCEPTION), next_rip(vmcb, length))
 
     def deliver(self, event: Event, behind: int | None) -> bool:
         """Start the handler of an event, or of what comes of it; `behind` is RIP after INT n, INT3 and INTO."""
-        control, save = self._vmcb.control, self._vmcb.save
+        control, save = self._control, self._save
         self.halted = False
         generation, self.generation = self.generation, None
         while True:
@@ -92,10 +92,13 @@ class Cpu:
 
     def _handler_starts(self, event: Event, behind: int | None, generation: int | None) -> Failed | None:
         """Change state and memory as the delivery of one event does; return the failure, if it fails."""
-        memo, save = self._memo, self._vmcb.save
+        memo, save = self._memo, self._save
         key = None if generation is None else memo.key(generation, event)
-        if key is not None and memo.again(key, event, save.rip if behind is None else behind):
-            return None
+        if key is not None:
+            known = memo.again(key, event, behind)
+            if known is not None:
+                self.generation = None if known.elsewhere else generation
+                return None
         spy = Spy(self._ram)
         result = deliver(save, event, spy, next_rip=behind, physical_bits=self._physical_bits, sets_rf=self._sets_rf)
         for gpa, data in result.writes:
@@ -109,15 +112,15 @@ class Cpu:
 
     def skip(self, length: int) -> bool:
         """Finish an instruction that was done here, but for RIP."""
-        self._vmcb.save.rip = next_rip(self._vmcb, length)
+        self._save.rip = next_rip(self._vmcb, length)
         return self.finish()
 
     def finish(self) -> bool:
         """Finish an instruction that was done here: RF and the interrupt shadow end, TF traps."""
-        save = self._vmcb.save
+        save = self._save
         flags = save.rflags
         save.rflags = flags & ~RFLAGS.RF
-        self._vmcb.control.interrupt_shadow = 0
+        self._control.interrupt_shadow = 0
         if not flags & RFLAGS.TF:
             return True
         save.dr6 |= DR6.BS

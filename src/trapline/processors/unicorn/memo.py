@@ -12,12 +12,16 @@ from typing import Final, NamedTuple
 
 from trapline.arch.delivery import Delivered, apply
 from trapline.arch.events import Event
+from trapline.arch.layout import offset_of
 from trapline.arch.registers import EFER
-from trapline.arch.vmcb import SaveArea
+from trapline.arch.vmcb import Vmcb
 
 from .context import STATUS_FLAGS
 from .memory import Ram
 
+_EFER, _RFLAGS, _RIP, _RSP = (offset_of(Vmcb, f"save.{name}") // 8 for name in ("efer", "rflags", "rip", "rsp"))
+_CPL, _CPL_SHIFT = divmod(offset_of(Vmcb, "save.cpl"), 8)
+_CPL_MASK: Final = 3 << 8 * _CPL_SHIFT
 _MOST: Final = 512
 _FRAMES: Final = {5: Struct("<5Q"), 6: Struct("<6Q")}
 """In long mode: RIP, CS, RFLAGS, RSP and SS from the lowest address up, with an error code below them."""
@@ -34,6 +38,9 @@ class Known(NamedTuple):
     delivered: Delivered
     gpa: int
     frame: Struct
+    cs: int
+    ss: int
+    """What is pushed of them."""
     cleared: int
     """Bits of RFLAGS that the handler finds clear."""
     pushed: int
@@ -63,9 +70,10 @@ class Spy:
 class Memo:
     """Remembers deliveries in long mode."""
 
-    def __init__(self, ram: Ram, save: SaveArea) -> None:
+    def __init__(self, ram: Ram, vmcb: Vmcb) -> None:
         self._ram = ram
-        self._save = save
+        self._save = vmcb.save
+        self._words = memoryview(vmcb).cast("B").cast("Q")
         self._known: dict[Key, Known] = {}
 
     def key(self, generation: int, event: Event) -> Key | None:
@@ -73,34 +81,32 @@ class Memo:
 
         A handler on another privilege level has a stack of its own, wherever RSP was.
         """
-        save = self._save
-        if not save.efer & EFER.LMA:
+        words = self._words
+        if not words[_EFER] & EFER.LMA:
             return None
-        return (
-            generation,
-            event.vector,
-            event.type,
-            event.error_code is None,
-            save.rflags & ~STATUS_FLAGS,
-            -1 if save.cpl else save.rsp,
-        )
+        cpl = words[_CPL] & _CPL_MASK
+        return generation, *event[:2], event[2] is None, words[_RFLAGS] & ~STATUS_FLAGS, -1 if cpl else words[_RSP]
 
-    def again(self, key: Key, event: Event, rip: int) -> bool:
-        """Deliver as before, with `rip` as what is pushed; False: there is no before, or memory has changed."""
+    def again(self, key: Key, event: Event, behind: int | None) -> Known | None:
+        """Deliver as before, with `behind` or RIP as what is pushed.
+
+        None: there is no before, or memory has changed.
+        """
         known = self._known.get(key)
         ram = self._ram
         if known is None or known.read(ram.words) != known.words:
-            return False
-        save, delivered = self._save, known.delivered
-        flags = save.rflags
-        values: tuple[int, ...] = (rip, save.cs.selector, flags | known.pushed, save.rsp, save.ss.selector)
+            return None
+        words, delivered = self._words, known.delivered
+        flags = words[_RFLAGS]
+        rip = words[_RIP] if behind is None else behind
+        values: tuple[int, ...] = (rip, known.cs, flags | known.pushed, words[_RSP], known.ss)
         if event.error_code is not None:
             values = (event.error_code, *values)
         ram.store(known.gpa, known.frame.pack(*values))
-        save.rflags, save.rip, save.rsp = flags & ~known.cleared, delivered.rip, delivered.rsp
+        words[_RFLAGS], words[_RIP], words[_RSP] = flags & ~known.cleared, delivered.rip, delivered.rsp
         if known.elsewhere:
-            apply(save, delivered._replace(rflags=save.rflags))
-        return True
+            apply(self._save, delivered._replace(rflags=flags & ~known.cleared))
+        return known
 
     def remember(self, key: Key, delivered: Delivered, spy: Spy) -> None:
         """Keep a delivery that is about to be applied, if it stored nothing but its frame."""
@@ -116,7 +122,9 @@ class Memo:
         flags, (gpa, _) = self._save.rflags, delivered.writes[0]
         pushed = delivered.frame.values[2] & ~flags
         elsewhere = delivered.ss is not None or delivered.cpl != self._save.cpl or not self._same_code(delivered)
-        known = Known(read, read(words), delivered, gpa, frame, flags & ~delivered.rflags, pushed, elsewhere)
+        selectors = self._save.cs.selector, self._save.ss.selector
+        cleared = flags & ~delivered.rflags
+        known = Known(read, read(words), delivered, gpa, frame, *selectors, cleared, pushed, elsewhere)
         self._known[key] = known
 
     def _same_code(self, delivered: Delivered) -> bool:

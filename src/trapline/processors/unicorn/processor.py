@@ -77,6 +77,7 @@ class UnicornProcessor:
         self._context = self._engine.context
         buffer = bytearray(size_of(Vmcb))
         self.vmcb = Vmcb.from_buffer(buffer)
+        self._control = self.vmcb.control
         self.gprs = Gprs.from_buffer(self._engine.memory, offset_of(Context, "gprs"))
         self.msrpm = self._engine.msrpm
         self._state = State(self._engine, self.vmcb, buffer)
@@ -93,9 +94,9 @@ class UnicornProcessor:
             forwards_set_rf=sets_rf,
         )
         self.exit_status: int | None = None
-        self.tsc = 0
         self._exits = 0
         self._stopped = 0
+        self._left = self._started
         self._fresh = True
         self._off = False
         self._kicked = False
@@ -108,16 +109,20 @@ class UnicornProcessor:
         return self.machine.hints
 
     @property
+    def tsc(self) -> int:
+        """See `machine.Processor.tsc`; the counter goes by nanoseconds."""
+        return self._left - self._started
+
+    @property
     def statistics(self) -> Statistics:
         """Counts of the run so far."""
         return Statistics(self._exits, self._stopped / _SECOND)
 
     def run(self, deadline: float | None) -> Outcome:
         """See `machine.Processor.run`."""
-        if self.tsc:
-            self._stopped += self._clock() - self.tsc
+        self._stopped += time.monotonic_ns() - self._left
         outcome = self._run(deadline)
-        self.tsc = self._clock()
+        self._left = time.monotonic_ns()
         if outcome is Outcome.VMEXIT:
             self._exits += 1
         return outcome
@@ -178,7 +183,7 @@ class UnicornProcessor:
                 if outcome is not None:
                     return outcome
             pacemaker.running = True
-            event = state.enter()
+            event = state.enter(unchanged=cpu.generation is not None)
             pacemaker.running = False
             state.collect()
             cpu.generation = state.generation
@@ -187,8 +192,7 @@ class UnicornProcessor:
 
     def _accept(self) -> bool:
         """Check the VMCB and deliver the event to inject; False: that ended in an exit."""
-        control = self.vmcb.control
-        cpu, state = self._cpu, self._state
+        control, cpu, state = self._control, self._cpu, self._state
         changed = state.changed()
         cpu.generation = None if changed else state.generation
         if changed and why_invalid(self.vmcb) is not None:
@@ -210,6 +214,7 @@ class UnicornProcessor:
                 vector = Vector.UD
             address = self._engine.vmcb.control.exit_info_2 if vector == Vector.PF else None
             return self._cpu.raise_exception(vector, self._context.error_code, address)
+        self._cpu.generation = None
         if event >= engine.VMEXIT:
             return self._svm_exit(event - engine.VMEXIT)
         return self._happened(event)

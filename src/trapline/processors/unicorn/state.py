@@ -123,14 +123,14 @@ class State:
         suspicious = not words[_V_ASID] & _LOW or (words[_V_DR6] | words[_V_DR7]) >> 32
         return bool(suspicious) or self._slow() != self._loaded
 
-    def enter(self) -> int:
+    def enter(self, *, unchanged: bool) -> int:
         """Run the guest from the VMCB; return the engine's event.
 
-        Unless something changed that Unicorn keeps copies of, a VMRUN is spared.
+        Unless something changed that Unicorn keeps copies of, a VMRUN is spared. `unchanged`: nothing has, for sure.
         """
         words, of = self._words, self._vmcb_words
         shadow = of[_V_SHADOW] & 1
-        loaded = self._slow() == self._loaded
+        loaded = unchanged or self._slow() == self._loaded
         if shadow and not loaded:
             self._load()
         if shadow or loaded:
