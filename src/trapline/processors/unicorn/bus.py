@@ -51,6 +51,11 @@ class MachineBus:
         self._machine.mmio_write(gpa, size, value)
         self._look()
 
+    def note_code(self, gpa: int, size: int) -> None:
+        """Remember what was translated, for who writes to RAM beside the CPU."""
+        assert self.ram is not None
+        self.ram.note_code(gpa, size)
+
     def _look(self) -> None:
         self.attention = True
         assert self.engine is not None

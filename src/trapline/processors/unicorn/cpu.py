@@ -128,4 +128,4 @@ class Cpu:
 
     def _store(self, gpa: int, data: bytes) -> None:
         with contextlib.suppress(LookupError):  # a write to where no memory is goes nowhere
-            self._ram.store(gpa, data)
+            self._ram.write(gpa, data)

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 import unicorn as uc
 from unicorn import x86_const as x86
-from unicorn.unicorn_py3.unicorn import Uc, UcError, uclib
+from unicorn.unicorn_py3.unicorn import Uc, UcError, uc_tb, uclib
 
 from trapline.arch.msr import MSRPM_SIZE
 from trapline.arch.registers import CR0, CR4, EFER
@@ -68,6 +68,9 @@ class Bus(Protocol):
 
     def mmio_write(self, gpa: int, size: int, value: int) -> None:
         """Do what a store does."""
+
+    def note_code(self, gpa: int, size: int) -> None:
+        """Remember that bytes of one page were translated: a copy of them is what the CPU executes from now on."""
 
 
 class Engine:
@@ -235,9 +238,12 @@ class Engine:
 
     def _add_hooks(self) -> None:
         self._on_event = _INTERRUPT(self._event_hook())  # kept: ctypes does not
+        self._on_block = _TRANSLATED(self._note_block)
         self._on_step = _CODE_HOOK(lambda *_: uclib.uc_emu_stop(self._handle))
         number = ctypes.c_size_t()
         _check(uclib.uc_hook_add(self._handle, ctypes.byref(number), uc.UC_HOOK_INTR, self._on_event, None, 1, 0))
+        hook_block = (uc.UC_HOOK_EDGE_GENERATED, self._on_block, None, ctypes.c_uint64(1), ctypes.c_uint64(0))
+        _check(uclib.uc_hook_add(self._handle, ctypes.byref(number), *hook_block))
         for instruction, hook in (
             (x86.UC_X86_INS_IN, self._on_in),
             (x86.UC_X86_INS_OUT, self._on_out),
@@ -267,6 +273,16 @@ class Engine:
                 stop(handle)
 
         return on_event
+
+    def _note_block(self, _: Any, block: Any, *__: Any) -> None:
+        """A block was translated; it may reach into a second page."""
+        pc, size = block[0].pc, block[0].size
+        gpa = ctypes.c_uint64()
+        while size > 0:
+            here = min(size, 0x1000 - (pc & 0xFFF))
+            if uclib.uc_vmem_translate(self._handle, ctypes.c_uint64(pc), uc.UC_PROT_EXEC, ctypes.byref(gpa)) == 0:
+                self._bus.note_code(gpa.value, here)
+            pc, size = pc + here, size - here
 
     def _guarded(self, hook: Callable[..., int]) -> Callable[..., int]:
         def call(*arguments: Any) -> int:
@@ -323,4 +339,7 @@ def _check(status: int) -> None:
 
 
 _INTERRUPT: Final = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p)
+_TRANSLATED: Final = ctypes.CFUNCTYPE(
+    None, ctypes.c_void_p, ctypes.POINTER(uc_tb), ctypes.POINTER(uc_tb), ctypes.c_void_p
+)
 _CODE_HOOK: Final = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_void_p)

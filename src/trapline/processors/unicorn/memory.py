@@ -4,6 +4,8 @@ import mmap
 from collections.abc import Callable
 from typing import Final
 
+_PAGE: Final = 12
+_OFFSET: Final = 0xFFF
 _ALL_ONES_32: Final = (1 << 32) - 1
 _ALL_ONES_64: Final = (1 << 64) - 1
 
@@ -11,13 +13,15 @@ _ALL_ONES_64: Final = (1 << 64) - 1
 class Ram:
     """Implements `machine.GuestMemory` and `arch.paging.PhysicalMemory` over one block from address 0."""
 
-    def __init__(self, block: mmap.mmap, written: Callable[[], None]) -> None:
-        """`written` is called after somebody else than the CPU wrote: translated code may be stale."""
+    def __init__(self, block: mmap.mmap, forget: Callable[[], None]) -> None:
+        """`forget` is called after somebody else than the CPU wrote to code that the CPU has translated."""
         self._bytes = memoryview(block)
         self.words = self._bytes.cast("Q")
         """The same in units of eight bytes."""
         self._halves = self._bytes.cast("I")
-        self._written = written
+        self._forget = forget
+        self._code: dict[int, int] = {}
+        """The bytes of a page that were translated, as bits."""
         self.size = len(block)
 
     def read(self, gpa: int, size: int) -> bytes:
@@ -28,14 +32,29 @@ class Ram:
 
     def write(self, gpa: int, data: bytes) -> None:
         """Store bytes; raises LookupError where there is no RAM."""
-        self.store(gpa, data)
-        self._written()
-
-    def store(self, gpa: int, data: bytes) -> None:
-        """Store bytes that are no code."""
-        if gpa < 0 or gpa + len(data) > self.size:
+        size = len(data)
+        if gpa < 0 or gpa + size > self.size:
             raise LookupError(f"no RAM at {gpa:#x}")
-        self._bytes[gpa : gpa + len(data)] = data
+        self._bytes[gpa : gpa + size] = data
+        if self._code and self._holds_code(gpa, size):
+            self._code.clear()
+            self._forget()
+
+    def note_code(self, gpa: int, size: int) -> None:
+        """Remember that code at `gpa`, all in one page, was translated."""
+        page = gpa >> _PAGE
+        self._code[page] = self._code.get(page, 0) | (1 << size) - 1 << (gpa & _OFFSET)
+
+    def _holds_code(self, gpa: int, size: int) -> bool:
+        """Say whether one of the bytes was translated."""
+        code = self._code
+        while True:
+            here = min(size, _OFFSET + 1 - (gpa & _OFFSET))
+            if code.get(gpa >> _PAGE, 0) >> (gpa & _OFFSET) & (1 << here) - 1:
+                return True
+            if here == size:
+                return False
+            gpa, size = gpa + here, size - here
 
     def u32(self, gpa: int) -> int:
         """Return 4 bytes; all ones where there is no memory."""
