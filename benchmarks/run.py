@@ -155,7 +155,14 @@ def ring(rounds: int, scratch: Path) -> None:
     print(f"  {statistics.median(rates):,.0f} records a second (from {min(rates):,.0f} to {max(rates):,.0f})")
 
 
-BENCHMARKS = {"boot": boot, "loops": loops, "python": python, "ring": ring}
+def in_process(rounds: int, scratch: Path) -> None:
+    """One #UD on Unicorn, and a guest without any."""
+    from in_process import in_process
+
+    in_process(rounds)
+
+
+BENCHMARKS = {"boot": boot, "loops": loops, "python": python, "ring": ring, "in-process": in_process}
 
 
 def main() -> int:
