@@ -102,7 +102,7 @@ class Memo:
         values: tuple[int, ...] = (rip, known.cs, flags | known.pushed, words[_RSP], known.ss)
         if event.error_code is not None:
             values = (event.error_code, *values)
-        ram.store(known.gpa, known.frame.pack(*values))
+        ram.write(known.gpa, known.frame.pack(*values))
         words[_RFLAGS], words[_RIP], words[_RSP] = flags & ~known.cleared, delivered.rip, delivered.rsp
         if known.elsewhere:
             apply(self._save, delivered._replace(rflags=flags & ~known.cleared))
