@@ -326,6 +326,10 @@ class Engine:
         and so no page is mapped any more; the context is already saved, and wins.
         """
         self.save()
+        words = memoryview(self.memory).cast("B").cast("Q")
+        if words[_HFLAGS] & _GIF:  # an open interrupt window would be found again for ever, as above
+            words[_HFLAGS] &= ~_GIF
+            uclib.uc_context_restore(self._handle, self._allocated)
         self._refused = self._saved = True
         self.event = PORT
         self._uc.reg_write(x86.UC_X86_REG_CR3, 0xFFFF_F000)

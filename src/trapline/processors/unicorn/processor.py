@@ -101,7 +101,7 @@ class UnicornProcessor:
         self._off = False
         self._kicked = False
         self._deadline: float | None = None
-        self._pacemaker = Pacemaker(self._engine.stop)
+        self._pacemaker = Pacemaker(self._call_back)
 
     @property
     def hints(self) -> list[str]:
@@ -162,6 +162,11 @@ class UnicornProcessor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
         self.close()
+
+    def _call_back(self) -> None:
+        """Let the loop look around. A stop alone is lost where the guest does nothing but raise exceptions."""
+        self._bus.attention = True
+        self._engine.stop()
 
     def _clock(self) -> int:
         return time.monotonic_ns() - self._started
