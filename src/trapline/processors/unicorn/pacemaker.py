@@ -19,6 +19,7 @@ class Pacemaker:
         self._changed = threading.Condition()
         self._alarm: float | None = None
         self._closed = False
+        self._woken = False
         self.running = False
         """The CPU runs: there is somebody to stop."""
         self._thread = threading.Thread(target=self._beat, name="pacemaker", daemon=True)
@@ -30,15 +31,18 @@ class Pacemaker:
             return
         with self._changed:
             self._alarm = at
-            self._changed.notify()
+            self._changed.notify_all()
 
     def rest(self, seconds: float | None) -> None:
-        """Let the caller sleep until `wake`, or for a time."""
+        """Let the caller sleep until `wake`, or for a time; a `wake` that was there before counts."""
         with self._changed:
-            self._changed.wait(seconds)
+            self._changed.wait_for(lambda: self._woken, seconds)
+            self._woken = False
 
     def wake(self) -> None:
         """End a `rest`, and stop the CPU."""
+        with self._changed:
+            self._woken = True
         self.set_alarm(0.0)
 
     def close(self) -> None:
