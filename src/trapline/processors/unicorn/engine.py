@@ -200,6 +200,8 @@ class Engine:
             uclib.uc_context_save(handle, allocated)
             if error:
                 self.event, self.error = LOST, str(UcError(error))
+        if self._refused:
+            self.flush_tlb()  # of pages that are not the guest's
         self._refused = self._saved = False
         return self.event
 
