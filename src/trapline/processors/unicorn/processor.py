@@ -30,6 +30,7 @@ from .context import HF2_NMI, Context
 from .cpu import Cpu
 from .engine import Engine
 from .instructions import Instructions
+from .interruption import Interruption
 from .memory import Ram
 from .pacemaker import Pacemaker
 from .state import State
@@ -101,7 +102,8 @@ class UnicornProcessor:
         self._off = False
         self._kicked = False
         self._deadline: float | None = None
-        self._pacemaker = Pacemaker(self._call_back)
+        self._pacemaker = pacemaker = Pacemaker(self._call_back)
+        self._interruption = Interruption(self._engine.stop, lambda: pacemaker.running)
 
     @property
     def hints(self) -> list[str]:
@@ -122,6 +124,8 @@ class UnicornProcessor:
         """See `machine.Processor.run`."""
         self._stopped += time.monotonic_ns() - self._left
         outcome = self._run(deadline)
+        if self._interruption.pending:
+            self._interruption.take()
         self._left = time.monotonic_ns()
         if outcome is Outcome.VMEXIT:
             self._exits += 1
@@ -154,6 +158,7 @@ class UnicornProcessor:
         if not self._off:
             self._off = True
             self._pacemaker.close()
+            self._interruption.close()
 
     def __enter__(self) -> Self:
         return self
@@ -247,6 +252,8 @@ class UnicornProcessor:
         machine, bus = self.machine, self._bus
         while True:
             bus.attention = False
+            if self._interruption.pending:
+                self._interruption.take()
             if self._kicked:
                 self._kicked = False
                 bus.attention = True
