@@ -5,7 +5,7 @@ from functools import cache
 from typing import Final, NamedTuple
 
 from trapline.arch import paging
-from trapline.arch.descriptors import ACCESSED_BYTE, DPL_SHIFT, Attribute, GateType, rsp_offset, stack_slot
+from trapline.arch.descriptors import ACCESSED_BYTE, DPL_SHIFT, IO_MAP_BASE, Attribute, GateType, rsp_offset, stack_slot
 from trapline.arch.layout import zero
 from trapline.arch.registers import CR0, CR4, DR6, DR7, EFER, RFLAGS
 from trapline.arch.vmcb import SaveArea, Segment
@@ -138,6 +138,7 @@ def image(mode: Mode) -> bytes:
             TSS + stack_slot(GateType.INTERRUPT_32, 0).offset,
             struct.pack("<II", KERNEL_STACK, mode_stack(mode)),
         )
+    put(memory, TSS + IO_MAP_BASE, (_TASK_LIMIT + 1).to_bytes(2, "little"))  # no map, and so no ports
     for vector in range(256):
         put(memory, handler(vector), CPUID)
         put(memory, *gate(mode, vector))
