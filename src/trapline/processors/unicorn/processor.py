@@ -103,7 +103,7 @@ class UnicornProcessor:
         self._kicked = False
         self._deadline: float | None = None
         self._pacemaker = pacemaker = Pacemaker(self._call_back)
-        self._interruption = Interruption(self._engine.stop, lambda: pacemaker.running)
+        self._interruption = Interruption(self._call_back, lambda: pacemaker.running)
 
     @property
     def hints(self) -> list[str]:
@@ -193,8 +193,10 @@ class UnicornProcessor:
                 if outcome is not None:
                     return outcome
             pacemaker.running = True
-            event = state.enter(unchanged=cpu.generation is not None)
-            pacemaker.running = False
+            try:
+                event = state.enter(unchanged=cpu.generation is not None)
+            finally:
+                pacemaker.running = False
             state.collect()
             cpu.generation = state.generation
             if not self._answer(event):
