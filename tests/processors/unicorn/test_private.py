@@ -1,0 +1,56 @@
+import ctypes
+import struct
+
+import pytest
+
+from trapline.arch.layout import offset_of, size_of
+from trapline.errors import ProcessorError
+from trapline.processors.unicorn import private
+from trapline.processors.unicorn.context import Context
+from trapline.processors.unicorn.private import check_size, check_version, stop_between_instructions
+
+BODY = size_of(Context) - offset_of(Context, "gprs")
+
+
+def test_the_installed_version_is_known():
+    check_version()
+
+
+def test_an_unknown_version_is_refused_in_words(monkeypatch):
+    monkeypatch.setattr(private, "version", lambda name: "2.9.9")
+    with pytest.raises(ProcessorError, match=r"^unicorn 2\.9\.9 may keep its CPU state in another way: pip install"):
+        check_version()
+
+
+def test_a_context_of_another_size_is_refused_in_words():
+    check_size(size_of(Context))
+    with pytest.raises(ProcessorError, match=rf"keeps 4711 bytes of CPU state, not {size_of(Context)}: pip install"):
+        check_size(4711)
+
+
+def engine_with(*places, flag=0):
+    """Bytes like those of `struct uc_struct`, with the flag's neighbours at some places."""
+    memory = (ctypes.c_uint8 * 0x1000)(*([0xAA] * 0x1000))
+    around = struct.pack("<ii", 1, BODY) + bytes(4) + bytes(8) + b"\x00\x01" + bytes((flag, 1))
+    for place in places:
+        memory[place : place + len(around)] = around
+    return memory, len(around) - 2
+
+
+@pytest.mark.parametrize("place", [0, 0x123, 0xF00])
+def test_the_flag_is_found_by_its_neighbours_and_alone_is_set(place):
+    memory, offset = engine_with(place)
+    before = bytes(memory)
+    stop_between_instructions(ctypes.c_void_p(ctypes.addressof(memory)), size_of(Context))
+    changed = [at for at, (old, new) in enumerate(zip(before, bytes(memory), strict=True)) if old != new]
+    assert changed == [place + offset]
+    assert memory[place + offset] == 1
+
+
+@pytest.mark.parametrize("places", [(), (0x100, 0x200)])
+def test_a_flag_that_is_not_found_once_is_refused_and_nothing_is_written(places):
+    memory, _ = engine_with(*places)
+    before = bytes(memory)
+    with pytest.raises(ProcessorError, match="cannot be made to stop between two instructions: pip install"):
+        stop_between_instructions(ctypes.c_void_p(ctypes.addressof(memory)), size_of(Context))
+    assert bytes(memory) == before
