@@ -176,6 +176,9 @@ class Tcg:
         """INT3 and INTO take INT n's exit: tell them apart by the opcode, and supply nRIP and the vector."""
         control = self._vmcb.control
         found = decode_at_rip(self._vmcb, self._memory)
+        if found.mnemonic == Mnemonic.INVALID:  # a LOCK prefix, which TCG does not mind
+            control.exit_code, control.exit_info_1 = _UD_EXIT, 0
+            return bool(self._wanted >> Vector.UD & 1) or self._forward_unwanted(Vector.UD, None)
         vector = self._int_vector(found)
         control.nrip = next_rip(self._vmcb, found.length)
         if found.mnemonic != Mnemonic.INT and self._wanted >> vector & 1:

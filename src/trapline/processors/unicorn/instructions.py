@@ -60,6 +60,8 @@ class Instructions:
         vector = _SOFTWARE.get(decoded.mnemonic)
         if vector is not None:
             return self._cpu.raise_software(vector, decoded.length)
+        if decoded.mnemonic == Mnemonic.INVALID:  # a LOCK prefix, which Unicorn does not mind
+            return self._cpu.raise_exception(Vector.UD)
         if is_intercepted(self._vmcb.control, ExitCode.SWINT):
             return self._cpu.exit_at_instruction(ExitCode.SWINT, decoded.length, decoded.immediate)
         behind = self._vmcb.save.rip + decoded.length
