@@ -5,8 +5,10 @@ import random
 import fuzz
 import pytest
 
-from trapline.arch.vectors import FORCEABLE
-from trapline.testing.fuzz import MODES, End, Runner, first_difference, generate
+from trapline.arch.registers import RFLAGS
+from trapline.arch.vectors import FORCEABLE, Vector
+from trapline.arch.vmcb import SaveArea
+from trapline.testing.fuzz import MODES, End, Runner, first_difference, generate, places
 
 pytestmark = pytest.mark.slow
 
@@ -35,3 +37,29 @@ def test_forcing_changes_nothing(seed):
 def test_a_seed_gives_one_program():
     for mode in MODES:
         assert generate(mode, "7 3") == generate(mode, "7 3") != generate(mode, "7 4")
+
+
+def plain(mode, code):
+    """Return a program without a mutation, at CPL 0, whose handlers halt, with other code."""
+    for number in range(1000):
+        program = generate(mode, f"plain {number}")
+        save = SaveArea.from_buffer_copy(program.save)
+        halts = program.arena[places.HANDLERS + places.STUB * Vector.UD] == 0xF4
+        if not program.mutations and save.cpl == 0 and save.rflags == RFLAGS.ALWAYS_ONE and halts:
+            arena = program.arena[: places.CODE] + code + program.arena[places.CODE + len(code) :]
+            return program._replace(arena=arena, code=code)
+    raise AssertionError("no such program")
+
+
+def test_a_lock_prefix_makes_int_undefined():
+    with Runner(lambda: fuzz.open_unicorn(sets_rf=True)) as runner:
+        run = runner.run(plain("pm32", b"\xf0\xcd\x80"), FORCEABLE)
+    assert [record.vector for record in run.records] == [Vector.UD]
+
+
+def test_a_guest_that_does_nothing_but_raise_exceptions_is_stopped_in_time():
+    program = plain("pm32", b"\x0f\x0b")
+    handler = places.HANDLERS + places.STUB * Vector.UD
+    arena = program.arena[:handler] + b"\xcf" + program.arena[handler + 1 :]  # IRET: back to UD2, again and again
+    with Runner(lambda: fuzz.open_unicorn(sets_rf=True)) as runner:
+        assert runner.run(program._replace(arena=arena), 0).end is End.TIME

@@ -301,7 +301,7 @@ def _system(c: Coder) -> bytes:
     if kind in (3, 4):
         # mov eax, crN; xor eax, bit; mov crN, eax
         number = rng.choice((0, 4, 4, 3))
-        bits = {0: (1, 2, 3, 5, 16, 18, 29, 30, 31, 0, 6), 4: tuple(range(24)), 3: (3, 4, 12, 63 % 32)}[number]
+        bits = {0: (1, 2, 3, 5, 16, 18, 30, 31, 0, 6), 4: tuple(range(24)), 3: (3, 4, 12)}[number]
         wide = b"\x66" if c.bits == 16 else b""
         mov = bytes((0xC0 | number << 3,))
         return b"\x0f\x20" + mov + wide + b"\x35" + c.little(1 << rng.choice(bits), 4) + b"\x0f\x22" + mov

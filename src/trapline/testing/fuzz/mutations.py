@@ -84,11 +84,11 @@ def stack_pointer(mode: str, save: SaveArea, arena: Arena, rng: random.Random) -
 
 
 def code_edge(mode: str, save: SaveArea, arena: Arena, rng: random.Random) -> None:
-    """Start near the end of a page that nothing follows."""
-    start = places.NO_EXECUTE + 0x1000 - rng.randrange(1, 16)
-    base = save.cs.base
-    arena.write(start, rng.randbytes(places.NO_EXECUTE + 0x1000 - start).translate(_NO_PORTS))
-    save.rip = start - base
+    """Start near the end of a page."""
+    end = places.STACKS if mode in ("real", "v86", "pm16") else places.ABSENT  # within 64 KiB of 16-bit code
+    start = end - rng.randrange(1, 16)
+    arena.write(start, rng.randbytes(end - start).translate(_NO_PORTS))
+    save.rip = start - save.cs.base
 
 
 def flags(mode: str, save: SaveArea, arena: Arena, rng: random.Random) -> None:

@@ -5,6 +5,8 @@ from typing import Final
 PAGE: Final = 0x1000
 SIZE: Final = 0x30000
 """Of the arena, which begins at 0."""
+REACHED: Final = 0x120000
+"""Beyond what real mode can reach by segments alone."""
 BASE: Final = 0x10000
 """Of 16-bit segments."""
 RAM: Final = 16 << 20

@@ -1,5 +1,6 @@
 """Programs on a processor, driven by the hypervisor."""
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from enum import Enum
@@ -28,6 +29,8 @@ _SAVE_SIZE: Final = size_of(SaveArea)
 _RECORD_SIZE: Final = size_of(Record)
 _MASKING: Final = 1 << 24
 """V_INTR_MASKING: interrupts of the machine do not reach the guest (APM 15.21.1)."""
+_AROUND: Final = b"\xf4" * places.SIZE
+"""What stands around the arena where no paging keeps a program in it."""
 _TIME: Final = 0.1
 _PATIENCE: Final = 10.0
 MOST: Final = 24
@@ -75,7 +78,11 @@ class Runner:
         """Run a program with exceptions forced; `ask`: an observer looks at each of them."""
         limited = self._opened or self._begin()
         limited.memory.write(0, program.arena)
-        end, detail = self._start(limited, self._clean, self._registers, 0, ask=False)
+        if program.mode == "real":
+            for start in range(places.SIZE, places.REACHED, places.SIZE):
+                with contextlib.suppress(LookupError):  # the hole below 1 MiB
+                    limited.memory.write(start, _AROUND)
+        end, detail = self._start(limited, self._clean, self._registers, 0, ask=False, time_limit=_PATIENCE)
         if end is not End.HALT:
             raise ProcessorError(f"what runs before a program ends with {end.value} {detail}")
         end, detail = self._start(limited, program.save, program.gprs, mask, ask=ask)
@@ -116,7 +123,9 @@ class Runner:
             raise ProcessorError(f"the processor begins with {outcome}")
         return limited
 
-    def _start(self, limited: "_Limited", save: bytes, gprs: bytes, mask: int, *, ask: bool) -> tuple[End, str]:
+    def _start(
+        self, limited: "_Limited", save: bytes, gprs: bytes, mask: int, *, ask: bool, time_limit: float = _TIME
+    ) -> tuple[End, str]:
         vm = Vm(limited, mask=mask)
         vm.recorder = Recording(self._add)
         if ask:
@@ -131,7 +140,7 @@ class Runner:
         set_intercept(control, ExitCode.HLT)
         self._records, limited.end, limited.exits = [], None, 0
         try:
-            stop = vm.run(time.monotonic() + _TIME)
+            stop = vm.run(time.monotonic() + time_limit)
         except ProcessorError as error:
             return End.FAILED, str(error)
         end: End | None = limited.end

@@ -131,8 +131,9 @@ def descriptors(mode: str, arena: Arena, save: SaveArea) -> None:
                 arena.put(table + 8 * index, value)
     save.gdtr.base, save.gdtr.limit = places.GDT, places.TABLE_LIMIT
     set_segment(save.ldtr, LDT_INDEX << 3, places.LDT, places.TABLE_LIMIT, 0x82)
-    busy = tss if long else tss & ~2  # see departures, "busy TSS"
-    set_segment(save.tr, TSS_INDEX << 3, places.TSS, 0x6F, 0x80 | busy)
+    # QEMU 7.2 aborts at a busy TSS in legacy mode and refuses ports by one in long mode: seg_helper.c,
+    # get_ss_esp_from_tss and check_io; LTR leaves TR as it was before it sets the bit.
+    set_segment(save.tr, TSS_INDEX << 3, places.TSS, 0x6F, 0x80 | tss & ~2)
     for ring, top in enumerate(places.TOPS[:3]):
         if long:
             arena.put(places.TSS + 4 + 8 * ring, top)
