@@ -4,6 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trapline.processors.bare import pit
+
 FREQUENCY = 1_193_182
 SECOND = 1_000_000_000
 
@@ -274,3 +276,21 @@ def test_counters_stay_in_range_and_edges_lie_ahead(build, mode, count, steps):
         assert pc.interrupts() == [0x20] * due
         event = pc.machine.next_event()
         assert event is None or pc.now < event <= pc.now + tick(count + 2)
+
+
+@pytest.mark.parametrize("mode", [0, 2, 4])
+def test_no_edge_is_lost_while_a_count_is_written(mode):
+    """The clock goes on between two looks at it, here by more than the count."""
+    looks, raised = [0], []
+
+    def clock():
+        looks[0] += SECOND // 1000
+        return looks[0]
+
+    timer = pit.Pit(clock, lambda level: raised.append(level))
+    raised.clear()
+    for port, value in ((pit.PORT + 3, 0x30 | mode << 1), (pit.PORT, 50), (pit.PORT, 0)):
+        timer.write(port, 1, value)
+    raised.clear()
+    timer.advance()
+    assert raised == [True, False]

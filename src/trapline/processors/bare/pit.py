@@ -106,14 +106,15 @@ class Channel:
             return elapsed % count < count + 1 >> 1
         return elapsed != count
 
-    def next_edge(self) -> int | None:
-        """Return the tick at which OUT rises next, after now; None if it does not."""
+    def next_edge(self, after: int) -> int | None:
+        """Return the first tick after another at which OUT rises; None if it does not."""
         if self._count is None or self._start is None:
             return None
         if self.mode in (2, 3):
-            return self._start + (self._elapsed() // self._count + 1) * self._count
+            elapsed = max(after - self._start, 0)
+            return self._start + (elapsed // self._count + 1) * self._count
         edge = self._start + self._count + (self.mode in (4, 5))
-        return edge if edge > self._ticks() else None
+        return edge if edge > after else None
 
     def _load(self, value: int) -> None:
         self._count = value or 0x10000
@@ -164,8 +165,11 @@ class Pit:
 
     def advance(self) -> None:
         """Raise IRQ 0 if its time has come: once, however late it is; the period keeps its phase."""
-        if self._edge is not None and self.ticks() >= self._edge:
-            self._edge = self._channels[0].next_edge()
+        self._advance(self.ticks())
+
+    def _advance(self, now: int) -> None:
+        if self._edge is not None and now >= self._edge:
+            self._edge = self._channels[0].next_edge(now)
             self._irq(True)
             self._irq(False)
 
@@ -174,7 +178,9 @@ class Pit:
         return self._channels[port & 3].read() if port & 3 != 3 else 0
 
     def write(self, port: int, size: int, value: int) -> None:
-        """Write a channel or the control port."""
+        """Write a channel or the control port. The clock goes on meanwhile: an edge since `now` is still to come."""
+        now = self.ticks()
+        self._advance(now)
         selected = port & 3
         if selected != 3:
             self._channels[selected].write(value)
@@ -182,7 +188,7 @@ class Pit:
             self._channels[value >> 6].command(value)
         else:
             self._read_back(value)
-        self._edge = self._channels[0].next_edge()
+        self._edge = self._channels[0].next_edge(now)
 
     def _read_back(self, value: int) -> None:
         for number, channel in enumerate(self._channels):
