@@ -18,6 +18,7 @@ breaks_start:
 
 main64: call    bench_init
         call    run_table
+        FORGET_REGISTERS
         call    run_events
         call    run_registers
         call    report_end

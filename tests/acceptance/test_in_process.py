@@ -1,0 +1,144 @@
+"""Guests in this process see the same whatever is forced, and the same as on QEMU alone but for what is named."""
+
+import functools
+import time
+from collections import Counter
+from typing import NamedTuple
+
+import pytest
+from departures import OF_QEMU, OF_UNICORN, blocks, differences, explain
+from runs import LIMIT, assert_same, on_qemu_alone
+from test_matrix import CHAINS
+
+from trapline.arch.events import decode
+from trapline.arch.mask import parse_mask
+from trapline.arch.vectors import Vector
+from trapline.guests import recognise
+from trapline.guests.bare import Entry, bare_entry
+from trapline.hypervisor.recording import Recording
+from trapline.hypervisor.stop import Reason, Stop
+from trapline.hypervisor.vm import Vm
+from trapline.processors.unicorn.processor import UnicornProcessor
+from trapline.trace.columns import view
+from trapline.trace.recorder import Recorder
+
+MEMORY = 32 << 20
+IMAGE = Entry(mode=16, address=0x7C00)
+MATRIX = ("long", "pm32", "pm16", "real")
+PASSED = 1
+"""What the debug exit port makes of the guest's 0."""
+
+
+class Run(NamedTuple):
+    """What a finished run left."""
+
+    stop: Stop
+    status: int | None
+    console: bytes
+    recorder: Recorder
+
+
+@pytest.fixture(scope="module")
+def run(image):
+    """Return a function that runs a guest built for a bare machine, once for each mask."""
+
+    @functools.cache
+    def run(name, exceptions, *, sets_rf=True, **defines):
+        console, recorder = bytearray(), Recorder()
+        boot = bare_entry(recognise(image(name, BARE=1, **defines)), memory=MEMORY, entry=IMAGE)
+        with UnicornProcessor(boot, MEMORY, output=console.extend, sets_rf=sets_rf) as processor:
+            vm = Vm(processor, mask=parse_mask(exceptions).mask, enter=boot.enter)
+            vm.recorder = Recording(recorder.add)
+            stop = vm.run(time.monotonic() + LIMIT)
+            return Run(stop, processor.exit_status, bytes(console), recorder)
+
+    return run
+
+
+def counts(run):
+    return {row.vector: row.count for row in run.recorder.tally.rows()}
+
+
+def chain_of(run):
+    """Return the vectors of the last exceptions, each with that of what was being delivered."""
+    records = view(run.recorder.last())
+    events = [decode(int(word)) for word in records["exit_int_info"]]
+    return [
+        (int(vector), None if event is None else event.vector)
+        for vector, event in zip(records["vector"], events, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("guest", MATRIX)
+def test_the_guest_sees_the_same_with_everything_forced(guest, run):
+    none, all_ = (run(guest, mask, sets_rf=False, COMPARE=1) for mask in ("none", "all"))
+    assert_same(all_.console, none.console)
+    assert [each.status for each in (none, all_)] == [PASSED, PASSED]
+    assert counts(none) == {}
+    assert sum(counts(all_).values()) > 100
+
+
+@pytest.mark.parametrize("guest", MATRIX)
+def test_the_guest_sees_what_it_sees_on_qemu_alone(guest, run, image):
+    ours = run(guest, "all", sets_rf=False, COMPARE=1).console
+    plain = on_qemu_alone(image(guest, COMPARE=1))
+    assert plain.status == PASSED
+    found = {block.name: (explain(block), block) for block in differences(plain.console, ours)}
+    assert [block for why, block in found.values() if why is None] == []
+    assert len(found) < len(blocks(ours)) / 4
+
+
+def test_each_departure_is_seen(run, image):
+    """What explains nothing any more must not stay in the list."""
+    found = Counter()
+    for guest in ("long", "pm16"):
+        pair = on_qemu_alone(image(guest, COMPARE=1)).console, run(guest, "all", sets_rf=False, COMPARE=1).console
+        found.update(explain(block) for block in differences(*pair))
+    assert set(found) == {*OF_QEMU, *OF_UNICORN}
+
+
+@pytest.mark.parametrize(
+    ("guest", "mask"),
+    [("real", mask) for mask in ("all", "all,!pf", "0x1", "0x40", "0x2000", "0x4001")] + [("count", "all,!ud")],
+)
+def test_a_part_of_the_exceptions_forced(guest, mask, run):
+    assert_same(run(guest, mask).console, run(guest, "none").console)
+    assert run(guest, mask).status == PASSED
+
+
+def test_partial_masks_in_long_mode(run):
+    none = run("long", "none", sets_rf=False, COMPARE=1)
+    assert_same(run("long", "df,gp,ss", sets_rf=False, COMPARE=1).console, none.console)
+
+
+def test_a_reset_is_the_end(run):
+    """The rest of that guest needs the shadow RAM of a PC's BIOS."""
+    ended = run("reset", "all")
+    assert ended.stop.reason is Reason.RESET
+    assert ended.console == b"first boot\n"
+
+
+@pytest.mark.parametrize("guest", ["count", "cpuid"])
+def test_counting_and_cpuid(guest, run):
+    assert_same(run(guest, "all").console, run(guest, "none").console)
+    assert run(guest, "all").status == PASSED
+
+
+def test_each_exception_is_recorded_once(run, image):
+    plain = on_qemu_alone(image("count"))
+    assert run("count", "all").console == plain.console
+    told = dict(word.split("=") for word in plain.console.decode().split()[1:])
+    assert counts(run("count", "all")) == {Vector[name.upper()]: int(count) for name, count in told.items()}
+
+
+@pytest.mark.parametrize("mask", ["none", "all", "ud,gp,df", "all,!df"])
+@pytest.mark.parametrize("guest", CHAINS)
+def test_a_shutdown_shows_what_led_to_it(guest, mask, run):
+    ended = run(guest, mask)
+    assert ended.stop.reason is Reason.SHUTDOWN
+    assert_same(ended.console, run(guest, "none").console)
+    chain = chain_of(ended)
+    if mask == "all":
+        assert chain == CHAINS[guest]
+    forced = parse_mask(mask).mask
+    assert [vector for vector, _ in chain] == [vector for vector, _ in CHAINS[guest] if forced >> vector & 1]
