@@ -1,29 +1,16 @@
 """A `Record` of an exception that the hypervisor decided on, like those that a processor writes by itself."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from trapline.arch.events import SHUTDOWN, Event, encode
-from trapline.arch.layout import offset_of, packer
 from trapline.arch.vectors import Vector
-from trapline.arch.vmcb import Vmcb
-from trapline.machine.record import Record, RecordFlags
+from trapline.machine.record import RECORD_SIZE, RecordFlags, RecordWriter
 
 from .observers import Delivery, Verdict
 
 if TYPE_CHECKING:
     from .vcpu import Vcpu
-
-_PACK, _ORDER = packer(Record)
-assert _ORDER == (
-    "tsc", "vector", "cpl", "flags", "error_code", "exit_int_info", "rip", "rsp", "rflags", "cr3", "address",
-    "cs", "ss", "vcpu", "cs_base", "cr0", "cr4", "efer", "dr6", "event",
-), "a record is packed in this order below"  # fmt: skip
-_SAVED: Final = tuple(
-    offset_of(Vmcb, f"save.{name}") // 8
-    for name in ("rip", "rsp", "rflags", "cr3", "cs.base", "cr0", "cr4", "efer", "dr6")
-)
-"""Fields of the save area as words of eight bytes: taken so they cost half as much."""
 
 
 class Recording:
@@ -31,9 +18,9 @@ class Recording:
 
     def __init__(self, sink: Callable[[memoryview], None]) -> None:
         self._sink = sink
-        self._bytes = memoryview(bytearray(_PACK.size))
-        self._vmcb: Vmcb | None = None
-        self._words = memoryview(bytes(8)).cast("Q")
+        self._bytes = memoryview(bytearray(RECORD_SIZE))
+        self._vcpu: Vcpu | None = None
+        self._writer: RecordWriter | None = None
 
     def __call__(self, vcpu: "Vcpu", delivery: Delivery) -> None:
         """Record an exception and what became of it. Vectors that are not forced stay unrecorded."""
@@ -41,19 +28,19 @@ class Recording:
         vector, _, code = exit.event
         if not vcpu.vm.mask >> vector & 1:
             return
-        processor, save = vcpu.processor, vcpu.save
-        if processor.vmcb is not self._vmcb:
-            self._vmcb, self._words = processor.vmcb, memoryview(processor.vmcb).cast("B").cast("Q")
-        words = self._words
-        rip, rsp, rflags, cr3, cs_base, cr0, cr4, efer, dr6 = [words[place] for place in _SAVED]
-        _PACK.pack_into(
-            self._bytes, 0,
-            processor.tsc, vector, save.cpl, _flags(delivery), code or 0,
+        if self._writer is None or vcpu is not self._vcpu:
+            self._vcpu, self._writer = vcpu, RecordWriter(vcpu.processor.vmcb, vcpu.number)
+        self._writer.write(
+            self._bytes,
+            0,
+            vcpu.processor.tsc,
+            vector,
+            _flags(delivery),
+            code or 0,
             encode(exit.vectoring) if exit.vectoring else 0,
-            rip, rsp, rflags, cr3, exit.address or 0, save.cs.selector, save.ss.selector, vcpu.number,
-            cs_base, cr0, cr4, efer, dr6,
+            exit.address or 0,
             encode(injected) if isinstance(injected, Event) else 0,
-        )  # fmt: skip
+        )
         self._sink(self._bytes)
 
 

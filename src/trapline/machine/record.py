@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from trapline.arch.layout import Structure, at, layout, u8, u16, u32, u64
+from trapline.arch.layout import Structure, at, layout, offset_of, packer, size_of, u8, u16, u32, u64
+from trapline.arch.vmcb import Vmcb
 
 
 @layout(size=0x80)
@@ -51,3 +52,48 @@ class RecordFlags:
     """The guest never saw it: an observer decided so."""
     SYNTHESIZED: Final = 1 << 6
     """Raised by the hypervisor, as the #DF that two exceptions combine to."""
+
+
+RECORD_SIZE: Final = size_of(Record)
+
+_PACK, _ORDER = packer(Record)
+assert _ORDER == (
+    "tsc", "vector", "cpl", "flags", "error_code", "exit_int_info", "rip", "rsp", "rflags", "cr3", "address",
+    "cs", "ss", "vcpu", "cs_base", "cr0", "cr4", "efer", "dr6", "event",
+), "a record is packed in this order below"  # fmt: skip
+_SAVED: Final = tuple(
+    offset_of(Vmcb, f"save.{name}") // 8
+    for name in ("rip", "rsp", "rflags", "cr3", "cs.base", "cr0", "cr4", "efer", "dr6")
+)
+"""Fields of the save area as words of eight bytes: taken so they cost half as much."""
+
+
+class RecordWriter:
+    """Writes records of one vCPU from its VMCB."""
+
+    def __init__(self, vmcb: Vmcb, vcpu: int) -> None:
+        self._save = vmcb.save
+        self._words = memoryview(vmcb).cast("B").cast("Q")
+        self._vcpu = vcpu
+
+    def write(
+        self,
+        buffer: memoryview,
+        place: int,
+        tsc: int,
+        vector: int,
+        flags: int,
+        error_code: int,
+        exit_int_info: int,
+        address: int,
+        event: int,
+    ) -> None:
+        """Write a record at byte `place`: what is given here, and the state in the save area."""
+        words, save = self._words, self._save
+        rip, rsp, rflags, cr3, cs_base, cr0, cr4, efer, dr6 = [words[index] for index in _SAVED]
+        _PACK.pack_into(
+            buffer, place,
+            tsc, vector, save.cpl, flags, error_code, exit_int_info,
+            rip, rsp, rflags, cr3, address, save.cs.selector, save.ss.selector, self._vcpu,
+            cs_base, cr0, cr4, efer, dr6, event,
+        )  # fmt: skip

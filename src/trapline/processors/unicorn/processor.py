@@ -33,6 +33,7 @@ from .instructions import Instructions
 from .interruption import Interruption
 from .memory import Ram
 from .pacemaker import Pacemaker
+from .passing import Passing
 from .state import State
 
 _SECOND: Final = 1_000_000_000
@@ -83,6 +84,7 @@ class UnicornProcessor:
         self.msrpm = self._engine.msrpm
         self._state = State(self._engine, self.vmcb, buffer)
         self._cpu = Cpu(self.vmcb, self.memory, physical_bits=_PHYSICAL_BITS, sets_rf=sets_rf)
+        self._passing = Passing(self.vmcb, self._cpu, self._started)
         self._instructions = Instructions(self.vmcb, self.gprs, self.memory, self.machine, self._context, self._cpu)
         self._cpuids: dict[tuple[int, int], tuple[int, int, int, int]] = {}
         self.signature = self.cpuid(1, 0)[0]
@@ -124,6 +126,7 @@ class UnicornProcessor:
         """See `machine.Processor.run`."""
         self._stopped += time.monotonic_ns() - self._left
         outcome = self._run(deadline)
+        self._passing.flush()
         if self._interruption.pending:
             self._interruption.take()
         self._left = time.monotonic_ns()
@@ -132,10 +135,12 @@ class UnicornProcessor:
         return outcome
 
     def intercepts_changed(self, forwarded: int) -> None:
-        """Intercepts are looked up in the VMCB, and every exit is the hypervisor's."""
+        """See `machine.Processor.intercepts_changed`. The words themselves are looked up in the VMCB."""
+        self._passing.set_vectors(forwarded)
 
     def on_records(self, sink: Callable[[memoryview], None]) -> None:
-        """Without effect: this processor gives nothing back by itself."""
+        """See `machine.Processor.on_records`."""
+        self._passing.set_sink(sink)
 
     def cpuid(self, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
         """See `machine.Processor.cpuid`."""
@@ -225,6 +230,8 @@ class UnicornProcessor:
             if vector == Vector.GP and not self._context.error_code and self._is_svm():
                 vector = Vector.UD
             address = self._engine.vmcb.control.exit_info_2 if vector == Vector.PF else None
+            if (self._passing.vectors & self._control.intercept_exceptions) >> vector & 1:
+                return self._passing.pass_on(vector, self._context.error_code, address)
             return self._cpu.raise_exception(vector, self._context.error_code, address)
         self._cpu.generation = None
         if event >= engine.VMEXIT:
@@ -254,6 +261,7 @@ class UnicornProcessor:
         machine, bus = self.machine, self._bus
         while True:
             bus.attention = False
+            self._passing.flush()
             if self._interruption.pending:
                 self._interruption.take()
             if self._kicked:

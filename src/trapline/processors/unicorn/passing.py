@@ -1,0 +1,68 @@
+"""Exceptions that the hypervisor lets a processor pass on: recorded, and given back without asking."""
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from trapline.arch.events import Event, EventType, encode
+from trapline.arch.vectors import WITH_ERROR_CODE, Vector
+from trapline.arch.vmcb import Vmcb
+from trapline.machine.record import RECORD_SIZE, RecordFlags, RecordWriter
+
+from .cpu import Cpu
+
+_RECORDS: Final = 64
+"""How many are kept before somebody must take them."""
+_SOFTWARE: Final = 1 << Vector.BP | 1 << Vector.OF
+"""RIP is on the instruction at their exits, and the hypervisor knows what is behind it."""
+
+
+class Passing:
+    """Passes exceptions on. Records wait until `flush`, at most `_RECORDS` of them."""
+
+    def __init__(self, vmcb: Vmcb, cpu: Cpu, started: int) -> None:
+        """`started` is the time of `time.monotonic_ns` when the time stamp counter was zero."""
+        self._save = vmcb.save
+        self._cpu = cpu
+        self._started = started
+        self._writer = RecordWriter(vmcb, 0)
+        self._buffer = memoryview(bytearray(_RECORDS * RECORD_SIZE))
+        self._place = 0
+        self._sink: Callable[[memoryview], None] = lambda _: None
+        self.vectors = 0
+        """The vectors that may be passed on."""
+
+    def set_vectors(self, mask: int) -> None:
+        """Take the hypervisor's leave for the vectors of a mask."""
+        self.vectors = mask & ~_SOFTWARE
+
+    def set_sink(self, sink: Callable[[memoryview], None]) -> None:
+        """See `machine.Processor.on_records`."""
+        self._sink = sink
+
+    def pass_on(self, vector: int, code: int, address: int | None) -> bool:
+        """Record an exception that was intercepted, and deliver it; False: its delivery ended in an exit."""
+        if WITH_ERROR_CODE >> vector & 1:
+            flags, event = RecordFlags.FORWARDED | RecordFlags.HAS_ERROR_CODE, Event(vector, EventType.EXCEPTION, code)
+        else:
+            flags, event, code = RecordFlags.FORWARDED, _WITHOUT_CODE[vector], 0
+        if address is None:
+            address = 0
+        else:
+            flags |= RecordFlags.HAS_ADDRESS
+            self._save.cr2 = address
+        tsc = time.monotonic_ns() - self._started
+        self._writer.write(self._buffer, self._place, tsc, vector, flags, code, 0, address, encode(event))
+        self._place += RECORD_SIZE
+        if self._place == len(self._buffer):
+            self.flush()
+        return self._cpu.deliver(event, None)
+
+    def flush(self) -> None:
+        """Give the sink what waits for it."""
+        if self._place:
+            taken, self._place = self._place, 0
+            self._sink(self._buffer[:taken])
+
+
+_WITHOUT_CODE: Final = tuple(Event(vector, EventType.EXCEPTION) for vector in range(32))
