@@ -17,7 +17,9 @@ from trapline.arch.registers import CR0, CR4, DR6, DR7, EFER, RFLAGS
 from trapline.arch.vectors import FORCEABLE, Vector
 from trapline.arch.vmcb import Vmcb
 from trapline.guests.bare.raw import raw
+from trapline.hypervisor.observers import ExceptionExit, Verdict
 from trapline.hypervisor.recording import Recording
+from trapline.hypervisor.vcpu import Vcpu
 from trapline.hypervisor.vm import Vm
 from trapline.processors.unicorn.processor import UnicornProcessor
 from trapline.trace.recorder import Recorder
@@ -38,7 +40,8 @@ def in_process(rounds: int) -> None:
         {
             "Unicorn, skipping": lambda: _bare(loop, _skip),
             "none": lambda: _ours(_handled(TIMES), 0),
-            "all": lambda: _ours(_handled(TIMES), FORCEABLE),
+            "passed on": lambda: _ours(_handled(TIMES), FORCEABLE),
+            "decided": lambda: _ours(_handled(TIMES), FORCEABLE, decided=True),
         },
         rounds,
     )
@@ -79,16 +82,29 @@ def _handled(times: int) -> bytes:
     return code + struct.pack("<HQ", len(table) - 1, CODE + 0x210).ljust(16, b"\0") + table
 
 
-def _ours(code: bytes, mask: int) -> float:
+class _Onlooker:
+    """Lets the hypervisor decide on each exception, and forward it."""
+
+    vectors = FORCEABLE
+
+    def exception(self, vcpu: Vcpu, exit: ExceptionExit, /) -> Verdict:
+        return Verdict.FORWARD
+
+
+def _ours(code: bytes, mask: int, *, decided: bool = False) -> float:
     boot = raw(code, 64, CODE, MEMORY)
     with UnicornProcessor(boot, MEMORY, output=lambda _: None) as processor:
         recorder = Recorder()
         vm = Vm(processor, mask=mask, enter=boot.enter)
         vm.recorder = Recording(recorder.add)
+        processor.on_records(recorder.add)
+        if decided:
+            vm.observers.add(_Onlooker())
         start = time.perf_counter()
         vm.run()
         taken = time.perf_counter() - start
     assert processor.exit_status == 1, "the guest did not come to its end"
+    assert recorder.tally.total == (TIMES if code == _handled(TIMES) and mask else 0)
     return taken
 
 

@@ -64,15 +64,16 @@ def main() -> None:
         started = time.monotonic()
         for number in numbers:
             program = generate(modes[number % len(modes)], f"{options.seed} {number}")
-            forced = unicorn.run(program, FORCEABLE)
+            forced = unicorn.run(program, FORCEABLE, ask=True)
             counts[forced.end.name] += 1
             vectors.update(record.vector for record in forced.records)
             found = []
             if forced.end in (End.FAILED, End.OTHER):
                 found.append(f"{program}\n   {forced.end} {forced.detail}")
             elif forced.end in (End.HALT, End.SHUTDOWN):
-                plain = unicorn.run(program, 0)
+                plain, passed = unicorn.run(program, 0), unicorn.run(program, FORCEABLE)
                 found.append(first_difference(program, forced, plain, records=False))
+                found.append(first_difference(program, forced, passed))
                 if qemu is not None:
                     other = qemu.run(program, FORCEABLE, ask=bool(number & 1))
                     difference = first_difference(program, forced, other)

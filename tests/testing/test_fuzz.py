@@ -24,11 +24,12 @@ def test_forcing_changes_nothing(seed):
         compared, found = 0, []
         for number in range(PROGRAMS):
             program = generate(MODES[number % len(MODES)], f"{seed} {number}")
-            forced = runner.run(program, FORCEABLE)
+            forced = runner.run(program, FORCEABLE, ask=True)
             assert forced.end not in (End.FAILED, End.OTHER), f"{program}\n{forced.detail}"
             if forced.end in (End.HALT, End.SHUTDOWN):
                 compared += 1
                 found.append(first_difference(program, forced, runner.run(program, 0), records=False))
+                found.append(first_difference(program, forced, runner.run(program, FORCEABLE)))
     wrong = [str(difference) for difference in found if difference is not None]
     assert not wrong, "\n".join(wrong)
     assert compared > PROGRAMS // 2
