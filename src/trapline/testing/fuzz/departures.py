@@ -178,10 +178,44 @@ def _group_11(difference: Difference) -> bool:
 
 
 def _resume(difference: Difference) -> bool:
-    if not _only(difference, "rflags"):
+    if _only(difference, "rflags"):
+        ours, theirs = difference.fields["rflags"]
+        return ours == theirs | RFLAGS.RF
+    if difference.record is not None or len(difference.fields) != 1:
         return False
-    ours, theirs = difference.fields["rflags"]
-    return ours == theirs | RFLAGS.RF
+    ((name, (ours, theirs)),) = difference.fields.items()  # the third byte of the flags that the end pushed
+    return name.startswith("[") and int(name[1:-1], 16) % 2 == 0 and ours == theirs | RFLAGS.RF >> 16
+
+
+def _stack_limit(difference: Difference) -> bool:
+    ours = _ours(difference, Vector.SS)
+    return ours is not None and bool(ours.exit_int_info & VALID) and not ours.efer & EFER.LMA
+
+
+def _inner_ring(difference: Difference) -> bool:
+    ours = _ours(difference, Vector.GP)
+    if ours is None or not ours.exit_int_info & VALID or not ours.rflags & RFLAGS.VM:
+        return False
+    number = difference.record
+    later = (
+        difference.second.records[number] if number is not None and number < len(difference.second.records) else None
+    )
+    return later is not None and later.cpl in (1, 2)
+
+
+def _narrow_gate(difference: Difference) -> bool:
+    theirs = _theirs(difference, Vector.PF)
+    return (
+        theirs is not None
+        and difference.program.mode == "pm16"
+        and "gate" in difference.program.mutations
+        and theirs.rip >> 16 != 0
+        and theirs.cs_base + theirs.rip == theirs.address
+    )
+
+
+def _sysenter(difference: Difference) -> bool:
+    return _only(difference, "cs.attributes") and difference.fields["cs.attributes"] == (0xA9B, 0xE9B)
 
 
 _PREFIXES: Final = b"\x66\x67\xf0\xf2\xf3\x26\x2e\x36\x3e\x64\x65"
@@ -229,6 +263,16 @@ DEPARTURES: Final = (
     ),
     Departure(
         "RF", "Unicorn: a jump leaves RF set: translate.c, i386_tr_init_disas_context, jmp_opt (APM 3.1.6)", _resume
+    ),
+    Departure("stack limit", "QEMU: no limit of a stack is checked: seg_helper.c, PUSHW_RA and PUSHL_RA", _stack_limit),
+    Departure(
+        "virtual-8086", "QEMU: v86 mode may be left to ring 1 or 2: seg_helper.c, do_interrupt_protected", _inner_ring
+    ),
+    Departure(
+        "narrow gate", "QEMU: a 16-bit gate has 32 bits of offset: seg_helper.c, do_interrupt_protected", _narrow_gate
+    ),
+    Departure(
+        "SYSENTER", "QEMU: 64-bit code gets D as well as L: seg_helper.c, helper_sysenter (APM vol. 3)", _sysenter
     ),
     Departure("PDPT", "QEMU: a PAE walk marks its first entry accessed: excp_helper.c, mmu_translate", _pdpt),
 )
