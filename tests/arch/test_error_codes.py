@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trapline.arch.error_codes import describe_error_code
+from trapline.arch.error_codes import describe_debug, describe_error_code
+from trapline.arch.registers import DR6
 
 
 @pytest.mark.parametrize(
@@ -43,3 +44,16 @@ def test_words(vector, code, words):
 @given(st.integers(0, 255), st.integers(0, 2**32 - 1))
 def test_every_code_has_words(vector, code):
     assert describe_error_code(vector, code)
+
+
+@pytest.mark.parametrize(
+    ("dr6", "words"),
+    [
+        (DR6.FIXED, "no cause in DR6"),
+        (DR6.FIXED | DR6.BS, "single step"),
+        (DR6.FIXED | DR6.B0 | DR6.B3, "breakpoint 0, breakpoint 3"),
+        (DR6.FIXED & ~DR6.BLD, "bus lock"),
+    ],
+)
+def test_causes_of_a_debug_exception(dr6, words):
+    assert describe_debug(dr6) == words

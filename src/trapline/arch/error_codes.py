@@ -3,6 +3,7 @@
 from typing import Final
 
 from .exits import exit_name
+from .registers import DR6
 from .vectors import Vector
 
 PF_PRESENT: Final = 1 << 0
@@ -49,6 +50,25 @@ def describe_error_code(vector: int, code: int) -> str:
     if vector == Vector.SX:
         return "INIT, redirected by VM_CR.R_INIT" if code == 1 else f"unknown cause {code:#x}"
     return f"{code:#x}, though the exception has no error code"
+
+
+_DEBUG_CAUSES: Final = (
+    (DR6.B0, "breakpoint 0"),
+    (DR6.B1, "breakpoint 1"),
+    (DR6.B2, "breakpoint 2"),
+    (DR6.B3, "breakpoint 3"),
+    (DR6.BD, "access to a debug register (DR7.GD)"),
+    (DR6.BS, "single step"),
+    (DR6.BT, "task switch"),
+)
+
+
+def describe_debug(dr6: int) -> str:
+    """Say in words what a #DB has left in DR6 (APM 13.1.1.3); handlers must clear it, so more than one may stand."""
+    causes = [words for bit, words in _DEBUG_CAUSES if dr6 & bit]
+    if not dr6 & DR6.BLD:
+        causes.append("bus lock")
+    return ", ".join(causes) or "no cause in DR6"
 
 
 def _page_fault(code: int) -> str:
