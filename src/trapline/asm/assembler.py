@@ -29,6 +29,7 @@ _IMMEDIATES: Final = {
 }  # fmt: skip
 
 _MEMORY: Final = {name.format(size): size for size in (0, 8, 16, 32, 64) for name in ("R{}_OR_MEM", "MEM{}")}
+_MEMORY["XMM_OR_MEM"] = 128
 """The size of what a kind finds in memory; `_encodings` puts it behind a mere MEM."""
 _ADDRESSES: Final = ("IMM32", "IMM64")
 """The kinds of immediates that the address of a label can be."""
