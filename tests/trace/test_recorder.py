@@ -93,6 +93,17 @@ def test_each_batch_is_flushed(make_record, tmp_path):
             assert len(path.read_text().splitlines()) == recorder.tally.total
 
 
+def test_a_note_stands_behind_the_records_so_far(make_record):
+    lines = io.StringIO()
+    recorder = Recorder(lines=lines)
+    recorder.add(memoryview(make_record(vector=6)))
+    recorder.note('{"type":"note"}\n')
+    recorder.add(memoryview(make_record(vector=13)))
+    read = [json.loads(line) for line in lines.getvalue().splitlines()]
+    assert [fields.get("seq", fields.get("type")) for fields in read] == [0, "note", 1]
+    Recorder().note("without a file it goes nowhere")
+
+
 def test_live_words(make_record):
     said = []
     recorder = Recorder(live=said.append)

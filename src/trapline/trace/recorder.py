@@ -4,17 +4,14 @@ import contextlib
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
-from typing import IO, TYPE_CHECKING, Final
+from collections.abc import Callable, Iterable, Iterator
+from typing import IO, Final
 
 from trapline.errors import TraplineError
 
 from .columns import RECORD_SIZE, view
 from .lines import json_lines, text_line
 from .tally import Tally
-
-if TYPE_CHECKING:
-    from .columns import Records
 
 BLACK_BOX: Final = 64
 """How many of the last exceptions are kept for the report of a shutdown."""
@@ -44,6 +41,12 @@ class Recorder:
         with _uninterrupted():
             self._add(data)
 
+    def note(self, line: str) -> None:
+        """Write a line of JSON that is no record behind the records so far. Raises RecordingError on a full disk."""
+        if self._lines is not None:
+            with _uninterrupted():
+                self._write(self._lines, (line,))
+
     def last(self) -> bytes:
         """Return the records of the last exceptions, at most `BLACK_BOX`, newest last."""
         return b"".join(self._last)
@@ -51,16 +54,16 @@ class Recorder:
     def _add(self, data: memoryview) -> None:
         size = RECORD_SIZE
         if self._lines is not None:
-            self._write(self._lines, view(data))
+            self._write(self._lines, json_lines(view(data), self.tally.total))
         self.tally.add(data)
         self._last.extend(bytes(data[-size * place :][:size]) for place in _backwards(len(data) // size))
         if self._live is not None:
             for record in view(data):
                 self._live(text_line(record))
 
-    def _write(self, file: IO[str], records: "Records") -> None:
+    def _write(self, file: IO[str], lines: Iterable[str]) -> None:
         try:
-            file.writelines(json_lines(records, self.tally.total))
+            file.writelines(lines)
             file.flush()
         except OSError as error:
             self._lines = None
