@@ -4,6 +4,7 @@
 #
 #   cli                                 command line; knows everything, is known by nobody
 #   session                             one run wired together
+#   explain                             why a delivery failed: evidence and proof
 #   trace | testing                     records, files, queries · what a processor must pass
 #   hypervisor | processors | guests    KVM's role · who executes VMRUN · images, symbols, samples
 #   machine | asm                       the boundary: protocols and plain data · machine code written as Python

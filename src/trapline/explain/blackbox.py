@@ -1,0 +1,141 @@
+"""The black box: takes the evidence while the guest is stopped, wherever an exception spoils another's delivery.
+
+Plain exceptions cost nothing: what a processor forwards by itself never comes here, and the rest is looked at for one
+condition.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final
+
+from trapline.arch import layout
+from trapline.arch.delivery import chain as deliveries
+from trapline.arch.events import SHUTDOWN, Event, Shutdown, decode
+from trapline.arch.registers import Gprs
+from trapline.arch.vectors import Vector
+from trapline.arch.vmcb import SaveArea
+from trapline.machine.record import Record, RecordFlags
+
+from .evidence import Evidence
+from .story import Story, explain
+from .words import live
+
+if TYPE_CHECKING:
+    from trapline.hypervisor.observers import Delivery
+    from trapline.hypervisor.vcpu import Vcpu
+
+log = logging.getLogger(__name__)
+
+KEPT: Final = 64
+"""How many pieces of evidence are kept."""
+_RECORD: Final = layout.size_of(Record)
+
+
+class BlackBox:
+    """Sees each exception that the hypervisor decided on, behind the recorder."""
+
+    def __init__(
+        self,
+        *,
+        last: Callable[[], bytes] | None = None,
+        recorded: Callable[[], int] | None = None,
+        sink: Callable[[str], None] | None = None,
+    ) -> None:
+        """`last` returns the last records, newest last, `recorded` how many there were; `sink` gets lines of JSON."""
+        self._last, self._recorded, self._sink = last, recorded, sink
+        self.evidence: deque[Evidence] = deque(maxlen=KEPT)
+
+    def __call__(self, vcpu: "Vcpu", delivery: "Delivery") -> None:
+        """Keep the evidence of an exception that was raised while another event was delivered."""
+        exit = delivery.exit
+        if exit.vectoring is None and delivery.injected is not SHUTDOWN:
+            return
+        forced = vcpu.vm.mask >> exit.event.vector & 1
+        self._keep(vcpu, exit.event, exit.vectoring, exit.address, delivery.injected, recorded=bool(forced))
+
+    def shut_down(self, vcpu: "Vcpu") -> None:
+        """Keep the evidence of a shutdown, unless its last exception has left some."""
+        if not self.evidence or self.evidence[-1].becomes is not SHUTDOWN:
+            vectoring = decode(vcpu.processor.vmcb.control.exit_int_info)
+            self._keep(vcpu, None, vectoring, None, SHUTDOWN, recorded=False)
+
+    def story(self) -> Story | None:
+        """Explain the chain that the newest evidence is of; None: there is no evidence."""
+        return explain(chains(self.evidence)[-1]) if self.evidence else None
+
+    def _keep(
+        self,
+        vcpu: "Vcpu",
+        event: Event | None,
+        vectoring: Event | None,
+        address: int | None,
+        becomes: Event | Shutdown | None,
+        *,
+        recorded: bool,
+    ) -> None:
+        processor = vcpu.processor
+        save = SaveArea.from_buffer_copy(processor.vmcb.save)
+        evidence = Evidence(
+            save,
+            Gprs.from_buffer_copy(processor.gprs),
+            event,
+            vectoring,
+            address,
+            self._first_address(save, event, vectoring, recorded=recorded),
+            becomes,
+            processor.capabilities.physical_bits,
+            live(processor.memory),
+            self._recorded() - 1 if recorded and self._recorded is not None else None,
+        )
+        self._look(evidence)
+        evidence.words.forget_below()
+        self.evidence.append(evidence)
+        if self._sink is not None:
+            self._sink(evidence.to_json())
+
+    def _look(self, evidence: Evidence) -> None:
+        """Read all memory that an explanation of the chain so far needs."""
+        fatal = evidence.becomes is SHUTDOWN
+        fatal |= isinstance(evidence.becomes, Event) and evidence.becomes.vector == Vector.DF
+        if fatal or len(self.evidence) < KEPT:
+            try:
+                explain(chains([*self.evidence, evidence])[-1])
+            except Exception:
+                log.exception("the evidence cannot be explained")  # the guest's run goes on
+        elif evidence.vectoring is not None:  # a guest that does it all the time is not to be slow
+            deliveries(evidence.save, evidence.vectoring, evidence.words, physical_bits=evidence.physical_bits)
+
+    def _first_address(
+        self, save: SaveArea, event: Event | None, vectoring: Event | None, *, recorded: bool
+    ) -> int | None:
+        """Return the address of the page fault under delivery; CR2 has it until another page fault is raised."""
+        if vectoring is None or vectoring.vector != Vector.PF:
+            return None
+        if event is None or event.vector != Vector.PF:
+            return save.cr2
+        records = self._last() if self._last is not None else b""
+        at = len(records) - _RECORD * (2 if recorded else 1)
+        if at < 0:
+            return None
+        record = Record.from_buffer_copy(records, at)
+        same = record.vector == Vector.PF and record.rip == save.rip and record.rsp == save.rsp
+        return record.address if same and record.flags & RecordFlags.HAS_ADDRESS else None
+
+
+def chains(evidence: Iterable[Evidence]) -> list[list[Evidence]]:
+    """Group evidence by the event whose delivery failed first, oldest first."""
+    found: list[list[Evidence]] = []
+    for piece in evidence:
+        if found and _continues(found[-1][-1], piece):
+            found[-1].append(piece)
+        else:
+            found.append([piece])
+    return found
+
+
+def _continues(before: Evidence, piece: Evidence) -> bool:
+    same = all(getattr(before.save, name) == getattr(piece.save, name) for name in ("rip", "rsp", "cr3", "rflags"))
+    if not same or not isinstance(before.becomes, Event) or piece.vectoring is None:
+        return False
+    return before.becomes[:2] == piece.vectoring[:2]  # real mode has no error codes

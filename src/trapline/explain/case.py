@@ -1,0 +1,156 @@
+"""One delivery that failed, as something to try changes on: the model says what each change would have done."""
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from trapline.arch.delivery import Delivered, Failed, deliver
+from trapline.arch.descriptors import Attribute, GateType, Selector, attributes, ist_offset, rsp_offset, stack_slot
+from trapline.arch.events import Event
+from trapline.arch.paging import FETCH, IMPLICIT, READ, USER, AddressSpace, NotMapped, PageFault
+from trapline.arch.registers import CR0
+from trapline.arch.vmcb import SaveArea
+
+from .evidence import Evidence, set_field
+from .words import Unknown, Words
+
+SYSTEM: Final = READ | IMPLICIT
+"""How the processor reads a table."""
+_NO_CHANGES: Final[Mapping[str, int]] = {}
+
+
+class Change(NamedTuple):
+    """One thing that could have been otherwise."""
+
+    words: str
+    """As in "with IDTR.limit 0xfff"."""
+    registers: Mapping[str, int] = _NO_CHANGES
+    """Fields of the save area by path."""
+    stores: tuple[tuple[int, bytes], ...] = ()
+    """Bytes of guest-physical memory."""
+
+
+class Slot(NamedTuple):
+    """Where a delivery takes its stack from."""
+
+    name: str
+    gva: int
+    """Of the stack pointer in the TSS."""
+    offset: int
+    """The same in the TSS."""
+    width: int
+
+
+class Case:
+    """A state of the machine, and the event that it is to deliver."""
+
+    def __init__(self, save: SaveArea, words: Words, event: Event, physical_bits: int) -> None:
+        self.save, self.words, self.event, self.physical_bits = save, words, event, physical_bits
+        self.space = AddressSpace(words, save.cr0, save.cr3, save.cr4, save.efer, physical_bits)
+        self.long = self.space.long
+        self.real = not save.cr0 & CR0.PE
+        self.gate_size = 16 if self.long else 4 if self.real else 8
+        self.gate_gva = save.idtr.base + event.vector * self.gate_size & self.space.mask
+
+    @classmethod
+    def of(cls, evidence: Evidence, event: Event) -> "Case":
+        """Return the case of the evidence's state and an event."""
+        return cls(evidence.save, evidence.words, event, evidence.physical_bits)
+
+    def changed(self, change: Change) -> "Case":
+        """Return the same with a change made."""
+        save = SaveArea.from_buffer_copy(self.save)
+        for path, value in change.registers.items():
+            set_field(save, path, value)
+        return Case(save, self.words.changed(change.stores), self.event, self.physical_bits)
+
+    def deliver(self) -> Delivered | Failed:
+        """Ask the model."""
+        return deliver(self.save, self.event, self.words, physical_bits=self.physical_bits)
+
+    def works(self) -> bool:
+        """Say whether the event is delivered, and its handler's first instruction can be fetched."""
+        outcome = self.deliver()
+        return isinstance(outcome, Delivered) and self.starts(outcome)
+
+    def starts(self, delivered: Delivered) -> bool:
+        """Say whether the handler's first instruction can be fetched."""
+        return self.physical(self.handler(delivered), FETCH | (USER if delivered.cpl == 3 else 0)) is not None
+
+    def handler(self, delivered: Delivered) -> int:
+        """Return the linear address of the handler."""
+        return (0 if self.long else delivered.cs.base) + delivered.rip & self.space.mask
+
+    def physical(self, gva: int, access: int = SYSTEM) -> int | None:
+        """Return the gpa, or None where the access is not allowed."""
+        try:
+            return self.space.translate(gva & self.space.mask, access)
+        except (PageFault, NotMapped):
+            return None
+
+    def read(self, gva: int, size: int) -> int | None:
+        """Return an integer from linear memory as the processor reads a table; None: it cannot."""
+        data = 0
+        for offset in range(size):
+            gpa = self.physical(gva + offset)
+            if gpa is None:
+                return None
+            data |= (self.words.word(gpa & ~7) >> gpa % 8 * 8 & 0xFF) << 8 * offset
+        return data
+
+    @property
+    def rip(self) -> int:
+        """The linear address of the instruction."""
+        return (0 if self.is_64_bit else self.save.cs.base) + self.save.rip & self.space.mask
+
+    @property
+    def is_64_bit(self) -> bool:
+        """Whether the instruction is 64-bit code."""
+        return self.long and bool(self.save.cs.attributes & Attribute.L)
+
+    @property
+    def gate(self) -> int:
+        """The first 8 bytes of the gate; 0 where it cannot be read."""
+        return self.read(self.gate_gva, min(self.gate_size, 8)) or 0
+
+    @property
+    def selector(self) -> int:
+        """The gate's selector."""
+        return self.gate >> 16 & 0xFFFF
+
+    def descriptor(self, selector: int) -> int | None:
+        """Return the descriptor of a selector; None: it is null, its table ends before it or cannot be read."""
+        table = self.save.ldtr if selector & Selector.TI else self.save.gdtr
+        offset = selector & Selector.INDEX
+        if not selector & Selector.REFERENCE or offset + 7 > table.limit:
+            return None
+        return self.read(table.base + offset, 8)
+
+    def slot(self) -> Slot | None:
+        """Return where the TSS holds the stack for this delivery; None: it goes on with the stack that there is."""
+        save, level = self.save, self.save.cpl
+        descriptor = self.descriptor(self.selector)
+        if descriptor is not None and not attributes(descriptor) & Attribute.CONFORMING:
+            level = min(level, attributes(descriptor) >> 5 & 3)
+        ist = self.gate >> 32 & 7 if self.long else 0
+        if self.real or (level == save.cpl and not ist):
+            return None
+        if self.long:
+            offset = ist_offset(ist) if ist else rsp_offset(level)
+            return Slot(f"IST{ist}" if ist else f"RSP{level}", save.tr.base + offset, offset, 8)
+        place = stack_slot(save.tr.attributes & Attribute.TYPE, level)
+        return Slot(f"ESP{level}" if place.width == 4 else f"SP{level}", save.tr.base + place.offset, *place)
+
+    def stored(self, gva: int, value: int, size: int) -> tuple[tuple[int, bytes], ...] | None:
+        """Return what storing at a linear address means for physical memory; None: nothing is mapped there."""
+        gpa = self.physical(gva)
+        if gpa is None or (gva & 0xFFF) + size > 0x1000:
+            return None
+        return ((gpa, value.to_bytes(size, "little")),)
+
+
+def is_legacy_gate(gate: int | None) -> bool:
+    """Say whether 8 bytes are a present interrupt or trap gate of 32 bits."""
+    return gate is not None and bool(gate >> 47 & 1) and (gate >> 40 & 0x1F) | GateType.TRAP == GateType.TRAP_32
+
+
+__all__ = ["SYSTEM", "Case", "Change", "Slot", "Unknown", "is_legacy_gate"]

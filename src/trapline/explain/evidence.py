@@ -1,0 +1,126 @@
+"""The evidence: the state of a stopped guest whose exception could not be delivered, as data and as JSON."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from trapline.arch.events import SHUTDOWN, Event, Shutdown
+from trapline.arch.layout import Structure, leaves
+from trapline.arch.registers import Gprs
+from trapline.arch.vmcb import SaveArea
+from trapline.errors import UsageError
+
+from .words import Words
+
+TYPE: Final = "evidence"
+"""What such a line has as its `type`; records have none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """An exception that was raised while another event was delivered, or a shutdown, before anything came of it.
+
+    The registers are those of the first exception: none of the deliveries changed them.
+    """
+
+    save: SaveArea
+    gprs: Gprs
+    """Without RAX and RSP, which are in the save area."""
+    event: Event | None
+    """What was raised; None: nobody saw it, only that the processor shut down."""
+    vectoring: Event | None
+    """What was being delivered; None: it is not known."""
+    address: int | None
+    """The faulting address of `event`."""
+    first_address: int | None
+    """The faulting address of `vectoring`, if it is a page fault and the address is known."""
+    becomes: Event | Shutdown | None
+    """What the guest got for it; None: it was discarded."""
+    physical_bits: int
+    words: Words
+    """Guest-physical memory, as far as a delivery and its explanation look at it."""
+    sequence: int | None = None
+    """The number of the record; None: there is none."""
+
+    def to_json(self) -> str:
+        """Return one line of JSON, with its newline."""
+        return (
+            json.dumps(
+                {
+                    "type": TYPE,
+                    "seq": self.sequence,
+                    "event": _event(self.event),
+                    "vectoring": _event(self.vectoring),
+                    "address": _hex(self.address),
+                    "first_address": _hex(self.first_address),
+                    "becomes": "shutdown" if self.becomes is SHUTDOWN else _event(self.becomes),
+                    "physical_bits": self.physical_bits,
+                    "save": _fields(self.save),
+                    "gprs": _fields(self.gprs),
+                    "memory": {hex(gpa): hex(value) for gpa, value in sorted(self.words.words.items())},
+                },
+                separators=(",", ":"),
+            )
+            + "\n"
+        )
+
+
+def from_json(fields: Mapping[str, Any]) -> Evidence:
+    """Return the evidence of a line; UsageError if it is none."""
+    try:
+        becomes = fields["becomes"]
+        return Evidence(
+            save=_fill(SaveArea(), fields["save"]),
+            gprs=_fill(Gprs(), fields["gprs"]),
+            event=_read_event(fields["event"]),
+            vectoring=_read_event(fields["vectoring"]),
+            address=_read(fields["address"]),
+            first_address=_read(fields["first_address"]),
+            becomes=SHUTDOWN if becomes == "shutdown" else _read_event(becomes),
+            physical_bits=int(fields["physical_bits"]),
+            words=Words({int(gpa, 16): int(value, 16) for gpa, value in fields["memory"].items()}),
+            sequence=fields.get("seq"),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UsageError(f"a line of evidence is damaged: {error}") from error
+
+
+def _hex(value: int | None) -> str | None:
+    return None if value is None else hex(value)
+
+
+def _read(text: str | None) -> int | None:
+    return None if text is None else int(text, 16)
+
+
+def _event(event: Event | Shutdown | None) -> dict[str, int | None] | None:
+    if not isinstance(event, Event):
+        return None
+    return {"vector": event.vector, "type": int(event.type), "error_code": event.error_code}
+
+
+def _read_event(fields: Mapping[str, Any] | None) -> Event | None:
+    if fields is None:
+        return None
+    return Event(int(fields["vector"]), int(fields["type"]), fields["error_code"])
+
+
+def _fields(structure: Structure) -> dict[str, str]:
+    """Return the fields that are not zero by their paths; arrays and reserved bytes tell nothing."""
+    return {leaf.path: hex(leaf.value) for leaf in leaves(structure) if leaf.value and "[" not in leaf.path}
+
+
+def _fill(structure: Any, fields: Mapping[str, str]) -> Any:  # noqa: ANN401  # either structure
+    for path, text in fields.items():
+        set_field(structure, path, int(text, 16))
+    return structure
+
+
+def set_field(structure: Any, path: str, value: int) -> None:  # noqa: ANN401  # any structure
+    """Set a field by its dotted path; AttributeError if there is none."""
+    *outer, name = path.split(".")
+    for part in outer:
+        structure = getattr(structure, part)
+    getattr(structure, name)  # a structure takes any attribute
+    setattr(structure, name, value)

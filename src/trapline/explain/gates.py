@@ -1,0 +1,259 @@
+"""Causes in the IDT, its gates and the handler's code segment."""
+
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Final, NamedTuple
+
+from trapline.arch.delivery import Failed, checks
+from trapline.arch.descriptors import DPL_SHIFT, Attribute, GateType, Selector, attributes
+from trapline.arch.paging import READ
+from trapline.arch.vectors import mnemonic
+
+from . import mend, pages
+from .case import SYSTEM, Case, Change, is_legacy_gate
+
+
+class Finding(NamedTuple):
+    """A cause that may be named once one of its changes is found to make the delivery work."""
+
+    cause: str
+    changes: Iterable[Change]
+
+
+IDT: Final = (checks.IDT_LIMIT, checks.IDT_ADDRESS, checks.IDT_PAGE)
+GATE: Final = (*IDT, checks.GATE_TYPE, checks.GATE_PRESENT, checks.CODE_NULL, checks.CODE_LIMIT, checks.CODE_TYPE)
+_GATE_TYPES: Final = {
+    0x00: "empty",
+    GateType.TASK: "a task gate",
+    GateType.INTERRUPT_16: "a 16-bit interrupt gate",
+    GateType.TRAP_16: "a 16-bit trap gate",
+    0x0C: "a call gate",
+    0x04: "a 16-bit call gate",
+    0x02: "an LDT's descriptor",
+    0x09: "a TSS's descriptor",
+    0x0B: "a TSS's descriptor",
+}
+_REAL_LIMITS: Final = (0x3FF, 0xFFFF)
+"""Of the vector table of real mode: as a BIOS leaves it, and after RESET."""
+
+
+def findings(case: Case, failed: Failed) -> Iterator[Finding]:
+    """Yield what may be wrong, the most telling first."""
+    yield from _never_loaded(case, failed)
+    yield from legacy_layout(case)
+    rule = _RULES.get(failed.check.name)
+    if rule is not None:
+        yield from rule(case, failed)
+
+
+def _never_loaded(case: Case, failed: Failed) -> Iterator[Finding]:
+    idtr = case.save.idtr
+    if failed.check not in GATE:
+        return
+    if not case.real and idtr.base == 0 and idtr.limit in _REAL_LIMITS:
+        yield Finding(
+            f"no IDT is loaded for protected mode: IDTR (base 0, limit {idtr.limit:#x}) is still that of real "
+            "mode, whose vector table has no gates.",
+            mend.new_idt(case),
+        )
+    elif failed.check is checks.IDT_LIMIT and idtr.limit + 1 < case.gate_size:
+        at = f"base {idtr.base:#x}, limit {idtr.limit:#x}"
+        yield Finding(f"no IDT is loaded: IDTR is empty ({at}).", mend.new_idt(case))
+
+
+def legacy_layout(case: Case) -> Iterator[Finding]:
+    """8-byte gates where long mode looks for 16-byte ones: the second half of a 16-byte gate is never a gate."""
+    if not case.long:
+        return
+    vector, base = case.event.vector, case.save.idtr.base
+    neighbours = (case.read(base + 8 * number, 8) for number in (vector, vector + 1 if vector % 2 == 0 else vector - 1))
+    if (8 * (vector | 1) + 7) <= case.save.idtr.limit and all(is_legacy_gate(gate) for gate in neighbours):
+        yield Finding(
+            "the IDT has the 8-byte gates of protected mode, but in long mode a gate has 16 bytes.",
+            mend.new_idt(case),
+        )
+
+
+def _limit(case: Case, failed: Failed) -> Iterator[Finding]:
+    limit, size, vector = case.save.idtr.limit, case.gate_size, case.event.vector
+    count = (limit + 1) // size
+    full = 256 * size - 1
+    yield Finding(
+        f"IDTR.limit is {limit:#x}: the IDT has {count} {'entry' if count == 1 else 'entries'}, and "
+        f"{mnemonic(vector)} is entry {vector}.",
+        chain(
+            [Change(f"with IDTR.limit {full:#x}", {"idtr.limit": full})],
+            (
+                change._replace(
+                    words=f"with IDTR.limit {full:#x} and a gate in entry {vector}",
+                    registers={"idtr.limit": full},
+                )
+                for change in mend.own_gate(case)
+            ),
+            mend.new_idt(case),
+        ),
+    )
+
+
+def _unreadable_idt(case: Case, failed: Failed) -> Iterator[Finding]:
+    gva = int(failed.details["gva"])
+    reason = pages.why(case, gva, SYSTEM) or "cannot be read"
+    page = pages.mapped(case, gva, SYSTEM)
+    changes = [] if page is None else [page._replace(words=f"with the page of the IDT mapped ({page.words})")]
+    yield Finding(f"the IDT is at {case.save.idtr.base:#x}, which is {reason}.", chain(changes, mend.new_idt(case)))
+
+
+def _gate_type(case: Case, failed: Failed) -> Iterator[Finding]:
+    gate, vector = case.gate, case.event.vector
+    kind = gate >> 40 & 0x1F
+    what = _GATE_TYPES.get(kind, f"a descriptor of type {kind:#x}")
+    if not gate:
+        what = "empty (all zero)"
+    mode = " in long mode" if case.long and kind in (GateType.TASK, GateType.INTERRUPT_16, GateType.TRAP_16) else ""
+    better = gate & ~(0x1F << 40) | GateType.INTERRUPT_32 << 40
+    yield Finding(
+        f"IDT entry {vector} ({mnemonic(vector)}) is {what}{mode}, not an interrupt or trap gate.",
+        chain(_stored(case, better, "with type 0xe, an interrupt gate, in it") if gate else (), mend.own_gate(case)),
+    )
+
+
+def _gate_present(case: Case, failed: Failed) -> Iterator[Finding]:
+    vector = case.event.vector
+    yield Finding(
+        f"IDT entry {vector} ({mnemonic(vector)}) is not present: its P bit is clear.",
+        chain(_stored(case, case.gate | 1 << 47, "with the P bit of the gate set"), mend.own_gate(case)),
+    )
+
+
+def _gate_dpl(case: Case, failed: Failed) -> Iterator[Finding]:
+    vector, cpl = case.event.vector, case.save.cpl
+    dpl = case.gate >> 45 & 3
+    yield Finding(
+        f"a program at CPL {cpl} may not call IDT entry {vector} ({mnemonic(vector)}): the gate's DPL is {dpl}.",
+        _stored(case, case.gate | 3 << 45, "with DPL 3 in the gate"),
+    )
+
+
+def _stored(case: Case, gate: int, words: str) -> Iterator[Change]:
+    stores = case.stored(case.gate_gva, gate, 8)
+    if stores is not None:
+        yield Change(words, {}, stores)
+
+
+def _code(case: Case, failed: Failed) -> Iterator[Finding]:
+    """Everything about the code segment that the gate names."""
+    vector, selector, save = case.event.vector, case.selector, case.save
+    entry = f"IDT entry {vector} ({mnemonic(vector)})"
+    descriptor = case.descriptor(selector)
+    what = describe(case, selector, descriptor)
+    same = (selector ^ save.cs.selector) & Selector.INDEX == 0 and not selector & Selector.TI
+    held = save.cs.attributes & Attribute.CODE and save.cpl == 0 and not case.real
+    changes = chain(_descriptors(case, selector, descriptor), _selectors(case), mend.new_gdt(case))
+    if same and held and save.cs.selector & Selector.REFERENCE and not _matches(case, descriptor):
+        yield Finding(
+            f"CS {save.cs.selector:#x} is of another GDT than the one now loaded, in which this selector is "
+            f"{what}; {entry} names it.",
+            changes,
+        )
+    yield Finding(f"the selector {selector:#x} in {entry} is {what}{_wanted(case, failed)}.", changes)
+
+
+def _wanted(case: Case, failed: Failed) -> str:
+    if failed.check is checks.CODE_DPL:
+        return f", and a handler's DPL is at most the CPL, {case.save.cpl}"
+    return ", but a handler needs 64-bit code" if failed.check is checks.CODE_LONG else ""
+
+
+def _matches(case: Case, descriptor: int | None) -> bool:
+    """Say whether a descriptor is what CS was loaded from."""
+    if descriptor is None:
+        return False
+    ignored = Attribute.ACCESSED | 1 << 8
+    return not (attributes(descriptor) ^ case.save.cs.attributes) & ~ignored & 0xFFF
+
+
+def describe(case: Case, selector: int, descriptor: int | None) -> str:
+    """Say what a selector names."""
+    table = "LDT" if selector & Selector.TI else "GDT"
+    register = case.save.ldtr if selector & Selector.TI else case.save.gdtr
+    if not selector & Selector.REFERENCE:
+        return "null"
+    if descriptor is None:
+        if (selector & Selector.INDEX) + 7 > register.limit:
+            return f"beyond the end of the {table} (limit {register.limit:#x})"
+        return f"in the {table} at {register.base:#x}, which cannot be read"
+    if not descriptor:
+        return f"an empty entry of the {table}"
+    kept = attributes(descriptor)
+    if not kept & Attribute.S:
+        kind = "a system segment"
+    elif kept & Attribute.CODE:
+        bits = 64 if kept & Attribute.L else 32 if kept & Attribute.DB else 16
+        kind = f"{bits}-bit code"
+        if kept & Attribute.L and kept & Attribute.DB:
+            kind = "code with both L and D set"
+    else:
+        kind = "a data segment"
+    absent = "" if kept & Attribute.P else " that is not present"
+    return f"{kind} of DPL {kept >> DPL_SHIFT & 3}{absent}"
+
+
+def _descriptors(case: Case, selector: int, descriptor: int | None) -> Iterator[Change]:
+    """Yield the descriptor with one thing mended."""
+    if descriptor is None:
+        return
+    register = case.save.ldtr if selector & Selector.TI else case.save.gdtr
+    long = descriptor & ~(3 << 53) | 1 << 53
+    for better, words in (
+        (descriptor | Attribute.P << 40, "with the segment present"),
+        (long, "with L=1 and D=0 in the descriptor"),
+        (descriptor & ~(3 << 45), "with DPL 0 in the descriptor"),
+    ):
+        stores = case.stored(register.base + (selector & Selector.INDEX), better, 8)
+        if stores is not None and better != descriptor:
+            yield Change(words, {}, stores)
+
+
+def _selectors(case: Case) -> Iterator[Change]:
+    for selector in mend.code_selectors(case):
+        yield from _stored(
+            case, case.gate & ~(0xFFFF << 16) | selector << 16, f"with the code selector {selector:#x} in the gate"
+        )
+
+
+def _gdt(case: Case, failed: Failed) -> Iterator[Finding]:
+    gva = int(failed.details["gva"])
+    reason = pages.why(case, gva, READ) or pages.why(case, gva, SYSTEM) or "cannot be read or written"
+    page = pages.mapped(case, gva, SYSTEM)
+    changes = [] if page is None else [page._replace(words=f"with the page of the GDT mapped ({page.words})")]
+    yield Finding(f"a descriptor is needed from {gva:#x}, which is {reason}.", chain(changes, mend.new_gdt(case)))
+
+
+def _handler(case: Case, failed: Failed) -> Iterator[Finding]:
+    vector = case.event.vector
+    yield Finding(
+        f"the handler in IDT entry {vector} ({mnemonic(vector)}) is at {int(failed.details['rip']):#x}, "
+        + ("which is not canonical." if failed.check is checks.HANDLER_ADDRESS else "behind the end of its segment."),
+        mend.own_gate(case),
+    )
+
+
+_RULES: Final = {
+    checks.IDT_LIMIT.name: _limit,
+    checks.IDT_ADDRESS.name: _unreadable_idt,
+    checks.IDT_PAGE.name: _unreadable_idt,
+    checks.GATE_TYPE.name: _gate_type,
+    checks.GATE_PRESENT.name: _gate_present,
+    checks.GATE_DPL.name: _gate_dpl,
+    **{
+        check.name: _code
+        for check in (
+            *(checks.CODE_NULL, checks.CODE_LIMIT, checks.CODE_TYPE, checks.CODE_DPL, checks.CODE_PRESENT),
+            *(checks.CODE_LONG, checks.CODE_RING_0),
+        )
+    },
+    checks.TABLE_ADDRESS.name: _gdt,
+    checks.TABLE_PAGE.name: _gdt,
+    checks.HANDLER_ADDRESS.name: _handler,
+    checks.HANDLER_LIMIT.name: _handler,
+}

@@ -1,0 +1,151 @@
+"""The instruction at RIP, with the values of its operands."""
+
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+from trapline.arch.descriptors import Attribute
+from trapline.arch.layout import Structure
+from trapline.arch.registers import Gprs
+
+from .case import Case
+
+LONGEST: Final = 15
+_ORDER: Final = (
+    "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
+)  # fmt: skip
+
+
+class Operand(NamedTuple):
+    """A memory operand."""
+
+    address: int
+    """Linear."""
+    size: int
+    """In bytes; 0: it has none."""
+    stack: bool
+    """The segment is SS."""
+
+
+def code_bytes(case: Case) -> bytes:
+    """Return up to 15 bytes at CS:RIP: fewer where the next page is not mapped."""
+    data = bytearray()
+    for offset in range(LONGEST):
+        gpa = case.physical(case.rip + offset)
+        if gpa is None:
+            break
+        data.append(case.words.word(gpa & ~7) >> gpa % 8 * 8 & 0xFF)
+    return bytes(data)
+
+
+class Instruction:
+    """The decoded instruction of a case."""
+
+    def __init__(self, case: Case, gprs: Gprs) -> None:
+        import iced_x86 as iced
+
+        self.case, self._gprs = case, gprs
+        self._iced: Any = iced  # its stubs want numbers of their own types
+        attributes = case.save.cs.attributes
+        self.bits = 64 if case.is_64_bit else 32 if attributes & Attribute.DB else 16
+        decoder = iced.Decoder(self.bits, code_bytes(case), ip=case.rip)
+        self.decoded: Any = decoder.decode()
+
+    @property
+    def valid(self) -> bool:
+        """Whether the bytes are an instruction."""
+        return bool(self.decoded.mnemonic != self._iced.Mnemonic.INVALID)
+
+    @property
+    def name(self) -> str:
+        """The mnemonic, as movaps."""
+        return str(self._iced.Formatter(self._iced.FormatterSyntax.INTEL).format_mnemonic(self.decoded)).split()[-1]
+
+    @property
+    def features(self) -> set[str]:
+        """The CPUID features that it needs, by iced's names."""
+        names = {value: name for name, value in vars(self._iced.CpuidFeature).items() if isinstance(value, int)}
+        return {names[feature] for feature in self.decoded.cpuid_features()}
+
+    @property
+    def is_legacy(self) -> bool:
+        """Whether it is encoded without VEX and its kin."""
+        return bool(self.decoded.encoding == self._iced.EncodingKind.LEGACY)
+
+    @property
+    def is_privileged(self) -> bool:
+        """Whether it is for CPL 0 alone."""
+        return bool(self.decoded.is_privileged)
+
+    @property
+    def ecx(self) -> int:
+        """What RDMSR and WRMSR name their register with."""
+        return self._gprs.rcx & 0xFFFF_FFFF
+
+    @property
+    def control(self) -> str | None:
+        """The control register that is its first operand, as CR4."""
+        i, register = self.decoded, self._iced.Register
+        if not i.op_count or i.op_kind(0) != self._iced.OpKind.REGISTER:
+            return None
+        number = i.op_register(0) - register.CR0
+        return f"CR{number}" if 0 <= number <= 8 else None
+
+    def register(self, number: int) -> int | None:
+        """Return a general register by iced's number, with the width that the number names."""
+        ext, register = self._iced.RegisterExt, self._iced.Register
+        if number == register.NONE:
+            return 0
+        if number in (register.RIP, register.EIP):
+            return 0  # iced's displacement is the address by then
+        if not ext.is_gpr(number):
+            return None
+        high = register.AH <= number <= register.BH
+        name = _ORDER[(number - register.AH) if high else ext.number(number)]
+        area: Structure = self.case.save if name in ("rax", "rsp") else self._gprs
+        value = int(getattr(area, name)) >> (8 if high else 0)
+        return value & (1 << 8 * int(ext.size(number))) - 1
+
+    def operands(self) -> Iterator[Operand]:
+        """Yield the memory operand that is written out, if there is one; LEA and NOP touch none."""
+        i, iced = self.decoded, self._iced
+        if i.mnemonic in (iced.Mnemonic.LEA, iced.Mnemonic.NOP, iced.Mnemonic.INVLPG):
+            return
+        for number in range(i.op_count):
+            if i.op_kind(number) != iced.OpKind.MEMORY:
+                continue
+            base, index = self.register(i.memory_base), self.register(i.memory_index)
+            if base is None or index is None:
+                continue
+            offset = base + index * i.memory_index_scale + i.memory_displacement
+            width = 64 if self.bits == 64 else 32
+            if self.bits == 16 and not base >> 16:
+                width = 16
+            offset &= (1 << width) - 1
+            address = self._segment(i.memory_segment) + offset & self.case.space.mask
+            size = iced.MemorySizeInfo(i.memory_size).size
+            yield Operand(address, size, i.memory_segment == iced.Register.SS)
+
+    def _segment(self, number: int) -> int:
+        names = {getattr(self._iced.Register, name): name.lower() for name in ("ES", "CS", "SS", "DS", "FS", "GS")}
+        name = names.get(number)
+        if name is None or (self.bits == 64 and name not in ("fs", "gs")):
+            return 0
+        return int(getattr(self.case.save, name).base)
+
+    def value(self, number: int) -> int | None:
+        """Return an operand's value: of a register, an immediate, or memory."""
+        i, iced = self.decoded, self._iced
+        kind = i.op_kind(number)
+        if kind == iced.OpKind.REGISTER:
+            return self.register(i.op_register(number))
+        if kind == iced.OpKind.MEMORY:
+            operand = next(self.operands(), None)
+            return None if operand is None else self.case.read(operand.address, min(operand.size or 1, 8))
+        return None
+
+    def stack(self, number: int, width: int) -> int | None:
+        """Return a value of the stack, counted from RSP in units of `width` bytes."""
+        save = self.case.save
+        base = 0 if self.bits == 64 else save.ss.base
+        rsp = save.rsp if self.bits == 64 or save.ss.attributes & Attribute.DB else save.rsp & 0xFFFF
+        return self.case.read(base + rsp + number * width, width)

@@ -1,0 +1,151 @@
+"""Causes in the TSS and in the stacks that a delivery pushes on."""
+
+from collections.abc import Iterator
+from itertools import chain
+from typing import Final
+
+from trapline.arch.delivery import Failed, checks
+from trapline.arch.descriptors import Attribute, Selector
+from trapline.arch.paging import WRITE
+
+from . import mend, pages
+from .case import SYSTEM, Case, Change, Slot
+from .gates import Finding, describe
+
+_PAGE: Final = 0x1000
+_TSS: Final = (checks.TSS_LIMIT, checks.TSS_ADDRESS, checks.TSS_PAGE)
+_SELECTOR: Final = (
+    *(checks.STACK_NULL, checks.STACK_RPL, checks.STACK_LIMIT),
+    *(checks.STACK_DPL, checks.STACK_TYPE, checks.STACK_PRESENT),
+)
+_PUSH: Final = (checks.PUSH_ADDRESS, checks.PUSH_LIMIT, checks.PUSH_PAGE)
+_STACK: Final = (*_TSS, *_SELECTOR, *_PUSH, checks.STACK_POINTER)
+
+
+def findings(case: Case, failed: Failed) -> Iterator[Finding]:
+    """Yield what may be wrong, the most telling first."""
+    slot = case.slot()
+    if failed.check not in _STACK:
+        return
+    if slot is None:
+        yield from _current(case, failed)
+        return
+    tr = case.save.tr
+    if not tr.selector & Selector.REFERENCE:
+        yield Finding(
+            f"no TSS is loaded: TR is null, and the delivery takes its stack from {slot.name} of the TSS.",
+            mend.new_tss(case, slot),
+        )
+    if failed.check is checks.TSS_LIMIT:
+        yield Finding(
+            f"the TSS has {tr.limit + 1} bytes (limit {tr.limit:#x}): it ends before {slot.name}, "
+            f"at offset {slot.offset:#x}.",
+            chain(
+                [Change("with a TSS limit of 0x67", {"tr.limit": 0x67})],
+                (
+                    change._replace(words=f"{change.words}, and a limit of 0x67", registers={"tr.limit": 0x67})
+                    for change in mend.slot_value(case, slot)
+                ),
+            ),
+        )
+    elif failed.check in _TSS:
+        yield from _unreadable(case, failed, slot)
+    elif failed.check in _SELECTOR:
+        yield from _selector(case, failed, slot)
+    else:
+        yield from _value(case, failed, slot)
+
+
+def _unreadable(case: Case, failed: Failed, slot: Slot) -> Iterator[Finding]:
+    gva = int(failed.details["gva"])
+    reason = pages.why(case, gva, SYSTEM) or "cannot be read"
+    page = pages.mapped(case, gva, SYSTEM)
+    first = [] if page is None else [page._replace(words=f"with the page of the TSS mapped ({page.words})")]
+    yield Finding(
+        f"the TSS, at {case.save.tr.base:#x}, cannot be read for {slot.name}: {gva:#x} is {reason}.",
+        chain(first, mend.new_tss(case, slot)),
+    )
+
+
+def _selector(case: Case, failed: Failed, slot: Slot) -> Iterator[Finding]:
+    selector = case.read(slot.gva + slot.width, 2) or 0
+    level = slot.name[-1]
+    what = describe(case, selector, case.descriptor(selector))
+    tail = f", with RPL {selector & 3}" if failed.check is checks.STACK_RPL else ""
+    yield Finding(
+        f"SS{level} in the TSS is {selector:#x}: {what}{tail}; a stack needs writable data of ring {level}.",
+        _selectors(case, slot),
+    )
+
+
+def _selectors(case: Case, slot: Slot) -> Iterator[Change]:
+    for selector in mend.data_selectors(case):
+        stores = case.stored(slot.gva + slot.width, selector, 2)
+        if stores is not None:
+            yield Change(f"with the data selector {selector:#x} in SS{slot.name[-1]}", {}, stores)
+    yield from mend.slot_value(case, slot)
+
+
+def _value(case: Case, failed: Failed, slot: Slot) -> Iterator[Finding]:
+    value = case.read(slot.gva, slot.width) or 0
+    changes = mend.slot_value(case, slot)
+    if value == 0:
+        yield Finding(f"{slot.name} in the TSS is zero: the delivery has no stack.", changes)
+        return
+    if failed.check in (checks.STACK_POINTER, checks.PUSH_ADDRESS):
+        yield Finding(f"{slot.name} in the TSS is {value:#x}, which is not a canonical address.", changes)
+    elif failed.check is checks.PUSH_LIMIT:
+        yield Finding(f"{slot.name} in the TSS is {value:#x}, outside its stack segment.", changes)
+    else:
+        gva = int(failed.details["gva"])
+        reason = pages.why(case, gva, WRITE) or str(failed.details["reason"])
+        yield Finding(
+            f"{slot.name} in the TSS is {value:#x}, but a push there fails: {gva:#x} is {reason}.",
+            chain(_page(case, gva), changes),
+        )
+
+
+def _page(case: Case, gva: int) -> Iterator[Change]:
+    page = pages.mapped(case, gva, WRITE)
+    if page is not None:
+        yield page._replace(words=f"with the stack's page mapped ({page.words})")
+
+
+def _current(case: Case, failed: Failed) -> Iterator[Finding]:
+    """The stack that the interrupted program has itself."""
+    save, rsp = case.save, case.save.rsp
+    if failed.check is checks.PUSH_LIMIT:
+        yield Finding(
+            f"the stack pointer is {rsp:#x}, and SS ends at {save.ss.limit:#x}: the pushes do not fit in the segment.",
+            _segment(case),
+        )
+        return
+    if failed.check is checks.PUSH_ADDRESS:
+        yield Finding(f"RSP is {rsp:#x}, which is not a canonical address.", mend.new_stack(case))
+        return
+    gva = int(failed.details["gva"])
+    reason = pages.why(case, gva, WRITE) or str(failed.details["reason"])
+    changes = chain(mend.new_stack(case), _page(case, gva))
+    above = (gva | _PAGE - 1) + 1 & case.space.mask
+    entry = int(failed.details["entry"])
+    if failed.details["reason"] == "not present" and above and case.physical(above, WRITE) is not None:
+        maybe = "" if entry == 0 else ", or the page should have been mapped"
+        yield Finding(
+            f"the kernel stack overflowed: RSP {rsp:#x} has reached the page {gva & -_PAGE:#x}, which is not "
+            f"mapped, right below mapped memory{maybe}.",
+            changes,
+        )
+    nothing = "RSP is 0: there is no stack" if rsp == 0 else f"RSP is {rsp:#x}, and there is no stack to push on"
+    yield Finding(f"{nothing}: {gva:#x} is {reason}.", changes)
+
+
+def _segment(case: Case) -> Iterator[Change]:
+    wide = case.save.ss.attributes & Attribute.DB
+    limit = 0xFFFF_FFFF if wide else 0xFFFF
+    if case.save.ss.limit < limit:
+        yield Change(f"with a limit of {limit:#x} in SS", {"ss.limit": limit})
+    yield Change("with a stack pointer of 0xff0", {"rsp": case.save.rsp & ~0xFFFF | 0xFF0})
+    yield from mend.new_stack(case)
+
+
+__all__ = ["findings"]

@@ -1,0 +1,298 @@
+"""A chain of exceptions told as a story: what was raised, why each delivery failed, and what single thing was wrong.
+
+A cause is named only if the model proves it: with one thing changed in the evidence, the first event is delivered and
+its handler starts. Where two things are wrong, both are named if mending both delivers it and mending one does not.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain as concatenated
+from itertools import islice, pairwise
+from typing import Any, Final, NamedTuple
+
+from trapline.arch import delivery
+from trapline.arch.delivery import Delivered, Failed, Step
+from trapline.arch.descriptors import Attribute, base, gate_offset_32
+from trapline.arch.error_codes import describe_error_code
+from trapline.arch.events import SHUTDOWN, Event, EventType, Shutdown
+from trapline.arch.paging import FETCH
+from trapline.arch.vectors import Vector, mnemonic
+
+from . import gates, mend, pages, stacks
+from .case import Case, Change, Unknown
+from .evidence import Evidence
+from .failures import failure
+from .gates import Finding
+from .instruction import Instruction, code_bytes
+from .raised import raised
+
+Namer = Callable[[int], str | None]
+"""Names a linear address, as `memset+0x1a`; None: it has no name."""
+Disassembler = Callable[[bytes, int, int], str | None]
+"""Takes up to 15 bytes of code, their linear address and the code's size in bits; returns the first instruction."""
+
+STACK_WORDS: Final = 64
+"""How much of the stack is looked at, in words of 8 bytes."""
+_TRIED: Final = 6
+"""Changes of a first finding behind which a second fault is looked for."""
+
+
+class Story(NamedTuple):
+    """What is known of a chain, as sentences."""
+
+    lines: tuple[str, ...]
+    """One for each event: what was raised, then why each delivery failed."""
+    ending: str
+    """What became of it in the end."""
+    raised: str | None
+    """Why the first exception was raised; None: nothing proves it."""
+    causes: tuple[str, ...]
+    """What was wrong with its delivery, proven: one sentence, or two where two things were wrong."""
+    repair: str | None
+    """With what it would have been delivered."""
+    known: str | None
+    """In place of causes: what is known without a proof."""
+    changes: tuple[Change, ...] = ()
+    """The repair as changes of state and memory."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what is told, for programs."""
+        return {
+            "lines": list(self.lines),
+            "ending": self.ending,
+            "raised": self.raised,
+            "causes": list(self.causes),
+            "repair": self.repair,
+            "known": self.known,
+        }
+
+
+def explain(chain: Sequence[Evidence], *, name: Namer | None = None, disassemble: Disassembler | None = None) -> Story:
+    """Explain a chain: evidence of one state, in the order of the exceptions."""
+    last = chain[-1]
+    # The state is the same all along; the last piece has seen most of the memory.
+    first = replace(chain[0], save=last.save, gprs=last.gprs, words=last.words)
+    if first.vectoring is None:
+        return Story((), _becomes(chain[-1].becomes), None, (), None, _NOTHING)
+    case = Case.of(first, first.vectoring)
+    try:
+        why = raised(first, case, first.first_address)
+        lines = [_opening(first, case, why, name, disassemble)]
+        steps = delivery.chain(first.save, case.event, first.words, physical_bits=first.physical_bits)
+        told, agrees = _deliveries(chain, case, steps)
+        proven = list(_causes(case, first, steps[0].outcome)) if agrees else []
+        known = None if proven else _known(case, steps[0].outcome, agrees=agrees)
+    except Unknown as unknown:
+        return Story((), _becomes(chain[-1].becomes), None, (), None, f"{unknown}.")
+    return Story(
+        tuple(lines + told),
+        _becomes(chain[-1].becomes),
+        why,
+        tuple(finding.cause for finding, _ in proven),
+        ", and ".join(change.words for _, change in proven) or None,
+        known,
+        tuple(change for _, change in proven),
+    )
+
+
+_NOTHING: Final = "The processor does not say what it was delivering, and no exception was recorded."
+
+
+def _becomes(result: Event | Shutdown | None) -> str:
+    if result is SHUTDOWN:
+        return "shutdown"
+    return "discarded" if result is None else f"the guest gets {_event(result)}"
+
+
+def _event(event: Event) -> str:
+    """Return an event with its error code, but for a #DF, whose code is always zero."""
+    double = event.vector == Vector.DF and event.type == EventType.EXCEPTION
+    return str(event._replace(error_code=None) if double else event)
+
+
+def place(case: Case) -> str:
+    """Return CS:RIP as wide as the code is."""
+    width = 16 if case.is_64_bit else 8 if case.save.cs.attributes & Attribute.DB else 4
+    return f"{case.save.cs.selector:04x}:{case.save.rip:0{width}x}"
+
+
+def _opening(
+    evidence: Evidence, case: Case, why: str | None, name: Namer | None, disassemble: Disassembler | None
+) -> str:
+    event, save = case.event, case.save
+    text = _event(event)
+    if why is not None:
+        text += f" {why}" if event.vector == Vector.PF and event.type == EventType.EXCEPTION else f": {why}"
+    elif event.error_code and event.type == EventType.EXCEPTION:
+        text += f" ({describe_error_code(event.vector, event.error_code)})"
+    text += f", CPL {save.cpl}, at {place(case)}"
+    named = None if name is None else name(case.rip)
+    text += f" {named}" if named else ""
+    if disassemble is not None and evidence.event is not None:
+        bits = 64 if case.is_64_bit else 32 if save.cs.attributes & Attribute.DB else 16
+        code = disassemble(code_bytes(case), case.rip, bits)
+        text += f": {code}" if code else ""
+    if event.vector == Vector.DF and event.type == EventType.EXCEPTION:
+        text += "; what led to it was not recorded"
+    return text
+
+
+def _deliveries(chain: Sequence[Evidence], first: Case, steps: Sequence[Step]) -> tuple[list[str], bool]:
+    """Tell each delivery; False: the processor did something else than the model."""
+    lines: list[str] = []
+    for number, step in enumerate(steps):
+        seen = next((e for e in chain if e.vectoring is not None and e.vectoring.vector == step.event.vector), None)
+        prefix = f"delivering {_event(step.event)}: "
+        case = Case(first.save, first.words, step.event, first.physical_bits)
+        if isinstance(step.outcome, Delivered):
+            if seen is not None:
+                lines.append(f"{prefix}{_what(seen)}, though nothing is found that would forbid it")
+                return lines, False
+            if number:
+                lines.append(f"{prefix}its handler starts at {case.handler(step.outcome):#x}")
+            return lines, True
+        follows = step.outcome.event
+        text = f"{prefix}{failure(case, step.outcome)}"
+        if seen is not None and not _agrees(step, seen):
+            lines.append(f"{text}; but the processor says: {_what(seen)}")
+            return lines, False
+        if follows is not None:
+            text += f" -> {follows if seen is None or seen.event is None else seen.event}"
+            text += " -> #DF" if isinstance(step.follows, Event) and step.follows.vector != follows.vector else ""
+        lines.append(text)
+        if seen is not None and seen.becomes is SHUTDOWN:
+            break
+    return lines, True
+
+
+def _what(evidence: Evidence) -> str:
+    return "the processor shut down" if evidence.event is None else f"{evidence.event} was raised"
+
+
+def _agrees(step: Step, seen: Evidence) -> bool:
+    if seen.event is None or not isinstance(step.outcome, Failed):
+        return seen.event is None and step.follows is SHUTDOWN
+    raised_by_model = {event.vector for event in (step.outcome.event, step.follows) if isinstance(event, Event)}
+    if Vector.SS in raised_by_model and "gva" in step.outcome.details:
+        raised_by_model.add(Vector.GP)  # what some processors raise for a stack that is not canonical
+    if seen.event.vector not in raised_by_model:
+        return False
+    return seen.address is None or step.outcome.address in (None, seen.address)
+
+
+def _causes(case: Case, evidence: Evidence, outcome: Delivered | Failed) -> Iterator[tuple[Finding, Change]]:
+    """Yield the findings that are proven to have kept the first event from its handler, with what mends them."""
+    if isinstance(outcome, Delivered):
+        return
+    for finding in concatenated(_unreachable(case, evidence), _repeated(case, evidence, outcome)):
+        proven = _proven(case, finding)
+        if proven is not None:
+            yield finding, proven
+            return
+    found = list(_findings(case, outcome))
+    for finding, changes in found:
+        tried = list(changes)
+        for change in tried:
+            if case.changed(change).works():
+                yield finding, change
+                return
+        for change in tried[:_TRIED]:
+            second = _second(case.changed(change))
+            if second is not None and not case.changed(second[1]).works():
+                yield finding, change
+                yield second
+                return
+
+
+def _findings(case: Case, failed: Failed) -> Iterator[tuple[Finding, Iterable[Change]]]:
+    for finding in concatenated(gates.findings(case, failed), stacks.findings(case, failed)):
+        yield finding, finding.changes
+
+
+def _second(case: Case) -> tuple[Finding, Change] | None:
+    """Return what is wrong with the stack once the first fault is mended."""
+    outcome = case.deliver()
+    if isinstance(outcome, Delivered):
+        return None
+    for finding in stacks.findings(case, outcome):
+        for change in islice(finding.changes, 4 * _TRIED):
+            if case.changed(change).works():
+                return finding, change
+    return None
+
+
+def _proven(case: Case, finding: Finding) -> Change | None:
+    return next((change for change in finding.changes if case.changed(change).works()), None)
+
+
+def _unreachable(case: Case, evidence: Evidence) -> Iterator[Finding]:
+    """A handler that cannot be fetched itself: each exception raises the next, until there is no stack left."""
+    event = case.event
+    fetches = event.vector == Vector.PF and evidence.first_address in (None, case.rip)
+    strays = event.vector == Vector.GP and not case.space.is_canonical(case.rip)
+    if event.type != EventType.EXCEPTION or not (fetches or strays) or case.rip != _handler_of(case):
+        return
+    reason = pages.why(case, case.rip, FETCH)
+    if reason is None:
+        return
+    for finding in gates.legacy_layout(case):
+        yield finding._replace(changes=_reachable(case, finding.changes))
+    high = case.rip | ~0xFFFF_FFFF & case.space.mask
+    truncated = ""
+    if case.long and case.rip >> 31 == 1 and case.physical(high, FETCH) is not None:
+        truncated = f" The gate lacks the upper half of {high:#x}."
+    yield Finding(
+        f"the handlers cannot be reached: that of {mnemonic(event.vector)} is at {case.rip:#x}, which is {reason}. "
+        f"Each {mnemonic(event.vector)} raises the next, until the stack is full.{truncated}",
+        _reachable(case, mend.own_gate(case)),
+    )
+
+
+def _handler_of(case: Case) -> int | None:
+    """Return the linear address in the gate of the event, where it has one."""
+    if case.real:
+        return None
+    high = (case.read(case.gate_gva + 8, 4) or 0) if case.long else 0
+    descriptor = case.descriptor(case.selector)
+    if descriptor is None:
+        return None
+    return (0 if case.long else base(descriptor)) + (gate_offset_32(case.gate) | high << 32) & case.space.mask
+
+
+def _reachable(case: Case, gates: Iterable[Change]) -> Iterator[Change]:
+    """Yield the handler mapped, or another gate, and the stack as it was before it was full."""
+    page = pages.mapped(case, case.rip, FETCH)
+    changes = [] if page is None else [page._replace(words=f"with the handler's page mapped ({page.words})")]
+    changes += gates
+    for stack in mend.new_stack(case):
+        for change in changes:
+            yield change._replace(registers={**stack.registers, **change.registers})
+
+
+def _repeated(case: Case, evidence: Evidence, outcome: Failed) -> Iterator[Finding]:
+    """A handler that raises its own exception: frames of the same RIP fill the stack."""
+    if outcome.check is not delivery.checks.PUSH_PAGE or case.slot() is not None or not case.long:
+        return
+    i = Instruction(case, evidence.gprs)
+    stack = [i.stack(number, 8) for number in range(STACK_WORDS)]
+    pair = (case.save.rip, case.save.cs.selector)
+    frames = [at for at in range(len(stack) - 1) if (stack[at], stack[at + 1]) == pair]
+    strides = {after - before for before, after in pairwise(frames)}
+    if len(frames) < 3 or len(strides) != 1:
+        return
+    yield Finding(
+        f"the handler of {mnemonic(case.event.vector)} raises {mnemonic(case.event.vector)} itself, at {place(case)}, "
+        "again and again, until the stack is full.",
+        mend.new_stack(case),
+    )
+
+
+def _known(case: Case, outcome: Delivered | Failed, *, agrees: bool) -> str:
+    if not agrees:
+        return "The processor and the model of delivery disagree; no cause is proven."
+    if isinstance(outcome, Delivered):
+        return f"{case.event} was delivered."
+    return (
+        f"The first check that failed: {failure(case, outcome)} [APM vol. 2, {outcome.check.section}]. "
+        "No single change makes the delivery work."
+    )

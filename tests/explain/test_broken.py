@@ -1,0 +1,56 @@
+"""Each classic mistake is named, on both processors."""
+
+import shutil
+
+import pytest
+from broken import ALL, NOT_ON_QEMU, NOT_ON_UNICORN, QEMU_TOO, REAL
+
+from trapline.arch.vectors import FORCEABLE
+from trapline.guests.bare import Entry, bare_entry
+from trapline.guests.image import recognise
+from trapline.guests.options import qemu_options
+from trapline.session import Ending, Settings, run
+
+MEMORY = 16 << 20
+
+
+@pytest.fixture
+def guest(tmp_path):
+    """Return a function that builds a broken guest as a file."""
+
+    def guest(broken):
+        path = tmp_path / "guest"
+        image = broken.image()
+        path.write_bytes(image.ljust(1 << 20, b"\0") if broken in REAL else image)
+        return recognise(path)
+
+    return guest
+
+
+def check(broken, result):
+    assert result.ending is Ending.SHUTDOWN
+    assert result.story.ending == "shutdown"
+    assert broken.found_in(result.story), result.story
+    assert result.story.causes
+    assert result.story.repair.startswith("with ")
+    assert result.story.known is None
+
+
+@pytest.mark.parametrize("broken", ALL, ids=lambda broken: broken.name)
+def test_the_planted_cause_is_named(guest, broken):
+    if broken.name in NOT_ON_UNICORN:
+        pytest.skip(NOT_ON_UNICORN[broken.name])
+    boot = bare_entry(guest(broken), memory=MEMORY, entry=Entry(boot_sector=True))
+    check(broken, run(Settings(mask=FORCEABLE, memory=MEMORY, timeout=20, boot=boot, output=lambda data: None)))
+
+
+@pytest.mark.qemu
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="QEMU is not installed")
+@pytest.mark.parametrize("broken", QEMU_TOO, ids=lambda broken: broken.name)
+def test_the_planted_cause_is_named_under_qemu(guest, broken):
+    if broken.name in NOT_ON_QEMU:
+        pytest.skip(NOT_ON_QEMU[broken.name])
+    options = qemu_options(guest(broken))
+    settings = Settings(mask=FORCEABLE, memory=64 << 20, timeout=30, guest_options=options, console=("-serial", "none"))
+    check(broken, run(settings))

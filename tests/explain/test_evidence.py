@@ -1,0 +1,110 @@
+import json
+
+import pytest
+from broken import LONG
+
+from trapline.arch.events import SHUTDOWN, Event, EventType
+from trapline.arch.registers import Gprs
+from trapline.arch.vectors import FORCEABLE, Vector
+from trapline.arch.vmcb import SaveArea
+from trapline.errors import UsageError
+from trapline.explain import Evidence, chains, explain
+from trapline.explain.evidence import from_json
+from trapline.explain.words import Unknown, Words
+from trapline.guests.bare import bare_entry
+from trapline.guests.image import recognise
+from trapline.session import Settings, run
+
+
+def evidence(event=Vector.GP, vectoring=Vector.UD, becomes=SHUTDOWN, rip=0, words=None):
+    save = SaveArea()
+    save.rip, save.cs.selector, save.idtr.limit = rip, 8, 7
+    gprs = Gprs()
+    gprs.r15 = 1 << 63
+    return Evidence(
+        save,
+        gprs,
+        Event(event, EventType.EXCEPTION, 0x33),
+        Event(vectoring, EventType.EXCEPTION),
+        None,
+        0x1000,
+        becomes,
+        40,
+        Words(words or {0x1000: 5}),
+        7,
+    )
+
+
+def test_evidence_comes_back_from_its_line():
+    before = evidence()
+    line = before.to_json()
+    after = from_json(json.loads(line))
+    assert line.endswith("}\n")
+    assert line.count("\n") == 1
+    assert after.to_json() == line
+    assert bytes(after.save) == bytes(before.save)
+    assert bytes(after.gprs) == bytes(before.gprs)
+    assert after.words.words == {0x1000: 5}
+    assert (after.event, after.vectoring, after.becomes) == (before.event, before.vectoring, SHUTDOWN)
+    assert (after.sequence, after.first_address, after.address) == (7, 0x1000, None)
+
+
+@pytest.mark.parametrize(
+    "change", [{"event": 3}, {"memory": {"x": "y"}}, {"save": {"no.such": "0x1"}}, {"becomes": "what"}, {"memory": []}]
+)
+def test_damaged_evidence_is_told_in_a_line(change):
+    fields = json.loads(evidence().to_json()) | change
+    with pytest.raises(UsageError, match="damaged"):
+        from_json(fields)
+
+
+def test_words_that_are_not_there_are_unknown():
+    words = Words({0x10: 0x1122334455667788})
+    assert words.u64(0x10) == 0x1122334455667788
+    assert words.u32(0x14) == 0x11223344
+    assert words.changed([(0x11, b"\xaa\xbb")]).u32(0x10) == 0x55BBAA88
+    with pytest.raises(Unknown):
+        words.u64(0x14)
+    with pytest.raises(Unknown):
+        words.u32(0x8)
+
+
+def test_what_memory_does_not_tell_is_no_cause():
+    unknown = evidence(words={0x2000: 1})
+    unknown.save.idtr.limit = 0x3FF
+    story = explain([unknown])
+    assert story.causes == ()
+    assert "nothing is known of the memory" in story.known
+
+
+def test_evidence_of_one_state_is_one_chain():
+    first = evidence(becomes=Event(Vector.DF, EventType.EXCEPTION, 0))
+    second = evidence(vectoring=Vector.DF)
+    other = evidence(rip=5)
+    assert chains([first, second, other, second]) == [[first, second], [other], [second]]
+
+
+@pytest.mark.parametrize("broken", LONG[:12], ids=lambda broken: broken.name)
+def test_a_stored_run_tells_the_same_story(tmp_path, broken):
+    image = tmp_path / "image"
+    image.write_bytes(broken.image())
+    boot = bare_entry(recognise(image), memory=16 << 20)
+    path = tmp_path / "lines"
+    with path.open("w") as lines:
+        settings = Settings(mask=FORCEABLE, memory=16 << 20, timeout=20, boot=boot, output=lambda data: None)
+        result = run(settings, lines=lines)
+    read = [json.loads(line) for line in path.read_text().splitlines()]
+    records = [fields for fields in read if "type" not in fields]
+    found = [from_json(fields) for fields in read if fields.get("type") == "evidence"]
+    assert [record["seq"] for record in records] == list(range(result.recorded))
+    assert explain(chains(found)[-1]) == result.story
+    assert [records[piece.sequence]["vector"] for piece in found] == [piece.event.vector for piece in found]
+
+
+def test_without_forced_exceptions_the_shutdown_is_explained(tmp_path):
+    image = tmp_path / "image"
+    image.write_bytes(LONG[0].image())
+    boot = bare_entry(recognise(image), memory=16 << 20)
+    story = run(Settings(mask=0, memory=16 << 20, timeout=20, boot=boot, output=lambda data: None)).story
+    assert "what led to it was not recorded" in story.lines[0]
+    assert story.causes == ("no IDT is loaded: IDTR is empty (base 0x0, limit 0x0).",)
