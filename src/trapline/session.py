@@ -11,7 +11,10 @@ from trapline.processors.qemu.launch import find_qemu, open_qemu, qemu_version
 
 if TYPE_CHECKING:
     from trapline.arch.vmcb import Vmcb
+    from trapline.explain import BlackBox, Story
+    from trapline.hypervisor.observers import Delivery
     from trapline.hypervisor.stop import Stop
+    from trapline.hypervisor.vcpu import Vcpu
     from trapline.hypervisor.vm import Vm
     from trapline.machine.boot import Boot
     from trapline.machine.processor import Processor
@@ -97,6 +100,8 @@ class Result(NamedTuple):
     """Seconds the guest stood still for them."""
     state: LastState | None = None
     """At a shutdown."""
+    story: "Story | None" = None
+    """Why the guest shut down."""
     records: bytes = b""
     """Of the last exceptions, newest last."""
     error: TraplineError | None = None
@@ -129,6 +134,7 @@ def run(
     processor = open_processor(settings)
     with processor:
         # Loaded only now, while QEMU starts.
+        from trapline.explain import BlackBox
         from trapline.hypervisor.recording import Recording
         from trapline.hypervisor.vm import Vm
         from trapline.trace.recorder import Recorder
@@ -141,8 +147,15 @@ def run(
         processor.on_records(recorder.add)
         enter = None if settings.boot is None else settings.boot.enter
         vm = Vm(processor, mask=settings.mask, reboots=settings.reboots, enter=enter)
-        vm.recorder = Recording(recorder.add)
-        ending, detail, error = _run(vm, deadline, settings.qemu)
+        recording = Recording(recorder.add)
+        black_box = BlackBox(last=recorder.last, recorded=lambda: recorder.tally.total, sink=recorder.note)
+
+        def record(vcpu: "Vcpu", delivery: "Delivery") -> None:
+            recording(vcpu, delivery)
+            black_box(vcpu, delivery)
+
+        vm.recorder = record
+        ending, detail, error = _run(vm, deadline, settings.qemu, black_box)
         return Result(
             ending,
             detail,
@@ -153,6 +166,7 @@ def run(
             processor.statistics.exits,
             processor.statistics.stopped,
             _last_state(processor.vmcb) if ending is Ending.SHUTDOWN else None,
+            black_box.story() if ending is Ending.SHUTDOWN else None,
             recorder.last(),
             error,
             processor.hints,
@@ -178,12 +192,16 @@ def open_processor(settings: Settings) -> "Processor":
     return UnicornProcessor(settings.boot, settings.memory, output=settings.output)
 
 
-def _run(vm: "Vm", deadline: float | None, program: str | None) -> tuple[Ending, str, TraplineError | None]:
+def _run(
+    vm: "Vm", deadline: float | None, program: str | None, black_box: "BlackBox"
+) -> tuple[Ending, str, TraplineError | None]:
     from trapline.hypervisor.stop import Reason
 
     try:
         while True:
             stop = vm.run(deadline)
+            if stop.reason is Reason.SHUTDOWN:
+                black_box.shut_down(vm.vcpu)
             if stop.reason is not Reason.SHUTDOWN or not vm.reboots:
                 ending, detail = _ending(stop, vm.processor)
                 return ending, detail, None

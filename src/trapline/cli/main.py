@@ -108,6 +108,12 @@ def parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--qemu", metavar="PROGRAM", help="the QEMU to use (default: qemu-system-x86_64 on PATH)")
 
+    explain = verbs.add_parser(
+        "explain", help="say why the exceptions of a stored run could not be delivered", allow_abbrev=False
+    )
+    explain.add_argument("file", metavar="FILE", help="what run -o wrote")
+    explain.add_argument("--json", action="store_true", help="print JSON")
+
     vectors = verbs.add_parser("vectors", help="list the exception vectors and which may be forced", allow_abbrev=False)
     vectors.add_argument("--json", action="store_true", help="print JSON")
 
@@ -167,6 +173,10 @@ def _command(options: argparse.Namespace, qemu_options: list[str]) -> int:
         from .samples import samples
 
         return samples(as_json=options.json)
+    if options.verb == "explain":
+        from .explain import explain_file
+
+        return explain_file(options.file, as_json=options.json)
     if options.verb == "doctor":
         from .doctor import doctor
 

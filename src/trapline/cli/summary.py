@@ -8,6 +8,7 @@ from trapline.session import Ending, LastState, Result
 from trapline.trace.lines import json_lines, text_line
 
 from .choice import Choice
+from .story import print_story
 from .table import print_table
 
 _SHOWN = 12
@@ -71,6 +72,8 @@ def print_json(result: Result, choice: Choice, exit_code: int, file: IO[str]) ->
             for row in result.counts
         ],
     }
+    if result.story is not None:
+        summary["explanation"] = result.story.to_json()
     if result.state is not None:
         summary["last"] = [json.loads(line) for line in json_lines(result.last, result.recorded - len(result.last))]
         summary["state"] = {
@@ -102,3 +105,5 @@ def _print_shutdown(result: Result, file: IO[str]) -> None:
         f"  idt {state.idt_base:#x} limit {state.idt_limit:#x}\n",
         file=file,
     )
+    if result.story is not None:
+        print_story("why it shut down", result.story, file)

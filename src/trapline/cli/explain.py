@@ -1,0 +1,60 @@
+"""`trapline explain`: the stories in a file that `run -o` wrote."""
+
+import json
+import sys
+from pathlib import Path
+from typing import IO, Any
+
+from trapline.arch.events import SHUTDOWN, Event
+from trapline.arch.vectors import Vector
+from trapline.errors import UsageError
+from trapline.explain import Evidence, chains, explain
+from trapline.explain.evidence import TYPE, from_json
+
+from .story import print_story
+
+
+def explain_file(name: str, *, as_json: bool) -> int:
+    """Print why each double and triple fault of a stored run came, oldest first."""
+    try:
+        with Path(name).open(encoding="utf-8") as file:
+            evidence = _evidence(name, file)
+    except OSError as error:
+        raise UsageError(f"{name}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{name}: not a file of run -o") from error
+    found = chains(evidence)
+    stories = [(chain, explain(chain)) for chain in found if _fatal(chain)]
+    if as_json:
+        json.dump([{"seq": chain[-1].sequence, **story.to_json()} for chain, story in stories], sys.stdout)
+        print()
+        return 0
+    for chain, story in stories:
+        record = chain[-1].sequence
+        print_story("at the end" if record is None else f"up to record {record}", story, sys.stdout)
+    if not stories:
+        print("no double or triple fault is in the file")
+    return 0
+
+
+def _evidence(name: str, file: IO[str]) -> list[Evidence]:
+    found = []
+    for number, line in enumerate(file, 1):
+        if not line.endswith("\n"):
+            break  # a run that was killed
+        try:
+            fields: Any = json.loads(line)
+        except ValueError as error:
+            raise UsageError(f"{name}: line {number} is no JSON: not a file of run -o") from error
+        if not isinstance(fields, dict):
+            raise UsageError(f"{name}: line {number} is no record: not a file of run -o")
+        if fields.get("type") == TYPE:
+            found.append(from_json(fields))
+    return found
+
+
+def _fatal(chain: list[Evidence]) -> bool:
+    return any(
+        piece.becomes is SHUTDOWN or (isinstance(piece.becomes, Event) and piece.becomes.vector == Vector.DF)
+        for piece in chain
+    )

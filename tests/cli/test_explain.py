@@ -1,0 +1,74 @@
+import json
+
+import pytest
+
+
+@pytest.fixture
+def stored(trapline_command, tmp_path):
+    """Return a function that stores the run of a sample."""
+
+    def stored(sample):
+        path = tmp_path / "run.jsonl"
+        done = trapline_command("run", f"sample:{sample}", "-o", path)
+        return path, done
+
+    return stored
+
+
+def test_a_run_tells_why_it_shut_down(stored):
+    _, done = stored("gate-not-present")
+    told = done.err[done.err.index("why it shut down") : done.err.index("guest: shutdown")]
+    assert "  #UD: ud2, which is there to raise it, CPL 0, at 0008:" in told
+    assert "  -> delivering #UD: IDT entry 6 is not present -> #NP(0x33)" in told
+    assert "  -> shutdown\n" in told
+    assert "Cause: IDT entry 6 (#UD) is not present: its P bit is clear.\n" in told
+    assert "It would have been delivered with the P bit of the gate set.\n" in told
+    assert max(map(len, told.splitlines())) <= 80
+    assert told.isascii()
+
+
+def test_a_stored_run_tells_the_same(trapline_command, stored):
+    path, done = stored("stack-overflow")
+    told = done.err[done.err.index("why it shut down\n") + 17 : done.err.index("guest: shutdown")]
+    again = trapline_command("explain", path)
+    assert again.status == 0
+    assert again.out == f"up to record 3\n{told}"
+
+
+def test_a_stored_run_as_json(trapline_command, stored):
+    path, _ = stored("no-idt")
+    summary = json.loads(trapline_command("run", "sample:no-idt", "--json").out)
+    (story,) = json.loads(trapline_command("explain", path, "--json").out)
+    sequence = story.pop("seq")
+    assert story == summary["explanation"]
+    assert sequence == summary["recorded"] - 1
+    assert story["causes"] == ["no IDT is loaded: IDTR is empty (base 0x0, limit 0x0)."]
+    assert story["ending"] == "shutdown"
+
+
+def test_a_double_fault_that_is_handled(trapline_command, stored):
+    path, _ = stored("df")
+    told = trapline_command("explain", path).out
+    assert "Cause: IDT entry 0 (#DE) is not present" in told
+    assert "  -> the guest gets #DF\n" in told
+
+
+def test_a_run_without_double_faults(trapline_command, stored):
+    path, _ = stored("gp")
+    done = trapline_command("explain", path)
+    assert (done.status, done.out) == (0, "no double or triple fault is in the file\n")
+
+
+@pytest.mark.parametrize("content", [b"what\n", b"[1]\n", b"\xff\xfe\n", b'{"type": "evidence"}\n'])
+def test_what_is_no_stored_run(trapline_command, tmp_path, content):
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    done = trapline_command("explain", path)
+    assert (done.status, done.out) == (2, "")
+    assert done.err.count("\n") == 1
+
+
+def test_a_file_that_is_not_there(trapline_command, tmp_path):
+    done = trapline_command("explain", tmp_path / "none")
+    assert done.status == 2
+    assert "No such file" in done.err
