@@ -193,7 +193,7 @@ class UnicornProcessor:
             self._set_alarm(deadline)
         cpu, state, bus, pacemaker = self._cpu, self._state, self._bus, self._pacemaker
         while True:
-            if bus.attention or self._cpu.halted or self._kicked or state.window:
+            if bus.attention or cpu.halted or self._kicked:
                 outcome = self._attend(deadline)
                 if outcome is not None:
                     return outcome
