@@ -31,7 +31,10 @@ class Processor(NamedTuple):
     """What stands last: the devices of the guest's machine that do not come by themselves."""
 
 
-PROCESSORS = {"qemu": Processor((), ("--", *DEBUG_EXIT))}
+PROCESSORS = {
+    "qemu": Processor(("--processor", "qemu"), ("--", *DEBUG_EXIT)),
+    "unicorn": Processor(("--processor", "unicorn"), ()),
+}
 
 
 class Run(NamedTuple):

@@ -9,7 +9,7 @@ from runs import PROCESSORS, assert_same, on_qemu_alone, read_lines, summed_up, 
 from trapline.arch.vectors import Vector
 
 COMPARED = ("vector", "error_code", "rip", "cs", "cpl", "address")
-WITHOUT = {"qemu": {}}
+WITHOUT = {"qemu": {}, "unicorn": {"WATCHPOINT": 0, "RF": 0}}
 """The parts of the kernel that a processor cannot run: what it is built with."""
 UNDELIVERED = 2
 """Page faults that became the #DF: of a push to a missing stack, and of its delivery to the same."""

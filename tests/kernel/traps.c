@@ -1,6 +1,10 @@
 /* Descriptor tables, what happens on each vector, the timer, and the hash over all frames. */
 #include "kernel.h"
 
+#ifndef RF
+#define RF 1 /* 0: frames are without RF, which QEMU 7.2 sets for no fault */
+#endif
+
 enum { PIC1 = 0x20, PIC2 = 0xa0, PIT = 0x40, PIT_COMMAND = 0x43, PIT_HZ = 1193182, TICKS_PER_SECOND = 100 };
 enum { GATE = 0x8e, GATE_USER = 0xee, IST_DF = 1, IST_DB = 2, DR6_SHOWN = 0xe00f };
 
@@ -156,6 +160,8 @@ void trap(struct frame *frame) {
         interrupt(frame->vector); /* when a tick comes nobody can say, so no frame of one counts */
         return;
     }
+    if (!RF)
+        frame->rflags &= ~(u64)RESUME_FLAG;
     hash_frame(frame);
     if (frame->vector < 32)
         exception(frame);

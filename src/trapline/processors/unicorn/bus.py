@@ -25,6 +25,10 @@ class MachineBus:
     def __init__(self, machine: BareMachine) -> None:
         self._machine = machine
         self.attention = False
+        self.ended = False
+        """The machine was switched off or reset. Unicorn ends a block of instructions before it stops: what they do
+        does not count.
+        """
         self.engine: Engine | None = None
         self.ram: Ram | None = None
 
@@ -36,9 +40,12 @@ class MachineBus:
         """Do what OUT does; False: it is not permitted."""
         if not self._permitted(port, size):
             return False
+        if self.ended:
+            return True
         machine = self._machine
         machine.port_write(port, size, value)
         if port not in _QUIET or machine.pending() is not None:
+            self.ended = machine.request is not None
             self._look()
         return True
 

@@ -204,6 +204,8 @@ class UnicornProcessor:
                 pacemaker.running = False
             state.collect()
             cpu.generation = state.generation
+            if bus.ended:
+                continue
             if not self._answer(event):
                 return Outcome.VMEXIT
 
@@ -246,6 +248,7 @@ class UnicornProcessor:
         """The machine was switched on or reset."""
         self._fresh = self._cpu.halted = False
         self.machine.reset()
+        self._bus.ended = False
         for gpa, data in self._boot.loads:
             self.memory.write(gpa, data)
         zero(self.vmcb.control)

@@ -160,6 +160,7 @@ class State:
         """
         place, bit = (_REGISTERS, 1 << code) if code < ExitCode.INTR else (_MISC, 1 << code - ExitCode.INTR)
         self._words[place] &= ~bit
+        self._words[_EFLAGS] = self._vmcb_words[_V_RFLAGS] | RFLAGS.ALWAYS_ONE  # whole, as `enter` gives them
         event = self._engine.step()
         if bit == _IRET and place == _MISC:
             self._iret = 0
