@@ -49,6 +49,7 @@ def run(image):
         with UnicornProcessor(boot, MEMORY, output=console.extend, sets_rf=sets_rf) as processor:
             vm = Vm(processor, mask=parse_mask(exceptions).mask, enter=boot.enter)
             vm.recorder = Recording(recorder.add)
+            processor.on_records(recorder.add)
             stop = vm.run(time.monotonic() + LIMIT)
             return Run(stop, processor.exit_status, bytes(console), recorder)
 
