@@ -26,7 +26,12 @@ TESTS = (
     UnitTest("ioapic", devices=TEST_DEVICE),
     *(UnitTest(image, cpu="max") for image in ("memory", "pks", "pku", "umip")),
 )
-RUN_BY = {"qemu": TESTS}
+IN_PROCESS = (
+    *map(UnitTest, ("eventinj", "hypercall", "memory", "msr", "pcid", "pmu", "rdpru", "rmap_chain", "setjmp", "smap")),
+    *map(UnitTest, ("smptest", "syscall", "tsc", "umip")),
+    UnitTest("ioapic", devices=TEST_DEVICE),
+)
+RUN_BY = {"qemu": TESTS, "unicorn": IN_PROCESS}
 """Which of them a processor has the CPU model and the devices for."""
 PAIRS = [(processor, each) for processor in PROCESSORS for each in RUN_BY[processor]]
 

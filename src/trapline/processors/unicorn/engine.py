@@ -43,6 +43,9 @@ LOST: Final = -5
 
 _ALL_ONES: Final = (1 << 64) - 1
 
+_WITHOUT_AVX: Final = {(0xD, 0): (0b011, _ALL_ONES, 0x240, _ALL_ONES), (0xD, 2): (0, 0, 0, 0)}
+"""What Unicorn's CPUID shows of the areas of XSAVE but for the upper halves of YMM registers: it has no AVX."""
+
 VMEXIT: Final = 0x100
 """Added to the exit code of what SVM intercepts; below are the vectors of what it does not."""
 
@@ -180,7 +183,8 @@ class Engine:
         self._start(_CPUID)
         eax, ecx, edx, ebx = (gprs[number] & 0xFFFF_FFFF for number in range(4))
         self.memory[:] = kept
-        return eax, ebx, ecx, edx
+        shown = _WITHOUT_AVX.get((leaf, subleaf), (_ALL_ONES,) * 4)
+        return eax & shown[0], ebx & shown[1], ecx & shown[2], edx & shown[3]
 
     def close(self) -> None:
         """Free what Unicorn holds."""
