@@ -9,7 +9,7 @@ from importlinter.cli import lint_imports
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ROOT / "src" / "trapline"
-HEAVY = ("numpy", "pyarrow", "rich", "unicorn", "iced_x86")
+HEAVY = ("numpy", "pyarrow", "rich", "unicorn", "iced_x86", "elftools", "cpp_demangle", "rust_demangler")
 
 
 def test_arrows_point_down(capsys):

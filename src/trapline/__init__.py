@@ -6,7 +6,8 @@
 #   session                             one run wired together
 #   explain                             why a delivery failed: evidence and proof
 #   trace | testing                     records, files, queries · what a processor must pass
-#   hypervisor | processors | guests    KVM's role · who executes VMRUN · images, symbols, samples
+#   hypervisor | processors | guests    KVM's role · who executes VMRUN · images, samples
+#     | symbols                         · names and lines of addresses
 #   machine | asm                       the boundary: protocols and plain data · machine code written as Python
 #   arch                                what the manuals say, as data and pure functions
 #   errors                              the tree of errors

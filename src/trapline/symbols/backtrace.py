@@ -1,0 +1,49 @@
+"""Who called whom, by frame pointers: a guess, since nothing says that a function keeps them."""
+
+from collections.abc import Callable
+from typing import Final, NamedTuple, TypeAlias
+
+Reader: TypeAlias = Callable[[int, int], bytes]
+"""`read(gva, size)`: up to `size` bytes at a linear address, fewer where the next page is not mapped."""
+
+_DEEPEST: Final = 32
+_FARTHEST: Final = 1 << 20
+"""Bytes from one frame to the next: no frame is larger."""
+
+
+class Frame(NamedTuple):
+    """A caller."""
+
+    address: int
+    """Where it goes on: behind its call."""
+    pointer: int
+    """Its callee's frame pointer, at which its own and the return address are stored."""
+
+
+def backtrace(
+    read: Reader, frame_pointer: int, stack_pointer: int, bits: int, is_code: Callable[[int], bool] = bool
+) -> list[Frame]:
+    """Follow frame pointers from RBP outwards, as long as they rise and lead to code; [] where none are kept.
+
+    `bits` is the size of code: 16, 32 or 64. `is_code` says whether a return address can be one.
+    """
+    size = bits // 8
+    frames: list[Frame] = []
+    pointer, below = frame_pointer, stack_pointer
+    while len(frames) < _DEEPEST and below <= pointer < below + _FARTHEST and pointer % size == 0:
+        stored = read(pointer, 2 * size)
+        if len(stored) < 2 * size:
+            break
+        following, address = (int.from_bytes(stored[at : at + size], "little") for at in (0, size))
+        if not is_code(address):
+            break
+        frames.append(Frame(address, pointer))
+        pointer, below = following, pointer + 2 * size
+    return frames
+
+
+def stack_words(read: Reader, stack_pointer: int, bits: int, count: int = 16) -> list[int]:
+    """Return the words at the stack pointer: fewer where the stack is not mapped."""
+    size = bits // 8
+    stored = read(stack_pointer, size * count)
+    return [int.from_bytes(stored[at : at + size], "little") for at in range(0, len(stored) - size + 1, size)]

@@ -1,0 +1,163 @@
+"""Symbol files: which kind a file is, where it was loaded, and the name of an address in any of several."""
+
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from trapline.errors import UsageError
+
+from . import elf, text
+from .demangle import demangle
+from .lines import Lines
+from .ranges import Ranges
+from .slide import LANDMARKS
+
+_KEPT: Final = 1 << 16
+"""Addresses whose names are remembered."""
+_LARGEST: Final = 1 << 64
+
+
+class Symbol(NamedTuple):
+    """What an address is called."""
+
+    name: str
+    """Of the function; C++ and Rust names are readable ones."""
+    offset: int
+    """From its start, in bytes."""
+    file: str | None = None
+    line: int | None = None
+
+    @property
+    def place(self) -> str:
+        """The name with the offset: `memset+0x1a`."""
+        return f"{self.name}+{self.offset:#x}"
+
+    @property
+    def source(self) -> str | None:
+        """File and line: `lib/string.c:88`."""
+        return None if self.file is None else f"{self.file}:{self.line}"
+
+    def __str__(self) -> str:
+        return self.place if self.file is None else f"{self.place} ({self.source})"
+
+
+class Symbols:
+    """The functions of one file, as they lie in the guest."""
+
+    def __init__(self, name: str, ranges: Ranges, lines: Lines | None = None, slide: int = 0) -> None:
+        self.name = name
+        self.slide = slide
+        """What is added to the file's addresses."""
+        self._ranges = ranges
+        self._lines = lines
+
+    def lookup(self, address: int) -> Symbol | None:
+        """Name a linear address of the guest; None: it is in no function."""
+        own = address - self.slide
+        function = self._ranges.find(own)
+        if function is None:
+            return None
+        line = None if self._lines is None else self._lines.find(own)
+        file, number = (None, None) if line is None else line
+        return Symbol(demangle(function.name), own - function.start, file, number)
+
+    def addresses(self, names: Iterable[str]) -> dict[str, int]:
+        """Return where functions lie in the file, by their names there; those that it lacks are left out."""
+        wanted = frozenset(names)
+        return {function.name: function.start for function in self._ranges.functions if function.name in wanted}
+
+    @property
+    def is_linux(self) -> bool:
+        """Whether it has the entry points of a Linux kernel, by which the slide of one can be found."""
+        return len(self.addresses(LANDMARKS)) > 2
+
+
+class Names:
+    """The names of several files: the first that knows an address names it. Addresses that come again are quick."""
+
+    def __init__(self, files: Iterable[Symbols] = ()) -> None:
+        self.files = list(files)
+        self._known: dict[int, Symbol | None] = {}
+
+    def lookup(self, address: int) -> Symbol | None:
+        """Name a linear address of the guest; None: no file knows it."""
+        known = self._known
+        try:
+            return known[address]
+        except KeyError:
+            pass
+        if len(known) >= _KEPT:
+            known.clear()
+        found = known[address] = next(
+            (symbol for file in self.files if (symbol := file.lookup(address)) is not None), None
+        )
+        return found
+
+    def add(self, file: Symbols) -> None:
+        """Ask a further file, before all others."""
+        self.files.insert(0, file)
+        self._known.clear()
+
+
+def load(path: Path, slide: int = 0) -> Symbols:
+    """Read a symbol file: ELF, System.map or kallsyms. Raises UsageError with the file's name for any other.
+
+    `slide` is how far from the file's addresses the guest's lie.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+        return _parse(str(path), head, elf.opener(path), slide)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
+    except ValueError as error:  # a NUL in the name
+        raise UsageError(f"{str(path)!r}: {error}") from error
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+
+
+def of_image(name: str, content: bytes | None) -> Symbols | None:
+    """Return the symbols that a guest's image has in itself: of the file of that name, or of its content.
+
+    None: it is no ELF file, or a stripped or damaged one.
+    """
+    path = Path(name)
+    opener = elf.opener(path) if content is None else lambda: io.BytesIO(content)
+    try:
+        with opener() as file:
+            head = file.read(64)
+        code = elf.read(opener) if elf.present(head) else None
+    except (OSError, UsageError):
+        return None
+    return None if code is None else _of_code(name, code, opener, 0)
+
+
+def parse_option(option: str) -> tuple[Path, int | None]:
+    """Split `FILE[@SLIDE]`; a name that exists as it stands has no slide. Raises UsageError for a bad number."""
+    path, at, slide = option.rpartition("@")
+    if not at or Path(option).exists():
+        return Path(option), None
+    try:
+        number = int(slide, 0)
+    except ValueError:
+        raise UsageError(f"--symbols {option}: no such file, and {slide!r} is no number such as 0x1000000") from None
+    if abs(number) >= _LARGEST:
+        raise UsageError(f"--symbols {option}: a slide has 64 bits")
+    return Path(path), number
+
+
+def _parse(name: str, head: bytes, opener: elf.Opener, slide: int) -> Symbols:
+    if elf.present(head):
+        code = elf.read(opener)
+        if code is None:
+            raise UsageError("an ELF file without a symbol table: it was stripped")
+        return _of_code(name, code, opener, slide)
+    if text.present(head):
+        with opener() as file:
+            return Symbols(name, text.parse(file.read()), None, slide)
+    raise UsageError("not a symbol file: neither ELF nor lines of a System.map or of kallsyms")
+
+
+def _of_code(name: str, code: elf.Code, opener: elf.Opener, slide: int) -> Symbols:
+    return Symbols(name, code.ranges, Lines(opener) if code.debug else None, slide)

@@ -1,0 +1,129 @@
+"""Source lines from DWARF, by pyelftools: the line table of a compile unit is read when an address of it is asked for.
+
+Which unit an address belongs to stands in .debug_aranges, or for units that have none there, as compilers other than
+GCC leave them, in the unit's own ranges (DWARF 5, 6.1.2 and 3.1.1).
+"""
+
+import posixpath
+from bisect import bisect_right
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+from .elf import Opener
+
+_NOWHERE: Final = (0, 0, -1)
+
+
+class Line(NamedTuple):
+    """A place in the sources."""
+
+    file: str
+    """Relative to where it was compiled, where it lies there."""
+    number: int
+
+
+class Lines:
+    """The line tables of a file."""
+
+    def __init__(self, opener: Opener) -> None:
+        self._opener = opener
+        self._dwarf: Any = None
+        self._units: list[tuple[int, int, int]] | None = None
+        self._tables: dict[int, tuple[list[int], list[Line | None]]] = {}
+
+    def find(self, address: int) -> Line | None:
+        """Return the line of an address as it stands in the file; None where DWARF does not tell."""
+        if self._units is None:
+            self._units = self._open()
+        place = bisect_right(self._units, (address, 1 << 64, 0)) - 1
+        begin, end, unit = self._units[place] if place >= 0 else _NOWHERE
+        if not begin <= address < end:
+            return None
+        table = self._tables.get(unit)
+        if table is None:
+            table = self._tables[unit] = self._read(unit)
+        addresses, lines = table
+        place = bisect_right(addresses, address) - 1
+        return lines[place] if place >= 0 else None
+
+    def _open(self) -> list[tuple[int, int, int]]:
+        from elftools.elf.elffile import ELFFile
+
+        try:
+            with self._opener() as file:
+                self._dwarf = ELFFile(file).get_dwarf_info(follow_links=False)
+            return sorted(_units(self._dwarf))
+        except Exception:  # noqa: BLE001  # names do without lines; on damaged tables the library raises anything
+            return []
+
+    def _read(self, unit: int) -> tuple[list[int], list[Line | None]]:
+        try:
+            rows = sorted(_rows(self._dwarf, unit), key=lambda row: row[:2])
+        except Exception:  # noqa: BLE001  # as above
+            rows = []
+        return [address for address, _, _ in rows], [line for _, _, line in rows]
+
+
+def _units(dwarf: Any) -> Iterator[tuple[int, int, int]]:  # noqa: ANN401  # a library without hints
+    """Yield begin, end and offset of the unit for each range of code."""
+    aranges = dwarf.get_aranges()
+    listed = set()
+    for entry in () if aranges is None else aranges.entries:
+        if entry.length:
+            listed.add(entry.info_offset)
+            yield entry.begin_addr, entry.begin_addr + entry.length, entry.info_offset
+    for unit in dwarf.iter_CUs():
+        if unit.cu_offset not in listed:
+            for begin, end in _ranges(dwarf, unit):
+                yield begin, end, unit.cu_offset
+
+
+def _ranges(dwarf: Any, unit: Any) -> Iterator[tuple[int, int]]:  # noqa: ANN401  # a library without hints
+    attributes = unit.get_top_DIE().attributes
+    low, high, ranges = (attributes.get(f"DW_AT_{name}") for name in ("low_pc", "high_pc", "ranges"))
+    base = low.value if low else 0
+    if ranges is not None:
+        for entry in dwarf.range_lists().get_range_list_at_offset(ranges.value, unit):
+            if hasattr(entry, "base_address"):
+                base = entry.base_address
+            else:
+                start = 0 if getattr(entry, "is_absolute", False) else base
+                yield entry.begin_offset + start, entry.end_offset + start
+    elif low is not None and high is not None:
+        yield low.value, high.value if high.form == "DW_FORM_addr" else low.value + high.value
+
+
+def _rows(dwarf: Any, offset: int) -> Iterator[tuple[int, bool, Line | None]]:  # noqa: ANN401  # as above
+    """Yield address, whether a line begins there (an end sorts before a beginning), and the line."""
+    unit = dwarf.get_CU_at(offset)
+    program = dwarf.line_program_for_CU(unit)
+    if program is None:
+        return
+    names = _file_names(unit, program)
+    for entry in program.get_entries():
+        state = entry.state
+        if state is None:
+            continue
+        if state.end_sequence:
+            yield state.address, False, None
+        else:
+            name = names.get(state.file)
+            yield state.address, True, Line(name, state.line) if name and state.line else None
+
+
+def _file_names(unit: Any, program: Any) -> dict[int, str]:  # noqa: ANN401  # a library without hints
+    header = program.header
+    compiled = unit.get_top_DIE().attributes.get("DW_AT_comp_dir")
+    home = compiled.value.decode("utf-8", "replace") if compiled else ""
+    directories = [name.decode("utf-8", "replace") for name in header["include_directory"]]
+    first = 0 if header["version"] >= 5 else 1
+    if first:
+        directories.insert(0, home)  # before DWARF 5 directory 0 and file 0 are not listed
+    names = {}
+    for number, entry in enumerate(header["file_entry"], first):
+        name = entry.name.decode("utf-8", "replace")
+        index = entry.dir_index
+        path = posixpath.join(home, directories[index] if index < len(directories) else "", name)
+        inside = home and path.startswith(home.rstrip("/") + "/")
+        names[number] = posixpath.normpath(path[len(home.rstrip("/")) + 1 :] if inside else path)
+    return names

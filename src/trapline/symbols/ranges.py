@@ -1,0 +1,94 @@
+"""Functions as disjoint ranges of addresses: whom an address belongs to is one bisection."""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from operator import attrgetter
+from typing import Final, NamedTuple
+
+NOBODY: Final = -1
+
+
+class Function(NamedTuple):
+    """A name in a symbol table."""
+
+    start: int
+    size: int
+    """In bytes; 0: the table does not say, and it ends where the next begins."""
+    name: str
+    rank: int
+    """Among names of one address the lowest is shown."""
+
+
+class Ranges:
+    """Sorted boundaries, and the function from each boundary to the next."""
+
+    def __init__(self, functions: Sequence[Function], ends: Iterable[int] = ()) -> None:
+        """`ends` are addresses where functions without a size end at the latest: the ends of sections."""
+        self.functions = _sized(_one_name_each(functions), sorted(ends))
+        self.bounds: list[int] = []
+        self.owners: list[int] = []
+        self._sweep()
+
+    def find(self, address: int) -> Function | None:
+        """Return the function that an address lies in; of nested ones the innermost."""
+        place = bisect_right(self.bounds, address) - 1
+        owner = self.owners[place] if place >= 0 else NOBODY
+        return None if owner == NOBODY else self.functions[owner]
+
+    def _sweep(self) -> None:
+        inside: list[int] = []  # functions that hold the place we are at, the innermost last
+        functions = self.functions
+        for number, function in enumerate(functions):
+            self._leave(inside, function.start)
+            inside.append(number)
+            self._mark(function.start, number)
+        self._leave(inside, None)
+
+    def _leave(self, inside: list[int], place: int | None) -> None:
+        """Leave the functions that end at a place or before it."""
+        ends = [function.start + function.size for function in (self.functions[number] for number in inside)]
+        while inside and (place is None or ends[-1] <= place):
+            end = ends.pop()
+            inside.pop()
+            while inside and ends[-1] <= end:  # one that overlaps, and ended in between
+                ends.pop()
+                inside.pop()
+            self._mark(end, inside[-1] if inside else NOBODY)
+
+    def _mark(self, address: int, owner: int) -> None:
+        if self.bounds and self.bounds[-1] == address:
+            self.owners[-1] = owner
+        else:
+            self.bounds.append(address)
+            self.owners.append(owner)
+
+
+def _one_name_each(functions: Iterable[Function]) -> list[Function]:
+    chosen: dict[int, Function] = {}
+    for function in functions:
+        other = chosen.get(function.start)
+        if other is None or (function.size == 0, function.rank) < (other.size == 0, other.rank):
+            chosen[function.start] = function
+    return sorted(chosen.values(), key=attrgetter("start"))
+
+
+def _sized(functions: Sequence[Function], ends: Sequence[int]) -> list[Function]:
+    """Give each function a size, and leave out labels inside functions that have one."""
+    found = []
+    covered = 0
+    last = Function(functions[-1].start + 1 if functions else 0, 0, "", 0)
+    for function, following in pairwise((*functions, last)):
+        start, size = function.start, function.size
+        if size:
+            covered = max(covered, start + size)
+            found.append(function)
+            continue
+        if start < covered:
+            continue
+        place = bisect_right(ends, start)
+        section_end = ends[place] if place < len(ends) else start
+        end = section_end if following is last else min(following.start, section_end)
+        if end > start:
+            found.append(function._replace(size=end - start))
+    return found

@@ -1,0 +1,254 @@
+import random
+import shutil
+import struct
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from trapline.errors import UsageError
+from trapline.symbols import Names, load, parse_option
+from trapline.symbols.files import of_image
+
+
+@pytest.fixture(scope="module")
+def symbols(kernel):
+    return load(kernel.symbols)
+
+
+@pytest.fixture(scope="module")
+def listed(kernel):
+    """Return the functions of the kernel as nm lists them: name, address, size."""
+    words = subprocess.run(["nm", "-S", "--defined-only", kernel.symbols], capture_output=True, text=True, check=True)
+    rows = [line.split() for line in words.stdout.splitlines()]
+    return [(row[3], int(row[0], 16), int(row[1], 16)) for row in rows if len(row) == 4 and row[2] in "Tt"]
+
+
+def test_each_function_is_found_over_its_whole_length(symbols, listed):
+    assert len(listed) >= 20
+    for name, start, size in listed:
+        first, last = symbols.lookup(start), symbols.lookup(start + size - 1)
+        assert (first.name, first.offset) == (name, 0)
+        assert (last.name, last.offset) == (name, size - 1)
+
+
+def test_lines_are_those_of_addr2line(kernel, symbols, listed):
+    addresses = [start + offset for _, start, size in listed for offset in {0, size // 2, size - 1}]
+    words = [f"{address:#x}" for address in addresses]
+    told = subprocess.run(
+        ["addr2line", "-e", kernel.symbols, *words], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    for address, line in zip(addresses, told, strict=True):
+        place = line.split(" (discriminator")[0]
+        symbol = symbols.lookup(address)
+        if place.endswith(":?"):
+            assert symbol.source is None
+        else:
+            assert symbol.source == place.rsplit("/", 1)[1]
+
+
+@pytest.mark.parametrize("address", [0, 0x7C00, 0x4F_0000, 0x7FFF_FFFF_F000, 0xFFFF_FFFF_8020_0000, (1 << 64) - 1])
+def test_an_address_in_no_function_has_no_name(symbols, address):
+    assert symbols.lookup(address) is None
+
+
+def test_data_has_no_name(kernel, symbols):
+    words = subprocess.run(["nm", kernel.symbols], capture_output=True, text=True, check=True).stdout
+    data = [int(line.split()[0], 16) for line in words.splitlines() if line.split()[1] in "BbDdRr"]
+    assert data
+    assert not any(symbols.lookup(address) for address in data if address >= 0xFFFF_FFFF_8000_0000)
+
+
+def test_a_slide_moves_all_of_it(kernel, symbols, listed):
+    moved = load(kernel.symbols, slide=0x1234_5000)
+    for _, start, _ in listed:
+        assert moved.lookup(start + 0x1234_5000 + 1) == symbols.lookup(start + 1)
+    assert moved.lookup(listed[-1][1]) is None
+
+
+def test_words(symbols, listed):
+    name, start, _ = next(row for row in listed if row[0] == "kernel_main")
+    symbol = symbols.lookup(start + 0x1A)
+    assert symbol.place == f"{name}+0x1a"
+    assert str(symbol) == f"{name}+0x1a (main.c:{symbol.line})"
+    assert str(symbol._replace(file=None)) == f"{name}+0x1a"
+
+
+def test_the_first_file_that_knows_an_address_names_it(kernel, listed, tmp_path):
+    name, start, _ = listed[0]
+    other = tmp_path / "System.map"
+    other.write_text(f"{start:016x} T renamed\n{start + 4:016x} T behind\n")
+    names = Names([load(kernel.symbols)])
+    assert names.lookup(start).name == name
+    names.add(load(other))
+    assert names.lookup(start).place == "renamed+0x0"
+
+
+def test_a_million_lookups_take_seconds(symbols, listed):
+    names, chance = Names([symbols]), random.Random(1)
+    spans = [(start, size) for _, start, size in listed]
+    addresses = [start + chance.randrange(size) for start, size in chance.choices(spans, k=1_000_000)]
+    begin = time.process_time()
+    for address in addresses:
+        names.lookup(address)
+    assert time.process_time() - begin < 5
+    begin = time.process_time()
+    for address in range(1_000_000):  # and where nothing is remembered
+        names.lookup(address)
+    assert time.process_time() - begin < 10
+
+
+def test_names_of_cpp(compiled):
+    pytest.importorskip("cpp_demangle")
+    program = compiled(
+        "namespace pages { struct Table { int walk(long); }; int Table::walk(long x) { return (int)x; } }\n",
+        "-g",
+        suffix=".cc",
+    )
+    words = subprocess.run(["nm", program], capture_output=True, text=True, check=True).stdout
+    (address,) = (int(line.split()[0], 16) for line in words.splitlines() if "walk" in line)
+    symbol = load(program).lookup(address + 1)
+    assert (symbol.name, symbol.source) == ("pages::Table::walk(long)", "source.cc:1")
+
+
+@pytest.mark.parametrize("version", ["-gdwarf-2", "-gdwarf-3", "-gdwarf-4", "-gdwarf-5", "-g -gz"])
+@pytest.mark.parametrize("ranges", [True, False], ids=["aranges", "no aranges"])
+def test_versions_of_dwarf(compiled, version, ranges):
+    source = (
+        'int one(void)\n{\n    return 1;\n}\n\n__attribute__((section(".text.far"))) int two(void)\n{ return 2; }\n'
+    )
+    program = compiled(source, *version.split(), "-Wl,-Ttext=0x100000")
+    if not ranges:
+        subprocess.run(["objcopy", "--remove-section", ".debug_aranges", program], check=True)
+    symbols = load(program)
+    found = symbols.addresses(["one", "two"])
+    assert symbols.lookup(found["one"]).source == "source.c:2"
+    assert symbols.lookup(found["two"]).source == "source.c:7"
+
+
+def test_32_bits(compiled):
+    program = compiled("int one(void) { return 1; }\n", "-m32", "-g")
+    symbols = load(program)
+    assert str(symbols.lookup(symbols.addresses(["one"])["one"])) == "one+0x0 (source.c:1)"
+
+
+# ---- files that are none
+
+
+def refused(path):
+    with pytest.raises(UsageError) as error:
+        load(path)
+    words = str(error.value)
+    assert words.startswith(str(path))
+    assert "\n" not in words
+    return words
+
+
+def test_a_stripped_file(kernel):
+    assert "stripped" in refused(kernel.image)
+    assert of_image(str(kernel.image), None) is None
+
+
+def test_an_image_may_bring_its_symbols(kernel, symbols, listed):
+    _, start, _ = listed[0]
+    assert of_image(str(kernel.symbols), None).lookup(start) == symbols.lookup(start)
+    assert of_image("sample:x", kernel.symbols.read_bytes()).lookup(start) == symbols.lookup(start)
+    assert of_image("sample:x", b"\x55\xaa") is None
+    assert of_image("no such file", None) is None
+
+
+def test_what_is_no_symbol_file(tmp_path):
+    file = tmp_path / "file"
+    assert "No such file" in refused(file)
+    file.write_bytes(b"")
+    assert "not a symbol file" in refused(file)
+    file.write_bytes(bytes(512))
+    assert "not a symbol file" in refused(file)
+    file.write_bytes(b"\x7fELF")
+    assert "damaged" in refused(file)
+    assert "directory" in refused(tmp_path)
+
+
+def test_an_object_file(tmp_path, compiled):
+    program = compiled("int one(void) { return 1; }\n", "-r")
+    assert "relocatable" in refused(program)
+
+
+def test_a_machine_that_is_no_x86(kernel, tmp_path):
+    file = tmp_path / "file"
+    data = bytearray(kernel.symbols.read_bytes())
+    data[18:20] = (183).to_bytes(2, "little")
+    file.write_bytes(data)
+    assert "not for x86" in refused(file)
+
+
+def tried(file):
+    """A damaged file is read as far as it goes, or refused in one line."""
+    words = ""
+    try:
+        symbols = load(file)
+    except UsageError as error:
+        words = str(error)
+    assert "\n" not in words
+    for address in (0xFFFF_FFFF_8010_6000, 0x40_0000, 0x10_1000, 0) if not words else ():
+        str(symbols.lookup(address))
+
+
+@pytest.mark.slow
+def test_files_cut_short(kernel, tmp_path):
+    data = kernel.symbols.read_bytes()
+    file = tmp_path / "file"
+    for size in random.Random(2).sample(range(len(data)), 150):
+        file.write_bytes(data[:size])
+        tried(file)
+
+
+@pytest.mark.slow
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(chance=st.randoms(use_true_random=False))
+def test_damaged_files(kernel, tmp_path, chance):
+    data = bytearray(kernel.symbols.read_bytes())
+    sections = struct.unpack_from("<Q", data, 40)[0]
+    for _ in range(chance.randint(1, 8)):
+        area = chance.choice([(0, 64), (sections, len(data)), (0xC000, 0x19000)])
+        data[chance.randrange(area[0], min(area[1], len(data)))] = chance.randrange(256)
+    file = tmp_path / "file"
+    file.write_bytes(data)
+    tried(file)
+
+
+# ---- the option
+
+
+def test_the_option(tmp_path):
+    assert parse_option("vmlinux") == (Path("vmlinux"), None)
+    assert parse_option("vmlinux@0x1000") == (Path("vmlinux"), 0x1000)
+    assert parse_option("vmlinux@-4096") == (Path("vmlinux"), -4096)
+    named = tmp_path / "file@7"
+    named.touch()
+    assert parse_option(str(named)) == (named, None)
+    assert parse_option(f"{named}@1") == (named, 1)
+    for bad in ("a@b", "a@", f"a@{1 << 64:#x}"):
+        with pytest.raises(UsageError, match="--symbols a@"):
+            parse_option(bad)
+
+
+def test_rust(tmp_path):
+    pytest.importorskip("rust_demangler")
+    if shutil.which("rustc") is None:
+        pytest.skip("rustc is not installed")
+    (tmp_path / "a.rs").write_text(
+        "pub mod pages { pub struct Table<T>(pub T); impl Table<u32> {\n"
+        "#[inline(never)]\npub fn walk(&self) -> u32 {\nself.0 + 1 } } }\n"
+        "fn main() { std::process::exit(pages::Table(3u32).walk() as i32) }\n"
+    )
+    subprocess.run(["rustc", "-g", "a.rs", "-o", "program"], cwd=tmp_path, check=True)
+    symbols = load(tmp_path / "program")
+    found = {function.name: function.start for function in symbols._ranges.functions if "4walk" in function.name}
+    (address,) = found.values()
+    symbol = symbols.lookup(address)
+    assert symbol.name.startswith(("a::pages::Table<u32>::walk", "<a::pages::Table<u32>>::walk"))
+    assert symbol.source == "a.rs:3"
