@@ -1,6 +1,6 @@
 import pytest
 
-from trapline.arch.exits import ExitCode
+from trapline.arch.exits import EXCEPTION_EXITS, ExitCode
 from trapline.arch.registers import RFLAGS
 from trapline.arch.vectors import Vector
 from trapline.asm.operands import AL, AX, DX, EAX
@@ -68,5 +68,18 @@ def test_the_map_ends_with_the_tss(access, limit, permitted):
     assert access((PORT,), limit=limit) is permitted
 
 
-def test_a_tss_that_is_not_mapped_permits_nothing(access):
-    assert not access(range(0x100), mode=PAGED_32, tss=UNMAPPED)
+@pytest.mark.parametrize(("base", "address"), [(UNMAPPED, UNMAPPED + 0x66), (UNMAPPED - 0x68, UNMAPPED)])
+@pytest.mark.parametrize("lines", [("out", DX, AL), ("in", AL, DX)])
+def test_a_map_that_is_not_mapped_is_a_page_fault_of_the_supervisor(start, lines, base, address):
+    guest = start(lines, "cpuid", mode=PAGED_32, cpl=3, exceptions=1 << Vector.GP | 1 << Vector.PF)
+    guest.memory.write(UNMAPPED - 2, MAP.to_bytes(2, "little"))
+    guest.save.tr.limit, guest.save.tr.base, guest.gprs.rdx, rip = 0x200, base, 0, guest.save.rip
+    assert guest.exit() == EXCEPTION_EXITS.start + Vector.PF
+    assert (guest.control.exit_info_1, guest.control.exit_info_2, guest.save.rip) == (0, address, rip)
+
+
+def test_a_tss_that_is_not_canonical_permits_nothing(start):
+    guest = start(("out", DX, AL), "cpuid", mode=LONG, cpl=3, exceptions=1 << Vector.GP | 1 << Vector.PF)
+    guest.save.tr.limit, guest.save.tr.base = 0x200, 1 << 50
+    assert guest.exit() == EXCEPTION_EXITS.start + Vector.GP
+    assert guest.control.exit_info_1 == 0

@@ -2,8 +2,9 @@
 
 from typing import Final
 
-from trapline.arch.paging import NotMapped, walk
+from trapline.arch.paging import IMPLICIT, READ, AddressSpace, NotMapped, PageFault
 from trapline.arch.registers import CR0, RFLAGS
+from trapline.arch.vectors import Vector
 from trapline.processors.bare.machine import BareMachine
 
 from .context import HF_CPL
@@ -17,18 +18,22 @@ _TSS_TYPES: Final = (0x9, 0xB)
 """A 32-bit or 64-bit TSS, available or busy: only these have an I/O permission map."""
 _MAP_BASE: Final = 0x66
 """Where a TSS says where its map begins (APM 12.2.4, 12.2.5)."""
+_FORBIDDEN: Final[tuple[int, int, int | None]] = (Vector.GP, 0, None)
 
 
 class MachineBus:
     """Implements `engine.Bus`. `attention` says that the machine wants to be looked at."""
 
-    def __init__(self, machine: BareMachine) -> None:
+    def __init__(self, machine: BareMachine, *, physical_bits: int) -> None:
         self._machine = machine
+        self._physical_bits = physical_bits
         self.attention = False
         self.ended = False
         """The machine was switched off or reset. Unicorn ends a block of instructions before it stops: what they do
         does not count.
         """
+        self.refusal = _FORBIDDEN
+        """Why the last port access was not permitted: vector, error code and, of a #PF, the address."""
         self.engine: Engine | None = None
         self.ram: Ram | None = None
 
@@ -80,23 +85,30 @@ class MachineBus:
         if not flags & RFLAGS.VM and context.hflags & HF_CPL <= (flags & RFLAGS.IOPL) >> 12:
             return True
         task = context.tr
+        self.refusal = _FORBIDDEN
         if task.flags >> 8 & 0xF not in _TSS_TYPES or task.limit < _MAP_BASE + 1:
             return False
-        place = self._read(task.base + _MAP_BASE) + (port >> 3)
-        if place + 1 > task.limit:
-            return False
-        mask = (1 << size) - 1
-        return not self._read(task.base + place) >> (port & 7) & mask
+        try:
+            place = self._read(task.base + _MAP_BASE) + (port >> 3)
+            if place + 1 > task.limit:
+                return False
+            return not self._read(task.base + place) >> (port & 7) & (1 << size) - 1
+        except PageFault as fault:
+            self.refusal = (Vector.PF, fault.error_code, fault.gva)
+        except NotMapped:
+            pass  # not canonical: #GP(0)
+        return False
 
     def _read(self, gva: int) -> int:
-        """Return two bytes of the TSS; a map that is not there permits nothing."""
+        """Return two bytes of the TSS; raises PageFault and NotMapped."""
         assert self.engine is not None
         assert self.ram is not None
-        context, memory = self.engine.context, b""
-        for address in (gva, gva + 1):
-            try:
-                gpa = walk(self.ram.read, context.cr0, context.cr3, context.cr4, context.efer, address)
-                memory += self.ram.read(gpa, 1)
-            except (NotMapped, LookupError):
-                memory += b"\xff"
-        return int.from_bytes(memory, "little")
+        ram, context = self.ram, self.engine.context
+        space = AddressSpace(ram, context.cr0, context.cr3, context.cr4, context.efer, self._physical_bits)
+        found = 0
+        for number in range(2):
+            gpa = space.translate(gva + number & space.mask, READ | IMPLICIT)
+            found |= (ram.u32(gpa & ~3) >> 8 * (gpa & 3) & 0xFF) << 8 * number
+        for gpa, data in space.writes:
+            ram.write(gpa, data)
+        return found

@@ -72,7 +72,7 @@ class UnicornProcessor:
         self._boot = boot
         self._started = time.monotonic_ns()
         self.machine = BareMachine(memory, output=output, debug=debug, clock=self._clock, cpus=cpus)
-        self._bus = bus = MachineBus(self.machine)
+        self._bus = bus = MachineBus(self.machine, physical_bits=_PHYSICAL_BITS)
         self._engine = Engine(memory, bus)
         self.memory = Ram(self._engine.ram, self._engine.forget_code)
         bus.engine, bus.ram = self._engine, self.memory
@@ -360,7 +360,7 @@ class UnicornProcessor:
             self._bus.attention = True
             return True
         if event == engine.PORT:
-            return self._cpu.raise_exception(Vector.GP)
+            return self._cpu.raise_exception(*self._bus.refusal)
         if event == engine.SYSCALL:
             return self._cpu.finish() if calls.syscall(save, self.gprs) else self._cpu.raise_exception(Vector.UD)
         if event == engine.SYSENTER:
