@@ -4,7 +4,7 @@ import contextlib
 from typing import Final
 
 from trapline.arch.delivery import Failed, apply, deliver
-from trapline.arch.events import SHUTDOWN, Event, EventType, combine, encode
+from trapline.arch.events import ERROR_CODE_VALID, SHUTDOWN, Event, EventType, combine, decode, encode
 from trapline.arch.exits import EXCEPTION_EXITS, ExitCode
 from trapline.arch.registers import DR6, RFLAGS
 from trapline.arch.vectors import WITH_ERROR_CODE, Vector
@@ -16,6 +16,8 @@ from .memo import Memo, Spy
 from .memory import Ram
 
 _EXCEPTIONS: Final = EXCEPTION_EXITS.start
+EXCEPTION: Final = encode(Event(0, EventType.EXCEPTION))
+"""The EVENTINJ word of an exception, but for its vector and error code."""
 
 
 class Cpu:
@@ -53,7 +55,17 @@ class Cpu:
             return self.exit(_EXCEPTIONS + vector, code, address or 0)
         if address is not None:
             self._save.cr2 = address
-        event = Event(vector, EventType.EXCEPTION, code if WITH_ERROR_CODE >> vector & 1 else None)
+        word = EXCEPTION | vector
+        if WITH_ERROR_CODE >> vector & 1:
+            word |= ERROR_CODE_VALID | code << 32
+        return self.deliver_exception(word)
+
+    def deliver_exception(self, word: int) -> bool:
+        """Start the handler of an exception, given as the EVENTINJ word, or of what comes of it."""
+        if self.deliver_again(word):
+            return True
+        event = decode(word)
+        assert event is not None, "the word of an exception is valid"
         return self.deliver(event, None)
 
     def raise_software(self, vector: int, length: int) -> bool:
@@ -62,6 +74,23 @@ class Cpu:
         if self._control.intercept_exceptions >> vector & 1:
             return self.exit_at_instruction(_EXCEPTIONS + vector, length)
         return self.deliver(Event(vector, EventType.EXCEPTION), next_rip(vmcb, length))
+
+    def deliver_again(self, word: int) -> bool:
+        """Start the handler of an event, given as the EVENTINJ word, if it started from this state before.
+
+        False: nothing happened. Never for INT n, INT3 and INTO.
+        """
+        generation = self.generation
+        if generation is None:
+            return False
+        known = self._memo.again(generation, word)
+        if known is None:
+            return False
+        self.halted = False
+        self._control.interrupt_shadow = 0
+        if known.elsewhere:
+            self.generation = None
+        return True
 
     def deliver(self, event: Event, behind: int | None) -> bool:
         """Start the handler of an event, or of what comes of it; `behind` is RIP after INT n, INT3 and INTO."""
@@ -92,21 +121,15 @@ class Cpu:
 
     def _handler_starts(self, event: Event, behind: int | None, generation: int | None) -> Failed | None:
         """Change state and memory as the delivery of one event does; return the failure, if it fails."""
-        memo, save = self._memo, self._save
-        key = None if generation is None else memo.key(generation, event)
-        if key is not None:
-            known = memo.again(key, event, behind)
-            if known is not None:
-                self.generation = None if known.elsewhere else generation
-                return None
+        save = self._save
         spy = Spy(self._ram)
         result = deliver(save, event, spy, next_rip=behind, physical_bits=self._physical_bits, sets_rf=self._sets_rf)
         for gpa, data in result.writes:
             self._store(gpa, data)
         if isinstance(result, Failed):
             return result
-        if key is not None:
-            memo.remember(key, result, spy)
+        if generation is not None and behind is None:
+            self._memo.remember(generation, encode(event), result, spy)
         apply(save, result)
         return None
 

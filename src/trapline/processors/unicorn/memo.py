@@ -11,7 +11,7 @@ from struct import Struct
 from typing import Final, NamedTuple
 
 from trapline.arch.delivery import Delivered, apply
-from trapline.arch.events import Event
+from trapline.arch.events import ERROR_CODE_VALID
 from trapline.arch.layout import offset_of
 from trapline.arch.registers import EFER
 from trapline.arch.vmcb import Vmcb
@@ -22,11 +22,12 @@ from .memory import Ram
 _EFER, _RFLAGS, _RIP, _RSP = (offset_of(Vmcb, f"save.{name}") // 8 for name in ("efer", "rflags", "rip", "rsp"))
 _CPL, _CPL_SHIFT = divmod(offset_of(Vmcb, "save.cpl"), 8)
 _CPL_MASK: Final = 3 << 8 * _CPL_SHIFT
+_WITHOUT_CODE: Final = 0xFFFF_FFFF
 _MOST: Final = 512
 _FRAMES: Final = {5: Struct("<5Q"), 6: Struct("<6Q")}
 """In long mode: RIP, CS, RFLAGS, RSP and SS from the lowest address up, with an error code below them."""
 
-Key = tuple[object, ...]
+Key = tuple[int, int, int, int]
 
 
 class Known(NamedTuple):
@@ -76,40 +77,37 @@ class Memo:
         self._words = memoryview(vmcb).cast("B").cast("Q")
         self._known: dict[Key, Known] = {}
 
-    def key(self, generation: int, event: Event) -> Key | None:
-        """Return what a delivery depends on beside memory; None: it is not to be remembered.
-
-        A handler on another privilege level has a stack of its own, wherever RSP was.
-        """
+    def again(self, generation: int, word: int) -> Known | None:
+        """Deliver an event as before, given as the EVENTINJ word; None: there is no before, or memory has changed."""
         words = self._words
-        if not words[_EFER] & EFER.LMA:
-            return None
-        cpl = words[_CPL] & _CPL_MASK
-        return generation, *event[:2], event[2] is None, words[_RFLAGS] & ~STATUS_FLAGS, -1 if cpl else words[_RSP]
-
-    def again(self, key: Key, event: Event, behind: int | None) -> Known | None:
-        """Deliver as before, with `behind` or RIP as what is pushed.
-
-        None: there is no before, or memory has changed.
-        """
-        known = self._known.get(key)
+        flags = words[_RFLAGS]
+        known = self._known.get(self._key(generation, word))
         ram = self._ram
         if known is None or known.read(ram.words) != known.words:
             return None
-        words, delivered = self._words, known.delivered
-        flags = words[_RFLAGS]
-        rip = words[_RIP] if behind is None else behind
-        values: tuple[int, ...] = (rip, known.cs, flags | known.pushed, words[_RSP], known.ss)
-        if event.error_code is not None:
-            values = (event.error_code, *values)
+        delivered = known.delivered
+        values: tuple[int, ...] = (words[_RIP], known.cs, flags | known.pushed, words[_RSP], known.ss)
+        if word & ERROR_CODE_VALID:
+            values = (word >> 32, *values)
         ram.write(known.gpa, known.frame.pack(*values))
         words[_RFLAGS], words[_RIP], words[_RSP] = flags & ~known.cleared, delivered.rip, delivered.rsp
         if known.elsewhere:
             apply(self._save, delivered._replace(rflags=flags & ~known.cleared))
         return known
 
-    def remember(self, key: Key, delivered: Delivered, spy: Spy) -> None:
-        """Keep a delivery that is about to be applied, if it stored nothing but its frame."""
+    def _key(self, generation: int, word: int) -> Key:
+        """Return what a delivery depends on beside memory.
+
+        A handler on another privilege level has a stack of its own, wherever RSP was.
+        """
+        words = self._words
+        rsp = -1 if words[_CPL] & _CPL_MASK else words[_RSP]
+        return generation, word & _WITHOUT_CODE, words[_RFLAGS] & ~STATUS_FLAGS, rsp
+
+    def remember(self, generation: int, word: int, delivered: Delivered, spy: Spy) -> None:
+        """Keep a delivery in long mode that is about to be applied, if it stored nothing but its frame."""
+        if not self._words[_EFER] & EFER.LMA:
+            return
         frame = _FRAMES.get(len(delivered.frame.values))
         if frame is None or len(delivered.writes) != 1 or len(delivered.writes[0][1]) != frame.size:
             return
@@ -125,7 +123,7 @@ class Memo:
         selectors = self._save.cs.selector, self._save.ss.selector
         cleared = flags & ~delivered.rflags
         known = Known(read, read(words), delivered, gpa, frame, *selectors, cleared, pushed, elsewhere)
-        self._known[key] = known
+        self._known[self._key(generation, word)] = known
 
     def _same_code(self, delivered: Delivered) -> bool:
         cs = self._save.cs

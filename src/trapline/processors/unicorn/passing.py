@@ -4,12 +4,12 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from trapline.arch.events import Event, EventType, encode
+from trapline.arch.events import ERROR_CODE_VALID
 from trapline.arch.vectors import WITH_ERROR_CODE, Vector
 from trapline.arch.vmcb import Vmcb
 from trapline.machine.record import RECORD_SIZE, RecordFlags, RecordWriter
 
-from .cpu import Cpu
+from .cpu import EXCEPTION, Cpu
 
 _RECORDS: Final = 64
 """How many are kept before somebody must take them."""
@@ -42,27 +42,25 @@ class Passing:
 
     def pass_on(self, vector: int, code: int, address: int | None) -> bool:
         """Record an exception that was intercepted, and deliver it; False: its delivery ended in an exit."""
+        flags, word = RecordFlags.FORWARDED, EXCEPTION | vector
         if WITH_ERROR_CODE >> vector & 1:
-            flags, event = RecordFlags.FORWARDED | RecordFlags.HAS_ERROR_CODE, Event(vector, EventType.EXCEPTION, code)
+            flags, word = flags | RecordFlags.HAS_ERROR_CODE, word | ERROR_CODE_VALID | code << 32
         else:
-            flags, event, code = RecordFlags.FORWARDED, _WITHOUT_CODE[vector], 0
+            code = 0
         if address is None:
             address = 0
         else:
             flags |= RecordFlags.HAS_ADDRESS
             self._save.cr2 = address
         tsc = time.monotonic_ns() - self._started
-        self._writer.write(self._buffer, self._place, tsc, vector, flags, code, 0, address, encode(event))
+        self._writer.write(self._buffer, self._place, tsc, vector, flags, code, 0, address, word)
         self._place += RECORD_SIZE
         if self._place == len(self._buffer):
             self.flush()
-        return self._cpu.deliver(event, None)
+        return self._cpu.deliver_exception(word)
 
     def flush(self) -> None:
         """Give the sink what waits for it."""
         if self._place:
             taken, self._place = self._place, 0
             self._sink(self._buffer[:taken])
-
-
-_WITHOUT_CODE: Final = tuple(Event(vector, EventType.EXCEPTION) for vector in range(32))

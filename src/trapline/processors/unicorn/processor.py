@@ -217,6 +217,9 @@ class UnicornProcessor:
         if changed and why_invalid(self.vmcb) is not None:
             return cpu.exit(ExitCode.INVALID)
         injected = control.event_inj
+        if injected & VALID and cpu.deliver_again(injected):
+            control.event_inj = injected & ~VALID
+            return True
         event = decode(injected)
         if event is None:
             return True
