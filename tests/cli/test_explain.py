@@ -42,7 +42,7 @@ def test_a_stored_run_as_json(trapline_command, stored):
     sequence = story.pop("seq")
     assert story == summary["explanation"]
     assert sequence == summary["recorded"] - 1
-    assert story["causes"] == ["no IDT is loaded: IDTR is empty (base 0x0, limit 0x0)."]
+    assert story["causes"] == ["no IDT is loaded: IDTR has base 0 and limit 0."]
     assert story["ending"] == "shutdown"
 
 

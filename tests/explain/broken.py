@@ -290,7 +290,7 @@ LONG = (
     Broken(
         "short TSS",
         kernel(raises=user_undefined, patches=[(GDT + places.TSS_SELECTOR, b"\x03\0")]),
-        r"TSS has 4 bytes \(limit 0x3\): it ends before RSP0",
+        "the TSS ends at offset 0x3, its limit: before the end of RSP0",
     ),
     Broken(
         "IST zero",
@@ -322,7 +322,12 @@ LONG = (
     Broken(
         "reserved bits",
         kernel(patches=[page(places.IDT, places.IDT | P | RW | 1 << 51)]),
-        "reserved bits 0x8000000000000 are set in its PTE",
+        "mapped with reserved bits: PTE .* has 0x8000000000000 set",
+    ),
+    Broken(
+        "IDT without memory",
+        kernel(patches=[page(places.IDT, 0x40_0000_0000 | P | RW)]),
+        "the IDT is at 0x109000, but its page is mapped to 0x4000000000, where there is no memory",
     ),
     Broken("IDT not mapped", kernel(unmapped={places.IDT}), "the IDT is at 0x109000, which is not mapped"),
     Broken(
@@ -341,7 +346,7 @@ LONG = (
             prepare=loads_gdt,
             patches=[(NEW_GDTR, struct.pack("<HQ", 23, NEW_GDT)), (NEW_GDT, struct.pack("<3Q", 0, DATA, CODE_64))],
         ),
-        "CS 0x8 is of another GDT than the one now loaded, in which this selector is a data segment",
+        "CS 0x8 was loaded from another descriptor than the GDT has now: there it is a data segment",
     ),
 )
 
@@ -391,7 +396,7 @@ RAISED = (
             lambda code: (code.mov(RBX, places.TEXT), code.mov(EAX, Mem(RBX))),
             patches=[page(places.TEXT, places.TEXT | P | 1 << 51)],
         ),
-        r"read of 0x106000 \(reserved bits 0x8000000000000 are set in its PTE",
+        r"read of 0x106000 \(mapped with reserved bits: PTE .* has 0x8000000000000 set",
         "raised",
     ),
     Broken("IRET to a null CS", early(returns_to(places.CODE, 0)), "frame of iretq .* its CS, 0x0, is null", "raised"),
@@ -465,7 +470,7 @@ PROTECTED = (
             prepare=loads_gdt,
             patches=[(NEW_GDTR, struct.pack("<HQ", 23, NEW_GDT)), (NEW_GDT, struct.pack("<3Q", 0, DATA, CODE_32))],
         ),
-        "CS 0x8 is of another GDT",
+        "CS 0x8 was loaded from another descriptor",
     ),
     Broken(
         "SS0 null",
@@ -486,7 +491,7 @@ PROTECTED = (
 )
 
 REAL = (
-    Broken("empty vector table", real_lidt(0, 0, lambda code: code.ud2()), NO_IDT),
+    Broken("empty vector table", real_lidt(0, 0, lambda code: code.ud2()), "IDTR.limit is 0x0: the IDT has no entries"),
     Broken(
         "short vector table",
         real_lidt(0, 0x13, lambda code: code.ud2()),

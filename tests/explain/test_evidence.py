@@ -30,7 +30,7 @@ def evidence(event=Vector.GP, vectoring=Vector.UD, becomes=SHUTDOWN, rip=0, word
         0x1000,
         becomes,
         40,
-        Words(words or {0x1000: 5}),
+        Words(words or {0x1000: 5, 0x2000: None}),
         7,
     )
 
@@ -44,7 +44,7 @@ def test_evidence_comes_back_from_its_line():
     assert after.to_json() == line
     assert bytes(after.save) == bytes(before.save)
     assert bytes(after.gprs) == bytes(before.gprs)
-    assert after.words.words == {0x1000: 5}
+    assert after.words.words == {0x1000: 5, 0x2000: None}
     assert (after.event, after.vectoring, after.becomes) == (before.event, before.vectoring, SHUTDOWN)
     assert (after.sequence, after.first_address, after.address) == (7, 0x1000, None)
 
@@ -63,6 +63,8 @@ def test_words_that_are_not_there_are_unknown():
     assert words.u64(0x10) == 0x1122334455667788
     assert words.u32(0x14) == 0x11223344
     assert words.changed([(0x11, b"\xaa\xbb")]).u32(0x10) == 0x55BBAA88
+    nowhere = Words({0: None}).changed([(0, b"\x00")])
+    assert (nowhere.u64(0), nowhere.get(0)) == ((1 << 64) - 1, None)
     with pytest.raises(Unknown):
         words.u64(0x14)
     with pytest.raises(Unknown):
@@ -70,7 +72,7 @@ def test_words_that_are_not_there_are_unknown():
 
 
 def test_what_memory_does_not_tell_is_no_cause():
-    unknown = evidence(words={0x2000: 1})
+    unknown = evidence(words={0x3000: 1})
     unknown.save.idtr.limit = 0x3FF
     story = explain([unknown])
     assert story.causes == ()
@@ -107,4 +109,4 @@ def test_without_forced_exceptions_the_shutdown_is_explained(tmp_path):
     boot = bare_entry(recognise(image), memory=16 << 20)
     story = run(Settings(mask=0, memory=16 << 20, timeout=20, boot=boot, output=lambda data: None)).story
     assert "what led to it was not recorded" in story.lines[0]
-    assert story.causes == ("no IDT is loaded: IDTR is empty (base 0x0, limit 0x0).",)
+    assert story.causes == ("no IDT is loaded: IDTR has base 0 and limit 0.",)

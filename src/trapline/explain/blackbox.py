@@ -60,9 +60,14 @@ class BlackBox:
             vectoring = decode(vcpu.processor.vmcb.control.exit_int_info)
             self._keep(vcpu, None, vectoring, None, SHUTDOWN, recorded=False)
 
+    def chain(self) -> list[Evidence]:
+        """Return the chain that the newest evidence is of."""
+        return chains(self.evidence)[-1] if self.evidence else []
+
     def story(self) -> Story | None:
-        """Explain the chain that the newest evidence is of; None: there is no evidence."""
-        return explain(chains(self.evidence)[-1]) if self.evidence else None
+        """Explain that chain; None: there is no evidence."""
+        chain = self.chain()
+        return explain(chain) if chain else None
 
     def _keep(
         self,

@@ -87,6 +87,11 @@ class Case:
         except (PageFault, NotMapped):
             return None
 
+    def nowhere(self, gva: int) -> int | None:
+        """Return the gpa that a linear address is mapped to, if there is no memory; None: there is, or no page."""
+        gpa = self.physical(gva)
+        return gpa if gpa is not None and self.words.get(gpa & ~7) is None else None
+
     def read(self, gva: int, size: int) -> int | None:
         """Return an integer from linear memory as the processor reads a table; None: it cannot."""
         data = 0
@@ -143,7 +148,7 @@ class Case:
     def stored(self, gva: int, value: int, size: int) -> tuple[tuple[int, bytes], ...] | None:
         """Return what storing at a linear address means for physical memory; None: nothing is mapped there."""
         gpa = self.physical(gva)
-        if gpa is None or (gva & 0xFFF) + size > 0x1000:
+        if gpa is None or (gva & 0xFFF) + size > 0x1000 or self.nowhere(gva) is not None:
             return None
         return ((gpa, value.to_bytes(size, "little")),)
 

@@ -58,7 +58,7 @@ class Evidence:
                     "physical_bits": self.physical_bits,
                     "save": _fields(self.save),
                     "gprs": _fields(self.gprs),
-                    "memory": {hex(gpa): hex(value) for gpa, value in sorted(self.words.words.items())},
+                    "memory": {hex(gpa): _hex(value) for gpa, value in sorted(self.words.words.items())},
                 },
                 separators=(",", ":"),
             )
@@ -79,7 +79,7 @@ def from_json(fields: Mapping[str, Any]) -> Evidence:
             first_address=_read(fields["first_address"]),
             becomes=SHUTDOWN if becomes == "shutdown" else _read_event(becomes),
             physical_bits=int(fields["physical_bits"]),
-            words=Words({int(gpa, 16): int(value, 16) for gpa, value in fields["memory"].items()}),
+            words=Words({int(gpa, 16): _read(value) for gpa, value in fields["memory"].items()}),
             sequence=fields.get("seq"),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -22,8 +22,11 @@ class Finding(NamedTuple):
 
 IDT: Final = (checks.IDT_LIMIT, checks.IDT_ADDRESS, checks.IDT_PAGE)
 GATE: Final = (*IDT, checks.GATE_TYPE, checks.GATE_PRESENT, checks.CODE_NULL, checks.CODE_LIMIT, checks.CODE_TYPE)
+CODE: Final = (
+    *(checks.CODE_NULL, checks.CODE_LIMIT, checks.CODE_TYPE, checks.CODE_DPL, checks.CODE_PRESENT),
+    *(checks.CODE_LONG, checks.CODE_RING_0),
+)
 _GATE_TYPES: Final = {
-    0x00: "empty",
     GateType.TASK: "a task gate",
     GateType.INTERRUPT_16: "a 16-bit interrupt gate",
     GateType.TRAP_16: "a 16-bit trap gate",
@@ -40,6 +43,7 @@ _REAL_LIMITS: Final = (0x3FF, 0xFFFF)
 def findings(case: Case, failed: Failed) -> Iterator[Finding]:
     """Yield what may be wrong, the most telling first."""
     yield from _never_loaded(case, failed)
+    yield from _no_memory(case, failed)
     yield from legacy_layout(case)
     rule = _RULES.get(failed.check.name)
     if rule is not None:
@@ -56,9 +60,29 @@ def _never_loaded(case: Case, failed: Failed) -> Iterator[Finding]:
             "mode, whose vector table has no gates.",
             mend.new_idt(case),
         )
-    elif failed.check is checks.IDT_LIMIT and idtr.limit + 1 < case.gate_size:
-        at = f"base {idtr.base:#x}, limit {idtr.limit:#x}"
-        yield Finding(f"no IDT is loaded: IDTR is empty ({at}).", mend.new_idt(case))
+    elif not case.real and idtr.base == 0 and idtr.limit == 0:
+        yield Finding("no IDT is loaded: IDTR has base 0 and limit 0.", mend.new_idt(case))
+
+
+def _no_memory(case: Case, failed: Failed) -> Iterator[Finding]:
+    """Tables in a page that leads nowhere: they read as all ones."""
+    if failed.check in IDT:
+        return
+    gpa = case.nowhere(case.gate_gva)
+    if gpa is not None:
+        yield Finding(
+            f"the IDT is at {case.save.idtr.base:#x}, but its page is mapped to {gpa & -0x1000:#x}, where there is "
+            "no memory.",
+            mend.new_idt(case),
+        )
+    elif failed.check in CODE and not case.selector & Selector.TI:
+        gpa = case.nowhere(case.save.gdtr.base + (case.selector & Selector.INDEX))
+        if gpa is not None:
+            yield Finding(
+                f"the GDT is at {case.save.gdtr.base:#x}, but its page is mapped to {gpa & -0x1000:#x}, where there "
+                "is no memory.",
+                mend.new_gdt(case),
+            )
 
 
 def legacy_layout(case: Case) -> Iterator[Finding]:
@@ -79,7 +103,7 @@ def _limit(case: Case, failed: Failed) -> Iterator[Finding]:
     count = (limit + 1) // size
     full = 256 * size - 1
     yield Finding(
-        f"IDTR.limit is {limit:#x}: the IDT has {count} {'entry' if count == 1 else 'entries'}, and "
+        f"IDTR.limit is {limit:#x}: the IDT has {count or 'no'} {'entry' if count == 1 else 'entries'}, and "
         f"{mnemonic(vector)} is entry {vector}.",
         chain(
             [Change(f"with IDTR.limit {full:#x}", {"idtr.limit": full})],
@@ -98,7 +122,7 @@ def _limit(case: Case, failed: Failed) -> Iterator[Finding]:
 def _unreadable_idt(case: Case, failed: Failed) -> Iterator[Finding]:
     gva = int(failed.details["gva"])
     reason = pages.why(case, gva, SYSTEM) or "cannot be read"
-    page = pages.mapped(case, gva, SYSTEM)
+    page = pages.mapped(case, gva, SYSTEM, empty=False)
     changes = [] if page is None else [page._replace(words=f"with the page of the IDT mapped ({page.words})")]
     yield Finding(f"the IDT is at {case.save.idtr.base:#x}, which is {reason}.", chain(changes, mend.new_idt(case)))
 
@@ -148,11 +172,13 @@ def _code(case: Case, failed: Failed) -> Iterator[Finding]:
     what = describe(case, selector, descriptor)
     same = (selector ^ save.cs.selector) & Selector.INDEX == 0 and not selector & Selector.TI
     held = save.cs.attributes & Attribute.CODE and save.cpl == 0 and not case.real
-    changes = chain(_descriptors(case, selector, descriptor), _selectors(case), mend.new_gdt(case))
+    changes = chain(
+        _limits(case, selector, failed), _descriptors(case, selector, descriptor), _selectors(case), mend.new_gdt(case)
+    )
     if same and held and save.cs.selector & Selector.REFERENCE and not _matches(case, descriptor):
         yield Finding(
-            f"CS {save.cs.selector:#x} is of another GDT than the one now loaded, in which this selector is "
-            f"{what}; {entry} names it.",
+            f"CS {save.cs.selector:#x} was loaded from another descriptor than the GDT has now: there it is {what}, "
+            f"and {entry} names it.",
             changes,
         )
     yield Finding(f"the selector {selector:#x} in {entry} is {what}{_wanted(case, failed)}.", changes)
@@ -161,6 +187,8 @@ def _code(case: Case, failed: Failed) -> Iterator[Finding]:
 def _wanted(case: Case, failed: Failed) -> str:
     if failed.check is checks.CODE_DPL:
         return f", and a handler's DPL is at most the CPL, {case.save.cpl}"
+    if failed.check is checks.CODE_RING_0:
+        return ", and out of virtual-8086 mode only code of ring 0 is entered that is not conforming"
     return ", but a handler needs 64-bit code" if failed.check is checks.CODE_LONG else ""
 
 
@@ -192,10 +220,20 @@ def describe(case: Case, selector: int, descriptor: int | None) -> str:
         kind = f"{bits}-bit code"
         if kept & Attribute.L and kept & Attribute.DB:
             kind = "code with both L and D set"
+        if kept & Attribute.CONFORMING:
+            kind = f"conforming {kind}"
     else:
         kind = "a data segment"
     absent = "" if kept & Attribute.P else " that is not present"
     return f"{kind} of DPL {kept >> DPL_SHIFT & 3}{absent}"
+
+
+def _limits(case: Case, selector: int, failed: Failed) -> Iterator[Change]:
+    """Yield the table with a limit that reaches over the selector."""
+    if failed.check is checks.CODE_LIMIT:
+        register = "ldtr" if selector & Selector.TI else "gdtr"
+        limit = (selector & Selector.INDEX) + 7
+        yield Change(f"with a limit of {limit:#x} in {register.upper()}", {f"{register}.limit": limit})
 
 
 def _descriptors(case: Case, selector: int, descriptor: int | None) -> Iterator[Change]:
@@ -224,7 +262,7 @@ def _selectors(case: Case) -> Iterator[Change]:
 def _gdt(case: Case, failed: Failed) -> Iterator[Finding]:
     gva = int(failed.details["gva"])
     reason = pages.why(case, gva, READ) or pages.why(case, gva, SYSTEM) or "cannot be read or written"
-    page = pages.mapped(case, gva, SYSTEM)
+    page = pages.mapped(case, gva, SYSTEM, empty=False)
     changes = [] if page is None else [page._replace(words=f"with the page of the GDT mapped ({page.words})")]
     yield Finding(f"a descriptor is needed from {gva:#x}, which is {reason}.", chain(changes, mend.new_gdt(case)))
 
@@ -245,13 +283,7 @@ _RULES: Final = {
     checks.GATE_TYPE.name: _gate_type,
     checks.GATE_PRESENT.name: _gate_present,
     checks.GATE_DPL.name: _gate_dpl,
-    **{
-        check.name: _code
-        for check in (
-            *(checks.CODE_NULL, checks.CODE_LIMIT, checks.CODE_TYPE, checks.CODE_DPL, checks.CODE_PRESENT),
-            *(checks.CODE_LONG, checks.CODE_RING_0),
-        )
-    },
+    **{check.name: _code for check in CODE},
     checks.TABLE_ADDRESS.name: _gdt,
     checks.TABLE_PAGE.name: _gdt,
     checks.HANDLER_ADDRESS.name: _handler,

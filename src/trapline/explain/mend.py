@@ -93,7 +93,8 @@ def new_idt(case: Case) -> Iterator[Change]:
 def new_gdt(case: Case) -> Iterator[Change]:
     """Yield a GDT that has code for the handler where the gate looks for it."""
     kind = Attribute.G | (Attribute.L if case.long else Attribute.DB)
-    descriptor = 0xFFFF | 0xF << 48 | (0x9B << 40) | kind << 44
+    start = case.save.cs.base & 0xFFFF_FFFF if case.save.cpl == 0 and not case.long else 0
+    descriptor = 0xFFFF | 0xF << 48 | 0x9B << 40 | kind << 44 | (start & 0xFF_FFFF) << 16 | start >> 24 << 56
     offset = case.selector & Selector.INDEX
     for place in places(case):
         stores = case.stored(place, descriptor, 8)

@@ -60,7 +60,8 @@ def why(case: Case, gva: int, access: int) -> str | None:
     except PageFault as fault:
         levels = list(walk(case, gva))
         if "reserved" in fault.reason:
-            return f"{fault.reason} in its {_NAMES[fault.level]} {fault.entry:#x}"
+            bits = fault.reason.split()[2]
+            return f"mapped with reserved bits: {_NAMES[fault.level]} {fault.entry:#x} has {bits} set"
         if fault.reason == "not present":
             return f"not mapped: {_NAMES[fault.level]} is {fault.entry:#x}"
         names = {US: "U/S=0", RW: "R/W=0"}
@@ -74,8 +75,11 @@ def why(case: Case, gva: int, access: int) -> str | None:
     return None
 
 
-def mapped(case: Case, gva: int, access: int) -> Change | None:
-    """Return the change of one entry that allows an access; None: there is none so simple."""
+def mapped(case: Case, gva: int, access: int, *, empty: bool = True) -> Change | None:
+    """Return the change of one entry that allows an access; None: there is none so simple.
+
+    `empty`: an entry of zero may get any page, since nothing is read from it.
+    """
     gva &= case.space.mask
     try:
         case.space.translate(gva, access)
@@ -84,7 +88,7 @@ def mapped(case: Case, gva: int, access: int) -> Change | None:
     except PageFault as fault:
         levels = list(walk(case, gva))
         entry = _allowing(case, levels, fault, access)
-        if entry is None:
+        if entry is None or not (empty or entry[0].value):
             return None
         level, value, words = entry
         return Change(f"{level.name} {value:#x}, {words}", stores=((level.gpa, value.to_bytes(level.size, "little")),))

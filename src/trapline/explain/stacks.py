@@ -36,10 +36,16 @@ def findings(case: Case, failed: Failed) -> Iterator[Finding]:
             f"no TSS is loaded: TR is null, and the delivery takes its stack from {slot.name} of the TSS.",
             mend.new_tss(case, slot),
         )
+    gpa = case.nowhere(slot.gva)
+    if gpa is not None and failed.check is not checks.TSS_LIMIT:
+        yield Finding(
+            f"the TSS is at {tr.base:#x}, but its page is mapped to {gpa & -_PAGE:#x}, where there is no memory.",
+            mend.new_tss(case, slot),
+        )
     if failed.check is checks.TSS_LIMIT:
         yield Finding(
-            f"the TSS has {tr.limit + 1} bytes (limit {tr.limit:#x}): it ends before {slot.name}, "
-            f"at offset {slot.offset:#x}.",
+            f"the TSS ends at offset {tr.limit:#x}, its limit: before the end of {slot.name}, which is at offset "
+            f"{slot.offset:#x}.",
             chain(
                 [Change("with a TSS limit of 0x67", {"tr.limit": 0x67})],
                 (
@@ -59,7 +65,7 @@ def findings(case: Case, failed: Failed) -> Iterator[Finding]:
 def _unreadable(case: Case, failed: Failed, slot: Slot) -> Iterator[Finding]:
     gva = int(failed.details["gva"])
     reason = pages.why(case, gva, SYSTEM) or "cannot be read"
-    page = pages.mapped(case, gva, SYSTEM)
+    page = pages.mapped(case, gva, SYSTEM, empty=False)
     first = [] if page is None else [page._replace(words=f"with the page of the TSS mapped ({page.words})")]
     yield Finding(
         f"the TSS, at {case.save.tr.base:#x}, cannot be read for {slot.name}: {gva:#x} is {reason}.",
@@ -129,9 +135,10 @@ def _current(case: Case, failed: Failed) -> Iterator[Finding]:
     above = (gva | _PAGE - 1) + 1 & case.space.mask
     entry = int(failed.details["entry"])
     if failed.details["reason"] == "not present" and above and case.physical(above, WRITE) is not None:
+        whose = "user" if save.cpl == 3 else "kernel"
         maybe = "" if entry == 0 else ", or the page should have been mapped"
         yield Finding(
-            f"the kernel stack overflowed: RSP {rsp:#x} has reached the page {gva & -_PAGE:#x}, which is not "
+            f"the {whose} stack overflowed: RSP {rsp:#x} has reached the page {gva & -_PAGE:#x}, which is not "
             f"mapped, right below mapped memory{maybe}.",
             changes,
         )

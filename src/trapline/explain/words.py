@@ -21,24 +21,30 @@ class Unknown(TraplineError):
 class Words:
     """Implements `arch.paging.PhysicalMemory` over aligned words of 8 bytes; what is missing is asked for below."""
 
-    def __init__(self, words: Mapping[int, int] | None = None, below: Callable[[int], int] | None = None) -> None:
+    def __init__(
+        self, words: Mapping[int, int | None] | None = None, below: Callable[[int], int | None] | None = None
+    ) -> None:
         """`below(gpa)` returns a word that is not among `words`; without it such a word raises Unknown."""
         self.words = dict(words or {})
-        """The words by gpa, which is a multiple of 8."""
+        """The words by gpa, which is a multiple of 8; None where there is no memory, which reads as all ones."""
         self._below = below
 
     def forget_below(self) -> None:
         """Keep only what was read so far."""
         self._below = None
 
-    def word(self, gpa: int) -> int:
-        """Return the word at a gpa that is a multiple of 8."""
-        found = self.words.get(gpa)
-        if found is None:
+    def get(self, gpa: int) -> int | None:
+        """Return the word at a gpa that is a multiple of 8; None: there is no memory."""
+        if gpa not in self.words:
             if self._below is None:
                 raise Unknown(gpa)
-            found = self.words[gpa] = self._below(gpa)
-        return found
+            self.words[gpa] = self._below(gpa)
+        return self.words[gpa]
+
+    def word(self, gpa: int) -> int:
+        """Return the same as the processor reads it."""
+        found = self.get(gpa)
+        return _ALL_ONES if found is None else found
 
     def u64(self, gpa: int) -> int:
         """Return 64 bits."""
@@ -54,22 +60,24 @@ class Words:
         return self.u64(gpa) & _LOW
 
     def changed(self, stores: Iterable[tuple[int, bytes]]) -> "Words":
-        """Return the same memory with bytes stored in it."""
-        changed = Words(below=self.word)
+        """Return the same memory with bytes stored in it, where there is memory."""
+        changed = Words(below=self.get)
         for gpa, data in stores:
             for at, byte in enumerate(data, gpa):
-                shift = at % 8 * 8
-                changed.words[at & ~7] = changed.word(at & ~7) & ~(0xFF << shift) | byte << shift
+                before = changed.get(at & ~7)
+                if before is not None:
+                    shift = at % 8 * 8
+                    changed.words[at & ~7] = before & ~(0xFF << shift) | byte << shift
         return changed
 
 
 def live(memory: GuestMemory) -> Words:
-    """Return the words of a stopped guest; where there is no memory: all ones, as on a bus."""
+    """Return the words of a stopped guest."""
 
-    def read(gpa: int) -> int:
+    def read(gpa: int) -> int | None:
         try:
             return int.from_bytes(memory.read(gpa, 8), "little")
         except LookupError:
-            return _ALL_ONES
+            return None
 
     return Words(below=read)
