@@ -11,7 +11,8 @@ from trapline.processors.qemu.launch import find_qemu, open_qemu, qemu_version
 
 if TYPE_CHECKING:
     from trapline.arch.vmcb import Vmcb
-    from trapline.explain import BlackBox, Story
+    from trapline.explain.blackbox import BlackBox
+    from trapline.explain.story import Story
     from trapline.hypervisor.observers import Delivery
     from trapline.hypervisor.stop import Stop
     from trapline.hypervisor.vcpu import Vcpu
@@ -134,7 +135,7 @@ def run(
     processor = open_processor(settings)
     with processor:
         # Loaded only now, while QEMU starts.
-        from trapline.explain import BlackBox
+        from trapline.explain.blackbox import BlackBox
         from trapline.hypervisor.recording import Recording
         from trapline.hypervisor.vm import Vm
         from trapline.trace.recorder import Recorder

@@ -8,8 +8,9 @@ from trapline.arch.registers import Gprs
 from trapline.arch.vectors import FORCEABLE, Vector
 from trapline.arch.vmcb import SaveArea
 from trapline.errors import UsageError
-from trapline.explain import Evidence, chains, explain
-from trapline.explain.evidence import from_json
+from trapline.explain.blackbox import chains
+from trapline.explain.evidence import Evidence, from_json
+from trapline.explain.story import explain
 from trapline.explain.words import Unknown, Words
 from trapline.guests.bare import bare_entry
 from trapline.guests.image import recognise
@@ -110,3 +111,24 @@ def test_without_forced_exceptions_the_shutdown_is_explained(tmp_path):
     story = run(Settings(mask=0, memory=16 << 20, timeout=20, boot=boot, output=lambda data: None)).story
     assert "what led to it was not recorded" in story.lines[0]
     assert story.causes == ("no IDT is loaded: IDTR has base 0 and limit 0.",)
+
+
+def test_addresses_have_names_and_instructions_a_text_where_somebody_gives_them(tmp_path):
+    image = tmp_path / "image"
+    image.write_bytes(LONG[0].image())
+    boot = bare_entry(recognise(image), memory=16 << 20)
+    path = tmp_path / "lines"
+    with path.open("w") as lines:
+        run(Settings(mask=FORCEABLE, memory=16 << 20, timeout=20, boot=boot, output=lambda data: None), lines=lines)
+    read = map(json.loads, path.read_text().splitlines())
+    chain = chains([from_json(fields) for fields in read if "type" in fields])[-1]
+    rip = chain[0].save.rip
+    asked = []
+
+    def disassemble(code, address, bits):
+        asked.append((code[:2], address, bits))
+        return "ud2"
+
+    story = explain(chain, name=lambda address: "boot+0x1" if address == rip else None, disassemble=disassemble)
+    assert story.lines[0].endswith(f"at 0008:{rip:016x} boot+0x1: ud2")
+    assert asked == [(b"\x0f\x0b", rip, 64)]

@@ -15,7 +15,9 @@ from trapline.arch.vectors import FORCEABLE, Vector
 from trapline.arch.vmcb import SaveArea
 from trapline.asm import operands
 from trapline.asm.operands import RAX, Mem
-from trapline.explain import BlackBox, Evidence, explain
+from trapline.explain.blackbox import BlackBox
+from trapline.explain.evidence import Evidence
+from trapline.explain.story import explain
 from trapline.explain.words import Words
 from trapline.guests.bare import bare_entry
 from trapline.guests.image import recognise

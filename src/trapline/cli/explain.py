@@ -8,8 +8,9 @@ from typing import IO, Any
 from trapline.arch.events import SHUTDOWN, Event
 from trapline.arch.vectors import Vector
 from trapline.errors import UsageError
-from trapline.explain import Evidence, chains, explain
-from trapline.explain.evidence import TYPE, from_json
+from trapline.explain.blackbox import chains
+from trapline.explain.evidence import TYPE, Evidence, from_json
+from trapline.explain.story import explain
 
 from .story import print_story
 

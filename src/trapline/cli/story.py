@@ -4,7 +4,7 @@ import shutil
 import textwrap
 from typing import IO, Final
 
-from trapline.explain import Story
+from trapline.explain.story import Story
 
 _NARROWEST: Final = 60
 _WIDEST: Final = 120

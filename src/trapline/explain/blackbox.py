@@ -18,12 +18,13 @@ from trapline.arch.vmcb import SaveArea
 from trapline.machine.record import Record, RecordFlags
 
 from .evidence import Evidence
-from .story import Story, explain
 from .words import live
 
 if TYPE_CHECKING:
     from trapline.hypervisor.observers import Delivery
     from trapline.hypervisor.vcpu import Vcpu
+
+    from .story import Story
 
 log = logging.getLogger(__name__)
 
@@ -64,8 +65,10 @@ class BlackBox:
         """Return the chain that the newest evidence is of."""
         return chains(self.evidence)[-1] if self.evidence else []
 
-    def story(self) -> Story | None:
+    def story(self) -> "Story | None":
         """Explain that chain; None: there is no evidence."""
+        from .story import explain
+
         chain = self.chain()
         return explain(chain) if chain else None
 
@@ -104,6 +107,8 @@ class BlackBox:
         fatal = evidence.becomes is SHUTDOWN
         fatal |= isinstance(evidence.becomes, Event) and evidence.becomes.vector == Vector.DF
         if fatal or len(self.evidence) < KEPT:
+            from .story import explain  # most guests never need it
+
             try:
                 explain(chains([*self.evidence, evidence])[-1])
             except Exception:

@@ -2,8 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from trapline.arch.events import SHUTDOWN, Event, Shutdown
 from trapline.arch.layout import Structure, leaves
@@ -17,8 +16,7 @@ TYPE: Final = "evidence"
 """What such a line has as its `type`; records have none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(NamedTuple):
     """An exception that was raised while another event was delivered, or a shutdown, before anything came of it.
 
     The registers are those of the first exception: none of the deliveries changed them.

@@ -5,7 +5,6 @@ its handler starts. Where two things are wrong, both are named if mending both d
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from itertools import chain as concatenated
 from itertools import islice, pairwise
 from typing import Any, Final, NamedTuple
@@ -71,7 +70,7 @@ def explain(chain: Sequence[Evidence], *, name: Namer | None = None, disassemble
     """Explain a chain: evidence of one state, in the order of the exceptions."""
     last = chain[-1]
     # The state is the same all along; the last piece has seen most of the memory.
-    first = replace(chain[0], save=last.save, gprs=last.gprs, words=last.words)
+    first = chain[0]._replace(save=last.save, gprs=last.gprs, words=last.words)
     if first.vectoring is None:
         return Story((), _becomes(chain[-1].becomes), None, (), None, _NOTHING)
     case = Case.of(first, first.vectoring)
