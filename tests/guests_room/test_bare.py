@@ -180,6 +180,10 @@ def test_a_mode_makes_a_raw_image_of_anything(enter, build):
 # ---- boot sectors
 
 
+HANDLERS = (b"", b"\x50\xb0\x20\xe6\x20\x58", b"\x50\xb0\x20\xe6\xa0\xe6\x20\x58")
+"""What stands before the IRET: nothing, or the end of the interrupt at one 8259 or at both."""
+
+
 @pytest.mark.parametrize(("size", "drive"), [(512, 0x80), (1 << 20, 0x80), (1474560, 0x00)])
 def test_a_boot_sector(enter, build, size, drive):
     machine = enter(build.disk(size), Entry(boot_sector=True))
@@ -188,7 +192,7 @@ def test_a_boot_sector(enter, build, size, drive):
     assert (save.cs.base + save.rip, save.rsp, machine.gprs.rdx) == (0x7C00, 0x7C00, drive)
     assert (save.rflags, save.idtr.limit) == (RFLAGS.IF | 2, 0x3FF)
     for offset, segment in struct.iter_unpack("<HH", machine.memory.read(0, 0x400)):
-        assert machine.memory.read(segment * 16 + offset, 1) == b"\xcf"
+        assert machine.memory.read(segment * 16 + offset, 9).split(b"\xcf")[0] in HANDLERS
     assert machine.words(0x413, "<H") == (639,)
     assert "no BIOS" in machine.boot.description
 

@@ -18,6 +18,7 @@ PT_LOAD = 1
 PT_INTERP = 3
 PT_NOTE = 4
 XEN_ELFNOTE_PHYS32_ENTRY = 18  # xen/include/public/elfnote.h
+_NO_FILE_REACHES = 1 << 62
 
 _MACHINES = {8: "MIPS", 20: "PowerPC", 21: "PowerPC64", 22: "S/390", 40: "ARM", 183: "AArch64", 243: "RISC-V"}
 _TYPES = {1: "a relocatable object (.o)", 4: "a core dump"}
@@ -149,5 +150,7 @@ def _pvh_entry(notes: bytes, alignment: int) -> int | None:
 
 
 def _read(file: BinaryIO, offset: int, length: int) -> bytes:
+    if not 0 <= offset < _NO_FILE_REACHES:
+        return b""
     file.seek(offset)
-    return file.read(length)
+    return file.read(min(length, _NO_FILE_REACHES))

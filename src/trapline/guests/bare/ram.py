@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -23,6 +24,14 @@ HIGH_START: Final = 0x10_0000
 _HIGH_LIMIT: Final = 0xC000_0000
 """RAM that is told to guests ends here: devices of a PC begin above."""
 _PAGE: Final = 0x1000
+
+# push ax; mov al, 20h; out 0A0h, al (the slave's); out 20h, al; pop ax; iret
+_HANDLERS: Final = b"\x50\xb0\x20\xe6\xa0\xe6\x20\x58\xcf" + b"\x50\xb0\x20\xe6\x20\x58\xcf"
+_HANDLERS_SEGMENT: Final = 0xF000
+_RETURN: Final = 0xFF53
+"""Where the IBM PC's BIOS, and SeaBIOS after it, have the IRET that unused vectors lead to."""
+_END_SLAVE: Final = _RETURN + 1 - len(_HANDLERS)
+_END_MASTER: Final = _END_SLAVE + 9
 _STACK: Final = 0x4000
 _ZEROS: Final = bytes(1 << 20)
 
@@ -119,7 +128,22 @@ class Ram:
         self.load("the boot information", gdt_base, states.gdt(bits) + information(block.information))
         if tables_size:
             self.load("the page tables", block.tables, states.identity_tables(block.tables))
+        self.load_vectors()
         return block
+
+    def load_vectors(self) -> None:
+        """Put real mode's interrupt vectors where a BIOS leaves them: all lead to an IRET, IRQs end at the 8259s first.
+
+        A guest that has something of its own there keeps it.
+        """
+        handlers = _HANDLERS_SEGMENT << 4
+        vectors = [(_RETURN, _HANDLERS_SEGMENT)] * 256
+        for first, offset in ((0x08, _END_MASTER), (0x70, _END_SLAVE)):
+            vectors[first : first + 8] = [(offset, _HANDLERS_SEGMENT)] * 8
+        table = b"".join(struct.pack("<2H", *vector) for vector in vectors)
+        if not any(start < len(table) for start, _ in self._taken):
+            self.load("the interrupt vectors", 0, table)
+            self.load("the interrupt handlers", handlers + _END_SLAVE, _HANDLERS)
 
     def _low_gap(self, size: int) -> int:
         start = LOW_START

@@ -18,10 +18,6 @@ BOOT_ADDRESS: Final = 0x7C00
 DEFAULT_ADDRESS: Final = {16: BOOT_ADDRESS, 32: HIGH_START, 64: HIGH_START}
 _REAL_END: Final = 0x10_0000
 
-# Where the IBM PC's BIOS, and SeaBIOS after it, have the IRET that unused vectors lead to.
-_IRET_SEGMENT: Final = 0xF000
-_IRET_OFFSET: Final = 0xFF53
-_IRET: Final = b"\xcf"
 _MEMORY_SIZE: Final = 0x413
 """The BIOS data area's word for conventional memory, in KiB."""
 
@@ -43,10 +39,9 @@ def raw(image: bytes, mode: int, address: int, memory: int) -> Boot:
 def boot_sector(image: bytes, drive: int, memory: int) -> Boot:
     """Enter a boot sector as a BIOS does, with DL the drive; its calls of the BIOS return at once."""
     ram = Ram(memory)
-    ram.load("the interrupt vectors", 0, struct.pack("<2H", _IRET_OFFSET, _IRET_SEGMENT) * 256)
+    ram.load_vectors()
     ram.load("the BIOS data area", _MEMORY_SIZE, struct.pack("<H", LOW_END >> 10))
     ram.load("the boot sector", BOOT_ADDRESS, image[:SECTOR])
-    ram.load("the IRET", (_IRET_SEGMENT << 4) + _IRET_OFFSET, _IRET)
     enter = partial(states.enter_real, address=BOOT_ADDRESS, rsp=BOOT_ADDRESS, rdx=drive, rflags=RFLAGS.IF)
     words = f"boot sector at 0000:{BOOT_ADDRESS:04X}, DL={drive:#04x}; no BIOS: INT 10h, 13h and 15h do nothing"
     return Boot("boot sector", words, ram.loads, enter)

@@ -6,7 +6,7 @@ from typing import Final
 from trapline.arch import msr
 from trapline.arch.events import Event, EventType
 from trapline.arch.exits import ExitCode, is_intercepted
-from trapline.arch.registers import DR7, Gprs
+from trapline.arch.registers import CR0, CR4, DR7, EFER, Gprs
 from trapline.arch.vectors import Vector
 from trapline.arch.vmcb import Vmcb
 from trapline.processors.bare.machine import BareMachine
@@ -37,6 +37,7 @@ class Instructions:
             ExitCode.MSR: self._msr,
             ExitCode.READ_CR8: self._read_cr8,
             ExitCode.WRITE_CR8: self._write_cr8,
+            ExitCode.WRITE_CR0: self._write_cr0,
             ExitCode.WRITE_DR7: self._write_dr7,
             ExitCode.IRET: self._iret,
         }
@@ -106,6 +107,23 @@ class Instructions:
             return self._cpu.raise_exception(Vector.GP)
         self._machine.tpr = value << 4
         return self._cpu.skip(decoded.length)
+
+    def _write_cr0(self, decoded: Decoded) -> bool | None:
+        """MOV to CR0: Unicorn refuses no value (APM 3.1.1, 14.6.1). LMSW and CLTS cannot write one to refuse."""
+        save = self._vmcb.save
+        if is_intercepted(self._vmcb.control, ExitCode.WRITE_CR0):
+            return self._cpu.exit_at_instruction(ExitCode.WRITE_CR0, decoded.length)
+        if decoded.mnemonic != Mnemonic.MOV:
+            return None
+        value, long = self._context.gprs[decoded.register], bits_of(self._vmcb) == 64
+        pages = bool(value & CR0.PG)
+        refused = (
+            (long and (value >> 32 or not pages))
+            or (pages and not value & CR0.PE)
+            or value & (CR0.NW | CR0.CD) == CR0.NW
+            or (pages and not save.cr0 & CR0.PG and save.efer & EFER.LME and not save.cr4 & CR4.PAE)
+        )
+        return self._cpu.raise_exception(Vector.GP) if refused else None
 
     def _write_dr7(self, decoded: Decoded) -> bool | None:
         """MOV to DR7, whose upper half Unicorn does not look at (APM 13.1.1.4)."""
