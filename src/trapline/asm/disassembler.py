@@ -1,0 +1,73 @@
+"""Bytes of code as lines of assembly, in the syntax of Intel's manuals or of AT&T's assembler."""
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+import iced_x86 as iced
+
+SYNTAXES: Final = ("intel", "att")
+LONGEST: Final = 15
+"""Bytes in the longest instruction."""
+
+
+class Line(NamedTuple):
+    """An instruction."""
+
+    address: int
+    data: bytes
+    text: str
+    """`(bad)` where the bytes are no instruction, or too few."""
+
+
+def disassemble(code: bytes, address: int, bits: int, *, syntax: str = "intel", count: int = 1 << 30) -> list[Line]:
+    """Decode up to `count` instructions one after the other; `bits` is the size of code: 16, 32 or 64.
+
+    `address` is that of the first byte, and what relative jumps are shown against. Behind a byte that starts no
+    instruction the next byte is tried.
+    """
+    return list(_lines(code, address, bits, syntax, count))
+
+
+def instruction(code: bytes, address: int, bits: int, *, syntax: str = "intel") -> str | None:
+    """Return the first instruction; None without a byte of it."""
+    lines = disassemble(code, address, bits, syntax=syntax, count=1)
+    return lines[0].text if lines else None
+
+
+def around(
+    code: bytes, address: int, at: int, bits: int, *, syntax: str = "intel", before: int = 3, after: int = 3
+) -> list[Line]:
+    """Decode the instruction at `at` with some before and behind it; `code` starts at `address`.
+
+    x86 cannot be read backwards: what is shown before is the longest run of instructions that leads there.
+    """
+    place = at - address
+    lines: list[Line] = []
+    for start in range(max(place, 0)):
+        lines = disassemble(code[start:place], address + start, bits, syntax=syntax)
+        if all(line.text != _BAD for line in lines):
+            break
+        lines = []
+    return lines[-before:] + disassemble(code[place:], at, bits, syntax=syntax, count=after + 1)
+
+
+_BAD: Final = "(bad)"
+
+
+def _lines(code: bytes, address: int, bits: int, syntax: str, count: int) -> Iterator[Line]:
+    formatter = iced.Formatter(iced.FormatterSyntax.INTEL if syntax == "intel" else iced.FormatterSyntax.GAS)
+    formatter.hex_prefix, formatter.hex_suffix = "0x", ""
+    formatter.uppercase_hex = False
+    formatter.space_after_operand_separator = True
+    formatter.branch_leading_zeros = False
+    formatter.show_branch_size = False
+    place = 0
+    decoder = iced.Decoder(bits, code, iced.DecoderOptions.AMD, ip=address)
+    while place < len(code) and count:
+        decoder.position, decoder.ip = place, address + place
+        instruction = decoder.decode()
+        bad = instruction.is_invalid
+        length = 1 if bad else instruction.len
+        text = _BAD if bad else formatter.format(instruction)
+        yield Line(address + place, code[place : place + length], text)
+        place, count = place + length, count - 1
