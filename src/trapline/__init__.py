@@ -4,7 +4,7 @@
 #
 #   cli                                 command line; knows everything, is known by nobody
 #   session                             one run wired together
-#   explain                             why a delivery failed: evidence and proof
+#   explain | scene                     why a delivery failed: evidence and proof · code, callers and stack of a stop
 #   trace | testing                     records, files, queries · what a processor must pass
 #   hypervisor | processors | guests    KVM's role · who executes VMRUN · images, samples
 #     | symbols                         · names and lines of addresses

@@ -1,13 +1,16 @@
 """One run wired together: a guest, a processor, the hypervisor and what is recorded of it."""
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
+from functools import partial
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 from trapline.errors import LaunchError, ProcessorLost, TraplineError
 from trapline.processors.qemu.launch import find_qemu, open_qemu, qemu_version
+from trapline.symbols import Names
 
 if TYPE_CHECKING:
     from trapline.arch.vmcb import Vmcb
@@ -19,11 +22,16 @@ if TYPE_CHECKING:
     from trapline.hypervisor.vm import Vm
     from trapline.machine.boot import Boot
     from trapline.machine.processor import Processor
+    from trapline.scene import Scene
     from trapline.trace.columns import Records
     from trapline.trace.tally import VectorCount
 
 _IDLE_AFTER = 0.4
 """Seconds after which a BIOS has mostly done what keeps us busy."""
+
+
+_LOOK_EVERY = 0.25
+"""Seconds between two looks whether the guest runs the Linux kernel that symbols were given of."""
 
 
 class Ending(Enum):
@@ -103,6 +111,8 @@ class Result(NamedTuple):
     """At a shutdown."""
     story: "Story | None" = None
     """Why the guest shut down."""
+    scene: "Scene | None" = None
+    """What stood around the instruction at a shutdown."""
     records: bytes = b""
     """Of the last exceptions, newest last."""
     error: TraplineError | None = None
@@ -123,13 +133,17 @@ def run(
     lines: IO[str] | None = None,
     live: Callable[[str], None] | None = None,
     meanwhile: Callable[[], None] | None = None,
+    names: Names | None = None,
+    syntax: str = "intel",
 ) -> Result:
     """Run a guest until it ends, the time is up or somebody interrupts it.
 
     `lines` gets a JSON object a line for each exception, `live` a line of words. `meanwhile` is called while the
     guest runs, for what will be needed later and takes time. Errors before the guest runs are raised; what happens
-    afterwards is part of the result, with all that was recorded.
+    afterwards is part of the result, with all that was recorded. `names` knows addresses by names; a Linux kernel among
+    them is placed while the guest runs. `syntax` is that of instructions, of `asm.disassembler.SYNTAXES`.
     """
+    names = names or Names()
     started = time.monotonic()
     deadline = None if settings.timeout is None else started + settings.timeout
     processor = open_processor(settings)
@@ -138,13 +152,15 @@ def run(
         from trapline.explain.blackbox import BlackBox
         from trapline.hypervisor.recording import Recording
         from trapline.hypervisor.vm import Vm
+        from trapline.scene import take
         from trapline.trace.recorder import Recorder
 
         if meanwhile is not None:
             idle = threading.Timer(_IDLE_AFTER, meanwhile)
             idle.daemon = True
             idle.start()
-        recorder = Recorder(lines=lines, live=live)
+        lookup = names.lookup if names.files or names.unplaced else None
+        recorder = Recorder(lines=lines, live=live, lookup=lookup)
         processor.on_records(recorder.add)
         enter = None if settings.boot is None else settings.boot.enter
         vm = Vm(processor, mask=settings.mask, reboots=settings.reboots, enter=enter)
@@ -156,7 +172,11 @@ def run(
             black_box(vcpu, delivery)
 
         vm.recorder = record
-        ending, detail, error = _run(vm, deadline, settings.qemu, black_box)
+        with _placing(vm, names):
+            ending, detail, error = _run(vm, deadline, settings.qemu, black_box)
+        shut_down = ending is Ending.SHUTDOWN
+        if shut_down or ending is Ending.HALTED:
+            _place(vm.vcpu, names)
         return Result(
             ending,
             detail,
@@ -166,8 +186,9 @@ def run(
             time.monotonic() - started,
             processor.statistics.exits,
             processor.statistics.stopped,
-            _last_state(processor.vmcb) if ending is Ending.SHUTDOWN else None,
-            black_box.story() if ending is Ending.SHUTDOWN else None,
+            _last_state(processor.vmcb) if shut_down else None,
+            _story(black_box, names, syntax) if shut_down else None,
+            take(processor.vmcb, processor.gprs, processor.memory, names) if shut_down else None,
             recorder.last(),
             error,
             processor.hints,
@@ -216,6 +237,40 @@ def _run(
         if isinstance(error, ProcessorLost) or vm.vcpu.resets:
             return Ending.FAILED, str(error), error
         raise
+
+
+@contextlib.contextmanager
+def _placing(vm: "Vm", names: Names) -> Iterator[None]:
+    """Look from time to time where the guest's kernel lies, until that is known."""
+    ended = threading.Event()
+
+    def look_again() -> None:
+        while names.unplaced and not ended.wait(_LOOK_EVERY):
+            vm.look(lambda vcpu: _place(vcpu, names))
+
+    thread = threading.Thread(target=look_again, daemon=True)
+    if names.unplaced:
+        thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        if thread.ident is not None:
+            thread.join()
+
+
+def _place(vcpu: "Vcpu", names: Names) -> None:
+    from trapline.scene import kernel_values
+
+    values = kernel_values(vcpu.processor.vmcb, vcpu.processor.memory) if names.unplaced else None
+    if values is not None:
+        names.place(values)
+
+
+def _story(black_box: "BlackBox", names: Names, syntax: str) -> "Story | None":
+    from trapline.asm.disassembler import instruction
+
+    return black_box.story(name=names.words, disassemble=partial(instruction, syntax=syntax))
 
 
 def _ending(stop: "Stop", processor: "Processor") -> tuple[Ending, str]:

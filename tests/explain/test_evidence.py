@@ -7,6 +7,7 @@ from trapline.arch.events import SHUTDOWN, Event, EventType
 from trapline.arch.registers import Gprs
 from trapline.arch.vectors import FORCEABLE, Vector
 from trapline.arch.vmcb import SaveArea
+from trapline.asm.disassembler import instruction
 from trapline.errors import UsageError
 from trapline.explain.blackbox import chains
 from trapline.explain.evidence import Evidence, from_json
@@ -100,7 +101,7 @@ def test_a_stored_run_tells_the_same_story(tmp_path, broken):
     records = [fields for fields in read if "type" not in fields]
     found = [from_json(fields) for fields in read if fields.get("type") == "evidence"]
     assert [record["seq"] for record in records] == list(range(result.recorded))
-    assert explain(chains(found)[-1]) == result.story
+    assert explain(chains(found)[-1], disassemble=instruction) == result.story
     assert [records[piece.sequence]["vector"] for piece in found] == [piece.event.vector for piece in found]
 
 

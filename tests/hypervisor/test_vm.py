@@ -155,6 +155,24 @@ def test_another_thread_stops_the_guest_to_change_its_mask(running):
     assert stops[0].reason is Reason.OFF
 
 
+def test_another_thread_looks_at_a_guest_that_runs(running):
+    vm, thread, stops = running(UD_EXIT, mask=UD)
+    seen = []
+    vm.look(lambda vcpu: seen.append((vcpu, threading.get_ident())))
+    thread.join(10)
+    assert seen == [(vm.vcpu, thread.ident)]
+    assert vm.mask == UD
+    assert stops[0].reason is Reason.OFF
+
+
+def test_nobody_looks_at_a_guest_that_does_not_run(build):
+    vm = build(mask=UD)
+    vm.look(pytest.fail)
+    assert vm.run().reason is Reason.OFF
+    vm.look(pytest.fail)
+    assert vm.processor.commands == []
+
+
 def test_another_thread_adds_an_observer_the_same_way(running, watch):
     vm, thread, _ = running(mask=UD | PF)
     vm.observers.add(watch(UD))

@@ -83,7 +83,7 @@ def test_the_first_file_that_knows_an_address_names_it(kernel, listed, tmp_path)
     other.write_text(f"{start:016x} T renamed\n{start + 4:016x} T behind\n")
     names = Names([load(kernel.symbols)])
     assert names.lookup(start).name == name
-    names.add(load(other))
+    names = Names([load(other), *names.files])
     assert names.lookup(start).place == "renamed+0x0"
 
 

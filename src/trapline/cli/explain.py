@@ -2,20 +2,23 @@
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from trapline.arch.events import SHUTDOWN, Event
 from trapline.arch.vectors import Vector
+from trapline.asm.disassembler import instruction
 from trapline.errors import UsageError
 from trapline.explain.blackbox import chains
 from trapline.explain.evidence import TYPE, Evidence, from_json
 from trapline.explain.story import explain
+from trapline.symbols import Names
 
 from .story import print_story
 
 
-def explain_file(name: str, *, as_json: bool) -> int:
+def explain_file(name: str, names: Names, *, syntax: str, as_json: bool) -> int:
     """Print why each double and triple fault of a stored run came, oldest first."""
     try:
         with Path(name).open(encoding="utf-8") as file:
@@ -25,7 +28,8 @@ def explain_file(name: str, *, as_json: bool) -> int:
     except UnicodeDecodeError as error:
         raise UsageError(f"{name}: not a file of run -o") from error
     found = chains(evidence)
-    stories = [(chain, explain(chain)) for chain in found if _fatal(chain)]
+    shown = partial(instruction, syntax=syntax)
+    stories = [(chain, explain(chain, name=names.words, disassemble=shown)) for chain in found if _fatal(chain)]
     if as_json:
         json.dump([{"seq": chain[-1].sequence, **story.to_json()} for chain, story in stories], sys.stdout)
         print()

@@ -14,6 +14,7 @@ from trapline.errors import TraplineError
 
 from .choice import PROCESSORS
 
+SYNTAXES: Final = ("intel", "att")
 OK: Final = 0
 FAILED: Final = 1
 USAGE: Final = 2
@@ -106,6 +107,7 @@ def parser() -> argparse.ArgumentParser:
         default="trapline",
         help="guest: after a debug exit, exit with QEMU's (value << 1) | 1",
     )
+    _add_symbols(run)
     run.add_argument("--qemu", metavar="PROGRAM", help="the QEMU to use (default: qemu-system-x86_64 on PATH)")
 
     explain = verbs.add_parser(
@@ -113,6 +115,7 @@ def parser() -> argparse.ArgumentParser:
     )
     explain.add_argument("file", metavar="FILE", help="what run -o wrote")
     explain.add_argument("--json", action="store_true", help="print JSON")
+    _add_symbols(explain)
 
     vectors = verbs.add_parser("vectors", help="list the exception vectors and which may be forced", allow_abbrev=False)
     vectors.add_argument("--json", action="store_true", help="print JSON")
@@ -124,6 +127,20 @@ def parser() -> argparse.ArgumentParser:
     doctor.add_argument("--json", action="store_true", help="print JSON")
     doctor.add_argument("--qemu", metavar="PROGRAM", help="the QEMU to look at")
     return top
+
+
+def _add_symbols(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--symbols",
+        metavar="FILE[@SLIDE]",
+        action="append",
+        default=[],
+        help="name addresses by an ELF file, a System.map or a kallsyms, SLIDE bytes above where it says; may be given "
+        "more than once. run finds the slide of Linux by itself, and takes an ELF guest's own symbols",
+    )
+    command.add_argument(
+        "--syntax", choices=SYNTAXES, default="intel", help="of the instructions that are shown (default: intel)"
+    )
 
 
 def _address(text: str) -> int:
@@ -175,8 +192,10 @@ def _command(options: argparse.Namespace, qemu_options: list[str]) -> int:
         return samples(as_json=options.json)
     if options.verb == "explain":
         from .explain import explain_file
+        from .naming import placed_names
 
-        return explain_file(options.file, as_json=options.json)
+        names = placed_names(options.symbols)
+        return explain_file(options.file, names, syntax=options.syntax, as_json=options.json)
     if options.verb == "doctor":
         from .doctor import doctor
 

@@ -17,6 +17,7 @@ from . import table
 from .choice import choose
 from .console import open_console
 from .extras import require
+from .naming import open_names
 from .settings import common_settings, qemu_settings
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def run(options: argparse.Namespace, qemu_words: list[str]) -> int:
     """Run a guest and return the exit code that says how it ended."""
     with contextlib.ExitStack() as stack:
         guest = _guest(options)
+        names = open_names(options.symbols, guest)
         choice = choose(options, guest, qemu_words)
         if choice.boot is None:
             require("qemu", "qemu.qmp")
@@ -51,14 +53,14 @@ def run(options: argparse.Namespace, qemu_words: list[str]) -> int:
         lines = stack.enter_context(_output(options.output))
         live = _say if options.live else None
         meanwhile = None if settings.mask == 0 else _load_summary  # without exceptions there is no table
-        result = run_session(settings, lines=lines, live=live, meanwhile=meanwhile)
+        result = run_session(settings, lines=lines, live=live, meanwhile=meanwhile, names=names, syntax=options.syntax)
         from .summary import print_json, print_summary
 
         code = exit_code(result, options.exit_code)
         if options.json:
-            print_json(result, choice, code, sys.stdout)
+            print_json(result, choice, code, names, options.syntax, sys.stdout)
         else:
-            print_summary(result, choice, sys.stderr)
+            print_summary(result, choice, names, options.syntax, sys.stderr)
         if result.error is not None:
             _say(f"trapline: {result.error.args[0]}")
     return code

@@ -5,9 +5,12 @@ from typing import IO, Any
 
 from trapline.arch.vectors import VECTORS
 from trapline.session import Ending, LastState, Result
-from trapline.trace.lines import json_lines, text_line
+from trapline.symbols import Names
+from trapline.trace.lines import json_lines, linear, text_line
+from trapline.trace.tally import VectorCount
 
 from .choice import Choice
+from .scene import json_scene, print_scene
 from .story import print_story
 from .table import print_table
 
@@ -15,11 +18,11 @@ _SHOWN = 12
 """How many exceptions the report of a shutdown shows."""
 
 
-def print_summary(result: Result, choice: Choice, file: IO[str]) -> None:
+def print_summary(result: Result, choice: Choice, names: Names, syntax: str, file: IO[str]) -> None:
     """Print how the guest ended, what led to a shutdown, and the counts."""
     print(file=file)
     if result.ending is Ending.SHUTDOWN:
-        _print_shutdown(result, file)
+        _print_shutdown(result, names, syntax, file)
     print(f"guest: {_ending(result)} after {result.seconds:.2f} s, {choice.processor}: {choice.why}", file=file)
     if result.detail and result.ending is Ending.FAILED and result.error is None:
         print(result.detail, file=file)
@@ -31,8 +34,8 @@ def print_summary(result: Result, choice: Choice, file: IO[str]) -> None:
                     f"{VECTORS[row.vector].mnemonic} ({row.vector})",
                     f"{row.count:,}",
                     f"{row.count / result.seconds:,.0f}",
-                    f"{row.first_rip:#x}",
-                    f"{row.last_rip:#x}",
+                    _place(row.first_rip, row.first_cs_base, names),
+                    _place(row.last_rip, row.last_cs_base, names),
                 )
                 for row in result.counts
             ],
@@ -41,6 +44,10 @@ def print_summary(result: Result, choice: Choice, file: IO[str]) -> None:
         )
     for hint in result.hints:
         print(hint, file=file)
+    for symbols in names.unplaced:
+        print(
+            f"{symbols.name} named nothing: no such Linux kernel was seen to run (@SLIDE says where it is)", file=file
+        )
     print(
         f"{result.recorded:,} exceptions recorded; {result.exits:,} exits decided in Python, for which the guest stood "
         f"still {result.stopped * 1000:,.1f} ms ({result.stopped / result.seconds:.1%})",
@@ -48,7 +55,7 @@ def print_summary(result: Result, choice: Choice, file: IO[str]) -> None:
     )
 
 
-def print_json(result: Result, choice: Choice, exit_code: int, file: IO[str]) -> None:
+def print_json(result: Result, choice: Choice, exit_code: int, names: Names, syntax: str, file: IO[str]) -> None:
     """Print the same as one JSON object."""
     summary: dict[str, Any] = {
         "ending": result.ending.name.lower(),
@@ -68,14 +75,18 @@ def print_json(result: Result, choice: Choice, exit_code: int, file: IO[str]) ->
                 "count": row.count,
                 "first_rip": f"{row.first_rip:#x}",
                 "last_rip": f"{row.last_rip:#x}",
+                **_json_names(row, names),
             }
             for row in result.counts
         ],
     }
+    if result.scene is not None:
+        summary["scene"] = json_scene(result.scene, names, syntax)
     if result.story is not None:
         summary["explanation"] = result.story.to_json()
     if result.state is not None:
-        summary["last"] = [json.loads(line) for line in json_lines(result.last, result.recorded - len(result.last))]
+        lines = json_lines(result.last, result.recorded - len(result.last), names.lookup)
+        summary["last"] = [json.loads(line) for line in lines]
         summary["state"] = {
             name: value if isinstance(value, str | None) else f"{value:#x}"
             for name, value in ((name, getattr(result.state, name)) for name in LastState._fields)
@@ -90,13 +101,32 @@ def _ending(result: Result) -> str:
     return result.ending.value
 
 
-def _print_shutdown(result: Result, file: IO[str]) -> None:
+def _place(rip: int, cs_base: int, names: Names) -> str:
+    """Return an address for a narrow column: its name, with file and line below, or else the number."""
+    symbol = names.lookup(linear(rip, cs_base))
+    if symbol is None:
+        return f"{rip:#x}"
+    return symbol.place if symbol.source is None else f"{symbol.place}\n{symbol.source}"
+
+
+def _json_names(row: VectorCount, names: Names) -> dict[str, str]:
+    found = {}
+    for which, rip, cs_base in (("first", row.first_rip, row.first_cs_base), ("last", row.last_rip, row.last_cs_base)):
+        symbol = names.lookup(linear(rip, cs_base))
+        if symbol is not None:
+            found[f"{which}_symbol"] = symbol.place
+            if symbol.source is not None:
+                found[f"{which}_source"] = symbol.source
+    return found
+
+
+def _print_shutdown(result: Result, names: Names, syntax: str, file: IO[str]) -> None:
     """The exceptions that led to a triple fault, newest last, and the state before the reset."""
     state = result.state
     assert state is not None, "a shutdown without the guest's state"
     print("triple fault: the last exceptions, newest last", file=file)
     for record in result.last[-_SHOWN:]:
-        print(f"  {text_line(record)}", file=file)
+        print(f"  {text_line(record, names.lookup)}", file=file)
     if not len(result.last):
         print("  none was recorded: run it again with --exceptions all", file=file)
     print(
@@ -105,5 +135,7 @@ def _print_shutdown(result: Result, file: IO[str]) -> None:
         f"  idt {state.idt_base:#x} limit {state.idt_limit:#x}\n",
         file=file,
     )
+    if result.scene is not None:
+        print_scene(result.scene, names, syntax, file)
     if result.story is not None:
         print_story("why it shut down", result.story, file)

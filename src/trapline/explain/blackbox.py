@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from trapline.hypervisor.observers import Delivery
     from trapline.hypervisor.vcpu import Vcpu
 
-    from .story import Story
+    from .story import Disassembler, Namer, Story
 
 log = logging.getLogger(__name__)
 
@@ -65,12 +65,12 @@ class BlackBox:
         """Return the chain that the newest evidence is of."""
         return chains(self.evidence)[-1] if self.evidence else []
 
-    def story(self) -> "Story | None":
+    def story(self, *, name: "Namer | None" = None, disassemble: "Disassembler | None" = None) -> "Story | None":
         """Explain that chain; None: there is no evidence."""
         from .story import explain
 
         chain = self.chain()
-        return explain(chain) if chain else None
+        return explain(chain, name=name, disassemble=disassemble) if chain else None
 
     def _keep(
         self,
@@ -110,7 +110,8 @@ class BlackBox:
             from .story import explain  # most guests never need it
 
             try:
-                explain(chains([*self.evidence, evidence])[-1])
+                # Its code is read for whoever will show the instruction.
+                explain(chains([*self.evidence, evidence])[-1], disassemble=lambda code, address, bits: None)
             except Exception:
                 log.exception("the evidence cannot be explained")  # the guest's run goes on
         elif evidence.vectoring is not None:  # a guest that does it all the time is not to be slow

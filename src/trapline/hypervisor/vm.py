@@ -65,6 +65,7 @@ class Vm:
         self._settled = threading.Condition()
         self._runner: int | None = None
         self._at_large = False
+        self._looks: list[Callable[[Vcpu], None]] = []
 
     def run(self, deadline: float | None = None) -> Stop:
         """Run the guest until something stops it; `deadline` is on the clock of `time.monotonic`."""
@@ -91,8 +92,17 @@ class Vm:
         """
         self._want(self._allowed(mask))
 
+    def look(self, look: Callable[[Vcpu], None]) -> None:
+        """Stop a running guest, let `look` see it, and let it go on. Returns at once; does nothing where none runs."""
+        with self._settled:
+            if self._runner is not None:
+                self._looks.append(look)
+                self.processor.kick()
+
     def settle(self) -> None:
         """Do what the vCPU was stopped for."""
+        while self._looks:
+            self._looks.pop()(self.vcpu)
         with self._settled:
             self._take_wanted()
             self._settled.notify_all()

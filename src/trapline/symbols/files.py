@@ -11,7 +11,7 @@ from . import elf, text
 from .demangle import demangle
 from .lines import Lines
 from .ranges import Ranges
-from .slide import LANDMARKS
+from .slide import LANDMARKS, KernelValues, find_slide
 
 _KEPT: Final = 1 << 16
 """Addresses whose names are remembered."""
@@ -76,8 +76,10 @@ class Symbols:
 class Names:
     """The names of several files: the first that knows an address names it. Addresses that come again are quick."""
 
-    def __init__(self, files: Iterable[Symbols] = ()) -> None:
+    def __init__(self, files: Iterable[Symbols] = (), unplaced: Iterable[Symbols] = ()) -> None:
+        """`unplaced`: Linux kernels of which nobody knows where they lie; they name nothing before `place` finds it."""
         self.files = list(files)
+        self.unplaced = list(unplaced)
         self._known: dict[int, Symbol | None] = {}
 
     def lookup(self, address: int) -> Symbol | None:
@@ -94,10 +96,25 @@ class Names:
         )
         return found
 
-    def add(self, file: Symbols) -> None:
-        """Ask a further file, before all others."""
-        self.files.insert(0, file)
-        self._known.clear()
+    def caller(self, address: int) -> Symbol | None:
+        """Name a return address by the call before it, which may be the last instruction of its function."""
+        found = self.lookup(address - 1)
+        return None if found is None else found._replace(offset=found.offset + 1)
+
+    def words(self, address: int) -> str | None:
+        """Return the name of an address in words, with the source line where it is known."""
+        found = self.lookup(address)
+        return None if found is None else str(found)
+
+    def place(self, values: KernelValues) -> None:
+        """Find out where the unplaced kernels lie, from what the CPU holds of the one that runs."""
+        for file in tuple(self.unplaced):
+            slide = find_slide(values, file.addresses(LANDMARKS))
+            if slide is not None:
+                file.slide = slide
+                self.unplaced.remove(file)
+                self.files.append(file)
+                self._known.clear()
 
 
 def load(path: Path, slide: int = 0) -> Symbols:

@@ -10,7 +10,7 @@ from typing import IO, Final
 from trapline.errors import TraplineError
 
 from .columns import RECORD_SIZE, view
-from .lines import json_lines, text_line
+from .lines import Lookup, json_lines, text_line
 from .tally import Tally
 
 BLACK_BOX: Final = 64
@@ -24,11 +24,18 @@ class RecordingError(TraplineError):
 class Recorder:
     """The sink of a VM's records. A batch is handled whole; only lines are made one by one."""
 
-    def __init__(self, *, lines: IO[str] | None = None, live: Callable[[str], None] | None = None) -> None:
-        """`lines` gets JSON, flushed after each batch; `live` gets one line of words an exception."""
+    def __init__(
+        self,
+        *,
+        lines: IO[str] | None = None,
+        live: Callable[[str], None] | None = None,
+        lookup: Lookup | None = None,
+    ) -> None:
+        """`lines` gets JSON, flushed after each batch; `live` gets one line of words an exception, with its name."""
         self.tally = Tally()
         self._lines = lines
         self._live = live
+        self._lookup = lookup
         self._last: deque[bytes] = deque(maxlen=BLACK_BOX)
 
     def add(self, data: memoryview) -> None:
@@ -54,12 +61,12 @@ class Recorder:
     def _add(self, data: memoryview) -> None:
         size = RECORD_SIZE
         if self._lines is not None:
-            self._write(self._lines, json_lines(view(data), self.tally.total))
+            self._write(self._lines, json_lines(view(data), self.tally.total, self._lookup))
         self.tally.add(data)
         self._last.extend(bytes(data[-size * place :][:size]) for place in _backwards(len(data) // size))
         if self._live is not None:
             for record in view(data):
-                self._live(text_line(record))
+                self._live(text_line(record, self._lookup))
 
     def _write(self, file: IO[str], lines: Iterable[str]) -> None:
         try:

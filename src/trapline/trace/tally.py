@@ -10,6 +10,7 @@ from trapline.machine.record import Record
 _SIZE: Final = size_of(Record)
 _VECTOR: Final = offset_of(Record, "vector")
 _RIP: Final = offset_of(Record, "rip")
+_CS_BASE: Final = offset_of(Record, "cs_base")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,8 @@ class VectorCount:
     count: int
     first_rip: int
     last_rip: int
+    first_cs_base: int = 0
+    last_cs_base: int = 0
 
 
 class Tally:
@@ -52,7 +55,14 @@ class Tally:
     def rows(self) -> list[VectorCount]:
         """Return a row for each vector that was seen, in the order of vectors."""
         return [
-            VectorCount(vector, self._counts[vector], _rip(first), _rip(self._last[vector]))
+            VectorCount(
+                vector,
+                self._counts[vector],
+                _word(first, _RIP),
+                _word(self._last[vector], _RIP),
+                _word(first, _CS_BASE),
+                _word(self._last[vector], _CS_BASE),
+            )
             for vector, first in sorted(self._first.items())
         ]
 
@@ -61,5 +71,5 @@ def _record(data: memoryview | bytes, place: int) -> bytes:
     return bytes(data[place * _SIZE : (place + 1) * _SIZE])
 
 
-def _rip(record: bytes) -> int:
-    return int.from_bytes(record[_RIP : _RIP + 8], "little")
+def _word(record: bytes, place: int) -> int:
+    return int.from_bytes(record[place : place + 8], "little")

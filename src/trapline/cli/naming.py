@@ -1,0 +1,36 @@
+"""Which symbols a run has: the files that the user names, and those in the guest's image."""
+
+from collections.abc import Sequence
+
+from trapline.errors import UsageError
+from trapline.guests.image import Guest, GuestKind
+from trapline.symbols import Names, Symbols, load, parse_option
+from trapline.symbols.files import of_image
+
+_MAY_HAVE_SYMBOLS = frozenset({GuestKind.ELF, GuestKind.MULTIBOOT, GuestKind.PVH})
+
+
+def open_names(options: Sequence[str], guest: Guest | None) -> Names:
+    """Load what `--symbols` names, each as FILE[@SLIDE], then the guest's own symbols where it has some.
+
+    A Linux kernel without a slide is placed by what the guest shows of itself. Raises UsageError.
+    """
+    files: list[Symbols] = []
+    unplaced: list[Symbols] = []
+    for option in options:
+        path, slide = parse_option(option)
+        file = load(path, slide or 0)
+        (unplaced if slide is None and file.is_linux else files).append(file)
+    if guest is not None and guest.kind in _MAY_HAVE_SYMBOLS:
+        own = of_image(str(guest.path), guest.content)
+        if own is not None:
+            (unplaced if own.is_linux else files).append(own)
+    return Names(files, unplaced)
+
+
+def placed_names(options: Sequence[str]) -> Names:
+    """Load what `--symbols` names where no guest runs: a Linux kernel needs its slide. Raises UsageError."""
+    names = open_names(options, None)
+    for file in names.unplaced:
+        raise UsageError(f"--symbols {file.name}: where Linux lies is not known here: give {file.name}@SLIDE, or @0")
+    return names

@@ -1,0 +1,96 @@
+"""What stands around a stopped guest's instruction: code, callers, stack; and where a Linux kernel has its entries."""
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from trapline.arch.registers import EFER
+from trapline.symbols import KernelValues, Names, backtrace
+from trapline.symbols.backtrace import stack_words
+
+if TYPE_CHECKING:
+    from trapline.arch.registers import Gprs
+    from trapline.arch.vmcb import Vmcb
+    from trapline.machine.memory import GuestMemory
+
+_BEFORE: Final = 48
+"""Bytes of code before the instruction."""
+_AFTER: Final = 64
+_PAGE: Final = 0x1000
+_GATE: Final = 16
+"""Bytes of a gate in long mode."""
+_VECTORS: Final = 32
+
+
+class Scene(NamedTuple):
+    """Copies of what the guest had; all addresses are linear."""
+
+    bits: int
+    """Size of code: 16, 32 or 64."""
+    address: int
+    """Of the instruction."""
+    code_address: int
+    code: bytes
+    """What is mapped around the instruction, from `code_address`."""
+    callers: tuple[int, ...]
+    """Return addresses by frame pointers, the innermost first: a guess."""
+    stack_address: int
+    stack: tuple[int, ...]
+    """Words at the stack pointer."""
+
+
+def take(vmcb: "Vmcb", gprs: "Gprs", memory: "GuestMemory", names: Names) -> Scene:
+    """Look around a stopped guest; what is not mapped is left out."""
+    from trapline.processors.decode import bits_of, read_linear
+
+    save, bits = vmcb.save, bits_of(vmcb)
+    mask = (1 << 64) - 1 if bits == 64 else 0xFFFF_FFFF
+    cs_base, ss_base = (0, 0) if bits == 64 else (save.cs.base, save.ss.base)
+
+    def read(gva: int, size: int) -> bytes:
+        return read_linear(vmcb, memory, gva & mask, size)
+
+    def stack(offset: int, size: int) -> bytes:
+        return read(ss_base + offset, size)
+
+    def is_code(rip: int) -> bool:
+        address = cs_base + rip & mask
+        return bool(read(address, 1)) and (not names.files or names.caller(address) is not None)
+
+    address = cs_base + save.rip & mask
+    start = max(address - _BEFORE, 0)
+    before = read(start, address - start)
+    if len(before) < address - start:  # the page before is not mapped
+        start = address & -_PAGE
+        before = read(start, address - start)
+    if len(before) < address - start:
+        start, before = address, b""
+    frames = backtrace(stack, gprs.rbp & mask, save.rsp & mask, bits, is_code)
+    return Scene(
+        bits,
+        address,
+        start,
+        before + read(address, _AFTER),
+        tuple(cs_base + frame.address & mask for frame in frames),
+        ss_base + save.rsp & mask,
+        tuple(stack_words(stack, save.rsp & mask, bits)),
+    )
+
+
+def kernel_values(vmcb: "Vmcb", memory: "GuestMemory") -> KernelValues | None:
+    """Read what tells where a Linux kernel lies; None: the guest is not in long mode."""
+    from trapline.processors.decode import read_linear
+
+    save = vmcb.save
+    if not save.efer & EFER.LMA:
+        return None
+    table = read_linear(vmcb, memory, save.idtr.base, min(save.idtr.limit + 1, _GATE * _VECTORS))
+    handlers = {
+        at // _GATE: _offset(table[at : at + _GATE])
+        for at in range(0, len(table) // _GATE * _GATE, _GATE)
+        if table[at + 5] & 0x80  # present
+    }
+    return KernelValues(save.lstar, save.cstar, save.sysenter_eip, handlers)
+
+
+def _offset(gate: bytes) -> int:
+    """Return the entry point in a gate of long mode (APM vol. 2, 4.8.4)."""
+    return int.from_bytes(gate[0:2] + gate[6:12], "little")
