@@ -11,7 +11,7 @@ from trapline.arch.registers import CR0, EFER
 from trapline.arch.vectors import VECTORS, Vector
 from trapline.asm import operands
 from trapline.asm.assembler import Assembler
-from trapline.asm.operands import AX, DS, EAX, ECX, EDX, ESP, RAX, RBX, RSP, SS, XMM0, Mem
+from trapline.asm.operands import AL, AX, DS, EAX, ECX, EDX, ESP, RAX, RBX, RSP, SS, XMM0, Mem
 from trapline.guests.samples import places, tables
 from trapline.guests.samples.kernel import Kernel
 from trapline.guests.samples.programs import enter_user
@@ -126,6 +126,18 @@ def task_switched(made):
     made.code.mov(RAX, operands.CR0)
     made.code.or_(EAX, CR0.TS)
     made.code.mov(operands.CR0, RAX)
+
+
+def unmapped_irq(made):
+    """Start the timer, and the interrupt controller as a BIOS leaves it: IRQ 0 is vector 8."""
+    code = made.code
+    writes = ((0x20, 0x11), (0x21, 8), (0x21, 4), (0x21, 1), (0x21, 0xFE), (0x43, 0x36), (0x40, 0), (0x40, 4))
+    for port, value in writes:
+        code.mov(AL, value)
+        code.out(port, AL)
+    code.sti()
+    code.label("idle")
+    code.jmp("idle")
 
 
 def recursion(made):
@@ -437,6 +449,12 @@ RAISED = (
         "raised",
     ),
     Broken(
+        "IRQ 0 as vector 8",
+        kernel(raises=unmapped_irq, loads_idt=False),
+        "IRQ 0 on a vector of exceptions: the interrupt controller was not remapped",
+        "raised",
+    ),
+    Broken(
         "division by zero",
         early(lambda code: (code.mov(EDX, 0), code.mov(ECX, 0), code.div(ECX))),
         "div by zero",
@@ -507,6 +525,13 @@ NOT_ON_QEMU = {
     "TSS never loaded, 32 bits": "it ends by itself with `invalid tss`",
     "odd stack": "it does not look at the stack's limit in real mode",
 }
-_MUST = ("8-byte gates", "handler not canonical", "RSP not canonical", "misaligned", "IRET to a bad RIP")
+_MUST = (
+    "8-byte gates",
+    "handler not canonical",
+    "RSP not canonical",
+    "misaligned",
+    "IRET to a bad RIP",
+    "IRQ 0 as vector 8",
+)
 QEMU_TOO = tuple(broken for number, broken in enumerate(ALL) if number % 3 == 0 or broken.name in _MUST)
 """A part of them: each takes a second."""

@@ -10,7 +10,9 @@ from trapline.arch.vmcb import SaveArea
 from trapline.asm.disassembler import instruction
 from trapline.errors import UsageError
 from trapline.explain.blackbox import chains
+from trapline.explain.case import Case
 from trapline.explain.evidence import Evidence, from_json
+from trapline.explain.instruction import code_bytes, stack_top
 from trapline.explain.story import explain
 from trapline.explain.words import Unknown, Words
 from trapline.guests.bare import bare_entry
@@ -129,6 +131,10 @@ def test_addresses_have_names_and_instructions_a_text_where_somebody_gives_them(
     def disassemble(code, address, bits):
         asked.append((code[:2], address, bits))
         return "ud2"
+
+    case = Case.of(chain[-1], chain[-1].vectoring)
+    assert code_bytes(case).startswith(b"\x0f\x0b")
+    assert len(stack_top(case)) == 16
 
     story = explain(chain, name=lambda address: "boot+0x1" if address == rip else None, disassemble=disassemble)
     assert story.lines[0].endswith(f"at 0008:{rip:016x} boot+0x1: ud2")

@@ -17,7 +17,9 @@ from trapline.arch.vectors import Vector
 from trapline.arch.vmcb import SaveArea
 from trapline.machine.record import Record, RecordFlags
 
+from .case import Case
 from .evidence import Evidence
+from .instruction import code_bytes, stack_top
 from .words import live
 
 if TYPE_CHECKING:
@@ -103,7 +105,12 @@ class BlackBox:
             self._sink(evidence.to_json())
 
     def _look(self, evidence: Evidence) -> None:
-        """Read all memory that an explanation of the chain so far needs."""
+        """Read the code, the stack, and all memory that an explanation of the chain so far needs."""
+        event = evidence.vectoring or evidence.event
+        if event is not None:
+            case = Case.of(evidence, event)
+            code_bytes(case)
+            stack_top(case)
         fatal = evidence.becomes is SHUTDOWN
         fatal |= isinstance(evidence.becomes, Event) and evidence.becomes.vector == Vector.DF
         if fatal or len(self.evidence) < KEPT:

@@ -1,6 +1,7 @@
 """The instruction at RIP, with the values of its operands."""
 
 from collections.abc import Iterator
+from itertools import takewhile
 from typing import Any, Final, NamedTuple
 
 from trapline.arch.descriptors import Attribute
@@ -10,6 +11,7 @@ from trapline.arch.registers import Gprs
 from .case import Case
 
 LONGEST: Final = 15
+_STACK_WORDS: Final = 16
 _ORDER: Final = (
     "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
 )  # fmt: skip
@@ -35,6 +37,15 @@ def code_bytes(case: Case) -> bytes:
             break
         data.append(case.words.word(gpa & ~7) >> gpa % 8 * 8 & 0xFF)
     return bytes(data)
+
+
+def stack_top(case: Case) -> list[int]:
+    """Return the 16 words of 8 bytes at SS:RSP: fewer where the next page is not mapped."""
+    save = case.save
+    rsp = save.rsp if case.is_64_bit or save.ss.attributes & Attribute.DB else save.rsp & 0xFFFF
+    base = 0 if case.is_64_bit else save.ss.base
+    words = (case.read(base + rsp + 8 * number, 8) for number in range(_STACK_WORDS))
+    return [word for word in takewhile(lambda word: word is not None, words) if word is not None]
 
 
 class Instruction:
