@@ -1,6 +1,8 @@
 """Random programs: the same with no exception forced and with all of them."""
 
+import collections
 import random
+import shutil
 
 import fuzz
 import pytest
@@ -9,12 +11,14 @@ from trapline.arch.registers import RFLAGS
 from trapline.arch.vectors import FORCEABLE, Vector
 from trapline.arch.vmcb import SaveArea
 from trapline.testing.fuzz import MODES, End, Runner, first_difference, generate, places
+from trapline.testing.fuzz.departures import departure
 
 pytestmark = pytest.mark.slow
 
 FIXED = "0"
 ROTATING = str(random.SystemRandom().randrange(1 << 32))
 PROGRAMS = 1200
+AGAINST_QEMU = 250
 
 
 @pytest.mark.parametrize("seed", [FIXED, ROTATING], ids=["fixed", "rotating"])
@@ -33,6 +37,31 @@ def test_forcing_changes_nothing(seed):
     wrong = [str(difference) for difference in found if difference is not None]
     assert not wrong, "\n".join(wrong)
     assert compared > PROGRAMS // 2
+
+
+@pytest.mark.qemu
+@pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="needs qemu-system-x86_64")
+def test_qemu_does_the_same_but_for_named_departures():
+    named, wrong = collections.Counter(), []
+    with (
+        Runner(lambda: fuzz.open_unicorn(sets_rf=False)) as unicorn,
+        Runner(fuzz.open_tcg, rewrite=True, seconds=2.0) as qemu,
+    ):
+        for number in range(AGAINST_QEMU):
+            program = generate(MODES[number % len(MODES)], f"{FIXED} {number}")
+            forced = unicorn.run(program, FORCEABLE, ask=True)
+            if forced.end not in (End.HALT, End.SHUTDOWN):
+                continue
+            difference = fuzz.against(qemu, program, forced, ask=bool(number & 1))
+            if difference is None:
+                named["none"] += 1
+            elif name := departure(difference):
+                named[name] += 1
+            else:
+                wrong.append(str(difference))
+    print(dict(named))
+    assert not wrong, "\n".join(wrong)
+    assert named["none"] > AGAINST_QEMU // 3
 
 
 def test_a_seed_gives_one_program():

@@ -1,6 +1,7 @@
 """Random code: instructions that raise exceptions in every way, plain ones between them, and random bytes."""
 
 import random
+import re
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -28,7 +29,13 @@ class Coder(NamedTuple):
 
 _PORTS: Final = (0x18, 0x80, 0x1234, 0x5678)
 """Ports where no machine has a device, or one without effect."""
-_PORT_OPCODES: Final = frozenset((*range(0x6C, 0x70), *range(0xE4, 0xE8), *range(0xEC, 0xF0)))
+EXCLUDED: Final = frozenset((*range(0x6C, 0x70), *range(0xE4, 0xE8), *range(0xEC, 0xF0), 0xC4, 0xC5))
+"""Not in random code: port accesses, which reach devices, and VEX, which Unicorn executes and its CPUID lacks."""
+_CR0_BITS: Final = ((1, 2, 3, 5, 16, 18, 30, 31, 6), (1, 2, 3, 5, 16, 18, 30, 0, 6))
+"""Bits to change where paging is on, and in real mode. CR0.PG without PE and long mode without CR4.PAE are #GP, but
+neither processor says so.
+"""
+_CR4_BITS: Final = (tuple(range(24)), tuple(bit for bit in range(24) if bit != 5))
 _MSRS: Final = (
     0x174,
     0x175,
@@ -79,7 +86,7 @@ def _prefixes(c: Coder) -> bytes:
     if rng.random() < 0.04:
         data += bytes((rng.choice((0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65)),))
     if rng.random() < 0.02:
-        data += bytes((rng.choice((0x67, 0xF0, 0xF2, 0xF3)),))
+        data += bytes((rng.choice((0x67, 0xF0, 0xF2, 0xF3)[c.mode == "real" :]),))
     if c.bits == 64 and rng.random() < 0.4:
         data += bytes((rng.choice((0x48, 0x48, rng.randrange(0x40, 0x50))),))
     return data
@@ -201,7 +208,8 @@ def _segments(c: Coder) -> bytes:
             + rng.choice((b"\x07", b"\x17", b"\x1f", b"\x0f\xa1", b"\x0f\xa9"))
         )
     if kind == 5:
-        opcode = rng.choice((b"\xc4", b"\xc5", b"\x0f\xb2", b"\x0f\xb4", b"\x0f\xb5"))
+        short: tuple[bytes, ...] = () if c.bits == 64 else (b"\xc4", b"\xc5")  # there they are VEX
+        opcode = rng.choice((*short, b"\x0f\xb2", b"\x0f\xb4", b"\x0f\xb5"))
         return opcode + modrm(c, rng.randrange(8), memory=True)
     if kind == 6:
         return b"\x0f" + bytes((rng.choice((2, 3)),)) + modrm(c, rng.randrange(8))
@@ -301,7 +309,7 @@ def _system(c: Coder) -> bytes:
     if kind in (3, 4):
         # mov eax, crN; xor eax, bit; mov crN, eax
         number = rng.choice((0, 4, 4, 3))
-        bits = {0: (1, 2, 3, 5, 16, 18, 30, 31, 0, 6), 4: tuple(range(24)), 3: (3, 4, 12)}[number]
+        bits = {0: _CR0_BITS[c.mode == "real"], 4: _CR4_BITS[c.mode in ("long", "compat")], 3: (3, 4, 12)}[number]
         wide = b"\x66" if c.bits == 16 else b""
         mov = bytes((0xC0 | number << 3,))
         return b"\x0f\x20" + mov + wide + b"\x35" + c.little(1 << rng.choice(bits), 4) + b"\x0f\x22" + mov
@@ -341,9 +349,11 @@ def _jump(c: Coder) -> bytes:
 
 
 def _raw(c: Coder) -> bytes:
-    """Random bytes, without port accesses: these reach devices."""
+    """Random bytes but for `EXCLUDED`, and in real mode for 0x67: no limit is checked, and memory ends somewhere."""
     count = c.rng.randrange(1, 12)
-    return bytes(byte for byte in c.rng.randbytes(count) if byte not in _PORT_OPCODES)
+    return bytes(
+        byte for byte in c.rng.randbytes(count) if byte not in EXCLUDED and not (byte == 0x67 and c.mode == "real")
+    )
 
 
 _KINDS: Final[tuple[tuple[Callable[[Coder], bytes], int], ...]] = (
@@ -365,6 +375,10 @@ _CHOICES: Final = tuple(kind for kind, _ in _KINDS)
 _WEIGHTS: Final = tuple(weight for _, weight in _KINDS)
 _TIMED: Final = (b"\x0f\x31", b"\x0f\x01\xf9", b"\x0f\xc7", b"\x0f\x01\xc9", b"\x0f\x01\xfb", b"\x0f\x33")
 """RDTSC, RDTSCP, RDRAND and RDSEED, MWAIT, MWAITX, RDPMC: what they give or wait for is chance."""
+_DEVICES: Final = re.compile(rb"([\xe4-\xe7])[^\x18\x80]", re.DOTALL)
+"""IN and OUT, or what may become one: the two machines differ in their devices."""
+_REX_AH: Final = re.compile(rb"[\x40-\x4f]([\x9e\x9f])")
+"""LAHF and SAHF with REX: Unicorn takes SPL for AH (translate.c, gen_op_mov_v_reg)."""
 _END: Final = bytes((0xCD, places.END_VECTOR)) * 2
 
 
@@ -378,4 +392,6 @@ def write(c: Coder) -> bytes:
         data = b"".join(kind(c) for kind in rng.choices(_CHOICES, _WEIGHTS, k=rng.randrange(1, count + 1)))
     for timed in _TIMED:
         data = data.replace(timed, b"\x0f\x0b")
-    return data + _END
+    if c.bits == 64:
+        data = _REX_AH.sub(b"\x90\\1", data)
+    return _DEVICES.sub(b"\\1\x80", data) + _END

@@ -8,6 +8,7 @@ from trapline.arch.registers import CR0, CR4, RFLAGS
 from trapline.arch.vmcb import SaveArea
 
 from . import places
+from .code import EXCLUDED
 from .tables import Arena
 
 Mutation: TypeAlias = Callable[[str, SaveArea, Arena, random.Random], None]
@@ -87,7 +88,7 @@ def code_edge(mode: str, save: SaveArea, arena: Arena, rng: random.Random) -> No
     """Start near the end of a page."""
     end = places.STACKS if mode in ("real", "v86", "pm16") else places.ABSENT  # within 64 KiB of 16-bit code
     start = end - rng.randrange(1, 16)
-    arena.write(start, rng.randbytes(end - start).translate(_NO_PORTS))
+    arena.write(start, rng.randbytes(end - start).translate(_TAME))
     save.rip = start - save.cs.base
 
 
@@ -98,8 +99,7 @@ def flags(mode: str, save: SaveArea, arena: Arena, rng: random.Random) -> None:
     )
 
 
-_PORTS: Final = frozenset((*range(0x6C, 0x70), *range(0xE4, 0xE8), *range(0xEC, 0xF0), 0x0F))
-_NO_PORTS: Final = bytes(0x90 if byte in _PORTS else byte for byte in range(256))
+_TAME: Final = bytes(0x90 if byte in EXCLUDED or byte == 0x0F else byte for byte in range(256))
 
 MUTATIONS: Final[tuple[Mutation, ...]] = (
     gate,

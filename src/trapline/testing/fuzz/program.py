@@ -50,9 +50,10 @@ def generate(mode: str, seed: str) -> Program:
     text = code.write(coder)
     arena.write(places.CODE, text)
     gprs = Gprs()
+    width = 64 if mode in ("long", "compat") else 32
     for leaf in leaves(gprs):
-        setattr(gprs, leaf.path, values.value(rng, mode, save.cpl))
-    save.rax = values.value(rng, mode, save.cpl)
+        setattr(gprs, leaf.path, values.value(rng, mode, save.cpl) & (1 << width) - 1)
+    save.rax = values.value(rng, mode, save.cpl) & (1 << width) - 1
     gprs.rax = gprs.rsp = 0
     chosen = rng.choices(MUTATIONS, k=rng.choice((0, 0, 1, 1, 2, 3)))
     for mutate in chosen:

@@ -64,8 +64,12 @@ class Run(NamedTuple):
 class Runner:
     """Runs programs on a processor, which is opened at the first, and again when a program broke it."""
 
-    def __init__(self, opener: Callable[[], Processor], *, rewrite: bool = False) -> None:
-        """`rewrite`: the processor keeps what it made of code until the guest itself writes there."""
+    def __init__(self, opener: Callable[[], Processor], *, rewrite: bool = False, seconds: float = _TIME) -> None:
+        """`rewrite`: the processor keeps what it made of code until the guest itself writes there.
+
+        `seconds` is what a program may take.
+        """
+        self._seconds = seconds
         self._open = opener
         self._registers = clean.registers(rewrite=rewrite)
         self._clean = clean.state()
@@ -85,7 +89,7 @@ class Runner:
         end, detail = self._start(limited, self._clean, self._registers, 0, ask=False, time_limit=_PATIENCE)
         if end is not End.HALT:
             raise ProcessorError(f"what runs before a program ends with {end.value} {detail}")
-        end, detail = self._start(limited, program.save, program.gprs, mask, ask=ask)
+        end, detail = self._start(limited, program.save, program.gprs, mask, ask=ask, time_limit=self._seconds)
         lost = end in (End.FAILED, End.OFF, End.TIME)
         run = Run(
             end,
@@ -124,7 +128,7 @@ class Runner:
         return limited
 
     def _start(
-        self, limited: "_Limited", save: bytes, gprs: bytes, mask: int, *, ask: bool, time_limit: float = _TIME
+        self, limited: "_Limited", save: bytes, gprs: bytes, mask: int, *, ask: bool, time_limit: float
     ) -> tuple[End, str]:
         vm = Vm(limited, mask=mask)
         vm.recorder = Recording(self._add)

@@ -192,13 +192,14 @@ def _offset(mode: str, vector: int) -> int:
 def _stub(mode: str, vector: int, skip: int) -> bytes:
     coded = vector in _WITH_CODE and mode != "real"
     if mode in ("real", "pm16"):
-        # push vector; add sp, n; push bp; mov bp, sp; add word [bp+2], skip; pop bp; iret
+        # push vector; add sp, n; push bp; push sp; pop bp; add word [bp+2], skip; pop bp; iret
+        # MOV BP, SP has a byte that is IN, for who jumps into its middle.
         return (
             b"\x68"
             + struct.pack("<H", vector)
             + b"\x83\xc4"
             + bytes((4 if coded else 2,))
-            + (b"\x55\x89\xe5\x83\x46\x02" + bytes((skip,)) + b"\x5d\xcf")
+            + (b"\x55\x54\x5d\x83\x46\x02" + bytes((skip,)) + b"\x5d\xcf")
         )
     if mode in ("long", "compat"):
         # push vector; add rsp, n; add qword [rsp], skip; iretq

@@ -1,0 +1,50 @@
+"""What a rule looks at in a difference between Unicorn (first) and QEMU (second)."""
+
+from typing import Final
+
+from trapline.arch.registers import EFER
+from trapline.arch.vectors import Vector
+from trapline.machine.record import Record
+
+from .compare import Difference
+
+_PREFIXES: Final = b"\x66\x67\xf0\xf2\xf3\x26\x2e\x36\x3e\x64\x65"
+
+
+def only(difference: Difference, *names: str) -> bool:
+    """Say whether nothing but these fields differs."""
+    return difference.fields.keys() <= set(names)
+
+
+def pair_of(difference: Difference) -> tuple[Record, Record] | None:
+    """Return the records that differ, if both are there."""
+    number = difference.record
+    if number is None or number >= min(len(difference.first.records), len(difference.second.records)):
+        return None
+    return difference.first.records[number], difference.second.records[number]
+
+
+def opcode_of(difference: Difference, record: Record) -> tuple[bytes, bytes]:
+    """Return the prefixes of the instruction that raised an exception, and what follows them."""
+    at = record.cs_base + record.rip
+    text = difference.first.memory[at : at + 15]
+    rest = text.lstrip(_PREFIXES)
+    if record.efer & EFER.LMA:
+        rest = rest[1:] if rest[:1] and rest[0] & 0xF0 == 0x40 else rest
+    return text[: len(text) - len(rest)], rest
+
+
+def theirs_of(difference: Difference, vector: Vector) -> Record | None:
+    """Return QEMU's record where Unicorn's differs or is not there, if it is of this vector."""
+    number, records = difference.record, difference.second.records
+    if number is None or number >= len(records) or records[number].vector != vector:
+        return None
+    return records[number]
+
+
+def ours_of(difference: Difference, vector: Vector) -> Record | None:
+    """Return Unicorn's record where QEMU's differs or is not there, if it is of this vector."""
+    number, records = difference.record, difference.first.records
+    if number is None or number >= len(records) or records[number].vector != vector:
+        return None
+    return records[number]

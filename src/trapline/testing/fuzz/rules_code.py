@@ -1,0 +1,237 @@
+"""Rules: what the two processors make of instructions, each named in `departures`."""
+
+import re
+from typing import Final
+
+from trapline.arch.events import VALID
+from trapline.arch.registers import CR0, DR6, EFER, RFLAGS
+from trapline.arch.vectors import Vector
+from trapline.machine.record import RecordFlags
+
+from . import places
+from .compare import Difference
+from .evidence import only, opcode_of, ours_of, pair_of, theirs_of
+from .runner import End
+from .tables import DB, L
+
+_ALIGNED: Final = frozenset((0x28, 0x29, 0x2B, 0xE7, *range(0x51, 0x70), *range(0x7F, 0x80), *range(0xD0, 0xFF))) - {
+    0x5A,
+    0x6E,
+    0xD6,
+}
+"""Second opcode bytes of SSE instructions whose 16 bytes in memory must be aligned."""
+_IN: Final = rb"[\xec\xed]"
+_PORT: Final = frozenset((*range(0x6C, 0x70), *range(0xE4, 0xE8), *range(0xEC, 0xF0)))
+
+
+def string_input(difference: Difference) -> bool:
+    """#PF here, #GP there, of INS or OUTS."""
+    if (pair := pair_of(difference)) is None:
+        return False
+    ours, theirs = pair
+    if (ours.vector, theirs.vector, theirs.error_code) != (Vector.PF, Vector.GP, 0) or ours.rip != theirs.rip:
+        return False
+    return opcode_of(difference, theirs)[1][:1] in (b"\x6c", b"\x6d", b"\x6e", b"\x6f")
+
+
+def alignment(difference: Difference) -> bool:
+    """#GP there, of an SSE instruction with memory."""
+    theirs = theirs_of(difference, Vector.GP)
+    if theirs is None or theirs.error_code or theirs.exit_int_info & VALID:
+        return False
+    prefixes, text = opcode_of(difference, theirs)
+    if len(text) < 3 or text[0] != 0x0F or text[2] >= 0xC0:
+        return False
+    scalar = b"\xf2" in prefixes or b"\xf3" in prefixes
+    return text[1] in _ALIGNED and not scalar and (text[1] < 0x60 or b"\x66" in prefixes)
+
+
+def cr4(difference: Difference) -> bool:
+    """#GP there, of MOV CR4."""
+    theirs = theirs_of(difference, Vector.GP)
+    return theirs is not None and opcode_of(difference, theirs)[1][:3] == b"\x0f\x22\xe0"
+
+
+def efer(difference: Difference) -> bool:
+    """#GP here, of WRMSR."""
+    ours = ours_of(difference, Vector.GP)
+    return (
+        ours is not None
+        and bool(ours.flags & RecordFlags.SYNTHESIZED)
+        and opcode_of(difference, ours)[1][:2] == b"\x0f\x30"
+    )
+
+
+def group_11(difference: Difference) -> bool:
+    """#UD here, of C6 or C7 with another /r than 0."""
+    ours = ours_of(difference, Vector.UD)
+    if ours is None:
+        return False
+    text = opcode_of(difference, ours)[1]
+    return text[:1] in (b"\xc6", b"\xc7") and bool(text[1] & 0x38)
+
+
+def resume(difference: Difference) -> bool:
+    """RF alone differs, in a register or where it was pushed."""
+    if only(difference, "rflags"):
+        ours, theirs = difference.fields["rflags"]
+        return ours == theirs | RFLAGS.RF
+    if difference.record is not None or len(difference.fields) != 1:
+        return False
+    ((name, (ours, theirs)),) = difference.fields.items()  # the third byte of the flags that the end pushed
+    return name.startswith("[") and int(name[1:-1], 16) % 2 == 0 and ours == theirs | RFLAGS.RF >> 16
+
+
+def sysenter(difference: Difference) -> bool:
+    """CS has D there."""
+    if difference.second.end is End.OTHER and "INVALID" in difference.second.detail:
+        return difference.second.save.cs.attributes & (L | DB) == L | DB
+    return only(difference, "cs.attributes") and difference.fields["cs.attributes"] == (0xA9B, 0xE9B)
+
+
+def fetch_ahead(difference: Difference) -> bool:
+    """#PF at the start of a block whose last byte is in the page that is not there."""
+    if (pair := pair_of(difference)) is None or pair[0].vector != Vector.PF:
+        return False
+    ours, theirs = pair
+    start, end = ours.cs_base + ours.rip, ours.address
+    return end % places.PAGE == 0 and 0 < end - start <= places.PAGE and start <= theirs.cs_base + theirs.rip <= end
+
+
+def sti(difference: Difference) -> bool:
+    """#DB here, behind STI or LSS."""
+    ours = ours_of(difference, Vector.DB)
+    if ours is None or not ours.dr6 & DR6.BS:
+        return False
+    behind = ours.cs_base + ours.rip
+    text = difference.first.memory[behind - 8 : behind]
+    return text[-1:] == b"\xfb" or b"\x0f\xb2" in text[:-1]
+
+
+def vex(difference: Difference) -> bool:
+    """#UD there, of VEX."""
+    theirs = theirs_of(difference, Vector.UD)
+    if theirs is None:
+        return False
+    text = opcode_of(difference, theirs)[1]
+    return text[:1] in (b"\xc4", b"\xc5") and (bool(theirs.efer & EFER.LMA) or text[1] >= 0xC0)
+
+
+def mask_of_memory(difference: Difference) -> bool:
+    """#UD there, of MOVMSKPS, or of a shift of a vector by a constant, with memory."""
+    theirs = theirs_of(difference, Vector.UD)
+    if theirs is None:
+        return False
+    text = opcode_of(difference, theirs)[1]
+    return text[:2] in (b"\x0f\x50", b"\x0f\x71", b"\x0f\x72", b"\x0f\x73") and text[2] < 0xC0
+
+
+def three_d_now(difference: Difference) -> bool:
+    """#UD there, of 0F 0F."""
+    theirs = theirs_of(difference, Vector.UD)
+    return theirs is not None and opcode_of(difference, theirs)[1][:2] == b"\x0f\x0f"
+
+
+def smsw(difference: Difference) -> bool:
+    """The upper half of a register is of CR0 there."""
+    if only(difference, "rsp") and (pair := pair_of(difference)) is not None and _holds(difference, rb"\x0f\x01\xe4"):
+        ours, theirs = pair[0].rsp, pair[1].rsp
+    elif (found := _register(difference, rb"\x0f\x01[\xe0-\xe7]")) is not None:
+        ours, theirs = found
+    else:
+        return False
+    return (ours ^ theirs) & 0xFFFF == 0 and theirs >> 16 == difference.second.save.cr0 >> 16
+
+
+def enter(difference: Difference) -> bool:
+    """The upper half of EBP differs."""
+    if not only(difference, "rbp") or (found := _register(difference, rb"\xc8")) is None:
+        return False
+    return (found[0] ^ found[1]) & 0xFFFF == 0
+
+
+def bswap(difference: Difference) -> bool:
+    """A register alone differs, in a program with a BSWAP of 16 bits."""
+    wide = difference.program.mode in ("real", "pm16", "v86")
+    return _register(difference, rb"\x0f[\xc8-\xcf]" if wide else rb"\x66[\x40-\x4f]?\x0f[\xc8-\xcf]") is not None
+
+
+def string_zero(difference: Difference) -> bool:
+    """Zeros in memory here, and a #GP of INS."""
+    refused = any(
+        record.vector == Vector.GP and opcode_of(difference, record)[1][:1] in (b"\x6c", b"\x6d")
+        for record in difference.first.records
+    )
+    return (
+        refused
+        and difference.record is None
+        and len(difference.fields) <= 4
+        and all(name.startswith("[") and not ours for name, (ours, _) in difference.fields.items())
+    )
+
+
+def real_paging(difference: Difference) -> bool:
+    """CR0 has PG and not PE."""
+    pair = pair_of(difference)
+    states = [record.cr0 for record in pair] if pair else [difference.first.save.cr0, difference.second.save.cr0]
+    return all(cr0 & (CR0.PG | CR0.PE) == CR0.PG for cr0 in states)
+
+
+def instruction_pointer(difference: Difference) -> bool:
+    """IP is beyond 64 KiB here, in real or virtual-8086 mode."""
+    if (pair := pair_of(difference)) is not None:
+        at, cr0, flags = pair[0].rip, pair[0].cr0, pair[0].rflags
+    else:
+        save = difference.first.save
+        at, cr0, flags = save.rip, save.cr0, save.rflags
+    return at >> 16 != 0 and (not cr0 & CR0.PE or bool(flags & RFLAGS.VM))
+
+
+def device(difference: Difference) -> bool:
+    """RAX, in a program that reads a port."""
+    return only(difference, "rax") and difference.record is None and _holds(difference, _IN)
+
+
+def _holds(difference: Difference, pattern: bytes) -> bool:
+    """Say whether the program's code has bytes like these; whether it executed them is not asked."""
+    return re.search(pattern, difference.program.code, re.DOTALL) is not None
+
+
+def _register(difference: Difference, pattern: bytes) -> tuple[int, int] | None:
+    """Return the values of the general register that alone differs in the end, if the code has such bytes."""
+    if difference.record is not None or len(difference.fields) != 1 or not _holds(difference, pattern):
+        return None
+    ((name, values),) = difference.fields.items()
+    return values if name.startswith("r") and name not in ("rip", "rflags") else None
+
+
+def store_to_register(difference: Difference) -> bool:
+    """#UD here, of MOVNTQ or MOVNTDQ to a register."""
+    ours = ours_of(difference, Vector.UD)
+    if ours is None:
+        return False
+    text = opcode_of(difference, ours)[1]
+    return text[:2] == b"\x0f\xe7" and text[2] >= 0xC0
+
+
+def emms(difference: Difference) -> bool:
+    """#UD here, of EMMS under CR0.EM."""
+    ours = ours_of(difference, Vector.UD)
+    return ours is not None and bool(ours.cr0 & CR0.EM) and opcode_of(difference, ours)[1][:2] == b"\x0f\x77"
+
+
+def lock(difference: Difference) -> bool:
+    """#UD there, of an SSE or x87 instruction with LOCK."""
+    theirs = theirs_of(difference, Vector.UD)
+    if theirs is None:
+        return False
+    prefixes, text = opcode_of(difference, theirs)
+    return b"\xf0" in prefixes and (text[0] == 0x0F or 0xD8 <= text[0] < 0xE0)
+
+
+def refused_port(difference: Difference) -> bool:
+    """The status flags of a port access that is refused."""
+    if not only(difference, "rflags") or (pair := pair_of(difference)) is None:
+        return False
+    text = opcode_of(difference, pair[0])[1]
+    return pair[0].vector in (Vector.GP, Vector.PF) and text[0] in _PORT
