@@ -22,7 +22,7 @@ def explain_file(name: str, names: Names, *, syntax: str, as_json: bool) -> int:
     """Print why each double and triple fault of a stored run came, oldest first."""
     try:
         with Path(name).open(encoding="utf-8") as file:
-            evidence = _evidence(name, file)
+            evidence, died = _evidence(name, file)
     except OSError as error:
         raise UsageError(f"{name}: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -37,13 +37,16 @@ def explain_file(name: str, names: Names, *, syntax: str, as_json: bool) -> int:
     for chain, story in stories:
         record = chain[-1].sequence
         print_story("at the end" if record is None else f"up to record {record}", story, sys.stdout)
-    if not stories:
+    if not stories and died:
+        print("a double or triple fault is in the file, but nothing of the guest's tables and memory: why is unknown")
+    elif not stories:
         print("no double or triple fault is in the file")
     return 0
 
 
-def _evidence(name: str, file: IO[str]) -> list[Evidence]:
-    found = []
+def _evidence(name: str, file: IO[str]) -> tuple[list[Evidence], bool]:
+    """Return the evidence, and whether some exception became a #DF or a shutdown."""
+    found, died = [], False
     for number, line in enumerate(file, 1):
         if not line.endswith("\n"):
             break  # a run that was killed
@@ -55,7 +58,8 @@ def _evidence(name: str, file: IO[str]) -> list[Evidence]:
             raise UsageError(f"{name}: line {number} is no record: not a file of run -o")
         if fields.get("type") == TYPE:
             found.append(from_json(fields))
-    return found
+        died |= fields.get("outcome") in ("combined", "shutdown")
+    return found, died
 
 
 def _fatal(chain: list[Evidence]) -> bool:

@@ -117,6 +117,12 @@ def parser() -> argparse.ArgumentParser:
     explain.add_argument("--json", action="store_true", help="print JSON")
     _add_symbols(explain)
 
+    take = verbs.add_parser("import", help="turn a log of another program into records", allow_abbrev=False)
+    take.add_argument("format", choices=("qemu-int",), help="qemu-int: what qemu -d int,cpu_reset -D LOG wrote")
+    take.add_argument("log", metavar="LOG", help="the file")
+    take.add_argument("-o", "--output", metavar="FILE", help="where to write (default: stdout)")
+    _add_symbols(take, syntax=False)
+
     vectors = verbs.add_parser("vectors", help="list the exception vectors and which may be forced", allow_abbrev=False)
     vectors.add_argument("--json", action="store_true", help="print JSON")
 
@@ -129,7 +135,7 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _add_symbols(command: argparse.ArgumentParser) -> None:
+def _add_symbols(command: argparse.ArgumentParser, *, syntax: bool = True) -> None:
     command.add_argument(
         "--symbols",
         metavar="FILE[@SLIDE]",
@@ -138,9 +144,9 @@ def _add_symbols(command: argparse.ArgumentParser) -> None:
         help="name addresses by an ELF file, a System.map or a kallsyms, SLIDE bytes above where it says; may be given "
         "more than once. run finds the slide of Linux by itself, and takes an ELF guest's own symbols",
     )
-    command.add_argument(
-        "--syntax", choices=SYNTAXES, default="intel", help="of the instructions that are shown (default: intel)"
-    )
+    if syntax:
+        words = "of the instructions that are shown (default: intel)"
+        command.add_argument("--syntax", choices=SYNTAXES, default="intel", help=words)
 
 
 def _address(text: str) -> int:
@@ -190,6 +196,11 @@ def _command(options: argparse.Namespace, qemu_options: list[str]) -> int:
         from .samples import samples
 
         return samples(as_json=options.json)
+    if options.verb == "import":
+        from .imports import import_qemu_int
+        from .naming import placed_names
+
+        return import_qemu_int(options.log, options.output, placed_names(options.symbols))
     if options.verb == "explain":
         from .explain import explain_file
         from .naming import placed_names

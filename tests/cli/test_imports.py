@@ -1,0 +1,54 @@
+import json
+
+import pytest
+
+LOG = """\
+check_exception old: 0xffffffff new 0x6
+     0: v=06 e=0000 i=0 cpl=0 IP=0008:0000000000101305 pc=0000000000101305 SP=0010:0000000000112000 env->regs[R_EAX]=0
+check_exception old: 0xffffffff new 0xd
+     1: v=0d e=0033 i=0 cpl=0 IP=0008:0000000000101305 pc=0000000000101305 SP=0010:0000000000112000 env->regs[R_EAX]=0
+check_exception old: 0xd new 0xd
+     2: v=08 e=0000 i=0 cpl=0 IP=0008:0000000000101305 pc=0000000000101305 SP=0010:0000000000112000 env->regs[R_EAX]=0
+check_exception old: 0x8 new 0xd
+Triple fault
+"""
+
+
+@pytest.fixture
+def log(tmp_path):
+    path = tmp_path / "qemu.log"
+    path.write_text(LOG)
+    return path
+
+
+def test_to_stdout(trapline_command, log):
+    done = trapline_command("import", "qemu-int", log)
+    assert (done.status, done.err) == (0, "5 exceptions\n")
+    assert [json.loads(line)["name"] for line in done.out.splitlines()] == ["#UD", "#GP", "#GP", "#DF", "#GP"]
+
+
+def test_to_a_file_with_names(trapline_command, log, tmp_path):
+    symbols, output = tmp_path / "System.map", tmp_path / "records"
+    symbols.write_text("0000000000101300 T main\n")
+    assert trapline_command("import", "qemu-int", log, "-o", output, "--symbols", symbols).out == ""
+    assert json.loads(output.read_text().splitlines()[0])["symbol"] == "main+0x5"
+    done = trapline_command("explain", output)
+    assert (done.status, done.err) == (0, "")
+    assert "why is unknown" in done.out
+
+
+def test_a_log_that_is_none(trapline_command, disk):
+    done = trapline_command("import", "qemu-int", disk)
+    assert (done.status, done.out) == (2, "")
+    assert done.err == f"trapline: {disk}: no line of it is one of qemu -d int,cpu_reset\n"
+
+
+def test_a_log_that_is_not_there(trapline_command, tmp_path):
+    done = trapline_command("import", "qemu-int", tmp_path / "none")
+    assert (done.status, done.err) == (2, f"trapline: {tmp_path / 'none'}: No such file or directory\n")
+
+
+def test_a_file_that_cannot_be_written(trapline_command, log, tmp_path):
+    done = trapline_command("import", "qemu-int", log, "-o", tmp_path / "no" / "records")
+    assert done.status == 1
+    assert done.err == f"trapline: -o {tmp_path / 'no' / 'records'}: No such file or directory\n"
