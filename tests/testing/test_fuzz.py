@@ -7,7 +7,7 @@ import shutil
 import fuzz
 import pytest
 
-from trapline.arch.registers import RFLAGS
+from trapline.arch.registers import EFER, RFLAGS
 from trapline.arch.vectors import FORCEABLE, Vector
 from trapline.arch.vmcb import SaveArea
 from trapline.testing.fuzz import MODES, End, Runner, first_difference, generate, places
@@ -93,3 +93,27 @@ def test_a_guest_that_does_nothing_but_raise_exceptions_is_stopped_in_time():
     arena = program.arena[:handler] + b"\xcf" + program.arena[handler + 1 :]  # IRET: back to UD2, again and again
     with Runner(lambda: fuzz.open_unicorn(sets_rf=True)) as runner:
         assert runner.run(program._replace(arena=arena), 0).end is End.TIME
+
+
+def test_a_syscall_behind_a_port_access_happens():
+    """Who writes to a port asks Unicorn to stop, which it does at the end of the block."""
+    program = plain("long", b"\xe6\x80\x0f\x05")
+    save = SaveArea.from_buffer_copy(program.save)
+    save.efer |= EFER.SCE
+    with Runner(lambda: fuzz.open_unicorn(sets_rf=True)) as runner:
+        run = runner.run(program._replace(save=bytes(save)), FORCEABLE)
+    assert (run.end, run.save.rip, run.gprs.rcx) == (End.HALT, save.lstar, save.rip + 4)
+
+
+def test_flags_at_a_refused_port_are_those_before_it():
+    for number in range(1000):
+        program = generate("pm32", f"refused {number}")
+        save = SaveArea.from_buffer_copy(program.save)
+        if not program.mutations and save.cpl == 3 and save.rflags == RFLAGS.ALWAYS_ONE:
+            break
+    code = b"\x83\xcb\xff\xe4\x80\x31\xdb"  # or ebx, -1; in al, 0x80; xor ebx, ebx
+    arena = program.arena[: places.CODE] + code + program.arena[places.CODE + len(code) :]
+    with Runner(lambda: fuzz.open_unicorn(sets_rf=True)) as runner:
+        first = runner.run(program._replace(arena=arena), FORCEABLE).records[0]
+    assert (first.vector, first.rip) == (Vector.GP, places.CODE + 3)
+    assert first.rflags & (RFLAGS.SF | RFLAGS.ZF) == RFLAGS.SF

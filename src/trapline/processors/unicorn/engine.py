@@ -15,7 +15,7 @@ from trapline.arch.registers import CR0, CR4, EFER
 from trapline.arch.vmcb import Vmcb
 from trapline.errors import ProcessorError
 
-from .context import HF2_GIF, HF_GUEST, Context, word
+from .context import CC_OP_EFLAGS, HF2_GIF, HF_GUEST, STATUS_FLAGS, Context, word
 from .private import check_size, check_version, stop_between_instructions
 
 MONITOR: Final = 1 << 56
@@ -250,11 +250,12 @@ class Engine:
         _check(uclib.uc_hook_add(self._handle, ctypes.byref(number), uc.UC_HOOK_INTR, self._on_event, None, 1, 0))
         hook_block = (uc.UC_HOOK_EDGE_GENERATED, self._on_block, None, ctypes.c_uint64(1), ctypes.c_uint64(0))
         _check(uclib.uc_hook_add(self._handle, ctypes.byref(number), *hook_block))
+        # SYSCALL first: when a stop is asked for already, its helper looks at one hook and no further.
         for instruction, hook in (
-            (x86.UC_X86_INS_IN, self._on_in),
-            (x86.UC_X86_INS_OUT, self._on_out),
             (x86.UC_X86_INS_SYSCALL, partial(self._on_call, SYSCALL)),
             (x86.UC_X86_INS_SYSENTER, partial(self._on_call, SYSENTER)),
+            (x86.UC_X86_INS_IN, self._on_in),
+            (x86.UC_X86_INS_OUT, self._on_out),
         ):
             self._uc.hook_add(uc.UC_HOOK_INSN, self._guarded(hook), None, 1, 0, instruction)
 
@@ -332,6 +333,8 @@ class Engine:
         and so no page is mapped any more; the context is already saved, and wins.
         """
         self.save()
+        # Status flags cannot be computed later: what comes after this instruction changes them.
+        self.context.cc_op, self.context.cc_src = CC_OP_EFLAGS, self.eflags() & STATUS_FLAGS
         words = memoryview(self.memory).cast("B").cast("Q")
         if words[_HFLAGS] & _GIF:  # an open interrupt window would be found again for ever, as above
             words[_HFLAGS] &= ~_GIF

@@ -179,11 +179,6 @@ DEPARTURES: Final = (
         "LOCK", "Unicorn: LOCK with x87 and SSE is nothing: translate.c, gen_sse (APM vol. 3, 1.2.5)", rules_code.lock
     ),
     Departure(
-        "flags at a port",
-        "Unicorn: status flags are not up to date at a port access that is refused: translate.c, gen_check_io",
-        rules_code.refused_port,
-    ),
-    Departure(
         "handler limit",
         "QEMU: a handler may lie beyond the limit of its segment: seg_helper.c, do_interrupt_protected (APM 8.7)",
         rules_delivery.handler_limit,

@@ -21,7 +21,6 @@ _ALIGNED: Final = frozenset((0x28, 0x29, 0x2B, 0xE7, *range(0x51, 0x70), *range(
 }
 """Second opcode bytes of SSE instructions whose 16 bytes in memory must be aligned."""
 _IN: Final = rb"[\xec\xed]"
-_PORT: Final = frozenset((*range(0x6C, 0x70), *range(0xE4, 0xE8), *range(0xEC, 0xF0)))
 
 
 def string_input(difference: Difference) -> bool:
@@ -227,11 +226,3 @@ def lock(difference: Difference) -> bool:
         return False
     prefixes, text = opcode_of(difference, theirs)
     return b"\xf0" in prefixes and (text[0] == 0x0F or 0xD8 <= text[0] < 0xE0)
-
-
-def refused_port(difference: Difference) -> bool:
-    """The status flags of a port access that is refused."""
-    if not only(difference, "rflags") or (pair := pair_of(difference)) is None:
-        return False
-    text = opcode_of(difference, pair[0])[1]
-    return pair[0].vector in (Vector.GP, Vector.PF) and text[0] in _PORT
