@@ -70,7 +70,7 @@ DEFECTS: Final = (
     Defect("5", "EFER.SVME visible", _HANDLERS, "save.efer & ~EFER.SVME,", "save.efer,"),
     Defect("6", "SVM instruction skipped instead of #UD", _HANDLERS, "    return vcpu.raise_exception(Vector.UD)",
            "    vcpu.processor.vmcb.save.rip += 3\n    return None"),
-    Defect("7a", "CR2 not set", _DELIVERY, "vcpu.processor.vmcb.save.cr2 = exit.address", "pass"),
+    Defect("7a", "CR2 not set", _DELIVERY, "vcpu.save.cr2 = exit.address", "pass"),
     Defect("7b", "CR2 not set", _TCG, "self._vmcb.save.cr2 = control.exit_info_2", "pass"),
     Defect("7c", "CR2 not set", _MONITOR, 'code.mov(vmcb("save.cr2"), RDX)', "pass"),
     Defect("8a", "error code lost", _DELIVERY, "return exit_info_1 & 0xFFFF_FFFF", "return 0"),
