@@ -174,7 +174,9 @@ DEPARTURES: Final = (
         "QEMU: MOVNTQ and MOVNTDQ store to registers: decode-new.c.inc, opcodes_0FE7",
         rules_code.store_to_register,
     ),
-    Departure("EMMS", "QEMU: EMMS does not look at CR0.EM: emit.c.inc, gen_EMMS (APM vol. 5 EMMS)", rules_code.emms),
+    Departure(
+        "EMMS", "QEMU: EMMS looks at neither CR0.EM nor TS: emit.c.inc, gen_EMMS (APM vol. 5 EMMS)", rules_code.emms
+    ),
     Departure(
         "LOCK", "Unicorn: LOCK with x87 and SSE is nothing: translate.c, gen_sse (APM vol. 3, 1.2.5)", rules_code.lock
     ),

@@ -214,9 +214,9 @@ def store_to_register(difference: Difference) -> bool:
 
 
 def emms(difference: Difference) -> bool:
-    """#UD here, of EMMS under CR0.EM."""
-    ours = ours_of(difference, Vector.UD)
-    return ours is not None and bool(ours.cr0 & CR0.EM) and opcode_of(difference, ours)[1][:2] == b"\x0f\x77"
+    """#UD or #NM here, of EMMS under CR0.EM or CR0.TS."""
+    ours = ours_of(difference, Vector.UD) or ours_of(difference, Vector.NM)
+    return ours is not None and bool(ours.cr0 & (CR0.EM | CR0.TS)) and opcode_of(difference, ours)[1][:2] == b"\x0f\x77"
 
 
 def lock(difference: Difference) -> bool:
