@@ -44,7 +44,13 @@ def faulty(tmp_path_factory):
     (folder / "faulty.c").write_text(FAULTY)
     options = ["-m32", "-g", "-O1", "-ffreestanding", "-fno-pic", "-nostdlib", "-static", "-fno-omit-frame-pointer"]
     options += ["-fno-optimize-sibling-calls", "-fcf-protection=none", "-fno-asynchronous-unwind-tables"]
-    link = ["-Wl,-Ttext=0x101000", "-Wl,--section-start=.multiboot=0x100000", "-Wl,-e,entry", "-Wl,--build-id=none"]
+    link = [
+        "-Wl,-Ttext=0x101000",
+        "-Wl,--section-start=.multiboot=0x100000",
+        "-Wl,-e,entry",
+        "-Wl,--build-id=none",
+        "-Wl,-n",
+    ]
     subprocess.run(["gcc", *options, *link, "faulty.c", "-o", "faulty"], cwd=folder, check=True)
     return folder / "faulty"
 

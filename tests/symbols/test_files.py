@@ -252,3 +252,18 @@ def test_rust(tmp_path):
     symbol = symbols.lookup(address)
     assert symbol.name.startswith(("a::pages::Table<u32>::walk", "<a::pages::Table<u32>>::walk"))
     assert symbol.source == "a.rs:3"
+
+
+@pytest.mark.parametrize(
+    ("names", "linux"),
+    [
+        (["entry_SYSCALL_64", "asm_exc_page_fault", "asm_exc_int3"], True),
+        (["entry_SYSCALL_64", "page_fault", "int3"], True),
+        (["divide_error", "page_fault", "general_protection", "double_fault"], False),
+        (["entry_SYSCALL_64"], False),
+    ],
+)
+def test_which_kernel_is_linux(tmp_path, names, linux):
+    path = tmp_path / "System.map"
+    path.write_text("".join(f"{0x1000 + 16 * place:016x} T {name}\n" for place, name in enumerate(names)))
+    assert load(path).is_linux is linux

@@ -11,7 +11,7 @@ from . import elf, text
 from .demangle import demangle
 from .lines import Lines
 from .ranges import Ranges
-from .slide import LANDMARKS, KernelValues, find_slide
+from .slide import ENTRY, LANDMARKS, KernelValues, find_slide
 
 _KEPT: Final = 1 << 16
 """Addresses whose names are remembered."""
@@ -69,8 +69,12 @@ class Symbols:
 
     @property
     def is_linux(self) -> bool:
-        """Whether it has the entry points of a Linux kernel, by which the slide of one can be found."""
-        return len(self.addresses(LANDMARKS)) > 2
+        """Whether it has the entry points of a Linux kernel, by which the slide of one can be found.
+
+        Other kernels have functions called `page_fault` too: the name of the system call's entry is Linux's own.
+        """
+        found = self.addresses(LANDMARKS)
+        return ENTRY in found and len(found) > 2
 
 
 class Names:

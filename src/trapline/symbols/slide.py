@@ -16,8 +16,10 @@ class KernelValues(NamedTuple):
     """The IDT's handlers by vector."""
 
 
+ENTRY: Final = "entry_SYSCALL_64"
+"""Since Linux 4.2."""
 _SYSCALLS: Final = {
-    "lstar": ("entry_SYSCALL_64",),
+    "lstar": (ENTRY,),
     "cstar": ("entry_SYSCALL_compat", "ignore_sysret", "entry_SYSCALL32_ignore"),
     "sysenter_eip": ("entry_SYSENTER_compat",),
 }
