@@ -131,6 +131,7 @@ OF_QEMU = {
         "SYSCALL clears the status flags: seg_helper.c, helper_syscall, cpu_load_eflags", lines_by(status_flags)
     ),
     "STI": Departure("no trap behind STI: translate.c, gen_eob_inhibit_irq (and clears them at SYSCALL)", behind_sti),
+    "CR0": Departure("the upper half of CR0 is ignored: misc_helper.c, helper_write_crN", named(r"cr0-high\.0/ok")),
     "EFER": Departure(
         "reserved bits of EFER are ignored: misc_helper.c, helper_wrmsr", named(r"efer-(flip/\d\d|high|svme)")
     ),
