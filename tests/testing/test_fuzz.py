@@ -1,7 +1,6 @@
 """Random programs: the same with no exception forced and with all of them."""
 
 import collections
-import random
 import shutil
 
 import fuzz
@@ -16,15 +15,16 @@ from trapline.testing.fuzz.departures import departure
 pytestmark = pytest.mark.slow
 
 FIXED = "0"
-ROTATING = str(random.SystemRandom().randrange(1 << 32))
+SEEDS = ("0", "1")
+"""tools/fuzz.py takes any other; a test that nobody can repeat would only be noise."""
 PROGRAMS = 1200
 AGAINST_QEMU = 250
 
 
-@pytest.mark.parametrize("seed", [FIXED, ROTATING], ids=["fixed", "rotating"])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_forcing_changes_nothing(seed):
     print(f"python tools/fuzz.py --seed {seed} --programs {PROGRAMS}")
-    with Runner(lambda: fuzz.open_unicorn(sets_rf=True)) as runner:
+    with Runner(lambda: fuzz.open_unicorn(sets_rf=True), seconds=0.5) as runner:
         compared, found = 0, []
         for number in range(PROGRAMS):
             program = generate(MODES[number % len(MODES)], f"{seed} {number}")
