@@ -30,7 +30,7 @@ def doctor(*, as_json: bool, program: str | None) -> int:
     """Print the findings; exit 0 when nothing is missing."""
     findings = [
         Finding("Python", sys.version_info >= (3, 11), True, platform.python_version()),
-        *(_library(name, "trapline") for name in ("iced-x86", "numpy", "rich", "unicorn")),
+        *(_library(name, "trapline") for name in ("iced-x86", "numpy", "pyelftools", "rich", "unicorn")),
     ]
     if all(finding.fine for finding in findings):
         findings.append(_try(_IN_PROCESS, True, _run_sample))
