@@ -125,8 +125,31 @@ poweroff -f
 """
 
 
-def linux_initramfs(busybox: bytes, init: bytes = LINUX_INIT) -> bytes:
-    """Return the archive: the same bytes for the same busybox and script."""
+# A module writes through a null pointer, by a function of the kernel's.
+CRASHING_INIT = rb"""#!/bin/busybox sh
+/bin/busybox --install -s /bin
+mount -t proc proc /proc
+echo 1 > /proc/sys/kernel/panic_on_oops
+insmod /crash.ko
+poweroff -f
+"""
+CRASHING_MODULE = r"""
+#include <linux/module.h>
+#include <linux/string.h>
+static int __init crash_init(void)
+{
+    void *nowhere = NULL;
+    OPTIMIZER_HIDE_VAR(nowhere);
+    memmove(nowhere, THIS_MODULE, 64);
+    return 0;
+}
+module_init(crash_init);
+MODULE_LICENSE("GPL");
+"""
+
+
+def linux_initramfs(busybox: bytes, init: bytes = LINUX_INIT, module: bytes = b"") -> bytes:
+    """Return the archive: the same bytes for the same busybox, script and module, which is /crash.ko."""
     members = [_Member(name, _DIRECTORY) for name in ("bin", "dev", "faults", "proc", "sys", "tmp")]
     members += [
         _Member("bin/busybox", _PROGRAM, busybox),
@@ -134,6 +157,7 @@ def linux_initramfs(busybox: bytes, init: bytes = LINUX_INIT) -> bytes:
         _Member("dev/console", _CHARACTER_DEVICE, device=(5, 1)),
         _Member("init", _PROGRAM, init),
     ]
+    members += [_Member("crash.ko", _PROGRAM, module)] if module else []
     members += [_Member(f"faults/{name}", _PROGRAM, static_elf(code + _EXIT)) for name, code in FAULTS.items()]
     return cpio(members)
 

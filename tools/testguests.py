@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from initramfs import KALLSYMS_INIT, LINUX_INIT, TRACING_INIT, linux_initramfs
+from initramfs import CRASHING_INIT, CRASHING_MODULE, KALLSYMS_INIT, LINUX_INIT, TRACING_INIT, linux_initramfs
 
 KERNEL_PACKAGE = "linux-image-cloud-amd64"
 GRUB_MODULES = ("biosdisk", "iso9660", "part_msdos", "serial", "terminal", "echo", "halt", "normal")
@@ -121,6 +121,31 @@ def linux_kallsyms() -> Path:
         raise Unobtainable("the kernel did not write its names")
     scratch.replace(path)
     return path
+
+
+def crashing_initrd() -> Path:
+    """Return the initramfs whose module, built with the kernel's headers, writes through a null pointer."""
+    if missing := missing_tools("make", "gcc-12"):
+        raise Unobtainable(f"{missing[0]} is not installed")
+    version = linux_kernel().name.removeprefix("vmlinuz-")
+    module = cache_directory() / f"crash-{version}.ko"
+    if not module.exists():
+        short, number = version.removesuffix("-cloud-amd64"), ".".join(version.split(".")[:2])
+        names = (f"linux-headers-{version}", f"linux-headers-{short}-common", f"linux-kbuild-{number}")
+        with tempfile.TemporaryDirectory(dir=cache_directory()) as scratch:
+            tree, sources = Path(scratch, "tree"), Path(scratch, "module")
+            for name in names:
+                shutil.copytree(package(name), tree, symlinks=True, dirs_exist_ok=True)
+            headers = tree / "usr/src" / names[0]
+            (headers / "Makefile").write_text(f"include {tree / 'usr/src' / names[1] / 'Makefile'}\n")
+            sources.mkdir()
+            (sources / "Makefile").write_text("obj-m := crash.o\n")
+            (sources / "crash.c").write_text(CRASHING_MODULE)
+            _run("a module", ["make", "-C", str(headers), f"M={sources}", "modules"], sources)
+            (sources / "crash.ko").replace(module)
+    busybox = _only(package("busybox-static"), "bin/busybox")
+    content = linux_initramfs(busybox.read_bytes(), CRASHING_INIT, module.read_bytes())
+    return _written("initramfs-crashing.cpio", content)
 
 
 def memtest() -> Path:

@@ -1,5 +1,7 @@
 """Debian's kernel, at another place at each boot, names its page faults by the kallsyms of an earlier boot."""
 
+import re
+
 import pytest
 import software
 import testguests
@@ -57,3 +59,18 @@ def test_it_lay_elsewhere_in_the_boot_that_gave_the_names(named):
     there = next(int(line.split()[0], 16) for line in lines if line.endswith(" int3_selftest_ip"))
     here = next(int(record["rip"], 16) for record in records if record.get("symbol") == "int3_selftest_ip+0x0")
     assert (here - there) % (1 << 21) == 0
+
+
+def test_a_null_pointer_is_where_the_kernel_says(tmp_path):
+    try:
+        kernel, kallsyms = testguests.linux_kernel(), testguests.linux_kallsyms()
+        initrd = testguests.crashing_initrd()
+    except testguests.Unobtainable as reason:
+        pytest.skip(str(reason))
+    output = tmp_path / "records"
+    words = ["--initrd", initrd, "--append", "console=ttyS0 panic=-1 quiet", "-o", output, "--symbols", kallsyms]
+    run = summed_up(kernel, "all", tmp_path, *map(str, words))
+    assert run.summary["ending"] == "reset"
+    said = re.search(rb"RIP: 0010:(\w+\+0x[0-9a-f]+)/", run.console)
+    null = next(record for record in read_lines(output) if record["address"] == "0x0" and record["cpl"] == 0)
+    assert null["symbol"] == said[1].decode()
