@@ -35,7 +35,7 @@ class Qmp:
         """Execute a command without arguments and wait for its answer; a QEMU that is gone needs none."""
         from qemu.qmp import QMPClient, QMPError
 
-        with contextlib.suppress(QMPError):
+        with contextlib.suppress(QMPError, EOFError):
             if self._client is None:
                 import asyncio
 
@@ -50,6 +50,6 @@ class Qmp:
             return
         from qemu.qmp import QMPError
 
-        with self._runner, contextlib.suppress(QMPError, OSError):
+        with self._runner, contextlib.suppress(QMPError, OSError, EOFError):  # QEMU may have hung up
             self._runner.run(self._client.disconnect())
         self._client = None
