@@ -132,7 +132,8 @@ def python(rounds: int, scratch: Path) -> None:
 
 def ring(rounds: int, scratch: Path) -> None:
     """Records a second from the ring to counts."""
-    from trapline.processors.qemu.shared import RECORD_SIZE, RING_RECORDS
+    from trapline.machine.record import RECORD_SIZE
+    from trapline.processors.qemu.shared import RING_RECORDS
     from trapline.trace.recorder import Recorder
 
     memory = bytearray(RING_RECORDS * RECORD_SIZE)

@@ -1,8 +1,8 @@
 import numpy as np
 
 from trapline.arch.layout import leaves
-from trapline.machine.record import Record
-from trapline.trace.columns import RECORD_SIZE, dtype, view
+from trapline.machine.record import RECORD_SIZE, Record
+from trapline.trace.columns import dtype, view
 
 
 def test_a_column_is_a_field_of_the_record():

@@ -3,15 +3,15 @@
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from .descriptors import Attribute
 from .events import Event, EventType, decode
+from .exits import ExitCode
 from .registers import CR0, CR4, EFER
 from .vectors import VECTORS, Kind, Vector
 from .vmcb import Vmcb
 
 _HIGH: Final = 0xFFFF_FFFF_0000_0000
-_CS_LONG: Final = 1 << 9
-_CS_DEFAULT_32: Final = 1 << 10
-_VMRUN: Final = 1 << 0
+_VMRUN: Final = 1 << ExitCode.VMRUN % 32
 _CR4_KNOWN: Final = (
     CR4.VME | CR4.PVI | CR4.TSD | CR4.DE | CR4.PSE | CR4.PAE | CR4.MCE | CR4.PGE | CR4.PCE | CR4.OSFXSR
     | CR4.OSXMMEXCPT | CR4.UMIP | CR4.LA57 | CR4.FSGSBASE | CR4.PCIDE | CR4.OSXSAVE | CR4.SMEP | CR4.SMAP
@@ -43,7 +43,7 @@ def is_illegal(event: Event, vmcb: Vmcb) -> bool:
         if not _INJECTABLE >> event.vector & 1:
             return True
         # An event that the guest could not have in its mode.
-        return event.vector == Vector.BR and _long_mode(vmcb) and bool(vmcb.save.cs.attributes & _CS_LONG)
+        return event.vector == Vector.BR and _long_mode(vmcb) and bool(vmcb.save.cs.attributes & Attribute.L)
     return event.type not in (EventType.INTR, EventType.NMI, EventType.SOFT)
 
 
@@ -75,7 +75,7 @@ RULES: Final = (
     Rule(
         "CS.L and CS.D are both set in long mode",
         lambda vmcb: (
-            _long_mode(vmcb) and vmcb.save.cs.attributes & (_CS_LONG | _CS_DEFAULT_32) == _CS_LONG | _CS_DEFAULT_32
+            _long_mode(vmcb) and vmcb.save.cs.attributes & (Attribute.L | Attribute.DB) == Attribute.L | Attribute.DB
         ),
     ),
     Rule("the VMRUN intercept is clear", lambda vmcb: not vmcb.control.intercept_misc2 & _VMRUN),

@@ -130,6 +130,8 @@ def ist_offset(number: int) -> int:
 
 
 IO_MAP_BASE: Final = 102
-"""Offset in a 32-bit TSS of the word that holds the offset of the I/O map (APM 12.2.4)."""
+"""Offset in a 32-bit or 64-bit TSS of the word that holds the offset of the I/O map (APM 12.2.4, 12.2.5)."""
+IO_MAP_TSS: Final = (0x9, 0xB)
+"""The types of TSS that have such a map: available and busy."""
 REDIRECTION_SIZE: Final = 32
 """Bytes of the interrupt-redirection bitmap, which ends where the I/O map begins (APM 12.2.4)."""

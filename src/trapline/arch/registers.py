@@ -87,6 +87,8 @@ class RFLAGS:
     VIF: Final = 1 << 19
     VIP: Final = 1 << 20
     ID: Final = 1 << 21
+    STATUS: Final = OF | SF | ZF | AF | PF | CF
+    """What arithmetic sets."""
 
 
 class DR6:

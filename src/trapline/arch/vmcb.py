@@ -1,6 +1,7 @@
 """The virtual machine control block, each field once (APM appendix B, tables B-1 and B-2)."""
 
 from collections.abc import Iterator
+from typing import Final
 
 from .events import decode
 from .exits import exit_name
@@ -17,6 +18,19 @@ class Segment(Structure):
     limit: u32 = at(0x4)
     """In bytes, the granularity already applied."""
     base: u64 = at(0x8)
+
+
+class IntCtl:
+    """Virtual interrupts, `ControlArea.int_ctl` (APM 15.21)."""
+
+    V_TPR: Final = 0xFF
+    V_IRQ: Final = 1 << 8
+    PRIORITY_SHIFT: Final = 16
+    """Of V_INTR_PRIO, four bits."""
+    V_IGN_TPR: Final = 1 << 20
+    V_INTR_MASKING: Final = 1 << 24
+    VECTOR_SHIFT: Final = 32
+    """Of V_INTR_VECTOR, eight bits."""
 
 
 @layout(size=0x400)
@@ -40,7 +54,7 @@ class ControlArea(Structure):
     """0 nothing, 1 everything, 3 this ASID, 7 this ASID without global pages (APM 15.16)."""
     rap_control: u8 = at(0x05D)
     int_ctl: u64 = at(0x060)
-    """V_TPR 7:0, V_IRQ 8, VGIF 9, V_INTR_PRIO 19:16, V_INTR_MASKING 24, V_INTR_VECTOR 39:32."""
+    """Bits of `IntCtl`."""
     interrupt_shadow: u64 = at(0x068)
     exit_code: u64 = at(0x070)
     exit_info_1: u64 = at(0x078)

@@ -9,13 +9,12 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
-from trapline.arch import layout
 from trapline.arch.delivery import chain as deliveries
 from trapline.arch.events import SHUTDOWN, Event, Shutdown, decode
 from trapline.arch.registers import Gprs
 from trapline.arch.vectors import Vector
 from trapline.arch.vmcb import SaveArea
-from trapline.machine.record import Record, RecordFlags
+from trapline.machine.record import RECORD_SIZE, Record, RecordFlags
 
 from .case import Case
 from .evidence import Evidence
@@ -32,7 +31,6 @@ log = logging.getLogger(__name__)
 
 KEPT: Final = 64
 """How many pieces of evidence are kept."""
-_RECORD: Final = layout.size_of(Record)
 
 
 class BlackBox:
@@ -133,7 +131,7 @@ class BlackBox:
         if event is None or event.vector != Vector.PF:
             return save.cr2
         records = self._last() if self._last is not None else b""
-        at = len(records) - _RECORD * (2 if recorded else 1)
+        at = len(records) - RECORD_SIZE * (2 if recorded else 1)
         if at < 0:
             return None
         record = Record.from_buffer_copy(records, at)

@@ -4,6 +4,7 @@ from typing import Final, NamedTuple
 
 import iced_x86 as iced
 
+from trapline.arch.descriptors import Attribute
 from trapline.arch.paging import NotMapped, walk
 from trapline.arch.registers import EFER
 from trapline.arch.vmcb import Vmcb
@@ -13,9 +14,6 @@ LONGEST: Final = 15
 """Bytes in the longest instruction."""
 
 _PAGE: Final = 0x1000
-_CODE_LONG: Final = 1 << 9
-_CODE_DEFAULT_32: Final = 1 << 10
-"""CS.L and CS.D among the attributes as the VMCB packs them."""
 
 Mnemonic = iced.Mnemonic
 SVM_MNEMONICS: Final = frozenset(
@@ -56,9 +54,9 @@ class Decoded(NamedTuple):
 def bits_of(vmcb: Vmcb) -> int:
     """Return the size of code that the guest executes: 16, 32 or 64."""
     attributes = vmcb.save.cs.attributes
-    if vmcb.save.efer & EFER.LMA and attributes & _CODE_LONG:
+    if vmcb.save.efer & EFER.LMA and attributes & Attribute.L:
         return 64
-    return 32 if attributes & _CODE_DEFAULT_32 else 16
+    return 32 if attributes & Attribute.DB else 16
 
 
 def read_linear(vmcb: Vmcb, memory: GuestMemory, gva: int, size: int) -> bytes:

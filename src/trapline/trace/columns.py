@@ -4,17 +4,15 @@ numpy is loaded when the first records come: it takes as long to load as QEMU to
 """
 
 from functools import cache
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from trapline.arch.layout import leaves, size_of
-from trapline.machine.record import Record
+from trapline.arch.layout import leaves
+from trapline.machine.record import RECORD_SIZE, Record
 
 if TYPE_CHECKING:
     import numpy as np
 
     Records: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.void]]"
-
-RECORD_SIZE: Final = size_of(Record)
 
 
 @cache

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Final
 
 from trapline.errors import TraplineError
+from trapline.machine.record import RECORD_SIZE
 
-from .columns import RECORD_SIZE, view
+from .columns import view
 from .lines import Lookup, json_lines, text_line
 from .tally import Tally
 

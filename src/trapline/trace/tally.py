@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from typing import Final
 
-from trapline.arch.layout import offset_of, size_of
+from trapline.arch.layout import offset_of
 from trapline.arch.vectors import VECTORS
-from trapline.machine.record import Record
+from trapline.machine.record import RECORD_SIZE, Record
 
-_SIZE: Final = size_of(Record)
 _VECTOR: Final = offset_of(Record, "vector")
 _RIP: Final = offset_of(Record, "rip")
 _CS_BASE: Final = offset_of(Record, "cs_base")
@@ -36,7 +35,7 @@ class Tally:
 
     def add(self, data: memoryview | bytes) -> None:
         """Count a batch of whole records."""
-        vectors = bytes(data[_VECTOR::_SIZE])
+        vectors = bytes(data[_VECTOR::RECORD_SIZE])
         for vector in set(vectors):
             self._counts[vector] += vectors.count(vector)
             if vector not in self._first:
@@ -68,7 +67,7 @@ class Tally:
 
 
 def _record(data: memoryview | bytes, place: int) -> bytes:
-    return bytes(data[place * _SIZE : (place + 1) * _SIZE])
+    return bytes(data[place * RECORD_SIZE : (place + 1) * RECORD_SIZE])
 
 
 def _word(record: bytes, place: int) -> int:

@@ -9,9 +9,9 @@ from trapline.arch.events import Event, EventType, decode, encode
 from trapline.arch.exits import EXCEPTION_EXITS, ExitCode
 from trapline.arch.registers import CR0, CR4, RFLAGS
 from trapline.arch.vectors import Vector
-from trapline.machine.record import Record
+from trapline.machine.record import RECORD_SIZE, Record
 from trapline.processors.qemu import monitor, pci, shared
-from trapline.processors.qemu.shared import BASE, RECORD_SIZE, RING_AT, RING_RECORDS, Command, Policy, Turn
+from trapline.processors.qemu.shared import BASE, RING_AT, RING_RECORDS, Command, Policy, Turn
 
 ADDRESS = BASE + shared.CODE_AT
 M, R, KIND = iced.Mnemonic, iced.Register, iced.OpKind

@@ -9,13 +9,12 @@ from trapline.arch.registers import EFER
 from trapline.arch.vectors import FORCEABLE, Vector
 from trapline.errors import LaunchError, ProcessorError, ProcessorLost
 from trapline.machine.processor import Outcome
-from trapline.machine.record import RecordFlags
+from trapline.machine.record import RECORD_SIZE, RecordFlags
 from trapline.processors.qemu import firmware, nested
 from trapline.processors.qemu.processor import QemuProcessor
 from trapline.processors.qemu.ram import Ram
 from trapline.processors.qemu.shared import (
     BASE,
-    RECORD_SIZE,
     RING_RECORDS,
     SIZE,
     TOKEN_AT,

@@ -5,6 +5,7 @@ import pytest
 from trapline.arch.layout import size_of
 from trapline.arch.msr import IOPM_SIZE, MSRPM_SIZE
 from trapline.arch.vmcb import Vmcb
+from trapline.machine.record import RECORD_SIZE
 from trapline.processors.qemu import shared
 from trapline.processors.qemu.shared import Mailbox, Tables
 
@@ -21,7 +22,7 @@ REGIONS = {
     "MSRPM": (shared.MSRPM_AT, MSRPM_SIZE),
     "IOPM": (shared.IOPM_AT, IOPM_SIZE),
     "scratch": (shared.SCRATCH_AT, PAGE),
-    "ring": (shared.RING_AT, shared.RING_RECORDS * shared.RECORD_SIZE),
+    "ring": (shared.RING_AT, shared.RING_RECORDS * RECORD_SIZE),
     "nested tables": (shared.NESTED_AT, MIB),
     **{f"BIOS piece {number}": (place, MIB) for number, place in enumerate(shared.BIOS_PIECES)},
 }
@@ -59,7 +60,7 @@ def test_the_memory_is_a_naturally_aligned_bar():
 
 def test_the_ring_is_a_power_of_two():
     assert shared.RING_RECORDS & shared.RING_RECORDS - 1 == 0
-    assert shared.RECORD_SIZE == 0x80
+    assert RECORD_SIZE == 0x80
 
 
 def test_the_mark_of_an_injection_is_a_bit_that_eventinj_reserves():
@@ -76,4 +77,4 @@ def test_the_views_copy_nothing(memory):
     assert views.mailbox.gprs.r15 == 0x3344
     assert views.mailbox.plans[14].arm == 0x55
     assert [memory[place] for place in (shared.MSRPM_AT, shared.IOPM_AT, shared.RING_AT)] == [1, 2, 3]
-    assert len(views.ring) == shared.RING_RECORDS * shared.RECORD_SIZE
+    assert len(views.ring) == shared.RING_RECORDS * RECORD_SIZE

@@ -1,3 +1,5 @@
+import gc
+
 import pytest
 
 from trapline.processors.unicorn import engine
@@ -43,20 +45,15 @@ def bus():
 @pytest.fixture
 def flat(bus):
     """Return a function that makes an engine with code of 64 bits, without paging, outside any guest."""
-    engines = []
 
     def flat(code):
         one = Engine(MEMORY, bus)
-        engines.append(one)
         one.ram[0x1000 : 0x1000 + len(code)] = code
         one.memory[:] = one._host
         one.context.rip = 0x1000
         return one
 
-    yield flat
-    for one in engines:
-        one.close()
-        one.close()
+    return flat
 
 
 def test_ports_reach_the_bus(flat, bus):
@@ -110,3 +107,17 @@ def test_a_stop_before_the_run_does_no_harm(flat, bus):
     one.stop()
     one.resume()
     assert bus.seen in ([], [("out", 0x80, 1, 0)])
+
+
+def test_the_context_is_freed_with_the_last_view_of_it(flat, monkeypatch):
+    freed = []
+    monkeypatch.setattr(engine.uclib, "uc_context_free", lambda context: freed.append(context.value))
+    one = flat(b"\xf4")
+    address, gprs = one._allocated.value, one.context.gprs
+    del one
+    gc.collect()
+    assert not freed
+    assert gprs[0] is not None
+    del gprs
+    gc.collect()
+    assert freed == [address]

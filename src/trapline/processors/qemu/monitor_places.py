@@ -11,16 +11,16 @@ from trapline.arch.registers import Gprs
 from trapline.arch.vmcb import Vmcb
 from trapline.asm import operands
 from trapline.asm.operands import RAX, RBX, RCX, RDX, RSP, Mem, Reg
-from trapline.machine.record import Record
+from trapline.machine.record import RECORD_SIZE, Record
 
 from . import shared
 from .shared import Mailbox, Tables, VectorPlan
 
 _PLAN: Final = size_of(VectorPlan)
 PLAN_SHIFT: Final = _PLAN.bit_length() - 1
-RECORD_SHIFT: Final = shared.RECORD_SIZE.bit_length() - 1
+RECORD_SHIFT: Final = RECORD_SIZE.bit_length() - 1
 assert 1 << PLAN_SHIFT == _PLAN, "plans are indexed by a shift"
-assert 1 << RECORD_SHIFT == shared.RECORD_SIZE, "records are indexed by a shift"
+assert 1 << RECORD_SHIFT == RECORD_SIZE, "records are indexed by a shift"
 
 SAVED_FIRST: Final = (("rcx", RCX), ("rdx", RDX), ("rbx", RBX))
 """The registers that the fast path uses."""

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 
-from .shared import RECORD_SIZE, RING_RECORDS, Shared
+from trapline.machine.record import RECORD_SIZE
+
+from .shared import RING_RECORDS, Shared
 
 
 class Ring:

@@ -12,7 +12,7 @@ from trapline.arch.layout import Array, Structure, at, layout, u8, u16, u32, u64
 from trapline.arch.msr import IOPM_SIZE, MSRPM_SIZE
 from trapline.arch.registers import Gprs
 from trapline.arch.vmcb import Vmcb
-from trapline.machine.record import Record
+from trapline.machine.record import RECORD_SIZE
 
 BASE: Final = 0x80_0000_0000
 """Guest-physical and, for the monitor, linear address of the shared memory: 512 GiB, below every 40-bit limit."""
@@ -168,5 +168,4 @@ class Shared:
         self.ring = memory[RING_AT : RING_AT + RING_RECORDS * RECORD_SIZE]
 
 
-RECORD_SIZE: Final = len(bytes(Record()))
 assert RING_RECORDS * RECORD_SIZE <= _MIB, "the ring leaves its even mebibyte"

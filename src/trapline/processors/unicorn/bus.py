@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from trapline.arch.descriptors import IO_MAP_BASE, IO_MAP_TSS
 from trapline.arch.paging import IMPLICIT, READ, AddressSpace, NotMapped, PageFault
 from trapline.arch.registers import CR0, RFLAGS
 from trapline.arch.vectors import Vector
@@ -14,10 +15,6 @@ from .memory import Ram
 _QUIET: Final = frozenset((*range(0x3F8, 0x400), 0xE9))
 """Consoles: nothing that is written there needs a look at the rest of the machine, but for an interrupt."""
 
-_TSS_TYPES: Final = (0x9, 0xB)
-"""A 32-bit or 64-bit TSS, available or busy: only these have an I/O permission map."""
-_MAP_BASE: Final = 0x66
-"""Where a TSS says where its map begins (APM 12.2.4, 12.2.5)."""
 _FORBIDDEN: Final[tuple[int, int, int | None]] = (Vector.GP, 0, None)
 
 
@@ -86,10 +83,10 @@ class MachineBus:
             return True
         task = context.tr
         self.refusal = _FORBIDDEN
-        if task.flags >> 8 & 0xF not in _TSS_TYPES or task.limit < _MAP_BASE + 1:
+        if task.flags >> 8 & 0xF not in IO_MAP_TSS or task.limit < IO_MAP_BASE + 1:
             return False
         try:
-            place = self._read(task.base + _MAP_BASE) + (port >> 3)
+            place = self._read(task.base + IO_MAP_BASE) + (port >> 3)
             if place + 1 > task.limit:
                 return False
             return not self._read(task.base + place) >> (port & 7) & (1 << size) - 1

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from trapline.arch.descriptors import Attribute
 from trapline.arch.registers import CR0, EFER, RFLAGS, Gprs
 from trapline.arch.vmcb import SaveArea, Segment
 
@@ -12,7 +13,6 @@ _LOW: Final = 0xFFFF_FFFF
 _CODE_32: Final = 0xC9B
 _CODE_64: Final = 0xA9B
 _DATA: Final = 0xC93
-_LONG: Final = 1 << 9
 
 
 def syscall(save: SaveArea, gprs: Gprs) -> bool:
@@ -21,7 +21,7 @@ def syscall(save: SaveArea, gprs: Gprs) -> bool:
         return False
     selector = save.star >> 32 & 0xFFFC
     if save.efer & EFER.LMA:
-        from_64 = bool(save.cs.attributes & _LONG)
+        from_64 = bool(save.cs.attributes & Attribute.L)
         gprs.rcx, gprs.r11 = save.rip + _LENGTH, save.rflags & ~RFLAGS.RF
         _flat(save.cs, selector, _CODE_64)
         save.rflags = save.rflags & ~(save.sfmask | RFLAGS.RF)

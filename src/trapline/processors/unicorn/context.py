@@ -6,7 +6,7 @@ each; to read the same registers through the public calls takes a hundred times 
 
 from typing import Final
 
-from trapline.arch.layout import Array, Structure, at, layout, offset_of, u16, u32, u64
+from trapline.arch.layout import Array, Structure, at, layout, offset_of, u32, u64
 
 
 @layout(size=24)
@@ -58,23 +58,17 @@ class Context(Structure):
     sfmask: u64 = at(4896)
     kernel_gs_base: u64 = at(4904)
     error_code: u32 = at(5424)
-    exception_is_int: u32 = at(5428)
     dr: Array[u64] = at(5440, count=6)
     dr6: u64 = at(5488)
     dr7: u64 = at(5496)
     old_exception: u32 = at(5536)
-    vm_vmcb: u64 = at(5544)
     intercept: u64 = at(5560)
     intercept_cr: u32 = at(5568)
     intercept_dr: u32 = at(5572)
-    intercept_exceptions: u32 = at(5576)
-    end: u16 = at(5606)
 
 
 CC_OP_EFLAGS: Final = 1
-STATUS_FLAGS: Final = 0x8D5
-"""OF, SF, ZF, AF, PF and CF: what Unicorn computes only when somebody asks."""
-DIRECTION_FLAG: Final = 1 << 10
+"""The status flags are in cc_src. Else Unicorn computes them when somebody asks."""
 
 HF_INHIBIT_IRQ: Final = 1 << 3
 """The interrupt shadow."""

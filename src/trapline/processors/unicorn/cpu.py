@@ -16,8 +16,14 @@ from .memo import Memo, Spy
 from .memory import Ram
 
 _EXCEPTIONS: Final = EXCEPTION_EXITS.start
-EXCEPTION: Final = encode(Event(0, EventType.EXCEPTION))
+_EXCEPTION: Final = encode(Event(0, EventType.EXCEPTION))
 """The EVENTINJ word of an exception, but for its vector and error code."""
+
+
+def exception_word(vector: int, code: int) -> int:
+    """Return the EVENTINJ word of an exception; `code` counts where the vector has an error code."""
+    word = _EXCEPTION | vector
+    return word | ERROR_CODE_VALID | code << 32 if WITH_ERROR_CODE >> vector & 1 else word
 
 
 class Cpu:
@@ -55,10 +61,7 @@ class Cpu:
             return self.exit(_EXCEPTIONS + vector, code, address or 0)
         if address is not None:
             self._save.cr2 = address
-        word = EXCEPTION | vector
-        if WITH_ERROR_CODE >> vector & 1:
-            word |= ERROR_CODE_VALID | code << 32
-        return self.deliver_exception(word)
+        return self.deliver_exception(exception_word(vector, code))
 
     def deliver_exception(self, word: int) -> bool:
         """Start the handler of an exception, given as the EVENTINJ word, or of what comes of it."""

@@ -2,6 +2,7 @@
 
 import ctypes
 import mmap
+import weakref
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, Protocol
@@ -10,12 +11,13 @@ import unicorn as uc
 from unicorn import x86_const as x86
 from unicorn.unicorn_py3.unicorn import Uc, UcError, uc_tb, uclib
 
+from trapline.arch import msr
 from trapline.arch.msr import MSRPM_SIZE
-from trapline.arch.registers import CR0, CR4, EFER
+from trapline.arch.registers import CR0, CR4, EFER, RFLAGS
 from trapline.arch.vmcb import Vmcb
 from trapline.errors import ProcessorError
 
-from .context import CC_OP_EFLAGS, HF2_GIF, HF_GUEST, STATUS_FLAGS, Context, word
+from .context import CC_OP_EFLAGS, HF2_GIF, HF_GUEST, Context, word
 from .private import check_size, check_version, stop_between_instructions
 
 MONITOR: Final = 1 << 56
@@ -52,9 +54,6 @@ VMEXIT: Final = 0x100
 _HFLAGS: Final = word("hflags")
 _GIF: Final = HF2_GIF << 32
 """hflags2 is the upper half of that word."""
-
-_VM_HSAVE_PA: Final = 0xC001_0117
-_EFER: Final = 0xC000_0080
 
 
 class Bus(Protocol):
@@ -110,7 +109,8 @@ class Engine:
         check_size(size)
         assert self._allocated.value is not None
         self.memory = (ctypes.c_char * size).from_address(self._allocated.value)
-        """The bytes of the context."""
+        """The bytes of the context: freed with the last view of them."""
+        weakref.finalize(self.memory, uclib.uc_context_free, ctypes.c_void_p(self._allocated.value)).atexit = False
         self.context = Context.from_buffer(self.memory)
         """The guest's state after `vmrun` and `resume`, and before `resume`."""
         stop_between_instructions(self._handle, size)
@@ -186,12 +186,6 @@ class Engine:
         shown = _WITHOUT_AVX.get((leaf, subleaf), (_ALL_ONES,) * 4)
         return eax & shown[0], ebx & shown[1], ecx & shown[2], edx & shown[3]
 
-    def close(self) -> None:
-        """Free what Unicorn holds."""
-        if self._allocated.value:
-            uclib.uc_context_free(self._allocated)
-            self._allocated = ctypes.c_void_p()
-
     def _start(self, address: int) -> int:
         handle, allocated = self._handle, self._allocated
         self.event = STOPPED
@@ -230,8 +224,8 @@ class Engine:
 
         CR4.PAE must be set: the guest's CR0.PG would be lost without.
         """
-        self._uc.reg_write(x86.UC_X86_REG_MSR, (_VM_HSAVE_PA, _HSAVE))
-        self._uc.reg_write(x86.UC_X86_REG_MSR, (_EFER, EFER.SVME | EFER.LME | EFER.LMA))
+        self._uc.reg_write(x86.UC_X86_REG_MSR, (msr.VM_HSAVE_PA, _HSAVE))
+        self._uc.reg_write(x86.UC_X86_REG_MSR, (msr.EFER, EFER.SVME | EFER.LME | EFER.LMA))
         self._uc.reg_write(x86.UC_X86_REG_CR0, CR0.PE)
         self._uc.reg_write(x86.UC_X86_REG_CR4, CR4.PAE)
         uclib.uc_context_save(self._handle, self._allocated)
@@ -334,7 +328,7 @@ class Engine:
         """
         self.save()
         # Status flags cannot be computed later: what comes after this instruction changes them.
-        self.context.cc_op, self.context.cc_src = CC_OP_EFLAGS, self.eflags() & STATUS_FLAGS
+        self.context.cc_op, self.context.cc_src = CC_OP_EFLAGS, self.eflags() & RFLAGS.STATUS
         words = memoryview(self.memory).cast("B").cast("Q")
         if words[_HFLAGS] & _GIF:  # an open interrupt window would be found again for ever, as above
             words[_HFLAGS] &= ~_GIF

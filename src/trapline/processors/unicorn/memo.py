@@ -13,10 +13,9 @@ from typing import Final, NamedTuple
 from trapline.arch.delivery import Delivered, apply
 from trapline.arch.events import ERROR_CODE_VALID
 from trapline.arch.layout import offset_of
-from trapline.arch.registers import EFER
+from trapline.arch.registers import EFER, RFLAGS
 from trapline.arch.vmcb import Vmcb
 
-from .context import STATUS_FLAGS
 from .memory import Ram
 
 _EFER, _RFLAGS, _RIP, _RSP = (offset_of(Vmcb, f"save.{name}") // 8 for name in ("efer", "rflags", "rip", "rsp"))
@@ -102,7 +101,7 @@ class Memo:
         """
         words = self._words
         rsp = -1 if words[_CPL] & _CPL_MASK else words[_RSP]
-        return generation, word & _WITHOUT_CODE, words[_RFLAGS] & ~STATUS_FLAGS, rsp
+        return generation, word & _WITHOUT_CODE, words[_RFLAGS] & ~RFLAGS.STATUS, rsp
 
     def remember(self, generation: int, word: int, delivered: Delivered, spy: Spy) -> None:
         """Keep a delivery in long mode that is about to be applied, if it stored nothing but its frame."""

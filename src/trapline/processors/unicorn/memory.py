@@ -69,8 +69,3 @@ class Ram:
             return self.words[gpa >> 3] if not gpa & 7 else int.from_bytes(self.read(gpa, 8), "little")
         except LookupError:
             return _ALL_ONES_64
-
-    def close(self) -> None:
-        """Let go of the block."""
-        for view in (self.words, self._halves, self._bytes):
-            view.release()

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from typing import Final
 
 from trapline.arch.events import ERROR_CODE_VALID
-from trapline.arch.vectors import WITH_ERROR_CODE, Vector
+from trapline.arch.vectors import Vector
 from trapline.arch.vmcb import Vmcb
 from trapline.machine.record import RECORD_SIZE, RecordFlags, RecordWriter
 
-from .cpu import EXCEPTION, Cpu
+from .cpu import Cpu, exception_word
 
 _RECORDS: Final = 64
 """How many are kept before somebody must take them."""
@@ -42,9 +42,9 @@ class Passing:
 
     def pass_on(self, vector: int, code: int, address: int | None) -> bool:
         """Record an exception that was intercepted, and deliver it; False: its delivery ended in an exit."""
-        flags, word = RecordFlags.FORWARDED, EXCEPTION | vector
-        if WITH_ERROR_CODE >> vector & 1:
-            flags, word = flags | RecordFlags.HAS_ERROR_CODE, word | ERROR_CODE_VALID | code << 32
+        flags, word = RecordFlags.FORWARDED, exception_word(vector, code)
+        if word & ERROR_CODE_VALID:
+            flags |= RecordFlags.HAS_ERROR_CODE
         else:
             code = 0
         if address is None:

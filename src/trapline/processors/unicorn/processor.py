@@ -12,11 +12,11 @@ from typing import Final, Self
 from trapline.arch import msr
 from trapline.arch.consistency import is_illegal, why_invalid
 from trapline.arch.events import VALID, Event, EventType, decode
-from trapline.arch.exits import EXCEPTION_EXITS, ExitCode
+from trapline.arch.exits import EXCEPTION_EXITS, ExitCode, is_intercepted
 from trapline.arch.layout import offset_of, size_of, zero
 from trapline.arch.registers import RFLAGS, Gprs
 from trapline.arch.vectors import Vector
-from trapline.arch.vmcb import Vmcb
+from trapline.arch.vmcb import IntCtl, Vmcb
 from trapline.errors import ProcessorError
 from trapline.machine.boot import Boot
 from trapline.machine.processor import Capabilities, Outcome, Statistics
@@ -43,12 +43,6 @@ _PHYSICAL_BITS: Final = 40
 """Of the EPYC that Unicorn models."""
 
 _CHANGE_INTERRUPTS: Final = (ExitCode.WRITE_CR8, ExitCode.IRET)
-
-_V_TPR: Final = 0xFF
-_V_IRQ: Final = 1 << 8
-_V_PRIORITY: Final = 16
-_V_IGNORE_TPR: Final = 1 << 20
-_V_VECTOR: Final = 32
 
 
 class UnicornProcessor:
@@ -296,14 +290,14 @@ class UnicornProcessor:
         if machine.nmi_pending() and context.hflags2 & HF2_NMI:
             self._state.intercept_iret()
         elif machine.nmi_pending():
-            if control.intercept_misc1 & _bit(ExitCode.NMI):
+            if is_intercepted(control, ExitCode.NMI):
                 return self._cpu.exit(ExitCode.NMI)
             machine.take_nmi()
             context.hflags2 |= HF2_NMI
             return self._cpu.deliver(Event(Vector.NMI, EventType.NMI), None)
         virtual = control.int_ctl
-        wanted = bool(virtual & _V_IRQ) and bool(
-            virtual & _V_IGNORE_TPR or virtual >> _V_PRIORITY & 0xF > (virtual & _V_TPR) >> 4
+        wanted = bool(virtual & IntCtl.V_IRQ) and bool(
+            virtual & IntCtl.V_IGN_TPR or virtual >> IntCtl.PRIORITY_SHIFT & 0xF > (virtual & IntCtl.V_TPR) >> 4
         )
         if machine.pending() is None and not wanted:
             return True
@@ -311,14 +305,14 @@ class UnicornProcessor:
             self._state.window = True
             return True
         if machine.pending() is not None:
-            if control.intercept_misc1 & _bit(ExitCode.INTR):
+            if is_intercepted(control, ExitCode.INTR):
                 return self._cpu.exit(ExitCode.INTR)
             vector = machine.acknowledge()
         else:
-            if control.intercept_misc1 & _bit(ExitCode.VINTR):
+            if is_intercepted(control, ExitCode.VINTR):
                 return self._cpu.exit(ExitCode.VINTR)
-            control.int_ctl = virtual & ~_V_IRQ
-            vector = virtual >> _V_VECTOR & 0xFF
+            control.int_ctl = virtual & ~IntCtl.V_IRQ
+            vector = virtual >> IntCtl.VECTOR_SHIFT & 0xFF
         self._bus.attention = machine.pending() is not None
         return self._cpu.deliver(Event(vector, EventType.INTR), None)
 
@@ -384,10 +378,6 @@ class UnicornProcessor:
             goes_on = self._answer(event)
         self._bus.attention |= code in _CHANGE_INTERRUPTS
         return goes_on
-
-
-def _bit(code: ExitCode) -> int:
-    return 1 << code % 32
 
 
 def _behind(event: Event, nrip: int) -> int | None:

@@ -8,17 +8,15 @@ from typing import Final
 from trapline.arch.exits import ExitCode
 from trapline.arch.layout import offset_of
 from trapline.arch.registers import CR0, EFER, RFLAGS
-from trapline.arch.vmcb import Segment, Vmcb
+from trapline.arch.vmcb import IntCtl, Segment, Vmcb
 
 from .context import (
     ATTRIBUTES_HIGH,
     ATTRIBUTES_LOW,
     CC_OP_EFLAGS,
-    DIRECTION_FLAG,
     HF2_GIF,
     HF_CPL,
     HF_INHIBIT_IRQ,
-    STATUS_FLAGS,
     CachedSegment,
     Context,
     word,
@@ -62,7 +60,6 @@ _NEEDED_1: Final = sum(1 << code % 32 for code in (ExitCode.VINTR, ExitCode.SWIN
 _NEEDED_2: Final = sum(1 << code % 32 for code in (ExitCode.VMRUN, ExitCode.ICEBP))
 """What Unicorn must report because it cannot do it itself; the hypervisor may want more."""
 _IRET: Final = 1 << ExitCode.IRET % 32
-_V_IRQ: Final = 1 << 8
 
 _ORDER: Final = ("es", "cs", "ss", "ds", "fs", "gs")
 
@@ -96,9 +93,9 @@ class State:
         to[_V_CR2], to[_V_DR6], to[_V_DR7] = words[_CR2], words[_DR6], words[_DR7]
         computed = words[_CC_OP]
         if computed & _LOW == CC_OP_EFLAGS:
-            flags = words[_EFLAGS] & ~STATUS_FLAGS | words[_CC_SRC] & STATUS_FLAGS
+            flags = words[_EFLAGS] & ~RFLAGS.STATUS | words[_CC_SRC] & RFLAGS.STATUS
             if computed >> 32 != 1:
-                flags |= DIRECTION_FLAG
+                flags |= RFLAGS.DF
         else:
             flags = self._engine.eflags()
         to[_V_RFLAGS] = flags
@@ -194,7 +191,7 @@ class State:
         ours.intercept_misc1 = theirs.intercept_misc1 | _NEEDED_1 | self._iret
         ours.intercept_misc2 = theirs.intercept_misc2 | _NEEDED_2
         ours.asid, ours.msrpm_base_pa = 1, MSRPM
-        ours.int_ctl = _V_IRQ
+        ours.int_ctl = IntCtl.V_IRQ
         return engine.vmrun()
 
     def _slow(self) -> tuple[object, ...]:

@@ -12,12 +12,13 @@ from trapline.arch.exits import EXCEPTION_EXITS, ExitCode, exit_name, set_interc
 from trapline.arch.layout import zero
 from trapline.arch.registers import RFLAGS
 from trapline.arch.vectors import VECTORS, Kind
+from trapline.arch.vmcb import IntCtl
 from trapline.errors import TraplineError
 from trapline.machine.processor import Capabilities, Outcome, Processor
 from trapline.machine.scripted import ScriptedProcessor, Step
 
 from .modes import CODE, CPUID, REAL, Mode, enter, image, put
-from .prediction import V_IRQ, Prediction, differences, predict, put_field
+from .prediction import Prediction, differences, predict, put_field
 
 _TIMEOUT: Final = 20.0
 """Seconds that a processor may take for one turn."""
@@ -254,7 +255,7 @@ def _wrong_exit(exit: Exit, at: int, prediction: Prediction, processor: Processo
             wrong.append(f"EXITINTINFO holds {vectoring}, expected {exit.vectoring}")
         if control.interrupt_shadow & 1 != exit.shadow:
             wrong.append(f"the interrupt shadow is {control.interrupt_shadow & 1}, expected {exit.shadow}")
-        if bool(control.int_ctl & V_IRQ) is not exit.v_irq:
+        if bool(control.int_ctl & IntCtl.V_IRQ) is not exit.v_irq:
             wrong.append(f"V_IRQ is {int(not exit.v_irq)}, expected {int(exit.v_irq)}")
         if control.event_inj & VALID:
             wrong.append("EVENTINJ.V is still set")
@@ -283,7 +284,7 @@ def _player(exit: Exit, at: int) -> Step:
         control.nrip = _UNDEFINED if nrip is None else nrip
         control.exit_int_info = encode(exit.vectoring) if exit.vectoring else 0
         control.interrupt_shadow = exit.shadow
-        control.int_ctl = control.int_ctl | V_IRQ if exit.v_irq else control.int_ctl & ~V_IRQ
+        control.int_ctl = control.int_ctl | IntCtl.V_IRQ if exit.v_irq else control.int_ctl & ~IntCtl.V_IRQ
 
     return step
 

@@ -5,16 +5,15 @@ from typing import Final
 from trapline.arch.events import Event, EventType
 from trapline.arch.exits import ExitCode
 from trapline.arch.registers import RFLAGS
+from trapline.arch.vmcb import IntCtl
 from trapline.asm.operands import AX, SS
 
 from .check import Check, Exit, Turn
 from .code import Line, assemble
 from .modes import COMPATIBILITY, LONG, PROTECTED_32, REAL, Mode, where
-from .prediction import V_IRQ
 
 _VECTOR: Final = 0x61
-_PENDING: Final = _VECTOR << 32 | 1 << 20 | V_IRQ
-"""V_INTR_VECTOR, V_IGN_TPR, V_IRQ."""
+_PENDING: Final = _VECTOR << IntCtl.VECTOR_SHIFT | IntCtl.V_IGN_TPR | IntCtl.V_IRQ
 _ON: Final = RFLAGS.ALWAYS_ONE | RFLAGS.IF
 _MODES: Final = (REAL, PROTECTED_32, LONG, COMPATIBILITY)
 

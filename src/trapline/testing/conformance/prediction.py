@@ -11,8 +11,6 @@ from trapline.arch.vmcb import SaveArea, Segment, Vmcb
 from trapline.machine.memory import GuestMemory
 from trapline.machine.processor import Processor
 
-V_IRQ: Final = 1 << 8
-
 _SEGMENTS: Final = ("es", "cs", "ss", "ds", "fs", "gs", "tr")
 _REGISTERS: Final = (
     "rip", "rsp", "rax", "rflags", "cpl", "cr0", "cr2", "cr3", "cr4", "efer", "dr6", "dr7",

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, Self
 from trapline.arch.exits import ExitCode, set_intercept
 from trapline.arch.layout import offset_of, size_of
 from trapline.arch.registers import Gprs
-from trapline.arch.vmcb import SaveArea, Vmcb
+from trapline.arch.vmcb import IntCtl, SaveArea, Vmcb
 from trapline.errors import ProcessorError
 from trapline.hypervisor.observers import ExceptionExit, Verdict
 from trapline.hypervisor.recording import Recording
@@ -19,16 +19,13 @@ from trapline.hypervisor.vcpu import Vcpu
 from trapline.hypervisor.vm import Vm
 from trapline.machine.memory import GuestMemory
 from trapline.machine.processor import Capabilities, Outcome, Processor, Statistics
-from trapline.machine.record import Record
+from trapline.machine.record import RECORD_SIZE, Record
 
 from . import clean, places
 from .program import Program
 
 _SAVE_AT: Final = offset_of(Vmcb, "save")
 _SAVE_SIZE: Final = size_of(SaveArea)
-_RECORD_SIZE: Final = size_of(Record)
-_MASKING: Final = 1 << 24
-"""V_INTR_MASKING: interrupts of the machine do not reach the guest (APM 15.21.1)."""
 _AROUND: Final = b"\xf4" * places.SIZE
 """What stands around the arena where no paging keeps a program in it."""
 _TIME: Final = 0.1
@@ -139,7 +136,7 @@ class Runner:
         memoryview(limited.gprs).cast("B")[:] = gprs
         control = vmcb.control
         control.event_inj = control.exit_int_info = control.interrupt_shadow = control.nrip = 0
-        control.int_ctl = _MASKING
+        control.int_ctl = IntCtl.V_INTR_MASKING  # interrupts of the machine do not reach the guest
         vm.recalc_intercepts(vm.vcpu)
         set_intercept(control, ExitCode.HLT)
         self._records, limited.end, limited.exits = [], None, 0
@@ -159,8 +156,8 @@ class Runner:
         return End.OTHER, f"{stop.reason.value}: {stop.detail}"
 
     def _add(self, records: memoryview) -> None:
-        for start in range(0, len(records), _RECORD_SIZE):
-            self._records.append(bytes(records[start : start + _RECORD_SIZE]))
+        for start in range(0, len(records), RECORD_SIZE):
+            self._records.append(bytes(records[start : start + RECORD_SIZE]))
 
 
 class _Onlooker:

@@ -4,6 +4,7 @@ import struct
 from functools import cache
 from typing import Final
 
+from trapline.arch.descriptors import IO_MAP_BASE
 from trapline.arch.paging import NX, RW, US, A, D, P
 from trapline.arch.registers import CR0, CR4
 from trapline.arch.vmcb import SaveArea, Segment
@@ -147,7 +148,7 @@ def descriptors(mode: str, arena: Arena, save: SaveArea) -> None:
         for number in range(7):
             arena.put(places.TSS + 0x24 + 8 * number, places.IST - 0x40 * number)
     if mode != "pm16":
-        arena.put(places.TSS + 0x66, 0x68, 2)
+        arena.put(places.TSS + IO_MAP_BASE, 0x68, 2)
 
 
 def interrupts(mode: str, arena: Arena, save: SaveArea, *, skip: int | None) -> None:
