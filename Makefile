@@ -55,7 +55,7 @@ clean: ## remove all that the other targets leave here
 	rm -rf .venv build dist .coverage .coverage.* htmlcov .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find src tests tools -name __pycache__ -prune -exec rm -rf {} +
 
-$(VENV)/.installed: pyproject.toml $(VENV)/.programs
+$(VENV)/.installed: Makefile pyproject.toml $(VENV)/.programs
 	test -x $(PYTHON) || python3 -m venv $(VENV)
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable '.[qemu,symbols,dev]'
 	@touch $@

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from trapline.arch.vectors import FORCEABLE
 from trapline.errors import TraplineError
 
 _IN_PROCESS: Final = "in process"
@@ -59,7 +60,7 @@ def _run_sample() -> str:
 
     boot = bare_entry(sample_guest("ud"), memory=_SAMPLE_MEMORY)
     assert not isinstance(boot, str), boot
-    result = run(Settings(None, _SAMPLE_MEMORY, timeout=10, boot=boot, output=lambda _: None))
+    result = run(Settings(FORCEABLE, _SAMPLE_MEMORY, timeout=10, boot=boot, output=lambda _: None))
     if result.ending is not Ending.DEBUG_EXIT:
         raise TraplineError(f"a sample guest does not run as it should: {result.ending.value} {result.detail}")
     return f"Unicorn runs a sample guest: {result.recorded} exception seen"
