@@ -10,6 +10,8 @@ PROGRAMS := qemu-system-x86_64 nasm gcc ld objcopy xorriso grub-mkimage
 PACKAGES := qemu-system-x86 seabios nasm gcc binutils xorriso grub-common python3-venv
 # Guests in this process run Python at every exception: to measure coverage there would take minutes.
 MEASURED := tests/arch tests/hypervisor tests/machine
+# Neighbours stay together: they share what one guest's run left.
+PARALLEL := --numprocesses auto --maxprocesses 8 --dist worksteal
 TESTGUESTS := $(PYTHON) tools/testguests.py
 
 .DEFAULT_GOAL := help
@@ -29,8 +31,8 @@ test: setup guests ## check style and types, run all tests, on real guests too; 
 	$(PYTHON) -m mypy
 	$(PYTHON) -m pytest -rs $(MEASURED) -m "not qemu and not soak" --cov --cov-branch --cov-report=
 	$(PYTHON) -m coverage report --include='src/trapline/arch/*,src/trapline/hypervisor/*' --fail-under=95
-	$(PYTHON) -m pytest -rs tests $(MEASURED:%=--ignore=%)
-	$(PYTHON) -m pytest -rs $(MEASURED) -m "qemu and not soak"
+	$(PYTHON) -m pytest -rs $(PARALLEL) tests $(MEASURED:%=--ignore=%)
+	$(PYTHON) -m pytest -rs $(PARALLEL) $(MEASURED) -m "qemu and not soak"
 
 soak: setup guests ## boot Linux with every exception forced, again and again; a quarter of an hour
 	$(PYTHON) -m pytest -m soak
