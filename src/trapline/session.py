@@ -165,7 +165,9 @@ def run(
         enter = None if settings.boot is None else settings.boot.enter
         vm = Vm(processor, mask=settings.mask, reboots=settings.reboots, enter=enter)
         recording = Recording(recorder.add)
-        black_box = BlackBox(last=recorder.last, recorded=lambda: recorder.tally.total, sink=recorder.note)
+        black_box = BlackBox(
+            last=recorder.last, recorded=lambda: recorder.tally.total, sink=recorder.note if lines else None
+        )
 
         def record(vcpu: "Vcpu", delivery: "Delivery") -> None:
             recording(vcpu, delivery)

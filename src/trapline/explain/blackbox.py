@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 KEPT: Final = 64
-"""How many pieces of evidence are kept."""
+"""How many pieces of evidence are kept, and how many are looked at with all that could be wrong in mind."""
 
 
 class BlackBox:
@@ -46,6 +46,8 @@ class BlackBox:
         """`last` returns the last records, newest last, `recorded` how many there were; `sink` gets lines of JSON."""
         self._last, self._recorded, self._sink = last, recorded, sink
         self.evidence: deque[Evidence] = deque(maxlen=KEPT)
+        self._looks = [0, 0]
+        """How often something was looked at that did not become a #DF, and that did."""
 
     def __call__(self, vcpu: "Vcpu", delivery: "Delivery") -> None:
         """Keep the evidence of an exception that was raised while another event was delivered."""
@@ -109,9 +111,9 @@ class BlackBox:
             case = Case.of(evidence, event)
             code_bytes(case)
             stack_top(case)
-        fatal = evidence.becomes is SHUTDOWN
-        fatal |= isinstance(evidence.becomes, Event) and evidence.becomes.vector == Vector.DF
-        if fatal or len(self.evidence) < KEPT:
+        double = isinstance(evidence.becomes, Event) and evidence.becomes.vector == Vector.DF
+        self._looks[double] += 1
+        if evidence.becomes is SHUTDOWN or self._looks[double] <= KEPT:
             from .story import explain  # most guests never need it
 
             try:
@@ -119,7 +121,7 @@ class BlackBox:
                 explain(chains([*self.evidence, evidence])[-1], disassemble=lambda code, address, bits: None)
             except Exception:
                 log.exception("the evidence cannot be explained")  # the guest's run goes on
-        elif evidence.vectoring is not None:  # a guest that does it all the time is not to be slow
+        elif evidence.vectoring is not None:  # a guest that goes on as if nothing had happened is not to be slow
             deliveries(evidence.save, evidence.vectoring, evidence.words, physical_bits=evidence.physical_bits)
 
     def _first_address(

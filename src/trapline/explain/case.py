@@ -13,6 +13,7 @@ from trapline.arch.vmcb import SaveArea
 from .evidence import Evidence, set_field
 from .words import Unknown, Words
 
+PAGE: Final = 0x1000
 SYSTEM: Final = READ | IMPLICIT
 """How the processor reads a table."""
 _NO_CHANGES: Final[Mapping[str, int]] = {}
@@ -94,13 +95,14 @@ class Case:
 
     def read(self, gva: int, size: int) -> int | None:
         """Return an integer from linear memory as the processor reads a table; None: it cannot."""
-        data = 0
-        for offset in range(size):
-            gpa = self.physical(gva + offset)
-            if gpa is None:
-                return None
-            data |= (self.words.word(gpa & ~7) >> gpa % 8 * 8 & 0xFF) << 8 * offset
-        return data
+        gpa = self.physical(gva)
+        if gpa is None:
+            return None
+        here = PAGE - gva % PAGE
+        if size <= here:
+            return self.words.read(gpa, size)
+        rest = self.read(gva + here, size - here)
+        return None if rest is None else self.words.read(gpa, here) | rest << 8 * here
 
     @property
     def rip(self) -> int:
@@ -148,7 +150,7 @@ class Case:
     def stored(self, gva: int, value: int, size: int) -> tuple[tuple[int, bytes], ...] | None:
         """Return what storing at a linear address means for physical memory; None: nothing is mapped there."""
         gpa = self.physical(gva)
-        if gpa is None or (gva & 0xFFF) + size > 0x1000 or self.nowhere(gva) is not None:
+        if gpa is None or gva % PAGE + size > PAGE or self.nowhere(gva) is not None:
             return None
         return ((gpa, value.to_bytes(size, "little")),)
 
@@ -158,4 +160,4 @@ def is_legacy_gate(gate: int | None) -> bool:
     return gate is not None and bool(gate >> 47 & 1) and (gate >> 40 & 0x1F) | GateType.TRAP == GateType.TRAP_32
 
 
-__all__ = ["SYSTEM", "Case", "Change", "Slot", "Unknown", "is_legacy_gate"]
+__all__ = ["PAGE", "SYSTEM", "Case", "Change", "Slot", "Unknown", "is_legacy_gate"]

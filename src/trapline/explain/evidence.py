@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from trapline.arch.events import SHUTDOWN, Event, Shutdown
 from trapline.arch.layout import Structure, leaves
@@ -14,6 +14,17 @@ from .words import Words
 
 TYPE: Final = "evidence"
 """What such a line has as its `type`; records have none."""
+
+_Places: TypeAlias = tuple[tuple[str, int, int], ...]
+
+
+def _places(structure: Structure) -> _Places:
+    """Return path, start and end of each integer; arrays and reserved bytes tell nothing."""
+    found = (leaf for leaf in leaves(structure) if "[" not in leaf.path)
+    return tuple((leaf.path, leaf.offset, leaf.offset + leaf.size) for leaf in found)
+
+
+_SAVE, _GPRS = _places(SaveArea()), _places(Gprs())
 
 
 class Evidence(NamedTuple):
@@ -54,8 +65,8 @@ class Evidence(NamedTuple):
                     "first_address": _hex(self.first_address),
                     "becomes": "shutdown" if self.becomes is SHUTDOWN else _event(self.becomes),
                     "physical_bits": self.physical_bits,
-                    "save": _fields(self.save),
-                    "gprs": _fields(self.gprs),
+                    "save": _fields(self.save, _SAVE),
+                    "gprs": _fields(self.gprs, _GPRS),
                     "memory": {hex(gpa): _hex(value) for gpa, value in sorted(self.words.words.items())},
                 },
                 separators=(",", ":"),
@@ -104,9 +115,11 @@ def _read_event(fields: Mapping[str, Any] | None) -> Event | None:
     return Event(int(fields["vector"]), int(fields["type"]), fields["error_code"])
 
 
-def _fields(structure: Structure) -> dict[str, str]:
-    """Return the fields that are not zero by their paths; arrays and reserved bytes tell nothing."""
-    return {leaf.path: hex(leaf.value) for leaf in leaves(structure) if leaf.value and "[" not in leaf.path}
+def _fields(structure: Structure, places: _Places) -> dict[str, str]:
+    """Return the fields that are not zero by their paths."""
+    data = bytes(structure)
+    values = ((path, int.from_bytes(data[start:end], "little")) for path, start, end in places)
+    return {path: hex(value) for path, value in values if value}
 
 
 def _fill(structure: Any, fields: Mapping[str, str]) -> Any:  # noqa: ANN401  # either structure

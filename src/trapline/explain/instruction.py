@@ -8,7 +8,7 @@ from trapline.arch.descriptors import Attribute
 from trapline.arch.layout import Structure
 from trapline.arch.registers import Gprs
 
-from .case import Case
+from .case import PAGE, Case
 
 LONGEST: Final = 15
 _STACK_WORDS: Final = 16
@@ -30,13 +30,14 @@ class Operand(NamedTuple):
 
 def code_bytes(case: Case) -> bytes:
     """Return up to 15 bytes at CS:RIP: fewer where the next page is not mapped."""
-    data = bytearray()
-    for offset in range(LONGEST):
-        gpa = case.physical(case.rip + offset)
+    here = min(LONGEST, PAGE - case.rip % PAGE)
+    data = b""
+    for gva, size in ((case.rip, here), (case.rip + here, LONGEST - here)):
+        gpa = case.physical(gva) if size else None
         if gpa is None:
             break
-        data.append(case.words.word(gpa & ~7) >> gpa % 8 * 8 & 0xFF)
-    return bytes(data)
+        data += case.words.read(gpa, size).to_bytes(size, "little")
+    return data
 
 
 def stack_top(case: Case) -> list[int]:

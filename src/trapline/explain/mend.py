@@ -11,9 +11,8 @@ from trapline.arch.descriptors import DPL_SHIFT, Attribute, GateType, Selector, 
 from trapline.arch.paging import FETCH, USER, WRITE
 from trapline.arch.vectors import mnemonic
 
-from .case import SYSTEM, Case, Change, Slot
+from .case import PAGE, SYSTEM, Case, Change, Slot
 
-_PAGE: Final = 0x1000
 _CODE: Final = Attribute.S | Attribute.CODE | Attribute.P
 _ENTRIES: Final = 64
 """How many descriptors of the GDT are looked at."""
@@ -161,11 +160,11 @@ def new_stack(case: Case) -> Iterator[Change]:
 def stacks(case: Case) -> Iterator[int]:
     """Yield linear addresses with writable memory of the supervisor below."""
     save = case.save
-    above = (save.rsp + page * _PAGE for page in range(1, _STACK_PAGES)) if save.cpl < 3 else ()
+    above = (save.rsp + page * PAGE for page in range(1, _STACK_PAGES)) if save.cpl < 3 else ()
     slots = (case.read(save.tr.base + 4 + 8 * number, 8) for number in range(11) if case.long and save.tr.limit > 0x60)
     candidates = (save.rsp, *above, *((slot or 0) - 8 for slot in slots), *_tables(case))
-    for gva in dict.fromkeys((candidate & case.space.mask) // _PAGE for candidate in candidates):
-        top = gva * _PAGE + 0xF00
+    for gva in dict.fromkeys((candidate & case.space.mask) // PAGE for candidate in candidates):
+        top = gva * PAGE + 0xF00
         if case.physical(top, WRITE) is not None:
             yield top
 
@@ -174,15 +173,15 @@ def places(case: Case) -> Iterator[int]:
     """Yield linear addresses where the processor could read a table."""
     save = case.save
     candidates = (*_tables(case), case.rip, save.rsp)
-    for page in dict.fromkeys((candidate & case.space.mask) // _PAGE for candidate in candidates):
+    for page in dict.fromkeys((candidate & case.space.mask) // PAGE for candidate in candidates):
         for offset in _PLACES:
-            if case.physical(page * _PAGE + offset, SYSTEM) is not None:
-                yield page * _PAGE + offset
+            if case.physical(page * PAGE + offset, SYSTEM) is not None:
+                yield page * PAGE + offset
 
 
 def _tables(case: Case) -> tuple[int, ...]:
     save = case.save
-    return save.gdtr.base, save.gdtr.base + _PAGE, save.idtr.base, save.tr.base, save.tr.base + _PAGE
+    return save.gdtr.base, save.gdtr.base + PAGE, save.idtr.base, save.tr.base, save.tr.base + PAGE
 
 
 __all__ = [

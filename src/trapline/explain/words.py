@@ -48,16 +48,20 @@ class Words:
 
     def u64(self, gpa: int) -> int:
         """Return 64 bits."""
-        shift = gpa % 8 * 8
-        if not shift:
-            return self.word(gpa)
-        return (self.word(gpa & ~7) | self.word((gpa & ~7) + 8) << 64) >> shift & _ALL_ONES
+        return self.word(gpa) if not gpa % 8 else self.read(gpa, 8)
 
     def u32(self, gpa: int) -> int:
         """Return 32 bits."""
         if gpa % 8 <= 4:
             return self.word(gpa & ~7) >> gpa % 8 * 8 & _LOW
-        return self.u64(gpa) & _LOW
+        return self.read(gpa, 4)
+
+    def read(self, gpa: int, size: int) -> int:
+        """Return `size` bytes as an integer."""
+        data = 0
+        for number, at in enumerate(range(gpa & ~7, gpa + size, 8)):
+            data |= self.word(at) << 64 * number
+        return data >> gpa % 8 * 8 & (1 << 8 * size) - 1
 
     def changed(self, stores: Iterable[tuple[int, bytes]]) -> "Words":
         """Return the same memory with bytes stored in it, where there is memory."""

@@ -1,0 +1,83 @@
+from types import SimpleNamespace
+
+import pytest
+
+from trapline.arch.events import DOUBLE_FAULT, SHUTDOWN, Event, EventType, encode
+from trapline.arch.registers import Gprs
+from trapline.arch.vectors import FORCEABLE, Vector
+from trapline.arch.vmcb import Vmcb
+from trapline.explain import story
+from trapline.explain.blackbox import KEPT, BlackBox
+from trapline.hypervisor.observers import Delivery, ExceptionExit, Verdict
+
+GP, UD = (Event(vector, EventType.EXCEPTION, code) for vector, code in ((Vector.GP, 0x33), (Vector.UD, None)))
+
+
+class Zeros:
+    """Memory that counts how often it is read."""
+
+    def __init__(self):
+        self.reads = 0
+
+    def read(self, gpa, size):
+        self.reads += 1
+        return bytes(size)
+
+
+@pytest.fixture
+def vcpu():
+    """Return a guest of protected mode without an IDT."""
+    vmcb = Vmcb()
+    vmcb.save.cr0, vmcb.save.idtr.limit = 1, 7
+    processor = SimpleNamespace(vmcb=vmcb, gprs=Gprs(), memory=Zeros(), capabilities=SimpleNamespace(physical_bits=40))
+    return SimpleNamespace(processor=processor, vm=SimpleNamespace(mask=FORCEABLE))
+
+
+def spoilt(becomes):
+    return Delivery(ExceptionExit(GP, UD, None), Verdict.FORWARD, becomes)
+
+
+def test_an_exception_of_the_guest_itself_leaves_nothing(vcpu):
+    box = BlackBox()
+    box(vcpu, Delivery(ExceptionExit(UD, None, None), Verdict.FORWARD, UD))
+    assert not box.evidence
+    assert vcpu.processor.memory.reads == 0
+
+
+@pytest.mark.parametrize(("becomes", "other"), [(GP, DOUBLE_FAULT), (DOUBLE_FAULT, GP)])
+def test_a_guest_that_goes_on_is_soon_looked_at_less(vcpu, monkeypatch, becomes, other):
+    looks = []
+    whole = story.explain
+    monkeypatch.setattr(story, "explain", lambda chain, **how: looks.append(chain[-1].becomes) or whole(chain, **how))
+    box = BlackBox()
+    for _ in range(2 * KEPT):
+        box(vcpu, spoilt(becomes))
+    assert looks == [becomes] * KEPT
+    assert len(box.evidence) == KEPT
+    box(vcpu, spoilt(other))
+    box(vcpu, spoilt(SHUTDOWN))
+    assert looks[KEPT:] == [other, SHUTDOWN]
+    assert "IDTR.limit 0x7" in box.story().known
+
+
+def test_the_last_exception_of_a_shutdown_leaves_evidence_once(vcpu):
+    box = BlackBox()
+    box(vcpu, spoilt(SHUTDOWN))
+    box.shut_down(vcpu)
+    assert len(box.evidence) == 1
+
+
+def test_a_shutdown_that_nobody_saw_coming_leaves_evidence(vcpu):
+    vcpu.processor.vmcb.control.exit_int_info = encode(UD)
+    box = BlackBox()
+    box.shut_down(vcpu)
+    (piece,) = box.evidence
+    assert (piece.event, piece.vectoring, piece.becomes) == (None, UD, SHUTDOWN)
+
+
+def test_lines_are_made_for_who_wants_them(vcpu):
+    lines = []
+    box = BlackBox(sink=lines.append)
+    box(vcpu, spoilt(SHUTDOWN))
+    assert len(lines) == 1
+    assert '"becomes":"shutdown"' in lines[0]
