@@ -14,7 +14,7 @@ checker each integer field is an `int`. Gaps become reserved fields named by the
 
 import ctypes
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
 from typing import (
     TYPE_CHECKING,
@@ -134,6 +134,20 @@ def packer(cls: type[Structure]) -> tuple[struct.Struct, tuple[str, ...]]:
         for name, kind in _fields(cls)
     ]
     return struct.Struct("<" + "".join(codes)), tuple(names)
+
+
+def gatherer(cls: type[Structure], paths: Sequence[str]) -> tuple[struct.Struct, int]:
+    """Return what unpacks integers of a structure at once, and the offset where it starts.
+
+    The dotted paths come in the order of their offsets.
+    """
+    at = start = offset_of(cls, paths[0])
+    codes = []
+    for path in paths:
+        offset, size = _find(cls, path)
+        codes.append(f"{offset - at}x{_CODES[size]}")
+        at = offset + size
+    return struct.Struct("<" + "".join(codes)), start
 
 
 def zero(structure: Structure) -> None:

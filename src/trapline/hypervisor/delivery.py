@@ -3,17 +3,21 @@
 `forward` takes whatever the hardware delivered; `inject` writes EVENTINJ for exactly one event.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from trapline.arch.events import SHUTDOWN, Event, EventType, combine, encode
+from trapline.arch.events import DOUBLE_FAULT, SHUTDOWN, Event, EventType, combine, encode
 from trapline.arch.registers import CR0, RFLAGS
-from trapline.arch.vectors import VECTORS, ErrorCode, Kind, Vector
+from trapline.arch.vectors import FAULTS, VECTORS, ErrorCode, Vector
 
 from .observers import Delivery, ExceptionExit, Verdict
 from .stop import Reason, Stop
 
 if TYPE_CHECKING:
     from .vcpu import Vcpu
+
+_FORWARD: Final = Verdict.FORWARD
+_EXCEPTION: Final = EventType.EXCEPTION
+"""Members of an enumeration take a while to be found."""
 
 
 def error_code(vector: int, exit_info_1: int) -> int | None:
@@ -31,13 +35,13 @@ def forward(vcpu: "Vcpu", exit: ExceptionExit) -> Stop | None:
     discarded, what was being delivered is still owed to the guest.
     """
     verdict = vcpu.vm.observers.ask(vcpu, exit)
+    if verdict is _FORWARD:
+        return deliver(vcpu, exit)
     if verdict is Verdict.STOP:
         vcpu.undelivered = exit  # recorded when it is delivered
         return Stop(Reason.OBSERVER, str(exit.event))
-    if verdict is Verdict.DISCARD:
-        vcpu.delivered(Delivery(exit, verdict, None))
-        return None
-    return deliver(vcpu, exit)
+    vcpu.delivered(Delivery(exit, verdict, None))
+    return None
 
 
 def deliver(vcpu: "Vcpu", exit: ExceptionExit) -> Stop | None:
@@ -47,10 +51,10 @@ def deliver(vcpu: "Vcpu", exit: ExceptionExit) -> Stop | None:
         # Hardware writes CR2 before the exceptions combine, so a #DF leaves the second address in it.
         vcpu.save.cr2 = exit.address
     result = exit.event if exit.vectoring is None else combine(exit.vectoring, exit.event)
-    vcpu.delivered(Delivery(exit, Verdict.FORWARD, result))
+    vcpu.delivered(Delivery(exit, _FORWARD, result))
     if result is SHUTDOWN:
         return Stop(Reason.SHUTDOWN)
-    if result.vector == Vector.DF and exit.event.vector != Vector.DF and vcpu.vm.mask >> Vector.DF & 1:
+    if result is DOUBLE_FAULT is not exit.event and vcpu.vm.mask >> Vector.DF & 1:
         return forward(vcpu, ExceptionExit(result, None, None, synthesized=True))
     inject(vcpu, result)
     return None
@@ -62,15 +66,13 @@ def inject(vcpu: "Vcpu", event: Event) -> None:
     #BP and #OF keep the nRIP that the exit left in the VMCB: their handler returns behind the instruction.
     """
     control, save = vcpu.control, vcpu.save
-    if not save.cr0 & CR0.PE:
-        event = event._replace(error_code=None)  # real mode pushes none, and EVENTINJ would (APM 15.20)
-    control.event_inj = encode(event)
+    vector, kind, code = event
+    if code is not None and not save.cr0 & CR0.PE:
+        event = Event(vector, kind)  # real mode pushes none, and EVENTINJ would (APM 15.20)
+    control.event_inj = word = encode(event)
     control.interrupt_shadow = 0
-    if (
-        vcpu.processor.capabilities.forwards_set_rf
-        and event.type == EventType.EXCEPTION
-        and VECTORS[event.vector].kind is Kind.FAULT
-        and not save.rflags & RFLAGS.RF
-    ):
-        save.rflags |= RFLAGS.RF
-        vcpu.lent_rf = control.event_inj
+    if kind == _EXCEPTION and FAULTS >> vector & 1 and vcpu.processor.capabilities.forwards_set_rf:
+        flags = save.rflags
+        if not flags & RFLAGS.RF:
+            save.rflags = flags | RFLAGS.RF
+            vcpu.lent_rf = word

@@ -3,9 +3,10 @@
 import logging
 from collections.abc import Callable
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from trapline.arch.events import Event, Shutdown
+from trapline.arch.vectors import bits
 
 if TYPE_CHECKING:
     from .vcpu import Vcpu
@@ -22,6 +23,9 @@ class Verdict(Enum):
     """The guest never sees it and goes on at the saved RIP."""
     STOP = "stop"
     """Leave the loop with the exception still undelivered; running on delivers it."""
+
+
+_FORWARD: Final = Verdict.FORWARD
 
 
 class ExceptionExit(NamedTuple):
@@ -66,6 +70,8 @@ class Observers:
         """Observers that raised, with what they raised."""
         self.vectors = 0
         """The vectors that somebody decides on."""
+        self._asked: dict[int, tuple[Observer, ...]] = {}
+        """Who is asked, by vector."""
 
     def add(self, observer: Observer) -> None:
         """Let an observer see exceptions from the next exit on."""
@@ -79,11 +85,7 @@ class Observers:
 
     def ask(self, vcpu: "Vcpu", exit: ExceptionExit) -> Verdict:
         """Return the first verdict that is not FORWARD."""
-        if not self.vectors >> exit.event.vector & 1:
-            return Verdict.FORWARD
-        for observer in tuple(self._observers):
-            if not observer.vectors >> exit.event.vector & 1:
-                continue
+        for observer in self._asked.get(exit.event.vector, ()):
             try:
                 verdict = observer.exception(vcpu, exit)
             except Exception as error:
@@ -92,12 +94,16 @@ class Observers:
                 if observer in self._observers:  # it may have removed itself before it failed
                     self.remove(observer)
                 continue
-            if verdict is not Verdict.FORWARD:
+            if verdict is not _FORWARD:
                 return verdict
-        return Verdict.FORWARD
+        return _FORWARD
 
     def _recalc(self) -> None:
         self.vectors = 0
         for observer in self._observers:
             self.vectors |= observer.vectors
+        self._asked = {
+            vector: tuple(observer for observer in self._observers if observer.vectors >> vector & 1)
+            for vector in bits(self.vectors)
+        }
         self._changed()

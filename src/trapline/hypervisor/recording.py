@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from trapline.arch.events import SHUTDOWN, Event, encode
-from trapline.arch.vectors import Vector
+from trapline.arch.events import DOUBLE_FAULT, Event, encode
 from trapline.machine.record import RECORD_SIZE, RecordFlags, RecordWriter
 
 from .observers import Delivery, Verdict
@@ -24,37 +23,35 @@ class Recording:
 
     def __call__(self, vcpu: "Vcpu", delivery: Delivery) -> None:
         """Record an exception and what became of it. Vectors that are not forced stay unrecorded."""
-        exit, _, injected = delivery
-        vector, _, code = exit.event
+        exit, verdict, injected = delivery
+        (vector, _, code), vectoring, address, synthesized = exit
         if not vcpu.vm.mask >> vector & 1:
             return
         if self._writer is None or vcpu is not self._vcpu:
             self._vcpu, self._writer = vcpu, RecordWriter(vcpu.processor.vmcb, vcpu.number)
+        flags = RecordFlags.SYNTHESIZED if synthesized else 0
+        if code is not None:
+            flags |= RecordFlags.HAS_ERROR_CODE
+        if address is not None:
+            flags |= RecordFlags.HAS_ADDRESS
+        word = 0
+        if verdict is Verdict.DISCARD:
+            flags |= RecordFlags.DISCARDED
+        elif isinstance(injected, Event):
+            word = encode(injected)
+            combined = injected is DOUBLE_FAULT is not exit.event
+            flags |= RecordFlags.COMBINED if combined else RecordFlags.FORWARDED
+        else:
+            flags |= RecordFlags.SHUTDOWN
         self._writer.write(
             self._bytes,
             0,
             vcpu.processor.tsc,
             vector,
-            _flags(delivery),
+            flags,
             code or 0,
-            encode(exit.vectoring) if exit.vectoring else 0,
-            exit.address or 0,
-            encode(injected) if isinstance(injected, Event) else 0,
+            encode(vectoring) if vectoring is not None else 0,
+            address or 0,
+            word,
         )
         self._sink(self._bytes)
-
-
-def _flags(delivery: Delivery) -> int:
-    exit, injected = delivery.exit, delivery.injected
-    flags = RecordFlags.SYNTHESIZED if exit.synthesized else 0
-    if exit.event.error_code is not None:
-        flags |= RecordFlags.HAS_ERROR_CODE
-    if exit.address is not None:
-        flags |= RecordFlags.HAS_ADDRESS
-    if delivery.verdict is Verdict.DISCARD:
-        return flags | RecordFlags.DISCARDED
-    if injected is SHUTDOWN:
-        return flags | RecordFlags.SHUTDOWN
-    assert injected is not None, "only a discarded exception becomes nothing"
-    combined = injected.vector == Vector.DF and exit.event.vector != Vector.DF
-    return flags | (RecordFlags.COMBINED if combined else RecordFlags.FORWARDED)

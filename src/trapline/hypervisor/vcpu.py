@@ -107,8 +107,9 @@ class Vcpu:
 
     def delivered(self, delivery: Delivery) -> None:
         """Tell the VM's recorder what became of an exception."""
-        if self.vm.recorder is not None:
-            self.vm.recorder(self, delivery)
+        recorder = self.vm.recorder
+        if recorder is not None:
+            recorder(self, delivery)
 
     def _answer(self, outcome: Outcome) -> Stop | None:
         if outcome is Outcome.RESET:
@@ -133,8 +134,8 @@ class Vcpu:
 
     def _take_rf_back(self) -> None:
         """A fault that was not delivered leaves RFLAGS as it was."""
-        if self.processor.vmcb.control.exit_int_info == self.lent_rf:
-            self.processor.vmcb.save.rflags &= ~RFLAGS.RF
+        if self.control.exit_int_info == self.lent_rf:
+            self.save.rflags &= ~RFLAGS.RF
         self.lent_rf = 0
 
     def _requeue(self, event: Event) -> None:

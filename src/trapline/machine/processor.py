@@ -40,8 +40,10 @@ class Capabilities(NamedTuple):
     """A guest's write to EFER leaves EFER.SVME as it is, and need not be intercepted."""
     physical_bits: int
     """Width of a guest-physical address."""
+    sets_rf: bool
+    """The flags that a fault pushes have RF set (APM 3.1.6)."""
     forwards_set_rf: bool
-    """The hypervisor sets RFLAGS.RF when it forwards a fault; otherwise the processor does as by itself."""
+    """For one that is injected the hypervisor must set it; otherwise the processor does as by itself."""
 
 
 class Statistics(NamedTuple):

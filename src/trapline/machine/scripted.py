@@ -20,7 +20,13 @@ from trapline.arch.vmcb import Vmcb
 from .processor import Capabilities, Outcome, Statistics
 
 MANUAL = Capabilities(
-    "scripted", ts_error_code=True, hides_svm=False, keeps_svme=False, physical_bits=40, forwards_set_rf=True
+    "scripted",
+    ts_error_code=True,
+    hides_svm=False,
+    keeps_svme=False,
+    physical_bits=40,
+    sets_rf=True,
+    forwards_set_rf=True,
 )
 """What a processor by the manual can do."""
 

@@ -63,6 +63,7 @@ class QemuProcessor:
             hides_svm=accelerator == "tcg",
             keeps_svme=accelerator == "tcg",
             physical_bits=40,
+            sets_rf=accelerator != "tcg",
             forwards_set_rf=accelerator != "tcg",
         )
         self._guard = ConfigGuard(self._shared)

@@ -78,20 +78,21 @@ class Memo:
 
     def again(self, generation: int, word: int) -> Known | None:
         """Deliver an event as before, given as the EVENTINJ word; None: there is no before, or memory has changed."""
-        words = self._words
-        flags = words[_RFLAGS]
         known = self._known.get(self._key(generation, word))
-        ram = self._ram
-        if known is None or known.read(ram.words) != known.words:
+        if known is None:
             return None
-        delivered = known.delivered
-        values: tuple[int, ...] = (words[_RIP], known.cs, flags | known.pushed, words[_RSP], known.ss)
+        read, before, delivered, gpa, frame, cs, ss, cleared, pushed, elsewhere = known
+        words, ram = self._words, self._ram
+        if read(ram.words) != before:
+            return None
+        flags = words[_RFLAGS]
         if word & ERROR_CODE_VALID:
-            values = (word >> 32, *values)
-        ram.write(known.gpa, known.frame.pack(*values))
-        words[_RFLAGS], words[_RIP], words[_RSP] = flags & ~known.cleared, delivered.rip, delivered.rsp
-        if known.elsewhere:
-            apply(self._save, delivered._replace(rflags=flags & ~known.cleared))
+            ram.write(gpa, frame.pack(word >> 32, words[_RIP], cs, flags | pushed, words[_RSP], ss))
+        else:
+            ram.write(gpa, frame.pack(words[_RIP], cs, flags | pushed, words[_RSP], ss))
+        words[_RFLAGS], words[_RIP], words[_RSP] = flags & ~cleared, delivered.rip, delivered.rsp
+        if elsewhere:
+            apply(self._save, delivered._replace(rflags=flags & ~cleared))
         return known
 
     def _key(self, generation: int, word: int) -> Key:

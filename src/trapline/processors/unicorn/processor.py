@@ -88,7 +88,8 @@ class UnicornProcessor:
             hides_svm=False,
             keeps_svme=False,
             physical_bits=_PHYSICAL_BITS,
-            forwards_set_rf=sets_rf,
+            sets_rf=sets_rf,
+            forwards_set_rf=False,
         )
         self.exit_status: int | None = None
         self._exits = 0

@@ -6,7 +6,7 @@ At most exits nothing changed but a few registers, so whole areas are compared a
 from typing import Final
 
 from trapline.arch.exits import ExitCode
-from trapline.arch.layout import offset_of
+from trapline.arch.layout import gatherer, offset_of
 from trapline.arch.registers import CR0, EFER, RFLAGS
 from trapline.arch.vmcb import IntCtl, Segment, Vmcb
 
@@ -26,10 +26,11 @@ from .engine import MSRPM, Engine
 _LOW: Final = 0xFFFF_FFFF
 
 _RAX, _RSP = word("gprs"), word("gprs") + 4
-_RIP, _EFLAGS, _CC_SRC, _CC_OP = word("rip"), word("eflags"), word("cc_src"), word("cc_op")
-_CR0, _CR2, _CR3, _CR4, _EFER = word("cr0"), word("cr2"), word("cr3"), word("cr4"), word("efer")
+_RIP, _EFLAGS = word("rip"), word("eflags")
+_CR0, _CR2, _CR3, _CR4 = word("cr0"), word("cr2"), word("cr3"), word("cr4")
 _HFLAGS = word("hflags")  # and hflags2 above
 _DR6, _DR7 = word("dr6"), word("dr7")
+_OFTEN, _OFTEN_AT = gatherer(Context, ("rip", "eflags", "cc_src", "cc_op", "df", "hflags", "cr2", "efer", "dr6", "dr7"))
 _REGISTERS, _MISC = word("intercept_cr"), word("intercept")  # words 0 and 1, words 3 and 4 of the VMCB's intercepts
 _SEGMENTS_CR0 = slice(offset_of(Context, "segments"), offset_of(Context, "cr0") + 8)
 _CR3_CR4 = slice(offset_of(Context, "cr3"), offset_of(Context, "cr4") + 8)
@@ -45,6 +46,8 @@ def _place(path: str) -> int:
 _V_RIP, _V_RSP, _V_RAX, _V_RFLAGS = (_place(f"save.{name}") for name in ("rip", "rsp", "rax", "rflags"))
 _V_CR0, _V_CR2, _V_CR3, _V_CR4 = (_place(f"save.{name}") for name in ("cr0", "cr2", "cr3", "cr4"))
 _V_EFER, _V_DR6, _V_DR7 = (_place(f"save.{name}") for name in ("efer", "dr6", "dr7"))
+_TOGETHER, _TOGETHER_AT = gatherer(Vmcb, ("save.dr7", "save.dr6", "save.rflags", "save.rip"))
+assert _TOGETHER.size == 32, "four registers side by side"
 _V_SHADOW = _place("control.interrupt_shadow")
 _V_ASID = _place("control.asid")  # and TLB_CONTROL above
 _V_CPL = offset_of(Vmcb, "save.cpl")
@@ -88,26 +91,21 @@ class State:
 
     def collect(self) -> None:
         """Write the guest's state into the save area."""
-        words, to = self._words, self._vmcb_words
-        to[_V_RIP], to[_V_RSP], to[_V_RAX] = words[_RIP], words[_RSP], words[_RAX]
-        to[_V_CR2], to[_V_DR6], to[_V_DR7] = words[_CR2], words[_DR6], words[_DR7]
-        computed = words[_CC_OP]
-        if computed & _LOW == CC_OP_EFLAGS:
-            flags = words[_EFLAGS] & ~RFLAGS.STATUS | words[_CC_SRC] & RFLAGS.STATUS
-            if computed >> 32 != 1:
+        words, to, memory = self._words, self._vmcb_words, self._bytes
+        rip, eflags, cc_src, cc_op, df, hflags, cr2, efer, dr6, dr7 = _OFTEN.unpack_from(memory, _OFTEN_AT)
+        if cc_op == CC_OP_EFLAGS:
+            flags = eflags & ~RFLAGS.STATUS | cc_src & RFLAGS.STATUS
+            if df != 1:
                 flags |= RFLAGS.DF
         else:
             flags = self._engine.eflags()
-        to[_V_RFLAGS] = flags
-        hflags = words[_HFLAGS]
+        _TOGETHER.pack_into(self._vmcb_bytes, _TOGETHER_AT, dr7, dr6, flags, rip)
+        to[_V_RSP], to[_V_RAX], to[_V_CR2] = words[_RSP], words[_RAX], cr2
         to[_V_SHADOW] = 1 if hflags & HF_INHIBIT_IRQ else 0
-        memory = self._bytes
-        seen = (
-            memory[_SEGMENTS_CR0], memory[_CR3_CR4], words[_EFER], memory[_CALLS], hflags & HF_CPL, flags & RFLAGS.VM
-        )  # fmt: skip
+        seen = memory[_SEGMENTS_CR0], memory[_CR3_CR4], efer, memory[_CALLS], hflags & HF_CPL, flags & RFLAGS.VM
         if seen != self._seen:
             self._seen = seen
-            to[_V_CR0], to[_V_CR3], to[_V_CR4], to[_V_EFER] = words[_CR0], words[_CR3], words[_CR4], words[_EFER]
+            to[_V_CR0], to[_V_CR3], to[_V_CR4], to[_V_EFER] = words[_CR0], words[_CR3], words[_CR4], efer
             self._vmcb_bytes[_V_CPL] = hflags & HF_CPL
             self._collect_segments()
             self._collect_calls()

@@ -115,7 +115,7 @@ def _deliver(processor: Processor, save: SaveArea, event: Event, behind: int | N
         Words(processor.memory),
         next_rip=behind,
         physical_bits=capabilities.physical_bits,
-        sets_rf=capabilities.forwards_set_rf,
+        sets_rf=capabilities.sets_rf,
     )
     assert isinstance(outcome, Delivered), f"{event}: {outcome}"
     apply(save, outcome)

@@ -5,13 +5,12 @@ from typing import Final, NamedTuple
 
 from trapline.arch.events import VALID, decode
 from trapline.arch.layout import leaves
-from trapline.arch.registers import RFLAGS
 from trapline.arch.vectors import mnemonic
 from trapline.arch.vmcb import SaveArea
 from trapline.machine.record import Record, RecordFlags
 
 from .program import Program
-from .runner import End, Run
+from .runner import Run
 
 _IN_RECORDS: Final = tuple(
     leaf.path for leaf in leaves(Record()) if not leaf.path.startswith(("tsc", "vcpu", "reserved"))
@@ -90,9 +89,7 @@ def _ends(first: Run, second: Run) -> Iterator[tuple[str, tuple[int, int]]]:
 def _states(first: Run, second: Run) -> Iterator[tuple[str, tuple[int, int]]]:
     if bytes(first.save) != bytes(second.save):
         for one, two in zip(leaves(first.save), leaves(second.save), strict=True):
-            # RF that the hypervisor lent to a fault which became a shutdown: nothing runs with it.
-            lent = one.path == "rflags" and first.end is End.SHUTDOWN and one.value ^ two.value == RFLAGS.RF
-            if one.value != two.value and one.path in _IN_SAVE and not lent:
+            if one.value != two.value and one.path in _IN_SAVE:
                 yield one.path, (one.value, two.value)
     if bytes(first.gprs) != bytes(second.gprs):
         for one, two in zip(leaves(first.gprs), leaves(second.gprs), strict=True):
