@@ -13,10 +13,11 @@ from trapline.processors.qemu.launch import find_qemu, open_qemu, qemu_version
 from trapline.symbols import Names
 
 if TYPE_CHECKING:
+    from trapline.arch.events import Event, Shutdown
     from trapline.arch.vmcb import Vmcb
     from trapline.explain.blackbox import BlackBox
     from trapline.explain.story import Story
-    from trapline.hypervisor.observers import Delivery
+    from trapline.hypervisor.observers import ExceptionExit
     from trapline.hypervisor.stop import Stop
     from trapline.hypervisor.vcpu import Vcpu
     from trapline.hypervisor.vm import Vm
@@ -169,9 +170,9 @@ def run(
             last=recorder.last, recorded=lambda: recorder.tally.total, sink=recorder.note if lines else None
         )
 
-        def record(vcpu: "Vcpu", delivery: "Delivery") -> None:
-            recording(vcpu, delivery)
-            black_box(vcpu, delivery)
+        def record(vcpu: "Vcpu", exit: "ExceptionExit", injected: "Event | Shutdown | None") -> None:
+            recording(vcpu, exit, injected)
+            black_box(vcpu, exit, injected)
 
         vm.recorder = record
         with _placing(vm, names):

@@ -8,7 +8,7 @@ from trapline.arch.vectors import FORCEABLE, Vector
 from trapline.arch.vmcb import Vmcb
 from trapline.explain import story
 from trapline.explain.blackbox import KEPT, BlackBox
-from trapline.hypervisor.observers import Delivery, ExceptionExit, Verdict
+from trapline.hypervisor.observers import ExceptionExit
 
 GP, UD = (Event(vector, EventType.EXCEPTION, code) for vector, code in ((Vector.GP, 0x33), (Vector.UD, None)))
 
@@ -33,13 +33,12 @@ def vcpu():
     return SimpleNamespace(processor=processor, vm=SimpleNamespace(mask=FORCEABLE))
 
 
-def spoilt(becomes):
-    return Delivery(ExceptionExit(GP, UD, None), Verdict.FORWARD, becomes)
+SPOILT = ExceptionExit(GP, UD, None)
 
 
 def test_an_exception_of_the_guest_itself_leaves_nothing(vcpu):
     box = BlackBox()
-    box(vcpu, Delivery(ExceptionExit(UD, None, None), Verdict.FORWARD, UD))
+    box(vcpu, ExceptionExit(UD, None, None), UD)
     assert not box.evidence
     assert vcpu.processor.memory.reads == 0
 
@@ -51,18 +50,18 @@ def test_a_guest_that_goes_on_is_soon_looked_at_less(vcpu, monkeypatch, becomes,
     monkeypatch.setattr(story, "explain", lambda chain, **how: looks.append(chain[-1].becomes) or whole(chain, **how))
     box = BlackBox()
     for _ in range(2 * KEPT):
-        box(vcpu, spoilt(becomes))
+        box(vcpu, SPOILT, becomes)
     assert looks == [becomes] * KEPT
     assert len(box.evidence) == KEPT
-    box(vcpu, spoilt(other))
-    box(vcpu, spoilt(SHUTDOWN))
+    box(vcpu, SPOILT, other)
+    box(vcpu, SPOILT, SHUTDOWN)
     assert looks[KEPT:] == [other, SHUTDOWN]
     assert "IDTR.limit 0x7" in box.story().known
 
 
 def test_the_last_exception_of_a_shutdown_leaves_evidence_once(vcpu):
     box = BlackBox()
-    box(vcpu, spoilt(SHUTDOWN))
+    box(vcpu, SPOILT, SHUTDOWN)
     box.shut_down(vcpu)
     assert len(box.evidence) == 1
 
@@ -78,6 +77,6 @@ def test_a_shutdown_that_nobody_saw_coming_leaves_evidence(vcpu):
 def test_lines_are_made_for_who_wants_them(vcpu):
     lines = []
     box = BlackBox(sink=lines.append)
-    box(vcpu, spoilt(SHUTDOWN))
+    box(vcpu, SPOILT, SHUTDOWN)
     assert len(lines) == 1
     assert '"becomes":"shutdown"' in lines[0]

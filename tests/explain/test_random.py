@@ -194,9 +194,9 @@ def test_what_is_named_mends_a_broken_guest(tmp_path, part):
             recording = Recording(recorder.add)
             box = BlackBox(last=recorder.last)
 
-            def record(vcpu, delivery, recording=recording, box=box):
-                recording(vcpu, delivery)
-                box(vcpu, delivery)
+            def record(vcpu, exit, injected, recording=recording, box=box):
+                recording(vcpu, exit, injected)
+                box(vcpu, exit, injected)
 
             vm.recorder = record
             stop = vm.run(time.monotonic() + 0.5)

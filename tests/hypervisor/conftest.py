@@ -83,7 +83,7 @@ def play(build):
     def play(*steps, **options):
         vm = build(*steps, **options)
         deliveries = []
-        vm.recorder = lambda vcpu, delivery: deliveries.append(delivery)
+        vm.recorder = lambda vcpu, exit, injected: deliveries.append((exit, injected))
         return Played(vm.processor, vm, vm.run(), deliveries)
 
     return play

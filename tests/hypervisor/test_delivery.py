@@ -75,8 +75,8 @@ def test_an_entry_after_the_delivery_injects_nothing(play):
 )
 def test_what_was_being_delivered_combines(play, vectoring, vector, result):
     played = play(raised(vector, 2, 0xCAFE, vectoring), mask=FORCEABLE & ~(1 << DF))
-    assert [delivery.injected for delivery in played.deliveries] == [result]
-    assert played.deliveries[0].exit.vectoring == vectoring
+    assert [injected for _, injected in played.deliveries] == [result]
+    assert played.deliveries[0][0].vectoring == vectoring
     if result is SHUTDOWN:
         assert played.stop.reason is Reason.SHUTDOWN
         assert played.processor.vmcb.control.event_inj == 0
@@ -177,7 +177,7 @@ def test_a_discarded_exception_leaves_what_was_being_delivered_owed(play, watch,
 def test_a_fault_that_is_not_delivered_leaves_rf_as_it_was(play, before):
     first, second = raised(UD), raised(GP, 0x2A, vectoring=fault(UD))
     played = play(first, second, mask=1 << UD | 1 << GP | 1 << DF, rflags=2 | before)
-    assert [bool(delivery.exit.event) for delivery in played.deliveries] == [True, True]
+    assert [bool(exit.event) for exit, _ in played.deliveries] == [True, True]
     assert played.entry.vmcb.save.rflags & RFLAGS.RF == RFLAGS.RF  # the #GP is a fault too
     third = raised(GP, 0x2A, vectoring=fault(GP, 0x2A))
     played = play(raised(GP, 0x2A), third, mask=1 << GP | 1 << DF, rflags=2 | before)

@@ -22,7 +22,7 @@ from .instruction import code_bytes, stack_top
 from .words import live
 
 if TYPE_CHECKING:
-    from trapline.hypervisor.observers import Delivery
+    from trapline.hypervisor.observers import ExceptionExit
     from trapline.hypervisor.vcpu import Vcpu
 
     from .story import Disassembler, Namer, Story
@@ -49,13 +49,12 @@ class BlackBox:
         self._looks = [0, 0]
         """How often something was looked at that did not become a #DF, and that did."""
 
-    def __call__(self, vcpu: "Vcpu", delivery: "Delivery") -> None:
+    def __call__(self, vcpu: "Vcpu", exit: "ExceptionExit", injected: Event | Shutdown | None) -> None:
         """Keep the evidence of an exception that was raised while another event was delivered."""
-        exit = delivery.exit
-        if exit.vectoring is None and delivery.injected is not SHUTDOWN:
+        if exit.vectoring is None and injected is not SHUTDOWN:
             return
         forced = vcpu.vm.mask >> exit.event.vector & 1
-        self._keep(vcpu, exit.event, exit.vectoring, exit.address, delivery.injected, recorded=bool(forced))
+        self._keep(vcpu, exit.event, exit.vectoring, exit.address, injected, recorded=bool(forced))
 
     def shut_down(self, vcpu: "Vcpu") -> None:
         """Keep the evidence of a shutdown, unless its last exception has left some."""

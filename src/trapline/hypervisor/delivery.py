@@ -9,7 +9,7 @@ from trapline.arch.events import DOUBLE_FAULT, SHUTDOWN, Event, EventType, combi
 from trapline.arch.registers import CR0, RFLAGS
 from trapline.arch.vectors import FAULTS, VECTORS, ErrorCode, Vector
 
-from .observers import Delivery, ExceptionExit, Verdict
+from .observers import ExceptionExit, Verdict
 from .stop import Reason, Stop
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ def forward(vcpu: "Vcpu", exit: ExceptionExit) -> Stop | None:
     if verdict is Verdict.STOP:
         vcpu.undelivered = exit  # recorded when it is delivered
         return Stop(Reason.OBSERVER, str(exit.event))
-    vcpu.delivered(Delivery(exit, verdict, None))
+    if vcpu.vm.recorder is not None:
+        vcpu.vm.recorder(vcpu, exit, None)
     return None
 
 
@@ -51,7 +52,9 @@ def deliver(vcpu: "Vcpu", exit: ExceptionExit) -> Stop | None:
         # Hardware writes CR2 before the exceptions combine, so a #DF leaves the second address in it.
         vcpu.save.cr2 = exit.address
     result = exit.event if exit.vectoring is None else combine(exit.vectoring, exit.event)
-    vcpu.delivered(Delivery(exit, _FORWARD, result))
+    recorder = vcpu.vm.recorder
+    if recorder is not None:
+        recorder(vcpu, exit, result)
     if result is SHUTDOWN:
         return Stop(Reason.SHUTDOWN)
     if result is DOUBLE_FAULT is not exit.event and vcpu.vm.mask >> Vector.DF & 1:

@@ -33,7 +33,8 @@ _CPUID_SIZES = 0x8000_0008
 _CPUID_NO_LMSLE = 1 << 20
 _CPUID_EXTENDED_2 = 0x8000_0021
 _EAX, _EBX, _ECX, _EDX = range(4)
-_WITHOUT_CODE = tuple(Event(vector, EventType.EXCEPTION) for vector in range(len(VECTORS)))
+_PLAIN = tuple(ExceptionExit(Event(vector, EventType.EXCEPTION), None, None) for vector in range(len(VECTORS)))
+"""Exceptions without error code, address and vectoring: made once."""
 _EFER_FEATURES = (
     (EFER.SCE, _CPUID_EXTENDED, _EDX, 11),
     (EFER.LME, _CPUID_EXTENDED, _EDX, 29),
@@ -57,10 +58,10 @@ def exception(vcpu: "Vcpu") -> Stop | None:
         return vcpu.unexpected()
     if WITH_ERROR_CODE >> vector & 1:
         event = Event(vector, EventType.EXCEPTION, error_code(vector, control.exit_info_1))
-    else:
-        event = _WITHOUT_CODE[vector]
-    address = control.exit_info_2 if vector == Vector.PF else None
-    return forward(vcpu, ExceptionExit(event, vcpu.vectoring, address))
+        address = control.exit_info_2 if vector == Vector.PF else None
+        return forward(vcpu, ExceptionExit(event, vcpu.vectoring, address))
+    plain = _PLAIN[vector]
+    return forward(vcpu, plain if vcpu.vectoring is None else plain._replace(vectoring=vcpu.vectoring))
 
 
 @TABLE.on(ExitCode.SHUTDOWN)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from trapline.arch.events import Event, Shutdown
+from trapline.arch.events import Event
 from trapline.arch.vectors import bits
 
 if TYPE_CHECKING:
@@ -38,15 +38,6 @@ class ExceptionExit(NamedTuple):
     """The faulting linear address of a #PF, which CR2 does not hold yet."""
     synthesized: bool = False
     """Raised by the hypervisor, not by the guest's instruction."""
-
-
-class Delivery(NamedTuple):
-    """What became of an exception."""
-
-    exit: ExceptionExit
-    verdict: Verdict
-    injected: Event | Shutdown | None
-    """The event that the guest gets; None after DISCARD."""
 
 
 class Observer(Protocol):

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from trapline.arch.events import DOUBLE_FAULT, Event, encode
+from trapline.arch.events import DOUBLE_FAULT, Event, Shutdown, encode
 from trapline.machine.record import RECORD_SIZE, RecordFlags, RecordWriter
 
-from .observers import Delivery, Verdict
+from .observers import ExceptionExit
 
 if TYPE_CHECKING:
     from .vcpu import Vcpu
@@ -21,9 +21,8 @@ class Recording:
         self._vcpu: Vcpu | None = None
         self._writer: RecordWriter | None = None
 
-    def __call__(self, vcpu: "Vcpu", delivery: Delivery) -> None:
+    def __call__(self, vcpu: "Vcpu", exit: ExceptionExit, injected: Event | Shutdown | None) -> None:
         """Record an exception and what became of it. Vectors that are not forced stay unrecorded."""
-        exit, verdict, injected = delivery
         (vector, _, code), vectoring, address, synthesized = exit
         if not vcpu.vm.mask >> vector & 1:
             return
@@ -35,7 +34,7 @@ class Recording:
         if address is not None:
             flags |= RecordFlags.HAS_ADDRESS
         word = 0
-        if verdict is Verdict.DISCARD:
+        if injected is None:
             flags |= RecordFlags.DISCARDED
         elif isinstance(injected, Event):
             word = encode(injected)

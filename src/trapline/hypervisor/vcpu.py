@@ -11,7 +11,7 @@ from trapline.machine.processor import Outcome, Processor
 
 from . import handlers
 from .delivery import deliver, error_code, forward, inject
-from .observers import Delivery, ExceptionExit
+from .observers import ExceptionExit
 from .stop import Reason, Stop
 
 if TYPE_CHECKING:
@@ -104,12 +104,6 @@ class Vcpu:
     def unexpected(self) -> Stop:
         """Stop at an exit that nobody asked for, with the VMCB in words."""
         return Stop(Reason.UNEXPECTED, dump(self.processor.vmcb))
-
-    def delivered(self, delivery: Delivery) -> None:
-        """Tell the VM's recorder what became of an exception."""
-        recorder = self.vm.recorder
-        if recorder is not None:
-            recorder(self, delivery)
 
     def _answer(self, outcome: Outcome) -> Stop | None:
         if outcome is Outcome.RESET:

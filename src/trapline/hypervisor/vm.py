@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 
 from trapline.arch import msr
+from trapline.arch.events import Event, Shutdown
 from trapline.arch.exits import ExitCode, set_intercept
 from trapline.arch.registers import Gprs
 from trapline.arch.vectors import FORCEABLE, VECTORS, Vector, bits
@@ -12,14 +13,14 @@ from trapline.arch.vmcb import SaveArea
 from trapline.errors import UsageError
 from trapline.machine.processor import Processor
 
-from .observers import Delivery, Observers
+from .observers import ExceptionExit, Observers
 from .parameters import checked, force_intercept_exceptions_mask
 from .stop import Reason, Stop
 from .vcpu import Vcpu
 
 log = logging.getLogger(__name__)
 
-Recorder = Callable[[Vcpu, Delivery], None]
+Recorder = Callable[[Vcpu, ExceptionExit, Event | Shutdown | None], None]
 
 _ALWAYS = (
     ExitCode.SHUTDOWN,
@@ -57,7 +58,7 @@ class Vm:
         self.reboots = reboots
         self.enter = enter
         self.recorder: Recorder | None = None
-        """Called for each exception that the hypervisor handled, before the guest goes on."""
+        """Called with each exception that the hypervisor handled and what the guest gets; None: it was discarded."""
         self.mask = self._allowed(force_intercept_exceptions_mask.snapshot() if mask is None else mask)
         self.observers = Observers(self._observers_changed)
         self.vcpu = Vcpu(self, processor, 0)

@@ -6,6 +6,7 @@ from typing import Final
 from trapline.arch.delivery import Failed, apply, deliver
 from trapline.arch.events import ERROR_CODE_VALID, SHUTDOWN, Event, EventType, combine, decode, encode
 from trapline.arch.exits import EXCEPTION_EXITS, ExitCode
+from trapline.arch.layout import gatherer
 from trapline.arch.registers import DR6, RFLAGS
 from trapline.arch.vectors import WITH_ERROR_CODE, Vector
 from trapline.arch.vmcb import Vmcb
@@ -19,6 +20,10 @@ _EXCEPTIONS: Final = EXCEPTION_EXITS.start
 _EXCEPTION: Final = encode(Event(0, EventType.EXCEPTION))
 """The EVENTINJ word of an exception, but for its vector and error code."""
 
+_EXIT, _EXIT_AT = gatherer(
+    Vmcb, [f"control.{name}" for name in ("exit_code", "exit_info_1", "exit_info_2", "exit_int_info")]
+)
+
 
 def exception_word(vector: int, code: int) -> int:
     """Return the EVENTINJ word of an exception; `code` counts where the vector has an error code."""
@@ -31,6 +36,7 @@ class Cpu:
 
     def __init__(self, vmcb: Vmcb, ram: Ram, *, physical_bits: int, sets_rf: bool) -> None:
         self._vmcb = vmcb
+        self._bytes = memoryview(vmcb).cast("B")
         self._control, self._save = vmcb.control, vmcb.save
         self._ram = ram
         self._physical_bits = physical_bits
@@ -43,10 +49,9 @@ class Cpu:
 
     def exit(self, code: int, info_1: int = 0, info_2: int = 0, *, vectoring: Event | None = None) -> bool:
         """Write the exit; nRIP is zero but for what the manual lists (APM 15.7.1)."""
-        control = self._control
-        control.exit_code, control.exit_info_1, control.exit_info_2 = code, info_1, info_2
-        control.exit_int_info = encode(vectoring) if vectoring is not None else 0
-        control.nrip = 0
+        word = encode(vectoring) if vectoring is not None else 0
+        _EXIT.pack_into(self._bytes, _EXIT_AT, code, info_1, info_2, word)
+        self._control.nrip = 0
         return False
 
     def exit_at_instruction(self, code: int, length: int, info_1: int = 0) -> bool:

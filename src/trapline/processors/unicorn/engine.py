@@ -51,6 +51,13 @@ _WITHOUT_AVX: Final = {(0xD, 0): (0b011, _ALL_ONES, 0x240, _ALL_ONES), (0xD, 2):
 VMEXIT: Final = 0x100
 """Added to the exit code of what SVM intercepts; below are the vectors of what it does not."""
 
+_held: Final = ctypes.PyDLL(uclib._name)  # noqa: SLF001
+"""The same library: what is short is called without letting go of Python's lock."""
+_emu_start: Final = uclib["uc_emu_start"]
+"""Arguments are objects of ctypes everywhere: to make such of numbers takes as long as a call."""
+_NEVER, _NO_COUNT = ctypes.c_uint64(), ctypes.c_size_t()
+_REG_EFLAGS: Final = ctypes.c_int(x86.UC_X86_REG_EFLAGS)
+
 _HFLAGS: Final = word("hflags")
 _GIF: Final = HF2_GIF << 32
 """hflags2 is the upper half of that word."""
@@ -117,7 +124,7 @@ class Engine:
         self._prepare_host()
         self.event = STOPPED
         self.error = ""
-        self._flags = ctypes.c_uint64()
+        self._address, self._flags = ctypes.c_uint64(), ctypes.c_uint64()
         self._flags_at = ctypes.byref(self._flags)
         self._raised: BaseException | None = None
         self._add_hooks()
@@ -158,7 +165,7 @@ class Engine:
 
     def stop(self) -> None:
         """Make `vmrun` and `resume` come back; for other threads. Without effect while neither runs."""
-        uclib.uc_emu_stop(self._handle)
+        _held.uc_emu_stop(self._handle)
 
     def flush_tlb(self) -> None:
         """Forget translations of linear addresses."""
@@ -166,7 +173,7 @@ class Engine:
 
     def eflags(self) -> int:
         """Compute RFLAGS as it was when the CPU stopped."""
-        uclib.uc_reg_read(self._handle, x86.UC_X86_REG_EFLAGS, self._flags_at)
+        _held.uc_reg_read(self._handle, _REG_EFLAGS, self._flags_at)
         return self._flags.value
 
     def forget_code(self) -> None:
@@ -189,13 +196,14 @@ class Engine:
     def _start(self, address: int) -> int:
         handle, allocated = self._handle, self._allocated
         self.event = STOPPED
-        uclib.uc_context_restore(handle, allocated)
-        error = uclib.uc_emu_start(handle, address, 0, 0, 0)
+        _held.uc_context_restore(handle, allocated)
+        self._address.value = address
+        error = _emu_start(handle, self._address, _NEVER, _NEVER, _NO_COUNT)
         if self._raised is not None:
             raised, self._raised = self._raised, None
             raise raised
         if self.event < 0 and not self._saved:
-            uclib.uc_context_save(handle, allocated)
+            _held.uc_context_save(handle, allocated)
             if error:
                 self.event, self.error = LOST, str(UcError(error))
         if self._refused:
@@ -228,7 +236,7 @@ class Engine:
         self._uc.reg_write(x86.UC_X86_REG_MSR, (msr.EFER, EFER.SVME | EFER.LME | EFER.LMA))
         self._uc.reg_write(x86.UC_X86_REG_CR0, CR0.PE)
         self._uc.reg_write(x86.UC_X86_REG_CR4, CR4.PAE)
-        uclib.uc_context_save(self._handle, self._allocated)
+        _held.uc_context_save(self._handle, self._allocated)
         self._host = bytes(self.memory)
         self._host_parts = (
             slice(Context.eflags.offset, Context.ldtr.offset),  # type: ignore[attr-defined]
@@ -239,7 +247,7 @@ class Engine:
     def _add_hooks(self) -> None:
         self._on_event = _INTERRUPT(self._event_hook())  # kept: ctypes does not
         self._on_block = _TRANSLATED(self._note_block)
-        self._on_step = _CODE_HOOK(lambda *_: uclib.uc_emu_stop(self._handle))
+        self._on_step = _CODE_HOOK(lambda *_: _held.uc_emu_stop(self._handle))
         number = ctypes.c_size_t()
         _check(uclib.uc_hook_add(self._handle, ctypes.byref(number), uc.UC_HOOK_INTR, self._on_event, None, 1, 0))
         hook_block = (uc.UC_HOOK_EDGE_GENERATED, self._on_block, None, ctypes.c_uint64(1), ctypes.c_uint64(0))
@@ -256,7 +264,7 @@ class Engine:
     def _event_hook(self) -> Callable[[Any, int, Any], None]:
         """Return what is called for each exception and each intercept: the hot one."""
         handle, allocated = self._handle, self._allocated
-        save, restore, stop = uclib.uc_context_save, uclib.uc_context_restore, uclib.uc_emu_stop
+        save, restore, stop = _held.uc_context_save, _held.uc_context_restore, _held.uc_emu_stop
         words = memoryview(self.memory).cast("B").cast("Q")
 
         def on_event(_: Any, number: int, __: Any) -> None:
@@ -291,7 +299,7 @@ class Engine:
                 return hook(*arguments)
             except BaseException as error:  # noqa: BLE001  # as above
                 self._raised = error
-                uclib.uc_emu_stop(self._handle)
+                _held.uc_emu_stop(self._handle)
                 return 0
 
         return call
@@ -313,12 +321,12 @@ class Engine:
     def _on_call(self, event: int, *_: Any) -> int:
         self.save()
         self._saved, self.event = True, event
-        uclib.uc_emu_stop(self._handle)
+        _held.uc_emu_stop(self._handle)
         return 0
 
     def save(self) -> None:
         """Copy the CPU's state into the context; for the bus, in the middle of an instruction."""
-        uclib.uc_context_save(self._handle, self._allocated)
+        _held.uc_context_save(self._handle, self._allocated)
 
     def _refuse(self) -> None:
         """Leave the guest before a port access.
@@ -332,12 +340,12 @@ class Engine:
         words = memoryview(self.memory).cast("B").cast("Q")
         if words[_HFLAGS] & _GIF:  # an open interrupt window would be found again for ever, as above
             words[_HFLAGS] &= ~_GIF
-            uclib.uc_context_restore(self._handle, self._allocated)
+            _held.uc_context_restore(self._handle, self._allocated)
         self._refused = self._saved = True
         self.event = PORT
         self._uc.reg_write(x86.UC_X86_REG_CR3, 0xFFFF_F000)
         self._uc.reg_write(x86.UC_X86_REG_CR0, CR0.PE | CR0.PG)
-        uclib.uc_emu_stop(self._handle)
+        _held.uc_emu_stop(self._handle)
 
 
 def _check(status: int) -> None:

@@ -27,7 +27,8 @@ class Passing:
         self._started = started
         self._writer = RecordWriter(vmcb, 0)
         self._buffer = memoryview(bytearray(_RECORDS * RECORD_SIZE))
-        self._place = 0
+        self.waits = 0
+        """Bytes of records that wait."""
         self._sink: Callable[[memoryview], None] = lambda _: None
         self.vectors = 0
         """The vectors that may be passed on."""
@@ -53,14 +54,13 @@ class Passing:
             flags |= RecordFlags.HAS_ADDRESS
             self._save.cr2 = address
         tsc = time.monotonic_ns() - self._started
-        self._writer.write(self._buffer, self._place, tsc, vector, flags, code, 0, address, word)
-        self._place += RECORD_SIZE
-        if self._place == len(self._buffer):
+        self._writer.write(self._buffer, self.waits, tsc, vector, flags, code, 0, address, word)
+        self.waits += RECORD_SIZE
+        if self.waits == len(self._buffer):
             self.flush()
         return self._cpu.deliver_exception(word)
 
     def flush(self) -> None:
         """Give the sink what waits for it."""
-        if self._place:
-            taken, self._place = self._place, 0
-            self._sink(self._buffer[:taken])
+        taken, self.waits = self.waits, 0
+        self._sink(self._buffer[:taken])

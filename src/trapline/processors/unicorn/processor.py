@@ -121,7 +121,8 @@ class UnicornProcessor:
         """See `machine.Processor.run`."""
         self._stopped += time.monotonic_ns() - self._left
         outcome = self._run(deadline)
-        self._passing.flush()
+        if self._passing.waits:
+            self._passing.flush()
         if self._interruption.pending:
             self._interruption.take()
         self._left = time.monotonic_ns()
@@ -262,7 +263,8 @@ class UnicornProcessor:
         machine, bus = self.machine, self._bus
         while True:
             bus.attention = False
-            self._passing.flush()
+            if self._passing.waits:
+                self._passing.flush()
             if self._interruption.pending:
                 self._interruption.take()
             if self._kicked:
