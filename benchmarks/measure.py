@@ -25,12 +25,17 @@ def run(command: Sequence[str]) -> float:
 
 
 def in_turn(candidates: Mapping[str, Callable[[], float]], rounds: int) -> Seconds:
-    """Measure every candidate once a round, so that a slow minute of the machine hits all of them."""
+    """Measure every candidate once a round, so that a slow minute of the machine hits all of them.
+
+    Each round begins with another one: what a machine does after its neighbour's run is not always the same one's luck.
+    """
     seconds: Seconds = {name: [] for name in candidates}
+    names = list(candidates)
     for number in range(rounds):
-        for name, measure in candidates.items():
+        for name in names:
             print(f"\r  round {number + 1} of {rounds}: {name:<24}", end="", file=sys.stderr, flush=True)
-            seconds[name].append(measure())
+            seconds[name].append(candidates[name]())
+        names.append(names.pop(0))
     print("\r" + " " * 60 + "\r", end="", file=sys.stderr)
     return seconds
 
