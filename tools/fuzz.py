@@ -36,12 +36,15 @@ def open_tcg() -> QemuProcessor:
     return open_qemu(guest=["-nodefaults"], options=["-cpu", CPU], memory=RAM)
 
 
+def patient(runner: Runner, program: Program, mask: int, *, ask: bool = False) -> Run:
+    """Run a program; one that takes too long, on a host with much else to do, is repeated."""
+    run = runner.run(program, mask, ask=ask)
+    return runner.run(program, mask, ask=ask) if run.end is End.TIME else run
+
+
 def against(qemu: Runner, program: Program, forced: Run, *, ask: bool) -> Difference | None:
-    """Compare a run with QEMU's; one that takes too long there, on a host with much else to do, is repeated."""
-    other = qemu.run(program, FORCEABLE, ask=ask)
-    if other.end is End.TIME:
-        other = qemu.run(program, FORCEABLE, ask=ask)
-    return first_difference(program, forced, other)
+    """Compare a run with QEMU's."""
+    return first_difference(program, forced, patient(qemu, program, FORCEABLE, ask=ask))
 
 
 def arguments() -> argparse.Namespace:
@@ -79,7 +82,7 @@ def main() -> None:
             if forced.end in (End.FAILED, End.OTHER):
                 found.append(f"{program}\n   {forced.end} {forced.detail}")
             elif forced.end in (End.HALT, End.SHUTDOWN):
-                plain, passed = unicorn.run(program, 0), unicorn.run(program, FORCEABLE)
+                plain, passed = patient(unicorn, program, 0), patient(unicorn, program, FORCEABLE)
                 found.append(first_difference(program, forced, plain, records=False))
                 found.append(first_difference(program, forced, passed))
                 if qemu is not None:

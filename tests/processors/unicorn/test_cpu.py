@@ -4,7 +4,7 @@ from trapline.arch.events import DOUBLE_FAULT, Event, EventType, decode
 from trapline.arch.exits import ExitCode
 from trapline.arch.registers import DR6, RFLAGS
 from trapline.arch.vectors import Vector
-from trapline.testing.conformance.modes import CODE, LONG, PROTECTED_32, UNMAPPED, gate, handler
+from trapline.testing.conformance.modes import CODE, LONG, PROTECTED_32, REAL, UNMAPPED, gate, handler
 
 DB_EXIT, DF_EXIT, GP_EXIT, NP_EXIT, PF_EXIT = (
     0x40 + vector for vector in (Vector.DB, Vector.DF, Vector.GP, Vector.NP, Vector.PF)
@@ -39,6 +39,14 @@ def test_a_page_fault_of_the_guests_own_writes_cr2_and_starts_its_handler(cpu):
     guest, one = cpu()
     assert one.raise_exception(Vector.PF, 2, 0x1234_5000)
     assert (guest.save.cr2, guest.save.rip) == (0x1234_5000, handler(Vector.PF))
+
+
+def test_what_is_delivered_in_real_mode_has_no_error_code(cpu):
+    guest, one = cpu(mode=REAL, exceptions=1 << Vector.GP)
+    guest.save.idtr.limit = 4 * Vector.SS - 1
+    assert not one.deliver(Event(Vector.SS, EventType.EXCEPTION, 0), None)
+    assert guest.control.exit_code == GP_EXIT
+    assert decode(guest.control.exit_int_info) == Event(Vector.SS, EventType.EXCEPTION)
 
 
 @pytest.mark.parametrize("vector", [Vector.BP, Vector.OF])
