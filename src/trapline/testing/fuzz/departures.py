@@ -181,12 +181,23 @@ DEPARTURES: Final = (
         "LOCK", "Unicorn: LOCK with x87 and SSE is nothing: translate.c, gen_sse (APM vol. 3, 1.2.5)", rules_code.lock
     ),
     Departure(
+        "LOOPE",
+        "Unicorn: flags are lost where the count ends a LOOPE: translate.c, case 0xe0 (gen_jcc1 notes on the other way "
+        "only how they are to be computed)",
+        rules_code.loop,
+    ),
+    Departure(
         "handler limit",
         "QEMU: a handler may lie beyond the limit of its segment: seg_helper.c, do_interrupt_protected (APM 8.7)",
         rules_delivery.handler_limit,
     ),
     Departure(
         "PDPT", "QEMU: a PAE walk marks its first entry accessed: excp_helper.c, mmu_translate", rules_delivery.pdpt
+    ),
+    Departure(
+        "REX",
+        "QEMU: REX counts although another prefix stands behind it: translate.c, disas_insn (APM vol. 3, 1.2.7)",
+        rules_code.early_rex,
     ),
 )
 

@@ -2,9 +2,11 @@
 
 from typing import Final
 
+from trapline.arch.paging import IMPLICIT, READ, AddressSpace, NotMapped, PageFault
 from trapline.arch.registers import EFER
 from trapline.arch.vectors import Vector
 from trapline.machine.record import Record
+from trapline.testing.conformance.prediction import Words
 
 from .compare import Difference
 
@@ -26,12 +28,40 @@ def pair_of(difference: Difference) -> tuple[Record, Record] | None:
 
 def opcode_of(difference: Difference, record: Record) -> tuple[bytes, bytes]:
     """Return the prefixes of the instruction that raised an exception, and what follows them."""
-    at = record.cs_base + record.rip
+    at = _physical(difference, record, record.cs_base + record.rip)
     text = difference.first.memory[at : at + 15]
     rest = text.lstrip(_PREFIXES)
     if record.efer & EFER.LMA:
         rest = rest[1:] if rest[:1] and rest[0] & 0xF0 == 0x40 else rest
     return text[: len(text) - len(rest)], rest
+
+
+def _physical(difference: Difference, record: Record, gva: int) -> int:
+    """Return where an instruction stands in the arena, by the page tables as they are at the end."""
+    space = AddressSpace(Words(_Arena(difference.first.memory)), record.cr0, record.cr3, record.cr4, record.efer, 40)
+    try:
+        return space.translate(gva & space.mask, READ | IMPLICIT)
+    except (PageFault, NotMapped):
+        return gva
+
+
+class _Arena:
+    """Implements as much of `machine.GuestMemory` as reading takes."""
+
+    def __init__(self, memory: bytes) -> None:
+        self._memory = memory
+        self.size = len(memory)
+
+    def read(self, gpa: int, size: int) -> bytes:
+        """Return bytes; LookupError outside the arena."""
+        data = self._memory[gpa : gpa + size]
+        if len(data) < size:
+            raise LookupError(gpa)
+        return data
+
+    def write(self, gpa: int, data: bytes) -> None:
+        """Refuse: these are bytes that a run left."""
+        raise LookupError(gpa)
 
 
 def theirs_of(difference: Difference, vector: Vector) -> Record | None:

@@ -21,6 +21,8 @@ _ALIGNED: Final = frozenset((0x28, 0x29, 0x2B, 0xE7, *range(0x51, 0x70), *range(
 }
 """Second opcode bytes of SSE instructions whose 16 bytes in memory must be aligned."""
 _IN: Final = rb"[\xec\xed]"
+_INS: Final = rb"[\x6c\x6d]"
+_REX_TOO_EARLY: Final = rb"[\x40-\x4f][\x66\x67\xf0\xf2\xf3\x26\x2e\x36\x3e\x64\x65]"
 
 
 def string_input(difference: Difference) -> bool:
@@ -156,17 +158,38 @@ def bswap(difference: Difference) -> bool:
 
 
 def string_zero(difference: Difference) -> bool:
-    """Zeros in memory here, and a #GP of INS."""
+    """Zeros in memory here, or flags of what was computed with them, and a #GP of INS before."""
     refused = any(
         record.vector == Vector.GP and opcode_of(difference, record)[1][:1] in (b"\x6c", b"\x6d")
-        for record in difference.first.records
+        for record in difference.first.records[: difference.record]
     )
-    return (
-        refused
-        and difference.record is None
+    zeros = (
+        difference.record is None
         and len(difference.fields) <= 4
         and all(name.startswith("[") and not ours for name, (ours, _) in difference.fields.items())
     )
+    return refused and (zeros or _status(difference))
+
+
+def loop(difference: Difference) -> bool:
+    """Status flags, behind LOOPE or LOOPNE."""
+    if (pair := pair_of(difference)) is None or not _status(difference):
+        return False
+    behind = pair[0].cs_base + pair[0].rip
+    return difference.first.memory[behind - 2 : behind - 1] in (b"\xe0", b"\xe1")
+
+
+def early_rex(difference: Difference) -> bool:
+    """Anything, in a program of 64-bit code with REX before another prefix."""
+    return difference.program.mode == "long" and _holds(difference, _REX_TOO_EARLY)
+
+
+def _status(difference: Difference) -> bool:
+    """Say whether status flags alone differ."""
+    if not only(difference, "rflags"):
+        return False
+    ours, theirs = difference.fields["rflags"]
+    return not (ours ^ theirs) & ~RFLAGS.STATUS
 
 
 def real_paging(difference: Difference) -> bool:
@@ -187,8 +210,13 @@ def instruction_pointer(difference: Difference) -> bool:
 
 
 def device(difference: Difference) -> bool:
-    """RAX, in a program that reads a port."""
-    return only(difference, "rax") and difference.record is None and _holds(difference, _IN)
+    """RAX, or some bytes, in a program that reads a port."""
+    if difference.record is not None:
+        return False
+    stored = len(difference.fields) <= 4 and all(
+        name.startswith("[") and ours == 0xFF for name, (ours, _) in difference.fields.items()
+    )
+    return (only(difference, "rax") and _holds(difference, _IN)) or (stored and _holds(difference, _INS))
 
 
 def _holds(difference: Difference, pattern: bytes) -> bool:

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from trapline.arch.descriptors import Selector
 from trapline.arch.events import VALID, EventType, decode
 from trapline.arch.paging import A
 from trapline.arch.registers import CR0, CR4, EFER, RFLAGS
@@ -89,19 +90,18 @@ def stack_limit(difference: Difference) -> bool:
 
 
 def inner_ring(difference: Difference) -> bool:
-    """#GP here, when virtual-8086 mode is left; ring 1 or 2 there."""
+    """#GP here, of a handler in ring 1 or 2, when virtual-8086 mode is left."""
     ours = ours_of(difference, Vector.GP)
     if ours is None or not ours.exit_int_info & VALID or not ours.rflags & RFLAGS.VM:
         return False
-    number = difference.record
-    later = (
-        difference.second.records[number] if number is not None and number < len(difference.second.records) else None
-    )
-    return later is not None and later.cpl in (1, 2)
+    access = difference.first.memory[places.GDT + (ours.error_code & Selector.INDEX) + 5]
+    return access >> 5 & 3 in (1, 2)
 
 
 def narrow_gate(difference: Difference) -> bool:
-    """#PF there, of a fetch beyond 64 KiB."""
+    """A handler beyond 64 KiB there; the gate has 16 bits."""
+    if _by_narrow_gate(difference):
+        return True
     if difference.record is None and "rip" in difference.fields:
         return (
             difference.program.mode == "pm16" and difference.fields["rip"][1] == difference.fields["rip"][0] | 1 << 16
@@ -113,6 +113,16 @@ def narrow_gate(difference: Difference) -> bool:
         and theirs.rip >> 16 != 0
         and theirs.cs_base + theirs.rip == theirs.address
     )
+
+
+def _by_narrow_gate(difference: Difference) -> bool:
+    """Say whether the last exception of both came through such a gate, to a handler that differs so."""
+    number, records = difference.record, difference.second.records
+    if not number or number >= len(records) or difference.first.save.efer & EFER.LMA:
+        return False
+    gate = difference.first.memory[places.IDT + 8 * records[number - 1].vector + 5]
+    low, high = difference.first.save.rip, records[number].rip
+    return not gate & 8 and not low >> 16 and high >> 16 != 0 and (low ^ high) & 0xFF00 == 0
 
 
 def pdpt(difference: Difference) -> bool:
