@@ -70,7 +70,7 @@ def main() -> None:
     vectors = collections.Counter()
     known = collections.Counter()
     with contextlib.ExitStack() as stack:
-        unicorn = stack.enter_context(Runner(lambda: open_unicorn(sets_rf=not options.qemu)))
+        unicorn = stack.enter_context(Runner(lambda: open_unicorn(sets_rf=not options.qemu), seconds=0.5))
         qemu = stack.enter_context(Runner(open_tcg, rewrite=True, seconds=2.0)) if options.qemu else None
         started = time.monotonic()
         for number in numbers:

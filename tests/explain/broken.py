@@ -525,13 +525,3 @@ NOT_ON_QEMU = {
     "TSS never loaded, 32 bits": "it ends by itself with `invalid tss`",
     "odd stack": "it does not look at the stack's limit in real mode",
 }
-_MUST = (
-    "8-byte gates",
-    "handler not canonical",
-    "RSP not canonical",
-    "misaligned",
-    "IRET to a bad RIP",
-    "IRQ 0 as vector 8",
-)
-QEMU_TOO = tuple(broken for number, broken in enumerate(ALL) if number % 3 == 0 or broken.name in _MUST)
-"""A part of them: each takes a second."""

@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from broken import ALL, NOT_ON_QEMU, NOT_ON_UNICORN, QEMU_TOO, REAL
+from broken import ALL, NOT_ON_QEMU, NOT_ON_UNICORN, REAL
 
 from trapline.arch.vectors import FORCEABLE
 from trapline.guests.bare import Entry, bare_entry
@@ -47,7 +47,7 @@ def test_the_planted_cause_is_named(guest, broken):
 @pytest.mark.qemu
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="QEMU is not installed")
-@pytest.mark.parametrize("broken", QEMU_TOO, ids=lambda broken: broken.name)
+@pytest.mark.parametrize("broken", ALL, ids=lambda broken: broken.name)
 def test_the_planted_cause_is_named_under_qemu(guest, broken):
     if broken.name in NOT_ON_QEMU:
         pytest.skip(NOT_ON_QEMU[broken.name])

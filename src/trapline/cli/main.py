@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     run = verbs.add_parser(
         "run",
         help="run a guest",
-        description="Run a guest: a Linux bzImage, an ELF or multiboot kernel, a disk, floppy or ISO image, a sample. "
+        description="Run a guest: a Linux bzImage, an ELF or multiboot kernel, a disk, floppy or ISO image,\na sample. "
         "Options after -- go to QEMU.",
         usage="trapline run [options] [GUEST] [-- QEMU OPTIONS]",
         epilog=_EPILOG,

@@ -13,6 +13,7 @@ from .choice import Choice
 from .scene import json_scene, print_scene
 from .story import print_story
 from .table import print_table
+from .wrap import print_line
 
 _SHOWN = 12
 """How many exceptions the report of a shutdown shows."""
@@ -23,7 +24,7 @@ def print_summary(result: Result, choice: Choice, names: Names, syntax: str, fil
     print(file=file)
     if result.ending is Ending.SHUTDOWN:
         _print_shutdown(result, names, syntax, file)
-    print(f"guest: {_ending(result)} after {result.seconds:.2f} s, {choice.processor}: {choice.why}", file=file)
+    print_line(f"guest: {_ending(result)} after {result.seconds:.2f} s, {choice.processor}: {choice.why}", "", file)
     if result.detail and result.ending is Ending.FAILED and result.error is None:
         print(result.detail, file=file)
     if result.counts:
@@ -43,15 +44,16 @@ def print_summary(result: Result, choice: Choice, names: Names, syntax: str, fil
             file=file,
         )
     for hint in result.hints:
-        print(hint, file=file)
+        print_line(hint, "", file)
     for symbols in names.unplaced:
-        print(
-            f"{symbols.name} named nothing: no such Linux kernel was seen to run (@SLIDE says where it is)", file=file
+        print_line(
+            f"{symbols.name} named nothing: no such Linux kernel was seen to run (@SLIDE says where it is)", "", file
         )
-    print(
+    print_line(
         f"{result.recorded:,} exceptions recorded; {result.exits:,} exits decided in Python, for which the guest stood "
         f"still {result.stopped * 1000:,.1f} ms ({result.stopped / result.seconds:.1%})",
-        file=file,
+        "",
+        file,
     )
 
 
@@ -126,7 +128,7 @@ def _print_shutdown(result: Result, names: Names, syntax: str, file: IO[str]) ->
     assert state is not None, "a shutdown without the guest's state"
     print("triple fault: the last exceptions, newest last", file=file)
     for record in result.last[-_SHOWN:]:
-        print(f"  {text_line(record, names.lookup)}", file=file)
+        print_line(text_line(record, names.lookup), "  ", file)
     if not len(result.last):
         print("  none was recorded: run it again with --exceptions all", file=file)
     print(
