@@ -2,9 +2,11 @@
 
 import functools
 import re
+import subprocess
 
+import build_kernel
 import pytest
-from runs import PROCESSORS, assert_same, on_qemu_alone, read_lines, summed_up, under_trapline
+from runs import PROCESSORS, TRAPLINE, assert_same, on_qemu_alone, read_lines, summed_up, under_trapline
 
 from trapline.arch.vectors import Vector
 
@@ -79,3 +81,20 @@ def test_a_narrow_mask_records_its_part_of_all(processor, recorded):
     forced = {Vector.PF, Vector.NM}
     whole = recorded.once(processor, "all", **defines)
     assert recorded(processor, "pf,nm", **defines) == [record for record in whole if record[0] in forced]
+
+
+@pytest.mark.parametrize("processor", PROCESSORS)
+def test_a_crash_is_explained_with_its_source_line(processor, kernel, tmp_path):
+    source = (build_kernel.HERE / "selftest.c").read_text().splitlines()
+    line = f"selftest.c:{source.index('    nowhere[2] = 1;') + 1}"
+    built, file = kernel(CRASH=1, **WITHOUT[processor]), tmp_path / "crash.jsonl"
+    symbols = ("--symbols", str(built.symbols))
+    run = under_trapline(built.image, "all", "--live", "-o", str(file), *symbols, processor=processor)
+    assert run.status == 3
+    live, *_ = run.words.splitlines()
+    assert re.search(rf"^#PF .* crash\+0x[0-9a-f]+ \({line}\)", live)
+    told = subprocess.run([*TRAPLINE, "explain", str(file), *symbols], capture_output=True, text=True, check=True)
+    story = " ".join(told.stdout.split())
+    assert re.search(rf"#PF\(0x2\) write to 0x10, a null pointer .* crash\+0x[0-9a-f]+ \({line}\)", story)
+    assert "Cause: no IDT is loaded: IDTR has base 0 and limit 0." in story
+    assert story.removeprefix("up to record 3 ") in " ".join(run.words.split())

@@ -53,6 +53,7 @@ def build(folder: Path, **defines: int) -> Kernel:
     """Build the kernel into the folder, or return what an earlier call left there.
 
     ``WATCHPOINT=0`` leaves out what not every processor can: breakpoints on data. ``RF=0`` drops RF.
+    ``CRASH=1`` makes it end in a triple fault.
     """
     folder.mkdir(parents=True, exist_ok=True)
     kernel = Kernel(folder / "kernel", folder / "kernel.elf")

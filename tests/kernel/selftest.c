@@ -88,7 +88,21 @@ static void heap(void) {
     print_line("heap: pages mapped", pages_mapped);
 }
 
+#ifdef CRASH
+static volatile u64 *volatile nowhere;
+
+/* Loses the IDT, and then follows a null pointer. */
+static __attribute__((noinline)) void crash(void) {
+    struct __attribute__((packed)) { u16 limit; u64 base; } none = {0, 0};
+    asm volatile("lidt %0" :: "m"(none));
+    nowhere[2] = 1;
+}
+#endif
+
 void selftest(void) {
+#ifdef CRASH
+    crash();
+#endif
     faults();
     debug_registers();
     heap();

@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser: the one source of the help text."""
     top = argparse.ArgumentParser(
         prog="trapline",
-        description="Run an x86 guest with its CPU exceptions forcibly intercepted and forwarded as they were.",
+        description="Run an x86 guest with its CPU exceptions intercepted and forwarded as they were.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     run = verbs.add_parser(
         "run",
         help="run a guest",
-        description="Run a guest: a Linux bzImage, an ELF or multiboot kernel, a disk, floppy or ISO image,\na sample. "
+        description="Run a guest: a Linux bzImage, an ELF or multiboot kernel, a disk, floppy or\nISO image, a sample. "
         "Options after -- go to QEMU.",
         usage="trapline run [options] [GUEST] [-- QEMU OPTIONS]",
         epilog=_EPILOG,
