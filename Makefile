@@ -32,7 +32,7 @@ test: setup guests ## check style and types, run all tests, on real guests too; 
 	$(PYTHON) -m pytest -rs $(MEASURED) -m "not qemu and not soak" --cov --cov-branch --cov-report=
 	$(PYTHON) -m coverage report --include='src/trapline/arch/*,src/trapline/hypervisor/*' --fail-under=95
 	$(PYTHON) -m pytest -rs $(PARALLEL) tests $(MEASURED:%=--ignore=%)
-	$(PYTHON) -m pytest -rs $(PARALLEL) $(MEASURED) -m "qemu and not soak"
+	$(PYTHON) -m pytest -rs $(MEASURED) -m "qemu and not soak"
 
 soak: setup guests ## boot Linux with every exception forced, again and again; a quarter of an hour
 	$(PYTHON) -m pytest -m soak
