@@ -12,11 +12,11 @@ from typing import Final, Self
 from trapline.arch import msr
 from trapline.arch.consistency import is_illegal, why_invalid
 from trapline.arch.events import VALID, Event, EventType, decode
-from trapline.arch.exits import EXCEPTION_EXITS, ExitCode, is_intercepted
+from trapline.arch.exits import EXCEPTION_EXITS, ExitCode
 from trapline.arch.layout import offset_of, size_of, zero
-from trapline.arch.registers import RFLAGS, Gprs
+from trapline.arch.registers import Gprs
 from trapline.arch.vectors import Vector
-from trapline.arch.vmcb import IntCtl, Vmcb
+from trapline.arch.vmcb import Vmcb
 from trapline.errors import ProcessorError
 from trapline.machine.boot import Boot
 from trapline.machine.processor import Capabilities, Outcome, Statistics
@@ -25,19 +25,16 @@ from trapline.processors.bare.power import Action
 from trapline.processors.decode import SVM_MNEMONICS, decode_at_rip
 
 from . import calls, engine
+from .attention import SECOND, Attention
 from .bus import MachineBus
 from .context import HF2_NMI, Context
 from .cpu import Cpu
 from .engine import Engine
 from .instructions import Instructions
-from .interruption import Interruption
 from .memory import Ram
-from .pacemaker import Pacemaker
 from .passing import Passing
 from .state import State
 
-_SECOND: Final = 1_000_000_000
-_LOW: Final = 0xFFFF_FFFF
 _FIRST_EXCEPTION: Final = engine.VMEXIT + EXCEPTION_EXITS.start
 _PHYSICAL_BITS: Final = 40
 """Of the EPYC that Unicorn models."""
@@ -97,10 +94,9 @@ class UnicornProcessor:
         self._left = self._started
         self._fresh = True
         self._off = False
-        self._kicked = False
-        self._deadline: float | None = None
-        self._pacemaker = pacemaker = Pacemaker(self._call_back)
-        self._interruption = Interruption(self._call_back, lambda: pacemaker.running)
+        self._attention = Attention(
+            self.vmcb, self.machine, bus, self._engine, self._state, self._cpu, self._passing, self._started
+        )
 
     @property
     def hints(self) -> list[str]:
@@ -115,16 +111,13 @@ class UnicornProcessor:
     @property
     def statistics(self) -> Statistics:
         """Counts of the run so far."""
-        return Statistics(self._exits, self._stopped / _SECOND)
+        return Statistics(self._exits, self._stopped / SECOND)
 
     def run(self, deadline: float | None) -> Outcome:
         """See `machine.Processor.run`."""
         self._stopped += time.monotonic_ns() - self._left
         outcome = self._run(deadline)
-        if self._passing.waits:
-            self._passing.flush()
-        if self._interruption.pending:
-            self._interruption.take()
+        self._attention.settle()
         self._left = time.monotonic_ns()
         if outcome is Outcome.VMEXIT:
             self._exits += 1
@@ -147,8 +140,7 @@ class UnicornProcessor:
 
     def kick(self) -> None:
         """See `machine.Processor.kick`."""
-        self._kicked = True
-        self._pacemaker.wake()
+        self._attention.kick()
 
     def shutdown(self) -> None:
         """See `machine.Processor.shutdown`."""
@@ -158,8 +150,7 @@ class UnicornProcessor:
         """See `machine.Processor.close`."""
         if not self._off:
             self._off = True
-            self._pacemaker.close()
-            self._interruption.close()
+            self._attention.close()
 
     def __enter__(self) -> Self:
         return self
@@ -168,11 +159,6 @@ class UnicornProcessor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
         self.close()
-
-    def _call_back(self) -> None:
-        """Let the loop look around. A stop alone is lost where the guest does nothing but raise exceptions."""
-        self._bus.attention = True
-        self._engine.stop()
 
     def _clock(self) -> int:
         return time.monotonic_ns() - self._started
@@ -184,13 +170,14 @@ class UnicornProcessor:
             return self._power_on()
         if not self._accept():
             return Outcome.VMEXIT
-        if deadline != self._deadline:
-            self._deadline = deadline
-            self._set_alarm(deadline)
-        cpu, state, bus, pacemaker = self._cpu, self._state, self._bus, self._pacemaker
+        cpu, state, bus, attention = self._cpu, self._state, self._bus, self._attention
+        attention.set_deadline(deadline)
+        pacemaker = attention.pacemaker
         while True:
-            if bus.attention or cpu.halted or self._kicked:
-                outcome = self._attend(deadline)
+            if bus.attention or cpu.halted or attention.kicked:
+                outcome = attention.look()
+                if outcome is Outcome.OFF:
+                    return self._requested()
                 if outcome is not None:
                     return outcome
             pacemaker.running = True
@@ -258,79 +245,6 @@ class UnicornProcessor:
         self.msrpm[number // 8] |= 0b11 << number % 8
         return Outcome.RESET
 
-    def _attend(self, deadline: float | None) -> Outcome | None:
-        """Look at everything that is not the guest's next instruction."""
-        machine, bus = self.machine, self._bus
-        while True:
-            bus.attention = False
-            if self._passing.waits:
-                self._passing.flush()
-            if self._interruption.pending:
-                self._interruption.take()
-            if self._kicked:
-                self._kicked = False
-                bus.attention = True
-                return Outcome.KICKED
-            machine.advance()
-            if machine.request is not None:
-                return self._requested()
-            if deadline is not None and time.monotonic() >= deadline:
-                bus.attention = True
-                return Outcome.DEADLINE
-            self._set_a20()
-            if not self._interrupt():
-                return Outcome.VMEXIT
-            self._set_alarm(deadline)
-            if not self._cpu.halted:
-                return None
-            if not self._rest(deadline):
-                return Outcome.HALTED
-
-    def _interrupt(self) -> bool:
-        """Deliver the NMI or interrupt that waits, or ask to hear when the guest can take it."""
-        control, save, machine, context = self.vmcb.control, self.vmcb.save, self.machine, self._context
-        self._state.window = False
-        if machine.nmi_pending() and context.hflags2 & HF2_NMI:
-            self._state.intercept_iret()
-        elif machine.nmi_pending():
-            if is_intercepted(control, ExitCode.NMI):
-                return self._cpu.exit(ExitCode.NMI)
-            machine.take_nmi()
-            context.hflags2 |= HF2_NMI
-            return self._cpu.deliver(Event(Vector.NMI, EventType.NMI), None)
-        virtual = control.int_ctl
-        wanted = bool(virtual & IntCtl.V_IRQ) and bool(
-            virtual & IntCtl.V_IGN_TPR or virtual >> IntCtl.PRIORITY_SHIFT & 0xF > (virtual & IntCtl.V_TPR) >> 4
-        )
-        if machine.pending() is None and not wanted:
-            return True
-        if not save.rflags & RFLAGS.IF or control.interrupt_shadow & 1:
-            self._state.window = True
-            return True
-        if machine.pending() is not None:
-            if is_intercepted(control, ExitCode.INTR):
-                return self._cpu.exit(ExitCode.INTR)
-            vector = machine.acknowledge()
-        else:
-            if is_intercepted(control, ExitCode.VINTR):
-                return self._cpu.exit(ExitCode.VINTR)
-            control.int_ctl = virtual & ~IntCtl.V_IRQ
-            vector = virtual >> IntCtl.VECTOR_SHIFT & 0xFF
-        self._bus.attention = machine.pending() is not None
-        return self._cpu.deliver(Event(vector, EventType.INTR), None)
-
-    def _rest(self, deadline: float | None) -> bool:
-        """Wait, halted, for what comes next; False: nothing will."""
-        due = self.machine.next_event()
-        if due is None or not (self.vmcb.save.rflags & RFLAGS.IF or self.machine.nmi_pending()):
-            return False
-        seconds = (due - self._clock()) / _SECOND
-        if deadline is not None:
-            seconds = min(seconds, deadline - time.monotonic())
-        if seconds > 0:
-            self._pacemaker.rest(seconds)
-        return True
-
     def _requested(self) -> Outcome:
         request = self.machine.request
         assert request is not None
@@ -339,19 +253,6 @@ class UnicornProcessor:
         self.exit_status = request.status if request.action is Action.EXIT else None
         self.close()
         return Outcome.OFF
-
-    def _set_alarm(self, deadline: float | None) -> None:
-        due = self.machine.next_event()
-        alarm = None if due is None else (self._started + due) / _SECOND
-        if deadline is not None and (alarm is None or deadline < alarm):
-            alarm = deadline
-        self._pacemaker.set_alarm(alarm)
-
-    def _set_a20(self) -> None:
-        mask = _LOW if self.machine.a20 else _LOW & ~(1 << 20)
-        if self._context.a20_mask != mask:
-            self._context.a20_mask = mask
-            self._engine.flush_tlb()
 
     def _happened(self, event: int) -> bool:
         """Answer what is no exit of SVM."""
