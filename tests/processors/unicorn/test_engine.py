@@ -121,3 +121,12 @@ def test_the_context_is_freed_with_the_last_view_of_it(flat, monkeypatch):
     del gprs
     gc.collect()
     assert freed == [address]
+
+
+@pytest.mark.parametrize("base", [0, 0x1000])
+def test_one_instruction_wherever_its_segment_begins(flat, base):
+    one = flat(b"\x0f\x22\xc0\xeb\xfe")  # MOV CR0, RAX; JMP to itself
+    one.context.segments[1].base, one.context.rip = base, 0x1000 - base
+    one.context.gprs[0] = one.context.cr0
+    assert one.step() == engine.STOPPED
+    assert one.context.rip == 0x1003 - base

@@ -34,6 +34,9 @@ _HIGH: Final = 1 << 32
 _END: Final = 1 << 52
 """Of what page table entries can name."""
 
+_CS: Final = 1
+"""In the order of segment registers."""
+
 STOPPED: Final = -1
 """Nobody raised anything: somebody called `stop`."""
 SYSCALL: Final = -2
@@ -154,7 +157,8 @@ class Engine:
         """
         number = ctypes.c_size_t()
         rip = self.context.rip
-        hook = (uc.UC_HOOK_CODE, self._on_step, None, ctypes.c_uint64(rip), ctypes.c_uint64(rip))
+        at = ctypes.c_uint64(self.context.segments[_CS].base + rip)
+        hook = (uc.UC_HOOK_CODE, self._on_step, None, at, at)
         self.forget_code()
         _check(uclib.uc_hook_add(self._handle, ctypes.byref(number), *hook))
         try:
