@@ -70,6 +70,11 @@ DEPARTURES: Final = (
         "CR4", "Unicorn: reserved bits of CR4 are dropped: helper.c, cpu_x86_update_cr4 (APM 3.1.3)", rules_code.cr4
     ),
     Departure(
+        "PG",
+        "QEMU: 64-bit code may switch paging off: helper.c, cpu_x86_update_cr0 (APM 14.7, vol. 3 MOV CRn)",
+        rules_code.paging_off,
+    ),
+    Departure(
         "EFER", "QEMU: bits that EFER lacks are dropped: misc_helper.c, helper_wrmsr (APM 3.1.7)", rules_code.efer
     ),
     Departure(

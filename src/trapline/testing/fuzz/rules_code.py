@@ -53,6 +53,15 @@ def cr4(difference: Difference) -> bool:
     return theirs is not None and opcode_of(difference, theirs)[1][:3] == b"\x0f\x22\xe0"
 
 
+def paging_off(difference: Difference) -> bool:
+    """#GP here, of MOV CR0 in 64-bit mode; no paging any more there."""
+    ours = ours_of(difference, Vector.GP)
+    if ours is None or not ours.efer & EFER.LMA or opcode_of(difference, ours)[1][:2] != b"\x0f\x22":
+        return False
+    pair = pair_of(difference)
+    return not (difference.second.save.cr0 if pair is None else pair[1].cr0) & CR0.PG
+
+
 def efer(difference: Difference) -> bool:
     """#GP here, of WRMSR."""
     ours = ours_of(difference, Vector.GP)
@@ -79,8 +88,8 @@ def resume(difference: Difference) -> bool:
         return ours == theirs | RFLAGS.RF
     if difference.record is not None or len(difference.fields) != 1:
         return False
-    ((name, (ours, theirs)),) = difference.fields.items()  # the third byte of the flags that the end pushed
-    return name.startswith("[") and int(name[1:-1], 16) % 2 == 0 and ours == theirs | RFLAGS.RF >> 16
+    ((name, (ours, theirs)),) = difference.fields.items()  # the third byte of flags that were pushed
+    return name.startswith("[") and ours == theirs | RFLAGS.RF >> 16
 
 
 def sysenter(difference: Difference) -> bool:
@@ -200,13 +209,14 @@ def real_paging(difference: Difference) -> bool:
 
 
 def instruction_pointer(difference: Difference) -> bool:
-    """IP is beyond 64 KiB here, in real or virtual-8086 mode."""
-    if (pair := pair_of(difference)) is not None:
-        at, cr0, flags = pair[0].rip, pair[0].cr0, pair[0].rflags
+    """IP is beyond 64 KiB, in real or virtual-8086 mode."""
+    runs = difference.first, difference.second
+    if difference.record is None:
+        states = [(run.save.rip, run.save.cr0, run.save.rflags) for run in runs]
     else:
-        save = difference.first.save
-        at, cr0, flags = save.rip, save.cr0, save.rflags
-    return at >> 16 != 0 and (not cr0 & CR0.PE or bool(flags & RFLAGS.VM))
+        records = [record for run in runs for record in run.records[difference.record : difference.record + 1]]
+        states = [(record.rip, record.cr0, record.rflags) for record in records]
+    return any(at >> 16 and (not cr0 & CR0.PE or flags & RFLAGS.VM) for at, cr0, flags in states)
 
 
 def device(difference: Difference) -> bool:
