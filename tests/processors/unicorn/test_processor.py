@@ -282,6 +282,17 @@ def test_syscall_lands_in_the_kernel(start):
     assert save.rsp == STACK
 
 
+@pytest.mark.parametrize("between", [(), ("nop",)])
+def test_syscall_with_interrupts_just_open(start, between):
+    """Unicorn looks for an interrupt before it stops at the instruction."""
+    guest = start("sti", *between, "syscall", mode=LONG)
+    guest.memory.write(HANDLER, b"\x0f\xa2")
+    guest.save.efer |= EFER.SCE
+    guest.save.star, guest.save.lstar = CODE_64 << 32, HANDLER
+    assert guest.exit() == ExitCode.CPUID
+    assert guest.save.rip == HANDLER
+
+
 def test_syscall_that_is_off_is_no_instruction(start):
     guest = start("at:", "syscall", "cpuid", mode=LONG, cpl=3, exceptions=1 << Vector.UD)
     assert guest.exit() == UD_EXIT

@@ -324,6 +324,7 @@ class Engine:
 
     def _on_call(self, event: int, *_: Any) -> int:
         self.save()
+        self._close_window()
         self._saved, self.event = True, event
         _held.uc_emu_stop(self._handle)
         return 0
@@ -331,6 +332,13 @@ class Engine:
     def save(self) -> None:
         """Copy the CPU's state into the context; for the bus, in the middle of an instruction."""
         _held.uc_context_save(self._handle, self._allocated)
+
+    def _close_window(self) -> None:
+        """Let Unicorn find no interrupt before it stops: it would find it for ever. For what was just saved."""
+        words = memoryview(self.memory).cast("B").cast("Q")
+        if words[_HFLAGS] & _GIF:
+            words[_HFLAGS] &= ~_GIF
+            _held.uc_context_restore(self._handle, self._allocated)
 
     def _refuse(self) -> None:
         """Leave the guest before a port access.
@@ -341,10 +349,7 @@ class Engine:
         self.save()
         # Status flags cannot be computed later: what comes after this instruction changes them.
         self.context.cc_op, self.context.cc_src = CC_OP_EFLAGS, self.eflags() & RFLAGS.STATUS
-        words = memoryview(self.memory).cast("B").cast("Q")
-        if words[_HFLAGS] & _GIF:  # an open interrupt window would be found again for ever, as above
-            words[_HFLAGS] &= ~_GIF
-            _held.uc_context_restore(self._handle, self._allocated)
+        self._close_window()
         self._refused = self._saved = True
         self.event = PORT
         self._uc.reg_write(x86.UC_X86_REG_CR3, 0xFFFF_F000)
