@@ -64,6 +64,32 @@ def boot(rounds: int, scratch: Path) -> None:
     print_seconds("Linux to a shell script and off", seconds, against=("plain QEMU", "QEMU -d int"), notes=notes)
 
 
+WITHOUT_BLACK_BOX = """
+import sys
+import trapline.explain.blackbox
+from trapline.cli.main import main
+if sys.argv.pop(1) == "without":
+    trapline.explain.blackbox.BlackBox.__call__ = lambda *_: None
+sys.exit(main())
+"""
+
+
+def black_box(rounds: int, scratch: Path) -> None:
+    """A boot full of page faults, with the black box and without."""
+    busybox = next(testguests.package("busybox-static").glob("bin/busybox"))
+    initrd = scratch / "faults.cpio"
+    initrd.write_bytes(linux_initramfs(busybox.read_bytes(), BOOT_INIT.replace(b"seq 100", b"seq 400")))
+    guest = [str(testguests.linux_kernel()), "--initrd", str(initrd), "--append", KERNEL_LINE, "-e", "all"]
+    seconds = in_turn(
+        {
+            which: lambda which=which: run([sys.executable, "-c", WITHOUT_BLACK_BOX, which, "run", *guest])
+            for which in ("without", "with")
+        },
+        rounds,
+    )
+    print_seconds("Linux with some 40,000 page faults, the black box", seconds, against=("without",))
+
+
 def loops(rounds: int, scratch: Path) -> None:
     """One exception in a long-mode loop."""
     for name in ("udloop", "pfloop"):
@@ -163,7 +189,14 @@ def in_process(rounds: int, scratch: Path) -> None:
     in_process(rounds)
 
 
-BENCHMARKS = {"boot": boot, "loops": loops, "python": python, "ring": ring, "in-process": in_process}
+BENCHMARKS = {
+    "boot": boot,
+    "black-box": black_box,
+    "loops": loops,
+    "python": python,
+    "ring": ring,
+    "in-process": in_process,
+}
 
 
 def main() -> int:
