@@ -9,6 +9,7 @@ from trapline.machine.record import Record
 from trapline.testing.conformance.prediction import Words
 
 from .compare import Difference
+from .runner import Run
 
 _PREFIXES: Final = b"\x66\x67\xf0\xf2\xf3\x26\x2e\x36\x3e\x64\x65"
 
@@ -66,15 +67,16 @@ class _Arena:
 
 def theirs_of(difference: Difference, vector: Vector) -> Record | None:
     """Return QEMU's record where Unicorn's differs or is not there, if it is of this vector."""
-    number, records = difference.record, difference.second.records
-    if number is None or number >= len(records) or records[number].vector != vector:
-        return None
-    return records[number]
+    return _of(difference, difference.second, vector)
 
 
 def ours_of(difference: Difference, vector: Vector) -> Record | None:
     """Return Unicorn's record where QEMU's differs or is not there, if it is of this vector."""
-    number, records = difference.record, difference.first.records
-    if number is None or number >= len(records) or records[number].vector != vector:
-        return None
-    return records[number]
+    return _of(difference, difference.first, vector)
+
+
+def _of(difference: Difference, run: Run, vector: Vector) -> Record | None:
+    number, records = difference.record, run.records
+    return (
+        records[number] if number is not None and number < len(records) and records[number].vector == vector else None
+    )

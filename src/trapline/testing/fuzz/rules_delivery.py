@@ -3,7 +3,7 @@
 from typing import Final
 
 from trapline.arch.descriptors import Selector
-from trapline.arch.events import VALID, EventType, decode
+from trapline.arch.events import VALID, Event, EventType, decode
 from trapline.arch.paging import A
 from trapline.arch.registers import CR0, CR4, EFER, RFLAGS
 from trapline.arch.vectors import Vector
@@ -16,30 +16,29 @@ from .tables import DB
 _RSV: Final = 1 << 3
 
 
+def _codes(difference: Difference) -> tuple[int, int, Event] | None:
+    """Return both error codes and what was being delivered, if nothing but the code of a delivery differs."""
+    codes = difference.fields.get("error_code")
+    if difference.record is None or codes is None or not only(difference, "error_code", "event"):
+        return None
+    vectoring = decode(difference.first.records[difference.record].exit_int_info)
+    return None if vectoring is None else (*codes, vectoring)
+
+
 def ext(difference: Difference) -> bool:
     """EXT in an error code."""
-    if (
-        difference.record is None
-        or not only(difference, "error_code", "event")
-        or "error_code" not in difference.fields
-    ):
+    if (codes := _codes(difference)) is None:
         return False
-    ours, theirs = difference.fields["error_code"]
-    vectoring = decode(difference.first.records[difference.record].exit_int_info)
-    return ours == theirs | 1 and vectoring is not None and vectoring.type != EventType.SOFT
+    ours, theirs, vectoring = codes
+    return ours == theirs | 1 and vectoring.type != EventType.SOFT
 
 
 def idt_code(difference: Difference) -> bool:
     """An error code that names the IDT."""
-    if (
-        difference.record is None
-        or not only(difference, "error_code", "event")
-        or "error_code" not in difference.fields
-    ):
+    if (codes := _codes(difference)) is None:
         return False
-    ours, theirs = difference.fields["error_code"]
-    vectoring = decode(difference.first.records[difference.record].exit_int_info)
-    return vectoring is not None and theirs == vectoring.vector * 16 + 2 and ours | 1 == vectoring.vector * 8 + 3
+    ours, theirs, vectoring = codes
+    return theirs == vectoring.vector * 16 + 2 and ours | 1 == vectoring.vector * 8 + 3
 
 
 def reserved(difference: Difference) -> bool:
