@@ -6,8 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from trapline.arch.events import SHUTDOWN, Event
-from trapline.arch.vectors import Vector
 from trapline.asm.disassembler import instruction
 from trapline.errors import UsageError
 from trapline.explain.blackbox import chains
@@ -29,7 +27,11 @@ def explain_file(name: str, names: Names, *, syntax: str, as_json: bool) -> int:
         raise UsageError(f"{name}: not a file of run -o") from error
     found = chains(evidence)
     shown = partial(instruction, syntax=syntax)
-    stories = [(chain, explain(chain, name=names.words, disassemble=shown)) for chain in found if _fatal(chain)]
+    stories = [
+        (chain, explain(chain, name=names.words, disassemble=shown))
+        for chain in found
+        if any(piece.fatal for piece in chain)
+    ]
     if as_json:
         json.dump([{"seq": chain[-1].sequence, **story.to_json()} for chain, story in stories], sys.stdout)
         print()
@@ -60,10 +62,3 @@ def _evidence(name: str, file: IO[str]) -> tuple[list[Evidence], bool]:
             found.append(from_json(fields))
         died |= fields.get("outcome") in ("combined", "shutdown")
     return found, died
-
-
-def _fatal(chain: list[Evidence]) -> bool:
-    return any(
-        piece.becomes is SHUTDOWN or (isinstance(piece.becomes, Event) and piece.becomes.vector == Vector.DF)
-        for piece in chain
-    )

@@ -47,7 +47,7 @@ class BlackBox:
         self._last, self._recorded, self._sink = last, recorded, sink
         self.evidence: deque[Evidence] = deque(maxlen=KEPT)
         self._looks = [0, 0]
-        """How often something was looked at that did not become a #DF, and that did."""
+        """How often something was looked at that was not fatal, and that was."""
 
     def __call__(self, vcpu: "Vcpu", exit: "ExceptionExit", injected: Event | Shutdown | None) -> None:
         """Keep the evidence of an exception that was raised while another event was delivered."""
@@ -110,9 +110,8 @@ class BlackBox:
             case = Case.of(evidence, event)
             code_bytes(case)
             stack_top(case)
-        double = isinstance(evidence.becomes, Event) and evidence.becomes.vector == Vector.DF
-        self._looks[double] += 1
-        if evidence.becomes is SHUTDOWN or self._looks[double] <= KEPT:
+        self._looks[evidence.fatal] += 1
+        if evidence.becomes is SHUTDOWN or self._looks[evidence.fatal] <= KEPT:
             from .story import explain  # most guests never need it
 
             try:

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from trapline.arch.events import SHUTDOWN, Event, Shutdown
 from trapline.arch.layout import Structure, leaves
 from trapline.arch.registers import Gprs
+from trapline.arch.vectors import Vector
 from trapline.arch.vmcb import SaveArea
 from trapline.errors import UsageError
 
@@ -51,6 +52,11 @@ class Evidence(NamedTuple):
     """Guest-physical memory, as far as a delivery and its explanation look at it."""
     sequence: int | None = None
     """The number of the record; None: there is none."""
+
+    @property
+    def fatal(self) -> bool:
+        """Whether it became a #DF or a shutdown."""
+        return self.becomes is SHUTDOWN or (isinstance(self.becomes, Event) and self.becomes.vector == Vector.DF)
 
     def to_json(self) -> str:
         """Return one line of JSON, with its newline."""
