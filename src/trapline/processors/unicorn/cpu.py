@@ -24,6 +24,7 @@ _LOW: Final = 0xFFFF_FFFF
 _EXIT, _EXIT_AT = gatherer(
     Vmcb, [f"control.{name}" for name in ("exit_code", "exit_info_1", "exit_info_2", "exit_int_info")]
 )
+assert _EXIT.size == 32, "four fields side by side: what stands between would be cleared"
 
 
 def exception_word(vector: int, code: int) -> int:

@@ -121,6 +121,7 @@ class Engine:
         self.memory = (ctypes.c_char * size).from_address(self._allocated.value)
         """The bytes of the context: freed with the last view of them."""
         weakref.finalize(self.memory, uclib.uc_context_free, ctypes.c_void_p(self._allocated.value)).atexit = False
+        self._words = memoryview(self.memory).cast("B").cast("Q")
         self.context = Context.from_buffer(self.memory)
         """The guest's state after `vmrun` and `resume`, and before `resume`."""
         stop_between_instructions(self._handle, size)
@@ -269,7 +270,7 @@ class Engine:
         """Return what is called for each exception and each intercept: the hot one."""
         handle, allocated = self._handle, self._allocated
         save, restore, stop = _held.uc_context_save, _held.uc_context_restore, _held.uc_emu_stop
-        words = memoryview(self.memory).cast("B").cast("Q")
+        words = self._words
 
         def on_event(_: Any, number: int, __: Any) -> None:
             try:
@@ -335,7 +336,7 @@ class Engine:
 
     def _close_window(self) -> None:
         """Let Unicorn find no interrupt before it stops: it would find it for ever. For what was just saved."""
-        words = memoryview(self.memory).cast("B").cast("Q")
+        words = self._words
         if words[_HFLAGS] & _GIF:
             words[_HFLAGS] &= ~_GIF
             _held.uc_context_restore(self._handle, self._allocated)
