@@ -1,7 +1,10 @@
 """What stands around a stopped guest's instruction: code, callers, stack; and where a Linux kernel has its entries."""
 
+import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from trapline.arch.descriptors import GATE_PRESENT, gate_offset_64
+from trapline.arch.paging import PAGE
 from trapline.arch.registers import EFER
 from trapline.symbols import KernelValues, Names, backtrace
 from trapline.symbols.backtrace import stack_words
@@ -14,7 +17,6 @@ if TYPE_CHECKING:
 _BEFORE: Final = 48
 """Bytes of code before the instruction."""
 _AFTER: Final = 64
-_PAGE: Final = 0x1000
 _GATE: Final = 16
 """Bytes of a gate in long mode."""
 _VECTORS: Final = 32
@@ -59,7 +61,7 @@ def take(vmcb: "Vmcb", gprs: "Gprs", memory: "GuestMemory", names: Names) -> Sce
     start = max(address - _BEFORE, 0)
     before = read(start, address - start)
     if len(before) < address - start:  # the page before is not mapped
-        start = address & -_PAGE
+        start = address & -PAGE
         before = read(start, address - start)
     if len(before) < address - start:
         start, before = address, b""
@@ -83,14 +85,6 @@ def kernel_values(vmcb: "Vmcb", memory: "GuestMemory") -> KernelValues | None:
     if not save.efer & EFER.LMA:
         return None
     table = read_linear(vmcb, memory, save.idtr.base, min(save.idtr.limit + 1, _GATE * _VECTORS))
-    handlers = {
-        at // _GATE: _offset(table[at : at + _GATE])
-        for at in range(0, len(table) // _GATE * _GATE, _GATE)
-        if table[at + 5] & 0x80  # present
-    }
+    gates = struct.iter_unpack("<QQ", table[: len(table) // _GATE * _GATE])
+    handlers = {vector: gate_offset_64(*gate) for vector, gate in enumerate(gates) if gate[0] & GATE_PRESENT}
     return KernelValues(save.lstar, save.cstar, save.sysenter_eip, handlers)
-
-
-def _offset(gate: bytes) -> int:
-    """Return the entry point in a gate of long mode (APM vol. 2, 4.8.4)."""
-    return int.from_bytes(gate[0:2] + gate[6:12], "little")

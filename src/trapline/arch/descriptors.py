@@ -104,6 +104,11 @@ def gate_offset_32(gate: int) -> int:
     return gate & 0xFFFF | gate >> 32 & 0xFFFF_0000
 
 
+def gate_offset_64(low: int, high: int) -> int:
+    """Return the entry point in the two halves of a gate of long mode (APM 4.8.4)."""
+    return gate_offset_32(low) | (high & 0xFFFF_FFFF) << 32
+
+
 class StackSlot(NamedTuple):
     """Where a legacy TSS keeps the stack of a privilege level: SP or ESP, and SS behind it."""
 

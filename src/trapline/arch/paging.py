@@ -9,6 +9,9 @@ from trapline.errors import TraplineError
 from .error_codes import PF_FETCH, PF_PRESENT, PF_RESERVED, PF_USER, PF_WRITE
 from .registers import CR0, CR4, EFER
 
+PAGE: Final = 0x1000
+"""Bytes of the smallest page (APM 5.3)."""
+
 P: Final = 1 << 0
 RW: Final = 1 << 1
 US: Final = 1 << 2

@@ -6,14 +6,13 @@ from typing import Final, NamedTuple
 from trapline.arch.delivery import Delivered, Failed, deliver
 from trapline.arch.descriptors import Attribute, GateType, Selector, attributes, ist_offset, rsp_offset, stack_slot
 from trapline.arch.events import Event
-from trapline.arch.paging import FETCH, IMPLICIT, READ, USER, AddressSpace, NotMapped, PageFault
+from trapline.arch.paging import FETCH, IMPLICIT, PAGE, READ, USER, AddressSpace, NotMapped, PageFault
 from trapline.arch.registers import CR0
 from trapline.arch.vmcb import SaveArea
 
 from .evidence import Evidence, set_field
 from .words import Unknown, Words
 
-PAGE: Final = 0x1000
 SYSTEM: Final = READ | IMPLICIT
 """How the processor reads a table."""
 _NO_CHANGES: Final[Mapping[str, int]] = {}
@@ -160,4 +159,4 @@ def is_legacy_gate(gate: int | None) -> bool:
     return gate is not None and bool(gate >> 47 & 1) and (gate >> 40 & 0x1F) | GateType.TRAP == GateType.TRAP_32
 
 
-__all__ = ["PAGE", "SYSTEM", "Case", "Change", "Slot", "Unknown", "is_legacy_gate"]
+__all__ = ["SYSTEM", "Case", "Change", "Slot", "Unknown", "is_legacy_gate"]

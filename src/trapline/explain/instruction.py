@@ -6,9 +6,10 @@ from typing import Any, Final, NamedTuple
 
 from trapline.arch.descriptors import Attribute
 from trapline.arch.layout import Structure
+from trapline.arch.paging import PAGE
 from trapline.arch.registers import Gprs
 
-from .case import PAGE, Case
+from .case import Case
 
 LONGEST: Final = 15
 _STACK_WORDS: Final = 16

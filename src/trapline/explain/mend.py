@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from typing import Final
 
 from trapline.arch.descriptors import DPL_SHIFT, Attribute, GateType, Selector, attributes
-from trapline.arch.paging import FETCH, USER, WRITE
+from trapline.arch.paging import FETCH, PAGE, USER, WRITE
 from trapline.arch.vectors import mnemonic
 
-from .case import PAGE, SYSTEM, Case, Change, Slot
+from .case import SYSTEM, Case, Change, Slot
 
 _CODE: Final = Attribute.S | Attribute.CODE | Attribute.P
 _ENTRIES: Final = 64

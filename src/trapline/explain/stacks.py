@@ -6,13 +6,12 @@ from typing import Final
 
 from trapline.arch.delivery import Failed, checks
 from trapline.arch.descriptors import Attribute, Selector
-from trapline.arch.paging import WRITE
+from trapline.arch.paging import PAGE, WRITE
 
 from . import mend, pages
 from .case import SYSTEM, Case, Change, Slot
 from .gates import Finding, describe
 
-_PAGE: Final = 0x1000
 _TSS: Final = (checks.TSS_LIMIT, checks.TSS_ADDRESS, checks.TSS_PAGE)
 _SELECTOR: Final = (
     *(checks.STACK_NULL, checks.STACK_RPL, checks.STACK_LIMIT),
@@ -39,7 +38,7 @@ def findings(case: Case, failed: Failed) -> Iterator[Finding]:
     gpa = case.nowhere(slot.gva)
     if gpa is not None and failed.check is not checks.TSS_LIMIT:
         yield Finding(
-            f"the TSS is at {tr.base:#x}, but its page is mapped to {gpa & -_PAGE:#x}, where there is no memory.",
+            f"the TSS is at {tr.base:#x}, but its page is mapped to {gpa & -PAGE:#x}, where there is no memory.",
             mend.new_tss(case, slot),
         )
     if failed.check is checks.TSS_LIMIT:
@@ -132,13 +131,13 @@ def _current(case: Case, failed: Failed) -> Iterator[Finding]:
     gva = int(failed.details["gva"])
     reason = pages.why(case, gva, WRITE) or str(failed.details["reason"])
     changes = chain(mend.new_stack(case), _page(case, gva))
-    above = (gva | _PAGE - 1) + 1 & case.space.mask
+    above = (gva | PAGE - 1) + 1 & case.space.mask
     entry = int(failed.details["entry"])
     if failed.details["reason"] == "not present" and above and case.physical(above, WRITE) is not None:
         whose = "user" if save.cpl == 3 else "kernel"
         maybe = "" if entry == 0 else ", or the page should have been mapped"
         yield Finding(
-            f"the {whose} stack overflowed: RSP {rsp:#x} has reached the page {gva & -_PAGE:#x}, which is not "
+            f"the {whose} stack overflowed: RSP {rsp:#x} has reached the page {gva & -PAGE:#x}, which is not "
             f"mapped, right below mapped memory{maybe}.",
             changes,
         )

@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 import iced_x86 as iced
 
 from trapline.arch.descriptors import Attribute
-from trapline.arch.paging import NotMapped, walk
+from trapline.arch.paging import PAGE, NotMapped, walk
 from trapline.arch.registers import EFER
 from trapline.arch.vmcb import Vmcb
 from trapline.machine.memory import GuestMemory
@@ -13,7 +13,6 @@ from trapline.machine.memory import GuestMemory
 LONGEST: Final = 15
 """Bytes in the longest instruction."""
 
-_PAGE: Final = 0x1000
 
 Mnemonic = iced.Mnemonic
 SVM_MNEMONICS: Final = frozenset(
@@ -63,7 +62,7 @@ def read_linear(vmcb: Vmcb, memory: GuestMemory, gva: int, size: int) -> bytes:
     """Return up to `size` bytes at a linear address: fewer where the next page is not mapped."""
     save, data = vmcb.save, b""
     while size:
-        part = min(size, _PAGE - gva % _PAGE)
+        part = min(size, PAGE - gva % PAGE)
         try:
             data += memory.read(walk(memory.read, save.cr0, save.cr3, save.cr4, save.efer, gva), part)
         except (NotMapped, LookupError):

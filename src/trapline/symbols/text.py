@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Final
 
+from trapline.arch.paging import PAGE
 from trapline.errors import UsageError
 
 from .ranges import Function, Ranges
@@ -13,7 +14,6 @@ _LINE: Final = re.compile(rb"([0-9a-fA-F]{8,16}) ([A-Za-z?]) ([^\s]+)(?:\s+\[[^\
 _TEXT: Final = b"TtWw"
 _MARKERS: Final = re.compile(r"_[se]?(text|inittext)|_end|__\w+_(start|end)|_[es]\w*text")
 """Names that a linker script gives to places, not to functions."""
-_PAGE: Final = 0x1000
 _FAR: Final = 1 << 20
 """No function of a kernel is that long."""
 
@@ -64,4 +64,4 @@ def _ends(places: Iterable[int]) -> list[int]:
     """Return every place, and behind the last before a gap the end of its page."""
     ends = sorted(set(places))
     gaps = [place for place, following in pairwise((*ends, ends[-1] + _FAR + 1)) if following - place > _FAR]
-    return sorted({*ends, *((place // _PAGE + 1) * _PAGE for place in gaps)})
+    return sorted({*ends, *((place // PAGE + 1) * PAGE for place in gaps)})

@@ -68,7 +68,7 @@ def _read_gate(d: Delivery) -> tuple[int, int]:
         raise CheckFailed(checks.GATE_TYPE, gate=gate)
     if d.software or not gate & GATE_PRESENT:
         check_use(d, gate)
-    return gate, descriptors.gate_offset_32(gate) | (high & 0xFFFF_FFFF) << 32
+    return gate, descriptors.gate_offset_64(gate, high)
 
 
 def check_use(d: Delivery, gate: int) -> None:

@@ -6,6 +6,7 @@ import struct
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from trapline.arch.paging import PAGE
 from trapline.errors import GuestImageError
 
 from . import states
@@ -23,7 +24,6 @@ LOW_END: Final = 0x9_FC00
 HIGH_START: Final = 0x10_0000
 _HIGH_LIMIT: Final = 0xC000_0000
 """RAM that is told to guests ends here: devices of a PC begin above."""
-_PAGE: Final = 0x1000
 
 # push ax; mov al, 20h; out 0A0h, al (the slave's); out 20h, al; pop ax; iret
 _HANDLERS: Final = b"\x50\xb0\x20\xe6\xa0\xe6\x20\x58\xcf" + b"\x50\xb0\x20\xe6\x20\x58\xcf"
@@ -157,4 +157,4 @@ class Ram:
 
 
 def _page_up(gpa: int) -> int:
-    return -(-gpa // _PAGE) * _PAGE
+    return -(-gpa // PAGE) * PAGE

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from typing import Final
 
 from trapline.arch import paging
+from trapline.arch.paging import PAGE
 
 from .firmware import Firmware
 from .shared import BASE, BIOS_PIECES, NESTED_AT, SIZE
 
 ROOT: Final = BASE + NESTED_AT
 
-_PAGE: Final = 0x1000
 _HUGE: Final = 1 << 30
 _FOUR_GIB: Final = 1 << 32
 _PHYSICAL_END: Final = 1 << 40
@@ -58,7 +58,7 @@ def _fill(
     special: tuple[tuple[int, int], ...],
 ) -> None:
     """Map what a table covers from `start` on: in the largest pages, but page by page where it is special."""
-    size = _PAGE << 9 * (level - 1)
+    size = PAGE << 9 * (level - 1)
     for index in range(512):
         gpa = start + index * size
         if gpa >= _PHYSICAL_END:
@@ -86,10 +86,10 @@ class _Tables:
 
     def new(self) -> int:
         """Return the physical address of an empty table."""
-        self._memory[self._next : self._next + _PAGE] = bytes(_PAGE)
-        self._next += _PAGE
+        self._memory[self._next : self._next + PAGE] = bytes(PAGE)
+        self._next += PAGE
         assert self._next <= NESTED_AT + (1 << 20), "the nested tables leave their mebibyte"
-        return BASE + self._next - _PAGE
+        return BASE + self._next - PAGE
 
     def set(self, table: int, index: int, entry: int) -> None:
         """Write one entry."""
