@@ -10,7 +10,7 @@
 #     | symbols                         · names and lines of addresses
 #   machine | asm                       the boundary: protocols and plain data · machine code written as Python
 #   arch                                what the manuals say, as data and pure functions
-#   errors                              the tree of errors
+#   devices | errors                    a PC's chips, clocked from outside · the tree of errors
 #
 # `lint-imports` checks this, and tests/test_house.py runs it. Importing `trapline` loads no heavy library.
 

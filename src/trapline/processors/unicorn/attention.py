@@ -8,8 +8,8 @@ from trapline.arch.exits import ExitCode, is_intercepted
 from trapline.arch.registers import RFLAGS
 from trapline.arch.vectors import Vector
 from trapline.arch.vmcb import IntCtl, Vmcb
+from trapline.devices.machine import BareMachine
 from trapline.machine.processor import Outcome
-from trapline.processors.bare.machine import BareMachine
 
 from .bus import MachineBus
 from .context import HF2_NMI

@@ -6,7 +6,7 @@ from trapline.arch.descriptors import IO_MAP_BASE, IO_MAP_TSS
 from trapline.arch.paging import IMPLICIT, READ, AddressSpace, NotMapped, PageFault
 from trapline.arch.registers import CR0, RFLAGS
 from trapline.arch.vectors import Vector
-from trapline.processors.bare.machine import BareMachine
+from trapline.devices.machine import BareMachine
 
 from .context import HF_CPL
 from .engine import Engine

@@ -9,7 +9,7 @@ from trapline.arch.exits import ExitCode, is_intercepted
 from trapline.arch.registers import CR0, CR4, DR7, EFER, Gprs
 from trapline.arch.vectors import Vector
 from trapline.arch.vmcb import Vmcb
-from trapline.processors.bare.machine import BareMachine
+from trapline.devices.machine import BareMachine
 from trapline.processors.decode import Decoded, Mnemonic, bits_of, decode_at_rip
 
 from .context import Context

@@ -17,11 +17,11 @@ from trapline.arch.layout import offset_of, size_of, zero
 from trapline.arch.registers import Gprs
 from trapline.arch.vectors import Vector
 from trapline.arch.vmcb import Vmcb
+from trapline.devices.machine import BareMachine
+from trapline.devices.power import Action
 from trapline.errors import ProcessorError
 from trapline.machine.boot import Boot
 from trapline.machine.processor import Capabilities, Outcome, Statistics
-from trapline.processors.bare.machine import BareMachine
-from trapline.processors.bare.power import Action
 from trapline.processors.decode import SVM_MNEMONICS, decode_at_rip
 
 from . import calls, engine

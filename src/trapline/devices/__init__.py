@@ -1,4 +1,4 @@
-"""The devices of a small PC in plain Python: what a guest that needs no firmware finds around its CPU.
+"""A PC's chips in plain Python: the devices of a guest that needs no firmware, clocked from outside.
 
 One module a device; `machine.BareMachine` wires them. Nothing here executes instructions, keeps threads or reads the
 host's clock. Where the manuals leave room, the devices do as QEMU's do, and they start as PC firmware leaves them:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from trapline.processors.bare.power import Action
+from trapline.devices.power import Action
 
 
 def ask(pc, command):

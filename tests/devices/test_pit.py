@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trapline.processors.bare import pit
+from trapline.devices import pit
 
 FREQUENCY = 1_193_182
 SECOND = 1_000_000_000

@@ -2,7 +2,7 @@
 
 import pytest
 
-from trapline.processors.bare.power import Action
+from trapline.devices.power import Action
 
 
 def test_port_92_is_a20_and_the_fast_reset(pc):

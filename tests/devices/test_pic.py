@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trapline.processors.bare.pic import PicPair
+from trapline.devices.pic import PicPair
 
 
 class Pics:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from trapline.processors.bare.machine import BareMachine
+from trapline.devices.machine import BareMachine
 
 MICROSECOND = 1_000
 MILLISECOND = 1_000_000

@@ -2,7 +2,7 @@
 
 import pytest
 
-from trapline.processors.bare.machine import BareMachine
+from trapline.devices.machine import BareMachine
 
 
 def read_item(pc, key, size):

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trapline.processors.bare.hints import MEMORY, PORTS, Hints, memory_hint, port_hint
-from trapline.processors.bare.ports import PortBus
+from trapline.devices.hints import MEMORY, PORTS, Hints, memory_hint, port_hint
+from trapline.devices.ports import PortBus
 
 
 class Device:
