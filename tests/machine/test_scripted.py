@@ -4,8 +4,8 @@ from trapline.arch.events import Event, EventType
 from trapline.arch.vectors import Vector
 from trapline.errors import ProcessorLost
 from trapline.hypervisor.vm import Vm
-from trapline.machine.processor import Outcome, Processor
-from trapline.machine.scripted import ScriptedMemory, ScriptedProcessor, until_kicked, vmexit
+from trapline.machine.processor import Outcome, Processor, Watchpoint
+from trapline.machine.scripted import ScriptedMemory, ScriptedProcessor, until_kicked, vmexit, watchpoint
 
 
 def test_it_has_all_that_a_processor_has():
@@ -83,3 +83,19 @@ def test_memory_ends_somewhere():
     for gpa in (0xFFF, 0x1000, 1 << 40):
         with pytest.raises(LookupError, match=f"no memory at {gpa:#x}"):
             memory.write(gpa, b"ab")
+
+
+def test_breakpoints_and_watchpoints_are_those_of_the_entry():
+    watched = Watchpoint(0x1000, 4, reads=False)
+    processor = ScriptedProcessor([Outcome.BREAKPOINT, watchpoint(watched)])
+    processor.set_breakpoints(frozenset({0x7C00}))
+    assert processor.run(None) is Outcome.BREAKPOINT
+    assert processor.hit is None
+    processor.set_breakpoints(frozenset())
+    processor.set_watchpoints((watched,))
+    assert processor.run(None) is Outcome.WATCHPOINT
+    assert processor.hit == watched
+    assert [(entry.breakpoints, entry.watchpoints) for entry in processor.entries] == [
+        (frozenset({0x7C00}), ()),
+        (frozenset(), (watched,)),
+    ]

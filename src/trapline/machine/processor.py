@@ -26,6 +26,21 @@ class Outcome(Enum):
     """The guest waits for an interrupt, and nothing is left that could raise one."""
     OFF = "off"
     """The machine is gone: the guest switched it off or ended it."""
+    BREAKPOINT = "breakpoint"
+    """The guest is stopped before the instruction at an address of `set_breakpoints`."""
+    WATCHPOINT = "watchpoint"
+    """The guest is stopped after the instruction that accessed what `Processor.hit` says."""
+
+
+class Watchpoint(NamedTuple):
+    """Bytes of memory whose accesses stop the guest."""
+
+    address: int
+    """Linear."""
+    size: int
+    """In bytes."""
+    reads: bool
+    """Reads stop the guest as well as writes."""
 
 
 class Capabilities(NamedTuple):
@@ -98,10 +113,17 @@ class Processor(Protocol):
     def signature(self) -> int:
         """Family, model and stepping, as CPUID function 1 gives them in EAX."""
 
+    @property
+    def hit(self) -> Watchpoint | None:
+        """The watchpoint that was accessed, after WATCHPOINT: the first in the order of `set_watchpoints`."""
+
     def run(self, deadline: float | None) -> Outcome:
         """Execute VMRUN and return at the next #VMEXIT that needs the hypervisor.
 
         `deadline` is on the clock of `time.monotonic`. Raises ProcessorError when the machine is lost.
+
+        While `control.int_ctl` has V_INTR_MASKING, the interrupts of the machine are held pending whatever RFLAGS.IF
+        is: the host's RFLAGS.IF masks them, which counts as clear (APM vol. 2, 15.21.1). NMIs are not held.
         """
 
     def intercepts_changed(self, forwarded: int) -> None:
@@ -109,6 +131,23 @@ class Processor(Protocol):
 
         `forwarded` is a mask of intercepted vectors that the processor may record and give back to the guest
         by itself, as long as nothing was being delivered when they were raised.
+        """
+
+    def set_breakpoints(self, addresses: frozenset[int]) -> None:
+        """Stop with BREAKPOINT before an instruction at one of these linear addresses executes.
+
+        Also where it is the first one of a `run`: to get past it, take the address out and execute one instruction.
+        An event in EVENTINJ is delivered before. The set replaces the one before and outlives a reset of the machine.
+        The guest cannot see it: its memory, flags and debug registers stay its own. Only while the guest is stopped.
+        Raises UsageError where it cannot be had.
+        """
+
+    def set_watchpoints(self, watched: tuple[Watchpoint, ...]) -> None:
+        """Stop with WATCHPOINT after an instruction that accessed some of these bytes.
+
+        As the CPU's own data breakpoints trap (APM vol. 2, 13.1.4): the instruction, or one iteration of it under REP,
+        is complete, RIP is on the next one, and `hit` says which. Accesses of the CPU for itself do not count: to
+        page tables, to descriptors, and by the delivery of an event. The rest is as for `set_breakpoints`.
         """
 
     def on_records(self, sink: Callable[[memoryview], None]) -> None:

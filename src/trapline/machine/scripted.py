@@ -17,7 +17,7 @@ from trapline.arch.msr import MSRPM_SIZE
 from trapline.arch.registers import Gprs
 from trapline.arch.vmcb import Vmcb
 
-from .processor import Capabilities, Outcome, Statistics
+from .processor import Capabilities, Outcome, Statistics, Watchpoint
 
 MANUAL = Capabilities(
     "scripted",
@@ -50,6 +50,16 @@ def until_kicked(processor: "ScriptedProcessor") -> Outcome:
     return Outcome.KICKED if processor.take_kick(timeout=10) else Outcome.DEADLINE
 
 
+def watchpoint(hit: Watchpoint) -> Step:
+    """Return a step that stops after an access to watched memory."""
+
+    def step(processor: "ScriptedProcessor") -> Outcome:
+        processor.hit = hit
+        return Outcome.WATCHPOINT
+
+    return step
+
+
 class Entry(NamedTuple):
     """What the hypervisor asked for when it called `run`: copies, that no later step changes."""
 
@@ -59,6 +69,8 @@ class Entry(NamedTuple):
     forwarded: int
     """The vectors that the processor may give back by itself."""
     deadline: float | None
+    breakpoints: frozenset[int]
+    watchpoints: tuple[Watchpoint, ...]
 
     @property
     def event(self) -> Event | None:
@@ -100,6 +112,7 @@ class ScriptedProcessor:
         self.exit_status: int | None = None
         self.hints: list[str] = []
         self.statistics = Statistics(exits=0, stopped=0.0)
+        self.hit: Watchpoint | None = None
         self.answers: dict[tuple[int, int], tuple[int, int, int, int]] = {}
         """What CPUID answers, by leaf and subleaf; everything else is zero."""
         self.entries: list[Entry] = []
@@ -108,6 +121,8 @@ class ScriptedProcessor:
         self.sink: Callable[[memoryview], None] = lambda records: None
         """Where a step may put records of forwarded exceptions."""
         self._forwarded = 0
+        self._breakpoints: frozenset[int] = frozenset()
+        self._watchpoints: tuple[Watchpoint, ...] = ()
         self._kick = threading.Event()
 
     def run(self, deadline: float | None) -> Outcome:
@@ -115,7 +130,8 @@ class ScriptedProcessor:
         if self.take_kick():
             return Outcome.KICKED
         vmcb, gprs = Vmcb.from_buffer_copy(self.vmcb), Gprs.from_buffer_copy(self.gprs)
-        self.entries.append(Entry(vmcb, gprs, bytes(self.msrpm), self._forwarded, deadline))
+        stops = self._breakpoints, self._watchpoints
+        self.entries.append(Entry(vmcb, gprs, bytes(self.msrpm), self._forwarded, deadline, *stops))
         step = next(self._script, Outcome.OFF)
         if isinstance(step, Exception):
             raise step
@@ -127,6 +143,14 @@ class ScriptedProcessor:
     def intercepts_changed(self, forwarded: int) -> None:
         """See `machine.Processor.intercepts_changed`."""
         self._forwarded = forwarded
+
+    def set_breakpoints(self, addresses: frozenset[int]) -> None:
+        """Note them for the next entry; a step decides what is hit."""
+        self._breakpoints = addresses
+
+    def set_watchpoints(self, watched: tuple[Watchpoint, ...]) -> None:
+        """Note them for the next entry; a step decides what is hit."""
+        self._watchpoints = watched
 
     def on_records(self, sink: Callable[[memoryview], None]) -> None:
         """See `machine.Processor.on_records`."""

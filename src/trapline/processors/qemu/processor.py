@@ -11,8 +11,8 @@ from trapline.arch.layout import zero
 from trapline.arch.registers import EFER, RFLAGS, Gprs
 from trapline.arch.vectors import VECTORS, WITH_ERROR_CODE, Kind, Vector, bits
 from trapline.arch.vmcb import Vmcb
-from trapline.errors import ProcessorError, ProcessorLost
-from trapline.machine.processor import Capabilities, Outcome, Statistics
+from trapline.errors import ProcessorError, ProcessorLost, UsageError
+from trapline.machine.processor import Capabilities, Outcome, Statistics, Watchpoint
 from trapline.machine.record import RecordFlags
 
 from . import bios, nested
@@ -57,6 +57,7 @@ class QemuProcessor:
         self._block = block
         self.memory = ram
         self.exit_status: int | None = None
+        self.hit: Watchpoint | None = None
         self.capabilities = Capabilities(
             name=f"QEMU ({accelerator})",
             ts_error_code=accelerator == "tcg",
@@ -90,6 +91,16 @@ class QemuProcessor:
     def statistics(self) -> Statistics:
         """See `machine.Processor.statistics`."""
         return self._turns.statistics
+
+    def set_breakpoints(self, addresses: frozenset[int]) -> None:
+        """See `machine.Processor.set_breakpoints`; not implemented for QEMU: raises UsageError."""
+        if addresses:
+            raise UsageError("this processor has no breakpoints yet")
+
+    def set_watchpoints(self, watched: tuple[Watchpoint, ...]) -> None:
+        """See `machine.Processor.set_watchpoints`; not implemented for QEMU: raises UsageError."""
+        if watched:
+            raise UsageError("this processor has no watchpoints yet")
 
     def on_records(self, sink: Callable[[memoryview], None]) -> None:
         """See `machine.Processor.on_records`."""

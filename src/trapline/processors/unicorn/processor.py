@@ -19,9 +19,9 @@ from trapline.arch.vectors import Vector
 from trapline.arch.vmcb import Vmcb
 from trapline.devices.machine import BareMachine
 from trapline.devices.power import Action
-from trapline.errors import ProcessorError
+from trapline.errors import ProcessorError, UsageError
 from trapline.machine.boot import Boot
-from trapline.machine.processor import Capabilities, Outcome, Statistics
+from trapline.machine.processor import Capabilities, Outcome, Statistics, Watchpoint
 from trapline.processors.decode import SVM_MNEMONICS, decode_at_rip
 
 from . import calls, engine
@@ -89,6 +89,7 @@ class UnicornProcessor:
             forwards_set_rf=False,
         )
         self.exit_status: int | None = None
+        self.hit: Watchpoint | None = None
         self._exits = 0
         self._stopped = 0
         self._left = self._started
@@ -126,6 +127,16 @@ class UnicornProcessor:
     def intercepts_changed(self, forwarded: int) -> None:
         """See `machine.Processor.intercepts_changed`. The words themselves are looked up in the VMCB."""
         self._passing.set_vectors(forwarded)
+
+    def set_breakpoints(self, addresses: frozenset[int]) -> None:
+        """See `machine.Processor.set_breakpoints`; not implemented for Unicorn: raises UsageError."""
+        if addresses:
+            raise UsageError("this processor has no breakpoints yet")
+
+    def set_watchpoints(self, watched: tuple[Watchpoint, ...]) -> None:
+        """See `machine.Processor.set_watchpoints`; not implemented for Unicorn: raises UsageError."""
+        if watched:
+            raise UsageError("this processor has no watchpoints yet")
 
     def on_records(self, sink: Callable[[memoryview], None]) -> None:
         """See `machine.Processor.on_records`."""

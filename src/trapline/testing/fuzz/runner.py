@@ -18,7 +18,7 @@ from trapline.hypervisor.stop import Reason
 from trapline.hypervisor.vcpu import Vcpu
 from trapline.hypervisor.vm import Vm
 from trapline.machine.memory import GuestMemory
-from trapline.machine.processor import Capabilities, Outcome, Processor, Statistics
+from trapline.machine.processor import Capabilities, Outcome, Processor, Statistics, Watchpoint
 from trapline.machine.record import RECORD_SIZE, Record
 
 from . import clean, places
@@ -209,6 +209,16 @@ class _Limited:
 
     def intercepts_changed(self, forwarded: int) -> None:
         self._processor.intercepts_changed(forwarded)
+
+    @property
+    def hit(self) -> Watchpoint | None:
+        return self._processor.hit
+
+    def set_breakpoints(self, addresses: frozenset[int]) -> None:
+        self._processor.set_breakpoints(addresses)
+
+    def set_watchpoints(self, watched: tuple[Watchpoint, ...]) -> None:
+        self._processor.set_watchpoints(watched)
 
     def on_records(self, sink: Callable[[memoryview], None]) -> None:
         self._processor.on_records(sink)
