@@ -159,7 +159,7 @@ def python(rounds: int, scratch: Path) -> None:
 def ring(rounds: int, scratch: Path) -> None:
     """Records a second from the ring to counts."""
     from trapline.machine.record import RECORD_SIZE
-    from trapline.processors.qemu.shared import RING_RECORDS
+    from trapline.processors.qemu.layout import RING_RECORDS
     from trapline.trace.recorder import Recorder
 
     memory = bytearray(RING_RECORDS * RECORD_SIZE)

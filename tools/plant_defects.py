@@ -35,7 +35,7 @@ MATRIX_LIMIT: Final = 1800.0
 
 _QEMU: Final = "src/trapline/processors/qemu"
 _TCG, _MONITOR, _PROCESSOR, _GUARD, _RING, _BIOS = (
-    f"{_QEMU}/{name}.py" for name in ("tcg", "monitor", "processor", "guard", "ring", "bios")
+    f"{_QEMU}/{name}.py" for name in ("quirks_tcg", "monitor/monitor", "processor", "guard", "ring", "bios")
 )
 _HYPERVISOR: Final = "src/trapline/hypervisor"
 _DELIVERY, _HANDLERS, _VCPU, _VM = (f"{_HYPERVISOR}/{name}.py" for name in ("delivery", "handlers", "vcpu", "vm"))
@@ -111,9 +111,9 @@ DEFECTS: Final = (
     Defect("18", "fast path: arming forgotten", _MONITOR,
            'code.or_(vmcb("control.intercept_exceptions"), EDX)', "pass"),
     Defect("19a", "record lost when the ring wraps", _RING, "self._tail += count", "self._tail = head"),
-    Defect("19b", "record lost when the ring wraps", _MONITOR, "code.and_(EBX, shared.RING_RECORDS - 1)",
-           "code.and_(EBX, shared.RING_RECORDS // 2 - 1)"),
-    Defect("20", "back-pressure removed", _MONITOR, "cmp(EDX, shared.RING_RECORDS)", "cmp(EDX, 0x7FFF_FFFF)"),
+    Defect("19b", "record lost when the ring wraps", _MONITOR, "code.and_(EBX, layout.RING_RECORDS - 1)",
+           "code.and_(EBX, layout.RING_RECORDS // 2 - 1)"),
+    Defect("20", "back-pressure removed", _MONITOR, "cmp(EDX, layout.RING_RECORDS)", "cmp(EDX, 0x7FFF_FFFF)"),
     Defect("21", "PG not repaired", _MONITOR, "code.or_(ECX, CR0.PG)", "pass"),
     Defect("22", "PAM opened again on reset", _PROCESSOR, "self._mailbox.open_shadow = 0", "pass"),
 )  # fmt: skip

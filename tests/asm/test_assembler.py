@@ -21,7 +21,8 @@ from trapline.asm.operands import (
     Reg,
 )
 from trapline.guests.samples import SAMPLES
-from trapline.processors.qemu import firmware, monitor
+from trapline.processors.qemu import firmware
+from trapline.processors.qemu.monitor import monitor
 
 ADDRESS = 0x10_0000
 

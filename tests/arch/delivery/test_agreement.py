@@ -14,7 +14,7 @@ from trapline.arch.layout import offset_of, size_of
 from trapline.arch.vmcb import SaveArea, Vmcb
 from trapline.machine.processor import Outcome
 from trapline.processors.qemu.launch import open_qemu
-from trapline.processors.qemu.shared import VMCB_AT
+from trapline.processors.qemu.layout import VMCB_AT
 
 __all__ = ["as_supervisor"]
 
@@ -30,7 +30,7 @@ _INTERCEPTS = (ExitCode.HLT, ExitCode.VMRUN, ExitCode.SHUTDOWN, ExitCode.INTR, E
 _MASK_INTERRUPTS = 1 << 24
 
 
-class Machine:
+class QemuProcess:
     """QEMU's CPU without any mending: what VMRUN does with an event is seen as it is."""
 
     def __init__(self):
@@ -67,7 +67,7 @@ class Machine:
 
 @pytest.fixture(scope="module")
 def machine():
-    machine = Machine()
+    machine = QemuProcess()
     yield machine
     machine.close()
 

@@ -4,7 +4,7 @@ import iced_x86 as iced
 import pytest
 
 from trapline.arch.layout import leaves
-from trapline.processors.qemu.shared import SIZE, Shared
+from trapline.processors.qemu.layout import SIZE, SharedMemory
 
 BIOS_SIZE = 0x20000
 RESET_AT = BIOS_SIZE - 16
@@ -38,7 +38,7 @@ def memory():
 
 @pytest.fixture
 def shared(memory):
-    return Shared(memory)
+    return SharedMemory(memory)
 
 
 @pytest.fixture

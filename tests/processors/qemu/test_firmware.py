@@ -6,7 +6,7 @@ import pytest
 from trapline.arch import paging
 from trapline.arch.registers import CR0, CR4, EFER
 from trapline.errors import ProcessorError
-from trapline.processors.qemu import firmware, pci, shared
+from trapline.processors.qemu import firmware, layout, pci
 
 TOP = 1 << 32
 ENTRY_SIZE = 0x10000
@@ -85,7 +85,7 @@ def test_protected_mode_maps_the_memory_and_enters_long_mode(wrapped, rom, until
     config = [value for port, value in written if port == pci.CONFIG_ADDRESS]
     assert config == [pci.address(pci.MONITOR_DEVICE, register) for register in (pci.BAR2, pci.BAR2 + 4, pci.COMMAND)]
     data = [value for port, value in written if port == pci.CONFIG_DATA]
-    assert data == [shared.BASE & 0xFFFF_FFFF, shared.BASE >> 32, pci.MEMORY_ENABLE]
+    assert data == [layout.BASE & 0xFFFF_FFFF, layout.BASE >> 32, pci.MEMORY_ENABLE]
     assert instructions[-1].far_branch_selector == firmware.CODE64
 
 
@@ -114,19 +114,19 @@ def test_the_smm_handler_sets_svme_in_the_saved_efer(bios, until_jump, decode):
 def test_long_mode_ends_in_the_monitor(wrapped, until_jump):
     code = until_jump(wrapped.image[0x5000:0x6000], 64, 0)
     assert code[-1].op0_register == R.RAX
-    assert code[-2].immediate(1) == shared.BASE + shared.CODE_AT
+    assert code[-2].immediate(1) == layout.BASE + layout.CODE_AT
     assert (code[-3].op0_register, code[-3].op1_register) == (R.ESI, R.EBP)  # the CPU's signature
 
 
 @pytest.mark.parametrize(
-    "gva", [0, 0x7C00, 0x1234_5678, 0xBFFF_FFFF, 0xFFFF_FFF0, shared.BASE, shared.BASE + shared.SIZE - 1]
+    "gva", [0, 0x7C00, 0x1234_5678, 0xBFFF_FFFF, 0xFFFF_FFF0, layout.BASE, layout.BASE + layout.SIZE - 1]
 )
 def test_its_page_tables_are_the_identity(rom, wrapped, gva):
     root = TOP - len(wrapped.image)
     assert paging.walk(rom, CR0.PG, root, CR4.PAE, EFER.LMA, gva) == gva
 
 
-@pytest.mark.parametrize("gva", [1 << 32, shared.BASE + (1 << 30), 1 << 46])
+@pytest.mark.parametrize("gva", [1 << 32, layout.BASE + (1 << 30), 1 << 46])
 def test_its_page_tables_hold_nothing_else(rom, wrapped, gva):
     with pytest.raises(paging.NotMapped):
         paging.walk(rom, CR0.PG, TOP - len(wrapped.image), CR4.PAE, EFER.LMA, gva)

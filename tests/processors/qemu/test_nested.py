@@ -3,8 +3,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trapline.arch import paging
-from trapline.processors.qemu import firmware, nested, shared
-from trapline.processors.qemu.shared import BASE, SIZE
+from trapline.processors.qemu import firmware, layout, nested
+from trapline.processors.qemu.layout import BASE, SIZE
 
 PAGE, MIB, GIB, TOP, END = 0x1000, 1 << 20, 1 << 30, 1 << 32, 1 << 40
 RIGHTS = paging.P | paging.RW | paging.US
@@ -61,7 +61,7 @@ def test_everything_is_mapped_once_with_all_rights(built):
 
 
 def test_no_page_leads_to_the_monitor(built):
-    bios = [BASE + piece for piece in shared.BIOS_PIECES]
+    bios = [BASE + piece for piece in layout.BIOS_PIECES]
     for gpa, size, target, _ in built[2]:
         overlaps = BASE - size < target < BASE + SIZE
         assert not overlaps or any(piece <= target < piece + MIB for piece in bios), f"{gpa:#x}"
@@ -107,10 +107,10 @@ def test_large_pages_are_used_where_nothing_is_special(built):
 def test_the_tables_stay_in_their_even_mebibyte(built):
     memory = built[0]
     used = max(
-        place for place in range(shared.NESTED_AT, shared.NESTED_AT + 2 * MIB, 8) if any(memory[place : place + 8])
+        place for place in range(layout.NESTED_AT, layout.NESTED_AT + 2 * MIB, 8) if any(memory[place : place + 8])
     )
-    assert used < shared.NESTED_AT + MIB
-    assert not any(memory[: shared.NESTED_AT])
+    assert used < layout.NESTED_AT + MIB
+    assert not any(memory[: layout.NESTED_AT])
 
 
 def test_there_is_an_end_of_the_room(memory):

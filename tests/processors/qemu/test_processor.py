@@ -11,18 +11,18 @@ from trapline.errors import LaunchError, ProcessorError, ProcessorLost
 from trapline.machine.processor import Outcome
 from trapline.machine.record import RECORD_SIZE, RecordFlags
 from trapline.processors.qemu import firmware, nested
-from trapline.processors.qemu.processor import QemuProcessor
-from trapline.processors.qemu.ram import Ram
-from trapline.processors.qemu.shared import (
+from trapline.processors.qemu.layout import (
     BASE,
     RING_RECORDS,
     SIZE,
     TOKEN_AT,
     Command,
+    Owner,
     Policy,
-    Shared,
-    Turn,
+    SharedMemory,
 )
+from trapline.processors.qemu.processor import QemuProcessor
+from trapline.processors.qemu.ram import Ram
 
 MIB = 1 << 20
 
@@ -46,7 +46,7 @@ class Qemu:
         self.doorbell.setblocking(False)
         self.qmp, self._qmp = socket.socketpair()
         self.process = Process()
-        self.shared = Shared(memory)
+        self.shared = SharedMemory(memory)
         self.commands, self.outputs = [], []
         self.nmi = threading.Event()
         self._script = iter(script)
@@ -80,7 +80,7 @@ class Qemu:
         mailbox = self.shared.mailbox
         begun = False
         while not self._closed.is_set() and self.process.returncode is None:
-            if mailbox.turn == Turn.BRAIN:
+            if mailbox.owner == Owner.HOST:
                 time.sleep(0.0001)
                 continue
             command = mailbox.command if begun else None
@@ -100,7 +100,7 @@ class Qemu:
                 step(self)
                 if self.process.returncode is not None:
                     return
-            mailbox.turn = Turn.BRAIN
+            mailbox.owner = Owner.HOST
             with contextlib.suppress(OSError):
                 self._bell.send(b"\0")
 

@@ -6,7 +6,7 @@ from trapline.arch import paging
 from trapline.arch.layout import offset_of
 from trapline.arch.registers import CR0, CR4, EFER
 from trapline.processors.qemu import firmware, tables
-from trapline.processors.qemu.shared import BASE, PML4_AT, SIZE, TABLES_AT, Tables
+from trapline.processors.qemu.layout import BASE, PML4_AT, SIZE, TABLES_AT, Tables
 
 HANDLER = 0x80_0000_4321
 

@@ -6,8 +6,8 @@ from trapline.arch.vmcb import Vmcb
 
 from .firmware import Firmware
 from .hostmem import ProcessMemory
+from .layout import TOKEN_AT, Mailbox
 from .ram import Ram
-from .shared import TOKEN_AT, Mailbox
 
 _SHADOW_END: Final = 0x10_0000
 

@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 from trapline.errors import UsageError
 
-from . import pci, shared
+from . import layout, pci
 
 _REFUSED: Final = {
     "-m": "the guest's memory is set with --memory",
@@ -141,12 +141,12 @@ def command(
         *("-machine", f"smm=off,accel={accelerator}"),
         *("-cpu", cpu),
         *("-m", f"{memory >> 20}M"),
-        *("-object", _shared_file("trapline.monitor", shared.SIZE, descriptors.monitor)),
+        *("-object", _shared_file("trapline.monitor", layout.SIZE, descriptors.monitor)),
         *("-device", f"ivshmem-plain,memdev=trapline.monitor,addr={device:02x}.{function}"),
         *("-chardev", f"socket,id=trapline.doorbell,fd={descriptors.doorbell}"),
         *(
             "-device",
-            f"isa-debugcon,iobase={shared.DOORBELL_PORT:#x},readback=0xff,chardev=trapline.doorbell",
+            f"isa-debugcon,iobase={layout.DOORBELL_PORT:#x},readback=0xff,chardev=trapline.doorbell",
         ),
         *("-chardev", f"socket,id=trapline.qmp,fd={descriptors.qmp}"),
         *("-mon", "chardev=trapline.qmp,mode=control"),

@@ -18,7 +18,7 @@ from trapline.asm.assembler import Assembler
 from trapline.asm.operands import AX, CS, DS, DX, EAX, EBP, ECX, EDX, ES, ESI, RAX, RCX, RDI, RSI, SS, Mem
 from trapline.errors import ProcessorError
 
-from . import pci, shared
+from . import layout, pci
 
 _TOP: Final = 1 << 32
 _ENTRY_SIZE: Final = 0x10000
@@ -102,10 +102,10 @@ def _entry(base: int, unlock_svm: bool) -> bytes:
     table = paging.P | paging.RW | paging.A
     page = table | paging.D | paging.PS
     struct.pack_into("<Q", blob, _PML4, base + _LOW_PDPT | table)
-    struct.pack_into("<Q", blob, _PML4 + 8 * (shared.BASE >> 39), base + _HIGH_PDPT | table)
+    struct.pack_into("<Q", blob, _PML4 + 8 * (layout.BASE >> 39), base + _HIGH_PDPT | table)
     for gigabyte in range(4):
         struct.pack_into("<Q", blob, _LOW_PDPT + 8 * gigabyte, gigabyte << 30 | page)
-    struct.pack_into("<Q", blob, _HIGH_PDPT + 8 * (shared.BASE >> 30 & 511), shared.BASE | page)
+    struct.pack_into("<Q", blob, _HIGH_PDPT + 8 * (layout.BASE >> 30 & 511), layout.BASE | page)
     struct.pack_into("<4Q", blob, _GDT, *DESCRIPTORS)
     for offset, code in ((_CODE32, _protected_mode(base, unlock_svm)), (_CODE64, _long_mode(unlock_svm))):
         machine_code = code.assemble(base + offset)
@@ -120,7 +120,7 @@ def _protected_mode(base: int, unlock_svm: bool) -> Assembler:
     code.mov(EAX, DATA)
     for segment in (DS, ES, SS):
         code.mov(segment, AX)
-    low, high = shared.BASE & 0xFFFF_FFFF, shared.BASE >> 32
+    low, high = layout.BASE & 0xFFFF_FFFF, layout.BASE >> 32
     for register, value in ((pci.BAR2, low), (pci.BAR2 + 4, high), (pci.COMMAND, pci.MEMORY_ENABLE)):
         code.mov(DX, pci.CONFIG_ADDRESS)
         code.mov(EAX, pci.address(pci.MONITOR_DEVICE, register))
@@ -148,19 +148,19 @@ def _long_mode(unlock_svm: bool) -> Assembler:
     code = Assembler(64)
     if unlock_svm:
         _unlock_svm(code)
-    code.mov(RAX, shared.BASE + shared.MAILBOX_AT)
+    code.mov(RAX, layout.BASE + layout.MAILBOX_AT)
     code.label("loading")
     code.pause()
-    code.cmp(Mem(RAX, offset_of(shared.Mailbox, "ready"), size=32), 0)
+    code.cmp(Mem(RAX, offset_of(layout.Mailbox, "ready"), size=32), 0)
     code.je("loading")
-    code.mov(RCX, Mem(RAX, offset_of(shared.Mailbox, "token")))
+    code.mov(RCX, Mem(RAX, offset_of(layout.Mailbox, "token")))
     code.cmp(RCX, 0)
     code.je("found")
-    code.mov(RDI, shared.TOKEN_AT)
+    code.mov(RDI, layout.TOKEN_AT)
     code.mov(Mem(RDI), RCX)
     code.label("found")
     code.mov(ESI, EBP)
-    code.mov(RAX, shared.BASE + shared.CODE_AT)
+    code.mov(RAX, layout.BASE + layout.CODE_AT)
     code.jmp(RAX)
     return code
 
@@ -171,7 +171,7 @@ def _unlock_svm(code: Assembler) -> None:
     So the CPU executes SVM although CPUID shows the guest none, and no CPUID needs to be intercepted. The memory
     that this passes through is put back as it was.
     """
-    saved = shared.BASE + shared.SCRATCH_AT
+    saved = layout.BASE + layout.SCRATCH_AT
     words = ((_SMM_ENTRY, 1, saved), (_SMM_SAVE_AREA, _SMM_SAVE_SIZE // 8, saved + 8))
     handler = Assembler(16)
     handler.or_(Mem(None, _SMM_SAVED_EFER + 1, segment=CS, size=8), EFER.SVME >> 8)

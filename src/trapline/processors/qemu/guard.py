@@ -13,7 +13,7 @@ from trapline.arch.vectors import Vector
 from trapline.errors import ProcessorError
 
 from . import pci
-from .shared import Shared
+from .layout import SharedMemory
 
 _DB_EXIT: Final = EXCEPTION_EXITS.start + Vector.DB
 
@@ -21,7 +21,7 @@ _DB_EXIT: Final = EXCEPTION_EXITS.start + Vector.DB
 class ConfigGuard:
     """Answers the guest's accesses to the configuration address port."""
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: SharedMemory) -> None:
         self._vmcb = shared.vmcb
         self._iopm = shared.iopm
         self._mailbox = shared.mailbox

@@ -13,10 +13,10 @@ from typing import IO, TYPE_CHECKING, Final
 from trapline.errors import LaunchError, UsageError
 
 from . import firmware as firmware_room
-from . import shared
+from . import layout
 from .command import Descriptors, UserOptions, command, read_user_options
 from .kvm import nested_svm_missing
-from .machine import Machine
+from .process import QemuProcess
 
 if TYPE_CHECKING:
     from .firmware import Firmware
@@ -115,39 +115,38 @@ def open_qemu(
     if isolated and "q35" in user.machine:
         raise UsageError("--isolate needs a pc machine: a q35's MMCONFIG reaches the device behind the monitor")
     check_accelerator(accelerator)
-    qemu = find_qemu(program)
-    machine, firmware = _start(qemu, guest, memory, accelerator, user, serial, stdout)
+    qemu, firmware = _start(find_qemu(program), guest, memory, accelerator, user, serial, stdout)
     with contextlib.ExitStack() as undo:
-        undo.callback(machine.close)
+        undo.callback(qemu.close)
         # All of this is loaded and done while QEMU starts.
         from .hostmem import ProcessMemory
 
-        _load_monitor(machine.monitor)
+        _load_monitor(qemu.monitor)
         from .processor import QemuProcessor
         from .ram import Ram
 
-        block = ProcessMemory(machine.process.pid, memory)
+        block = ProcessMemory(qemu.process.pid, memory)
         ram = Ram(block, user.machine, firmware.bios)
-        processor = QemuProcessor(machine, firmware, block, ram, accelerator=accelerator, isolated=isolated)
+        processor = QemuProcessor(qemu, firmware, block, ram, accelerator=accelerator, isolated=isolated)
         undo.pop_all()
     return processor
 
 
 def _start(
-    qemu: str,
+    program: str,
     guest: Sequence[str],
     memory: int,
     accelerator: str,
     user: UserOptions,
     serial: Sequence[str],
     stdout: int | IO[bytes] | None,
-) -> "tuple[Machine, Firmware]":
+) -> "tuple[QemuProcess, Firmware]":
     tcg = accelerator == "tcg"
     firmware = firmware_room.wrap(find_bios(user.bios).read_bytes(), unlock_svm=tcg)
 
     def arguments(descriptors: Descriptors) -> list[str]:
         return command(
-            qemu,
+            program,
             accelerator=accelerator,
             memory=memory,
             descriptors=descriptors,
@@ -157,19 +156,20 @@ def _start(
             serial=serial,
         )
 
-    return Machine(arguments, monitor=shared.SIZE, firmware=firmware.image, stdout=stdout), firmware
+    return QemuProcess(arguments, monitor=layout.SIZE, firmware=firmware.image, stdout=stdout), firmware
 
 
 def _load_monitor(memory: memoryview) -> None:
     """Write the monitor's code and tables into the shared memory, while QEMU starts."""
-    from . import monitor, tables
+    from . import tables
+    from .monitor import monitor
 
-    address = shared.BASE + shared.CODE_AT
+    address = layout.BASE + layout.CODE_AT
     code = monitor.build()
     blob = code.assemble(address)
-    assert len(blob) <= shared.TABLES_AT - shared.CODE_AT, f"the monitor has {len(blob)} bytes"
-    memory[shared.CODE_AT : shared.CODE_AT + len(blob)] = blob
+    assert len(blob) <= layout.TABLES_AT - layout.CODE_AT, f"the monitor has {len(blob)} bytes"
+    memory[layout.CODE_AT : layout.CODE_AT + len(blob)] = blob
     tables.write(memory, nmi_handler=code.labels(address)[monitor.NMI_HANDLER])
-    mailbox = shared.Mailbox.from_buffer(memory, shared.MAILBOX_AT)
+    mailbox = layout.Mailbox.from_buffer(memory, layout.MAILBOX_AT)
     mailbox.token = int.from_bytes(os.urandom(8), "little") | 1
     mailbox.open_shadow = mailbox.ready = 1

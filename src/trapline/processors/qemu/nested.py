@@ -11,7 +11,7 @@ from trapline.arch import paging
 from trapline.arch.paging import PAGE
 
 from .firmware import Firmware
-from .shared import BASE, BIOS_PIECES, NESTED_AT, SIZE
+from .layout import BASE, BIOS_PIECES, NESTED_AT, SIZE
 
 ROOT: Final = BASE + NESTED_AT
 

@@ -18,13 +18,13 @@ from trapline.machine.record import RecordFlags
 from . import bios, nested
 from .firmware import Firmware
 from .guard import ConfigGuard
+from .handshake import Handshake
 from .hostmem import ProcessMemory
-from .machine import Machine
+from .layout import BASE, IOPM_AT, MSRPM_AT, Command, Policy, SharedMemory
+from .process import QemuProcess
 from .qmp import Qmp
+from .quirks_tcg import TcgQuirks
 from .ram import Ram
-from .shared import BASE, IOPM_AT, MSRPM_AT, Command, Policy, Shared
-from .tcg import Tcg
-from .turns import Turns
 from .version import check_version
 
 _ALWAYS_ASKED: Final = 1 << Vector.BP | 1 << Vector.OF | 1 << Vector.DF
@@ -36,7 +36,7 @@ class QemuProcessor:
 
     def __init__(
         self,
-        machine: Machine,
+        qemu: QemuProcess,
         firmware: Firmware,
         block: ProcessMemory,
         ram: Ram,
@@ -44,13 +44,13 @@ class QemuProcessor:
         accelerator: str,
         isolated: bool,
     ) -> None:
-        self._machine = machine
+        self._qemu = qemu
         self._firmware = firmware
         self._isolated = isolated
-        self._shared = Shared(machine.monitor)
+        self._shared = SharedMemory(qemu.monitor)
         self._mailbox = self._shared.mailbox
-        self._turns = Turns(machine, self._shared, self._alarmed)
-        self._quirks = Tcg(self._shared, ram) if accelerator == "tcg" else None
+        self._handshake = Handshake(qemu, self._shared, self._on_wake)
+        self._quirks = TcgQuirks(self._shared, ram) if accelerator == "tcg" else None
         self.vmcb: Vmcb = self._shared.vmcb
         self.gprs: Gprs = self._shared.gprs
         self.msrpm = self._shared.msrpm
@@ -70,7 +70,7 @@ class QemuProcessor:
         self._guard = ConfigGuard(self._shared)
         self._fresh = False
         self._kicked = False
-        self._qmp = Qmp(machine.qmp)
+        self._qmp = Qmp(qemu.qmp)
 
     @property
     def hints(self) -> Sequence[str]:
@@ -90,7 +90,7 @@ class QemuProcessor:
     @property
     def statistics(self) -> Statistics:
         """See `machine.Processor.statistics`."""
-        return self._turns.statistics
+        return self._handshake.statistics
 
     def set_breakpoints(self, addresses: frozenset[int]) -> None:
         """See `machine.Processor.set_breakpoints`; not implemented for QEMU: raises UsageError."""
@@ -104,7 +104,7 @@ class QemuProcessor:
 
     def on_records(self, sink: Callable[[memoryview], None]) -> None:
         """See `machine.Processor.on_records`."""
-        self._turns.ring.sink = sink
+        self._handshake.ring.sink = sink
 
     def intercepts_changed(self, forwarded: int) -> None:
         """See `machine.Processor.intercepts_changed`: writes the monitor's plan for each vector."""
@@ -130,7 +130,7 @@ class QemuProcessor:
 
     def run(self, deadline: float | None) -> Outcome:
         """See `machine.Processor.run`."""
-        if not self._turns.running:
+        if not self._handshake.running:
             if self._kicked:
                 self._kicked = False
                 return Outcome.KICKED
@@ -141,7 +141,7 @@ class QemuProcessor:
                 self._quirks.before_entry()
             self._enter()
         while True:
-            outcome: Outcome | None = self._turns.wait(deadline)
+            outcome: Outcome | None = self._handshake.wait(deadline)
             if outcome is Outcome.OFF:
                 self._ended()
             if outcome is Outcome.VMEXIT:
@@ -151,7 +151,7 @@ class QemuProcessor:
             self._enter()
 
     def _sort_exit(self) -> Outcome | None:
-        """Say what the monitor's turn ended with; None: it is answered, and the guest is to go on."""
+        """Return what the exit means to the hypervisor; None: it was handled here, and the guest is to go on."""
         if self._mailbox.reset:
             return self._begin()
         control = self.vmcb.control
@@ -166,7 +166,7 @@ class QemuProcessor:
         if not self._kicked:
             return None
         self._kicked = False
-        self._turns.running = False
+        self._handshake.running = False
         return Outcome.KICKED
 
     def cpuid(self, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
@@ -174,7 +174,7 @@ class QemuProcessor:
         gprs = self.gprs
         kept = gprs.rax, gprs.rbx, gprs.rcx, gprs.rdx
         gprs.rax, gprs.rcx = leaf, subleaf
-        self._turns.call(Command.CPUID)
+        self._handshake.call(Command.CPUID)
         answer = gprs.rax, gprs.rbx, gprs.rcx, gprs.rdx
         gprs.rax, gprs.rbx, gprs.rcx, gprs.rdx = kept
         return answer
@@ -182,18 +182,18 @@ class QemuProcessor:
     def kick(self) -> None:
         """See `machine.Processor.kick`: an NMI that the monitor takes makes the guest leave."""
         self._kicked = True
-        self._turns.alarm()
+        self._handshake.wake()
 
     def shutdown(self) -> None:
         """See `machine.Processor.shutdown`."""
-        self._turns.give(Command.SHUTDOWN)
+        self._handshake.give(Command.SHUTDOWN)
 
     def close(self) -> None:
         """End QEMU and give the memory back."""
         self._qmp.close()
-        self._machine.close()
+        self._qemu.close()
         self._block.close()
-        self._turns.close()
+        self._handshake.close()
 
     def __enter__(self) -> Self:
         return self
@@ -206,11 +206,11 @@ class QemuProcessor:
     def _enter(self) -> None:
         if self._quirks is not None:
             self._quirks.entering()
-        self._turns.give(Command.LOAD_AND_RESUME)
+        self._handshake.give(Command.LOAD_AND_RESUME)
 
     def _begin(self) -> Outcome:
         """The machine was switched on or reset: put everything of ours in order."""
-        version = None if self._turns.begun else self._qmp.version()
+        version = None if self._handshake.reported else self._qmp.version()
         if version is not None:
             check_version(version)
         if not self._mailbox.efer & EFER.SVME:
@@ -224,10 +224,10 @@ class QemuProcessor:
         control.iopm_base_pa = BASE + IOPM_AT
         control.asid = 1
         if self._isolated:
-            nested.build(self._machine.monitor, self._firmware)
+            nested.build(self._qemu.monitor, self._firmware)
             control.np_control, control.ncr3 = 1, nested.ROOT
         self._guard.reset()
-        self._fresh = self._turns.begun = True
+        self._fresh = self._handshake.reported = True
         return Outcome.RESET
 
     def _guarded(self) -> bool:
@@ -235,15 +235,15 @@ class QemuProcessor:
         trapped = self._guard.answer()
         if self._guard.output is not None:
             self.gprs.rax = self._guard.output
-            self._turns.call(Command.OUT)
+            self._handshake.call(Command.OUT)
         return trapped
 
     def _absorb_nmi(self) -> None:
         assert self._quirks is not None, "only TCG's NMI exits come here"
         self._quirks.foreign_nmis = 0
-        self._turns.call(Command.ABSORB_NMI)
+        self._handshake.call(Command.ABSORB_NMI)
 
-    def _alarmed(self) -> None:
+    def _on_wake(self) -> None:
         if self._kicked and self._quirks is not None:
             # Elsewhere NMIs are the guest's alone: the next exit will have to do.
             self._quirks.foreign_nmis = 1
@@ -251,11 +251,11 @@ class QemuProcessor:
 
     def _ended(self) -> None:
         """QEMU is gone: tell how."""
-        status = self._machine.process.returncode
-        if not self._turns.begun:
-            raise self._machine.launch_error()
+        status = self._qemu.process.returncode
+        if not self._handshake.reported:
+            raise self._qemu.launch_error()
         if status < 0:
             raise ProcessorLost(f"QEMU was killed by {signal.Signals(-status).name}")
-        if status == 1 and not any("isa-debug-exit" in word for word in self._machine.command):
-            raise ProcessorLost(f"QEMU failed: {self._machine.errors() or 'it said nothing'}")
+        if status == 1 and not any("isa-debug-exit" in word for word in self._qemu.command):
+            raise ProcessorLost(f"QEMU failed: {self._qemu.errors() or 'it said nothing'}")
         self.exit_status = status or None

@@ -4,13 +4,13 @@ from collections.abc import Callable
 
 from trapline.machine.record import RECORD_SIZE
 
-from .shared import RING_RECORDS, Shared
+from .layout import RING_RECORDS, SharedMemory
 
 
 class Ring:
     """The reading end of the ring; the monitor writes, and waits while it is full."""
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: SharedMemory) -> None:
         self._mailbox = shared.mailbox
         self._records = shared.ring
         self._tail = 0

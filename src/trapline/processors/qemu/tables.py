@@ -7,7 +7,7 @@ from trapline.arch import paging
 from trapline.arch.layout import offset_of
 
 from .firmware import CODE64, DESCRIPTORS
-from .shared import BASE, PDPT_AT, PML4_AT, TABLES_AT, Tables
+from .layout import BASE, PDPT_AT, PML4_AT, TABLES_AT, Tables
 
 _INTERRUPT_GATE: Final = 0x8E00
 """Present, DPL 0, 64-bit interrupt gate: bits 47:32 of a gate (APM 4.8.4)."""

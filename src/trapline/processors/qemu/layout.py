@@ -1,4 +1,4 @@
-"""The memory that the monitor and Python share: what stands where, declared once for both.
+"""Layout of the memory that the monitor and Python share, declared once for both.
 
 It is the BAR of a PCI device that no enumeration finds, mapped far above the guest's RAM. Every byte the monitor
 touches has bit 20 of its address clear, because the A20 gate masks that bit for the monitor as well: only even
@@ -32,11 +32,11 @@ BY_PYTHON: Final = 1 << 30
 """In `Mailbox.injected`, a bit that EVENTINJ reserves."""
 
 
-class Turn(IntEnum):
-    """Who acts: `Mailbox.turn`."""
+class Owner(IntEnum):
+    """Who may use the mailbox and the VMCB: `Mailbox.owner`."""
 
     MONITOR = 0
-    BRAIN = 1
+    HOST = 1
 
 
 class Command(IntEnum):
@@ -48,11 +48,11 @@ class Command(IntEnum):
     SHUTDOWN = 2
     """Triple-fault the machine itself."""
     ABSORB_NMI = 3
-    """Take the pending NMI in the monitor, then give the turn back."""
+    """Take the pending NMI in the monitor, then hand back."""
     OUT = 5
-    """Write EAX of the mailbox to the PCI configuration address port, then give the turn back."""
+    """Write EAX of the mailbox to the PCI configuration address port, then hand back."""
     CPUID = 4
-    """Execute CPUID on the registers in the mailbox, then give the turn back."""
+    """Execute CPUID on the registers in the mailbox, then hand back."""
 
 
 class Policy(IntEnum):
@@ -84,12 +84,12 @@ class VectorPlan(Structure):
 class Mailbox(Structure):
     """The page that the monitor's stack pointer points at; the fields it uses most come first."""
 
-    turn: u32 = at(0x00)
+    owner: u32 = at(0x00)
     command: u32 = at(0x04)
     reset: u32 = at(0x08)
     """Set by the firmware: the machine was switched on or reset."""
     attended: u32 = at(0x0C)
-    """Python watches `turn`: the doorbell can stay silent."""
+    """Python polls `owner`: the monitor need not ring the doorbell."""
     intercepts: u32 = at(0x10)
     """The exceptions to intercept while nothing is being delivered."""
     signature: u32 = at(0x14)
@@ -108,7 +108,7 @@ class Mailbox(Structure):
     """The low half of EVENTINJ at the last VMRUN; `BY_PYTHON` tells who wrote it."""
     gprs: Gprs = at(0x40)
     tsc: u64 = at(0xC0)
-    """When the monitor gave Python the turn."""
+    """Time stamp at which the monitor last handed over to Python."""
     ready: u32 = at(0xCC)
     """The monitor stands in the memory: the firmware waits for it."""
     token: u64 = at(0xD0)
@@ -154,7 +154,7 @@ assert MSRPM_AT + MSRPM_SIZE <= IOPM_AT, "the permission maps overlap"
 assert IOPM_AT + IOPM_SIZE <= SCRATCH_AT, "the I/O permission map overlaps what follows"
 
 
-class Shared:
+class SharedMemory:
     """Typed views over the shared memory; all are zero-copy."""
 
     def __init__(self, memory: memoryview) -> None:

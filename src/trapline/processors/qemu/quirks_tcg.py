@@ -1,7 +1,7 @@
-"""Where QEMU's TCG departs from the SVM manual, and how each departure is mended (measured on QEMU 7.2).
+"""Quirks of SVM under QEMU's TCG, and the fixup of each (measured on QEMU 7.2).
 
 The hypervisor above sees an SVM with nRIP, true EXITINTINFO and the exits of the manual; the TCG below gets
-only what it executes correctly. Each method mends one point; `before_entry` and `after_exit` fix their order.
+only what it executes correctly. One method per quirk; `before_entry` and `after_exit` call them in order.
 """
 
 from typing import Final
@@ -12,7 +12,7 @@ from trapline.arch.vectors import CONTRIBUTORY, WITH_ERROR_CODE, Vector
 from trapline.machine.memory import GuestMemory
 from trapline.processors.decode import SVM_MNEMONICS, Decoded, Mnemonic, decode_at_rip, next_rip
 
-from .shared import BY_PYTHON, Mailbox, Shared
+from .layout import BY_PYTHON, Mailbox, SharedMemory
 
 COMBINING: Final = CONTRIBUTORY | 1 << Vector.PF | 1 << Vector.DF
 """Exceptions that become something else when one is raised during the delivery of another.
@@ -34,10 +34,10 @@ _INSTRUCTION_EXITS: Final = frozenset((ExitCode.MSR, ExitCode.CPUID))
 """Exits after which the hypervisor skips the instruction and needs nRIP."""
 
 
-class Tcg:
-    """The state that the mending needs between an entry and the exit that follows."""
+class TcgQuirks:
+    """The state that the fixups carry from an entry to the exit that follows."""
 
-    def __init__(self, shared: Shared, memory: GuestMemory) -> None:
+    def __init__(self, shared: SharedMemory, memory: GuestMemory) -> None:
         self._vmcb = shared.vmcb
         self._mailbox: Mailbox = shared.mailbox
         self._memory = memory
@@ -53,7 +53,7 @@ class Tcg:
         control = self._vmcb.control
         self._wanted = control.intercept_exceptions
         self._wants_int_n = bool(control.intercept_misc1 >> (ExitCode.SWINT & 31) & 1)
-        # SVM instructions can raise #GP, since the real EFER.SVME is set: see `_mend_gp`.
+        # SVM instructions can raise #GP, since the real EFER.SVME is set: see `_fixup_gp`.
         real = self._wanted | 1 << Vector.GP
         control.intercept_exceptions = self._mailbox.intercepts = real
         if self._wanted & _SOFTWARE:
@@ -66,7 +66,7 @@ class Tcg:
         return COMBINING if COMBINING >> vector & 1 else 0
 
     def before_entry(self) -> None:
-        """Turn what the hypervisor asks for into what TCG does right."""
+        """Owner what the hypervisor asks for into what TCG does right."""
         control = self._vmcb.control
         event = decode(control.event_inj)
         if event is None:
@@ -86,19 +86,19 @@ class Tcg:
         self._seen = control.intercept_exceptions
 
     def after_exit(self) -> bool:
-        """Make the exit what the manual says; False: it was none of the hypervisor's: the guest goes on."""
+        """Turn the exit into the one that the manual specifies; False: the hypervisor did not ask for it, resume."""
         control = self._vmcb.control
         injected, seen = self._last_entry()
-        vectoring = self._mend_vectoring(injected, seen)
+        vectoring = self._fixup_vectoring(injected, seen)
         code = control.exit_code
         if code == _INVALID_32:
-            code = self._mend_invalid()
+            code = self._fixup_invalid()
         if code == ExitCode.SWINT:
-            return self._mend_int_n()
+            return self._fixup_int_n()
         if code == ExitCode.NMI:
-            return self._mend_nmi()
+            return self._fixup_nmi()
         if code == ExitCode.IRET:
-            return self._mend_iret()
+            return self._fixup_iret()
         if code in _INSTRUCTION_EXITS:
             control.nrip = next_rip(self._vmcb, decode_at_rip(self._vmcb, self._memory).length)
         if code not in EXCEPTION_EXITS:
@@ -106,7 +106,7 @@ class Tcg:
         if vectoring is not None and COMBINING & _RAISED_BY_TCG & ~seen:
             return self._deliver_again(vectoring)
         if code == _GP_EXIT:
-            code = self._mend_gp(vectoring)
+            code = self._fixup_gp(vectoring)
         vector = code - EXCEPTION_EXITS.start
         return bool(self._wanted >> vector & 1) or self._forward_unwanted(vector, vectoring)
 
@@ -132,7 +132,7 @@ class Tcg:
             return injected, self._seen
         return injected, self._mailbox.intercepts | self.arm_for(injected.vector)
 
-    def _mend_vectoring(self, injected: Event | None, seen: int) -> Event | None:
+    def _fixup_vectoring(self, injected: Event | None, seen: int) -> Event | None:
         """EXITINTINFO: the types of interrupts, and RIP back on an INT whose delivery failed."""
         control = self._vmcb.control
         soft, self._soft = self._soft, None
@@ -164,7 +164,7 @@ class Tcg:
             return False
         return vector == Vector.DF or bool(seen >> vector & 1)
 
-    def _mend_invalid(self) -> int:
+    def _fixup_invalid(self) -> int:
         """MOV to a control register with reserved bits leaves with the code of INVALID instead of #GP(0)."""
         control = self._vmcb.control
         control.exit_code = ExitCode.INVALID
@@ -172,7 +172,7 @@ class Tcg:
             control.exit_code, control.exit_info_1 = _GP_EXIT, 0
         return control.exit_code
 
-    def _mend_int_n(self) -> bool:
+    def _fixup_int_n(self) -> bool:
         """INT3 and INTO take INT n's exit: tell them apart by the opcode, and supply nRIP and the vector."""
         control = self._vmcb.control
         found = decode_at_rip(self._vmcb, self._memory)
@@ -197,7 +197,7 @@ class Tcg:
             return Vector.OF
         return found.immediate
 
-    def _mend_nmi(self) -> bool:
+    def _fixup_nmi(self) -> bool:
         """Let the guest take its own NMI by itself; NMIs are watched only so that ours can stop it.
 
         Until its handler's IRET the CPU holds further NMIs back, so the watch can rest that long.
@@ -208,7 +208,7 @@ class Tcg:
         set_intercept(self._vmcb.control, ExitCode.IRET)
         return False
 
-    def _mend_iret(self) -> bool:
+    def _fixup_iret(self) -> bool:
         clear_intercept(self._vmcb.control, ExitCode.IRET)
         set_intercept(self._vmcb.control, ExitCode.NMI)
         return False
@@ -228,7 +228,7 @@ class Tcg:
         self._arm(COMBINING)
         return False
 
-    def _mend_gp(self, vectoring: Event | None) -> int:
+    def _fixup_gp(self, vectoring: Event | None) -> int:
         """A guest without SVM gets #UD for its instructions, even where TCG finds a reason for #GP."""
         control = self._vmcb.control
         candidate = vectoring is None and not control.exit_info_1

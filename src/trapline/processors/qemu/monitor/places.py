@@ -12,9 +12,8 @@ from trapline.arch.vmcb import Vmcb
 from trapline.asm import operands
 from trapline.asm.operands import RAX, RBX, RCX, RDX, RSP, Mem, Reg
 from trapline.machine.record import RECORD_SIZE, Record
-
-from . import shared
-from .shared import Mailbox, Tables, VectorPlan
+from trapline.processors.qemu import layout
+from trapline.processors.qemu.layout import Mailbox, Tables, VectorPlan
 
 _PLAN: Final = size_of(VectorPlan)
 PLAN_SHIFT: Final = _PLAN.bit_length() - 1
@@ -48,7 +47,7 @@ def plan(field: str, size: int | None = None) -> Mem:
 
 def table(field: str) -> Mem:
     """Return the operand for a field of the descriptor tables."""
-    return Mem(RSP, shared.TABLES_AT - shared.MAILBOX_AT + offset_of(Tables, field))
+    return Mem(RSP, layout.TABLES_AT - layout.MAILBOX_AT + offset_of(Tables, field))
 
 
 def record(field: str) -> Mem:

@@ -16,12 +16,12 @@ from trapline.asm import operands
 from trapline.asm.assembler import Assembler
 from trapline.asm.operands import AL, DX, EAX, EBX, ECX, EDX, RAX, RBX, RCX, RDX, Mem
 from trapline.machine.record import Record
+from trapline.processors.qemu import layout, pci
+from trapline.processors.qemu.layout import Policy
 
-from . import pci, shared
-from .monitor_entry import ENTRY, enter
-from .monitor_places import PLAN_SHIFT, RECORD_SHIFT, SAVED_FIRST, mailbox, plan, record, vmcb
-from .monitor_turns import NMI_HANDLER, ask, obey
-from .shared import Policy
+from .entry import ENTRY, enter
+from .handshake import NMI_HANDLER, ask, dispatch_command
+from .places import PLAN_SHIFT, RECORD_SHIFT, SAVED_FIRST, mailbox, plan, record, vmcb
 
 __all__ = ["ENTRY", "NMI_HANDLER", "build"]
 
@@ -55,7 +55,7 @@ def build() -> Assembler:
     code = Assembler(64)
     enter(code)
     ask(code)
-    obey(code)
+    dispatch_command(code)
     _run(code)
     _forward(code)
     _guard_configuration(code)
@@ -105,24 +105,24 @@ def _forward(code: Assembler) -> None:
     code.label("full")
     code.mov(RDX, RBX)
     code.sub(RDX, mailbox("ring_tail"))
-    code.cmp(EDX, shared.RING_RECORDS)
+    code.cmp(EDX, layout.RING_RECORDS)
     code.jb("room")
     code.pause()
     code.jmp("full")
 
     code.label("room")
-    code.cmp(EDX, shared.RING_RECORDS // 2)
+    code.cmp(EDX, layout.RING_RECORDS // 2)
     code.je("nudge")
     code.label("nudged")
-    code.and_(EBX, shared.RING_RECORDS - 1)
+    code.and_(EBX, layout.RING_RECORDS - 1)
     code.shl(EBX, RECORD_SHIFT)
     code.rdtsc()
     code.shl(RDX, 32)
     code.or_(RDX, RAX)
-    code.mov(RAX, shared.BASE + shared.RING_AT)
+    code.mov(RAX, layout.BASE + layout.RING_AT)
     code.add(RBX, RAX)
     code.mov(record("tsc"), RDX)
-    code.mov(RAX, shared.BASE + shared.VMCB_AT)
+    code.mov(RAX, layout.BASE + layout.VMCB_AT)
     for field, path in _COPIED:
         _copy(code, field, path)
     code.mov(EDX, ECX)
@@ -163,7 +163,7 @@ def _forward(code: Assembler) -> None:
     code.label("nudge")
     code.cmp(mailbox("attended", 32), 0)
     code.jne("nudged")
-    code.mov(DX, shared.DOORBELL_PORT)
+    code.mov(DX, layout.DOORBELL_PORT)
     code.out(DX, AL)
     code.jmp("nudged")
 
@@ -200,7 +200,7 @@ def _guard_configuration(code: Assembler) -> None:
     code.mov(EAX, EDX)
     code.mov(DX, pci.CONFIG_ADDRESS)
     code.out(DX, EAX)
-    code.mov(RAX, shared.BASE + shared.VMCB_AT)
+    code.mov(RAX, layout.BASE + layout.VMCB_AT)
     code.mov(RDX, vmcb("control.exit_info_2"))
     code.mov(vmcb("save.rip"), RDX)
     code.and_(vmcb("save.rflags", 32), 0xFFFF_FFFF & ~RFLAGS.RF)

@@ -1,4 +1,4 @@
-"""A QEMU process with the memory that is shared with it. Nothing of it has a name that could stay behind."""
+"""A QEMU process and the memory shared with it. Nothing has a file name, so nothing is left over when it is killed."""
 
 import contextlib
 import ctypes
@@ -20,7 +20,7 @@ _PATIENCE: Final = 5.0
 """Seconds that QEMU has to end by itself after it was asked to."""
 
 
-class Machine:
+class QemuProcess:
     """QEMU, started with `arguments(descriptors)`; ends with us, however we end."""
 
     def __init__(

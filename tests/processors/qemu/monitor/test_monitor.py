@@ -5,11 +5,12 @@ from trapline.arch.layout import offset_of, size_of
 from trapline.arch.registers import Gprs
 from trapline.arch.vmcb import Vmcb
 from trapline.machine.record import Record
-from trapline.processors.qemu import monitor, shared
-from trapline.processors.qemu.shared import Mailbox, Tables, VectorPlan
+from trapline.processors.qemu import layout
+from trapline.processors.qemu.layout import Mailbox, Tables, VectorPlan
+from trapline.processors.qemu.monitor import monitor
 
-ADDRESS = shared.BASE + shared.CODE_AT
-TABLES = shared.TABLES_AT - shared.MAILBOX_AT
+ADDRESS = layout.BASE + layout.CODE_AT
+TABLES = layout.TABLES_AT - layout.MAILBOX_AT
 M, R = iced.Mnemonic, iced.Register
 
 
@@ -37,7 +38,7 @@ def size_of_access(instruction):
 
 
 def test_it_fits_its_pages(code):
-    assert len(code.assemble(ADDRESS)) <= shared.TABLES_AT - shared.CODE_AT
+    assert len(code.assemble(ADDRESS)) <= layout.TABLES_AT - layout.CODE_AT
 
 
 def test_every_instruction_is_reached(code, instructions):
@@ -90,7 +91,7 @@ def test_every_access_is_a_declared_field(instructions, fields):
                 break
         else:
             pytest.fail(f"{instruction} touches no declared field")
-    assert {"control.event_inj", "control.exit_code", "save.cr2", "turn", "command", "ring_head"} <= seen
+    assert {"control.event_inj", "control.exit_code", "save.cr2", "owner", "command", "ring_head"} <= seen
 
 
 def test_indexed_accesses_are_fields_of_a_plan(instructions, fields):
@@ -144,9 +145,9 @@ def test_its_addresses_keep_clear_of_the_a20_gate(code, instructions):
     addresses = [
         one.immediate(1) for one in instructions if one.op_count == 2 and one.op1_kind == iced.OpKind.IMMEDIATE64
     ]
-    assert shared.BASE + shared.VMCB_AT in addresses
+    assert layout.BASE + layout.VMCB_AT in addresses
     for address in addresses:
-        assert shared.BASE <= address < shared.BASE + shared.SIZE
+        assert layout.BASE <= address < layout.BASE + layout.SIZE
         assert not address & 1 << 20
 
 

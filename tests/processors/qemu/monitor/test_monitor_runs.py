@@ -10,10 +10,11 @@ from trapline.arch.exits import EXCEPTION_EXITS, ExitCode
 from trapline.arch.registers import CR0, CR4, RFLAGS
 from trapline.arch.vectors import Vector
 from trapline.machine.record import RECORD_SIZE, Record
-from trapline.processors.qemu import monitor, pci, shared
-from trapline.processors.qemu.shared import BASE, RING_AT, RING_RECORDS, Command, Policy, Turn
+from trapline.processors.qemu import layout, pci
+from trapline.processors.qemu.layout import BASE, RING_AT, RING_RECORDS, Command, Owner, Policy
+from trapline.processors.qemu.monitor import monitor
 
-ADDRESS = BASE + shared.CODE_AT
+ADDRESS = BASE + layout.CODE_AT
 M, R, KIND = iced.Mnemonic, iced.Register, iced.OpKind
 UD, NP, GP, PF = Vector.UD, Vector.NP, Vector.GP, Vector.PF
 IGNORED = (M.LGDT, M.LIDT, M.WRMSR, M.RDMSR, M.VMLOAD, M.VMSAVE, M.STGI, M.CLGI, M.NOP, M.CPUID)
@@ -49,7 +50,7 @@ class Cpu:
         decoder = iced.Decoder(64, code.assemble(ADDRESS), ip=ADDRESS)
         self._code = {instruction.ip: instruction for instruction in decoder}
         self._entry = code.labels(ADDRESS)[monitor.ENTRY]
-        self.shared, self._memory = shared.Shared(memory), memory
+        self.shared, self._memory = layout.SharedMemory(memory), memory
         self.vmcb, self.mailbox = self.shared.vmcb, self.shared.mailbox
         self.registers = {R.CR0: CR0.PG | CR0.PE, R.CR4: CR4.PAE}
         self.bridge = 0x1237
@@ -97,9 +98,9 @@ class Cpu:
             self.registers[R.RDX], self.registers[R.RAX] = self.tsc >> 32, self.tsc & 0xFFFF_FFFF
         elif one.mnemonic == M.PAUSE:
             self.on_pause()
-            if self.mailbox.turn == Turn.BRAIN:
+            if self.mailbox.owner == Owner.HOST:
                 self.asked += 1
-                self.mailbox.turn, self.mailbox.command = Turn.MONITOR, Command.RESUME
+                self.mailbox.owner, self.mailbox.command = Owner.MONITOR, Command.RESUME
         else:
             assert one.mnemonic in IGNORED, f"{one}"
 
@@ -273,7 +274,7 @@ def test_a_full_ring_holds_the_guest_until_python_has_made_room(cpu, plan):
     waited = []
 
     def make_room():
-        if cpu.mailbox.turn == Turn.MONITOR:
+        if cpu.mailbox.owner == Owner.MONITOR:
             waited.append(cpu.mailbox.ring_head)
             cpu.mailbox.ring_tail += len(waited) == 3
 
@@ -283,7 +284,7 @@ def test_a_full_ring_holds_the_guest_until_python_has_made_room(cpu, plan):
     assert cpu.mailbox.ring_head == head + 1
 
 
-@pytest.mark.parametrize(("attended", "rung"), [(0, [shared.DOORBELL_PORT]), (1, [])])
+@pytest.mark.parametrize(("attended", "rung"), [(0, [layout.DOORBELL_PORT]), (1, [])])
 def test_python_is_woken_when_half_of_the_ring_is_full(cpu, plan, attended, rung):
     plan(UD, Policy.RECORD)
     cpu.mailbox.ring_head = RING_RECORDS // 2 - 1

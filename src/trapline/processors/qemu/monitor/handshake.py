@@ -1,19 +1,19 @@
-"""The monitor's talk with Python: ask, wait for the answer, do what it says."""
+"""The monitor's half of the handshake with the host: hand over an exit, wait, execute the command."""
 
 from typing import Final
 
 from trapline.asm.assembler import Assembler
 from trapline.asm.operands import AL, DX, EAX, EBX, ECX, EDX, RAX, RDX
+from trapline.processors.qemu import layout, pci
+from trapline.processors.qemu.layout import Command, Owner
 
-from . import pci, shared
-from .monitor_places import SAVED_LATER, mailbox, table
-from .shared import Command, Turn
+from .places import SAVED_LATER, mailbox, table
 
 NMI_HANDLER: Final = "nmi"
 
 
 def ask(code: Assembler) -> None:
-    """Give Python the turn and wait for its answer."""
+    """Hand the exit to the host and wait until it hands a command back."""
     code.label("slow")
     for name, register in SAVED_LATER:
         code.mov(mailbox(f"gprs.{name}"), register)
@@ -22,22 +22,22 @@ def ask(code: Assembler) -> None:
     code.shl(RDX, 32)
     code.or_(RDX, RAX)
     code.mov(mailbox("tsc"), RDX)
-    code.mov(RAX, shared.BASE + shared.VMCB_AT)
+    code.mov(RAX, layout.BASE + layout.VMCB_AT)
     code.label("ask")
-    code.mov(ECX, Turn.BRAIN.value)
-    code.xchg(mailbox("turn"), ECX)  # locked: the turn is seen before `attended` is read
+    code.mov(ECX, Owner.HOST.value)
+    code.xchg(mailbox("owner"), ECX)  # locked: the owner is written before `attended` is read
     code.cmp(mailbox("attended", 32), 0)
     code.jne("wait")
-    code.mov(DX, shared.DOORBELL_PORT)
+    code.mov(DX, layout.DOORBELL_PORT)
     code.out(DX, AL)
     code.label("wait")
     code.pause()
-    code.cmp(mailbox("turn", 32), Turn.BRAIN.value)
+    code.cmp(mailbox("owner", 32), Owner.HOST.value)
     code.je("wait")
 
 
-def obey(code: Assembler) -> None:
-    """Do what Python answered."""
+def dispatch_command(code: Assembler) -> None:
+    """Execute `Mailbox.command`."""
     code.mov(ECX, mailbox("command"))
     code.cmp(ECX, Command.RESUME.value)
     code.je("resume")
@@ -67,14 +67,14 @@ def obey(code: Assembler) -> None:
     code.cpuid()
     for name, register in (("rax", EAX), ("rbx", EBX), ("rcx", ECX), ("rdx", EDX)):
         code.mov(mailbox(f"gprs.{name}"), register)
-    code.mov(RAX, shared.BASE + shared.VMCB_AT)
+    code.mov(RAX, layout.BASE + layout.VMCB_AT)
     code.jmp("ask")
 
     code.label("out")
     code.mov(EAX, mailbox("gprs.rax"))
     code.mov(DX, pci.CONFIG_ADDRESS)
     code.out(DX, EAX)
-    code.mov(RAX, shared.BASE + shared.VMCB_AT)
+    code.mov(RAX, layout.BASE + layout.VMCB_AT)
     code.jmp("ask")
 
     code.label("load")

@@ -6,9 +6,9 @@ from trapline.arch.msr import EFER as EFER_MSR
 from trapline.arch.msr import VM_HSAVE_PA
 from trapline.asm.assembler import Assembler
 from trapline.asm.operands import AL, CR3, DX, EAX, ECX, EDX, ESI, RAX, RSP
+from trapline.processors.qemu import layout, pci
 
-from . import pci, shared
-from .monitor_places import mailbox, table
+from .places import mailbox, table
 
 ENTRY: Final = "entry"
 
@@ -16,21 +16,21 @@ ENTRY: Final = "entry"
 def enter(code: Assembler) -> None:
     """The firmware jumps here in long mode, with the CPU's signature in ESI."""
     code.label(ENTRY)
-    code.mov(RAX, shared.BASE + shared.PML4_AT)
+    code.mov(RAX, layout.BASE + layout.PML4_AT)
     code.mov(CR3, RAX)
-    code.mov(RSP, shared.BASE + shared.MAILBOX_AT)
+    code.mov(RSP, layout.BASE + layout.MAILBOX_AT)
     code.mov(mailbox("signature"), ESI)
     code.lgdt(table("gdt_operand"))
     code.lidt(table("idt_operand"))
     code.mov(ECX, VM_HSAVE_PA)
-    code.mov(EAX, (shared.BASE + shared.HSAVE_AT) & 0xFFFF_FFFF)
-    code.mov(EDX, (shared.BASE + shared.HSAVE_AT) >> 32)
+    code.mov(EAX, (layout.BASE + layout.HSAVE_AT) & 0xFFFF_FFFF)
+    code.mov(EDX, (layout.BASE + layout.HSAVE_AT) >> 32)
     code.wrmsr()
     code.mov(ECX, EFER_MSR)
     code.rdmsr()
     code.mov(mailbox("efer"), EAX)
     _open_shadow(code)
-    code.mov(RAX, shared.BASE + shared.VMCB_AT)
+    code.mov(RAX, layout.BASE + layout.VMCB_AT)
     code.mov(mailbox("reset", 32), 1)
     code.jmp("ask")
 

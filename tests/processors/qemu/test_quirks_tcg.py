@@ -4,8 +4,8 @@ from trapline.arch.events import Event, EventType, decode, encode
 from trapline.arch.exits import EXCEPTION_EXITS, ExitCode, is_intercepted, set_intercept
 from trapline.arch.vectors import FORCEABLE, Vector, bits
 from trapline.machine.scripted import ScriptedMemory
-from trapline.processors.qemu.shared import BY_PYTHON
-from trapline.processors.qemu.tcg import COMBINING, Tcg
+from trapline.processors.qemu.layout import BY_PYTHON
+from trapline.processors.qemu.quirks_tcg import COMBINING, TcgQuirks
 
 DE, BP, OF, UD, NM = Vector.DE, Vector.BP, Vector.OF, Vector.UD, Vector.NM
 DF, NP, GP, PF = Vector.DF, Vector.NP, Vector.GP, Vector.PF
@@ -31,7 +31,7 @@ class Cpu:
     def __init__(self, shared):
         self.shared = shared
         self.ram = ScriptedMemory(0x2000)
-        self.tcg = Tcg(shared, self.ram)
+        self.tcg = TcgQuirks(shared, self.ram)
         self.vmcb, self.control, self.save = shared.vmcb, shared.vmcb.control, shared.vmcb.save
         self.save.rip = RIP
 
