@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from trapline.arch.events import Event, Shutdown
     from trapline.arch.vmcb import Vmcb
     from trapline.explain.blackbox import BlackBox
-    from trapline.explain.story import Story
+    from trapline.explain.explanation import Explanation
     from trapline.hypervisor.observers import ExceptionExit
     from trapline.hypervisor.stop import Stop
     from trapline.hypervisor.vcpu import Vcpu
@@ -110,7 +110,7 @@ class Result(NamedTuple):
     """Seconds the guest stood still for them."""
     state: LastState | None = None
     """At a shutdown."""
-    story: "Story | None" = None
+    explanation: "Explanation | None" = None
     """Why the guest shut down."""
     scene: "Scene | None" = None
     """What stood around the instruction at a shutdown."""
@@ -190,7 +190,7 @@ def run(
             processor.statistics.exits,
             processor.statistics.stopped,
             _last_state(processor.vmcb) if shut_down else None,
-            _story(black_box, names, syntax) if shut_down else None,
+            _explanation(black_box, names, syntax) if shut_down else None,
             take(processor.vmcb, processor.gprs, processor.memory, names) if shut_down else None,
             recorder.last(),
             error,
@@ -270,10 +270,10 @@ def _place(vcpu: "Vcpu", names: Names) -> None:
         names.place(values)
 
 
-def _story(black_box: "BlackBox", names: Names, syntax: str) -> "Story | None":
+def _explanation(black_box: "BlackBox", names: Names, syntax: str) -> "Explanation | None":
     from trapline.asm.disassembler import instruction
 
-    return black_box.story(name=names.words, disassemble=partial(instruction, syntax=syntax))
+    return black_box.explanation(name=names.words, disassemble=partial(instruction, syntax=syntax))
 
 
 def _ending(stop: "Stop", processor: "Processor") -> tuple[Ending, str]:

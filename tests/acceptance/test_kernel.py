@@ -94,7 +94,7 @@ def test_a_crash_is_explained_with_its_source_line(processor, kernel, tmp_path):
     live, *_ = run.words.splitlines()
     assert re.search(rf"^#PF .* crash\+0x[0-9a-f]+ \({line}\)", live)
     told = subprocess.run([*TRAPLINE, "explain", str(file), *symbols], capture_output=True, text=True, check=True)
-    story = " ".join(told.stdout.split())
-    assert re.search(rf"#PF\(0x2\) write to 0x10, a null pointer .* crash\+0x[0-9a-f]+ \({line}\)", story)
-    assert "Cause: no IDT is loaded: IDTR has base 0 and limit 0." in story
-    assert story.removeprefix("up to record 3 ") in " ".join(run.words.split())
+    told = " ".join(told.stdout.split())
+    assert re.search(rf"#PF\(0x2\) write to 0x10, a null pointer .* crash\+0x[0-9a-f]+ \({line}\)", told)
+    assert "Cause: no IDT is loaded: IDTR has base 0 and limit 0." in told
+    assert told.removeprefix("up to record 3 ") in " ".join(run.words.split())

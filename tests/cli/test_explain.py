@@ -38,12 +38,12 @@ def test_a_stored_run_tells_the_same(trapline_command, stored):
 def test_a_stored_run_as_json(trapline_command, stored):
     path, _ = stored("no-idt")
     summary = json.loads(trapline_command("run", "sample:no-idt", "--json").out)
-    (story,) = json.loads(trapline_command("explain", path, "--json").out)
-    sequence = story.pop("seq")
-    assert story == summary["explanation"]
+    (explanation,) = json.loads(trapline_command("explain", path, "--json").out)
+    sequence = explanation.pop("seq")
+    assert explanation == summary["explanation"]
     assert sequence == summary["recorded"] - 1
-    assert story["causes"] == ["no IDT is loaded: IDTR has base 0 and limit 0."]
-    assert story["ending"] == "shutdown"
+    assert explanation["causes"] == ["no IDT is loaded: IDTR has base 0 and limit 0."]
+    assert explanation["ending"] == "shutdown"
 
 
 def test_a_double_fault_that_is_handled(trapline_command, stored):

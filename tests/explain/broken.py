@@ -35,9 +35,9 @@ class Broken(NamedTuple):
     place: str = "cause"
     """`cause` or `raised`: whether the delivery failed for it, or the exception came of it."""
 
-    def found_in(self, story):
-        """Say whether the story names what was planted."""
-        text = " ".join(story.causes) if self.place == "cause" else story.raised or ""
+    def found_in(self, explanation):
+        """Say whether the explanation names what was planted."""
+        text = " ".join(explanation.causes) if self.place == "cause" else explanation.raised or ""
         return re.search(self.expected, text) is not None
 
 

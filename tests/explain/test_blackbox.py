@@ -6,7 +6,7 @@ from trapline.arch.events import DOUBLE_FAULT, SHUTDOWN, Event, EventType, encod
 from trapline.arch.registers import Gprs
 from trapline.arch.vectors import FORCEABLE, Vector
 from trapline.arch.vmcb import Vmcb
-from trapline.explain import story
+from trapline.explain import explanation
 from trapline.explain.blackbox import KEPT, BlackBox
 from trapline.hypervisor.observers import ExceptionExit
 
@@ -46,8 +46,10 @@ def test_an_exception_of_the_guest_itself_leaves_nothing(vcpu):
 @pytest.mark.parametrize(("becomes", "other"), [(GP, DOUBLE_FAULT), (DOUBLE_FAULT, GP)])
 def test_a_guest_that_goes_on_is_soon_looked_at_less(vcpu, monkeypatch, becomes, other):
     looks = []
-    whole = story.explain
-    monkeypatch.setattr(story, "explain", lambda chain, **how: looks.append(chain[-1].becomes) or whole(chain, **how))
+    whole = explanation.explain
+    monkeypatch.setattr(
+        explanation, "explain", lambda chain, **how: looks.append(chain[-1].becomes) or whole(chain, **how)
+    )
     box = BlackBox()
     for _ in range(2 * KEPT):
         box(vcpu, SPOILT, becomes)
@@ -56,7 +58,7 @@ def test_a_guest_that_goes_on_is_soon_looked_at_less(vcpu, monkeypatch, becomes,
     box(vcpu, SPOILT, other)
     box(vcpu, SPOILT, SHUTDOWN)
     assert looks[KEPT:] == [other, SHUTDOWN]
-    assert "IDTR.limit 0x7" in box.story().known
+    assert "IDTR.limit 0x7" in box.explanation().known
 
 
 def test_the_last_exception_of_a_shutdown_leaves_evidence_once(vcpu):

@@ -35,11 +35,11 @@ def on_all_but(reasons):
 
 def check(broken, result):
     assert result.ending is Ending.SHUTDOWN
-    assert result.story.ending == "shutdown"
-    assert broken.found_in(result.story), result.story
-    assert result.story.causes
-    assert result.story.repair.startswith("with ")
-    assert result.story.known is None
+    assert result.explanation.ending == "shutdown"
+    assert broken.found_in(result.explanation), result.explanation
+    assert result.explanation.causes
+    assert result.explanation.repair.startswith("with ")
+    assert result.explanation.known is None
 
 
 @on_all_but(NOT_ON_UNICORN)

@@ -9,18 +9,18 @@ from trapline.arch.vectors import FORCEABLE, Vector
 from trapline.arch.vmcb import SaveArea
 from trapline.asm.disassembler import instruction
 from trapline.errors import UsageError
+from trapline.explain.attempt import Attempt
 from trapline.explain.blackbox import chains
-from trapline.explain.case import Case
 from trapline.explain.evidence import Evidence, from_json
+from trapline.explain.explanation import explain
 from trapline.explain.instruction import code_bytes, stack_top
-from trapline.explain.story import explain
-from trapline.explain.words import Unknown, Words
+from trapline.explain.memory import MissingMemory, PartialMemory
 from trapline.guests.bare import bare_entry
 from trapline.guests.image import recognise
 from trapline.session import Settings, run
 
 
-def evidence(event=Vector.GP, vectoring=Vector.UD, becomes=SHUTDOWN, rip=0, words=None):
+def evidence(event=Vector.GP, vectoring=Vector.UD, becomes=SHUTDOWN, rip=0, qwords=None):
     save = SaveArea()
     save.rip, save.cs.selector, save.idtr.limit = rip, 8, 7
     gprs = Gprs()
@@ -34,7 +34,7 @@ def evidence(event=Vector.GP, vectoring=Vector.UD, becomes=SHUTDOWN, rip=0, word
         0x1000,
         becomes,
         40,
-        Words(words or {0x1000: 5, 0x2000: None}),
+        PartialMemory(qwords or {0x1000: 5, 0x2000: None}),
         7,
     )
 
@@ -48,7 +48,7 @@ def test_evidence_comes_back_from_its_line():
     assert after.to_json() == line
     assert bytes(after.save) == bytes(before.save)
     assert bytes(after.gprs) == bytes(before.gprs)
-    assert after.words.words == {0x1000: 5, 0x2000: None}
+    assert after.memory.qwords == {0x1000: 5, 0x2000: None}
     assert (after.event, after.vectoring, after.becomes) == (before.event, before.vectoring, SHUTDOWN)
     assert (after.sequence, after.first_address, after.address) == (7, 0x1000, None)
 
@@ -62,25 +62,25 @@ def test_damaged_evidence_is_told_in_a_line(change):
         from_json(fields)
 
 
-def test_words_that_are_not_there_are_unknown():
-    words = Words({0x10: 0x1122334455667788})
-    assert words.u64(0x10) == 0x1122334455667788
-    assert words.u32(0x14) == 0x11223344
-    assert words.changed([(0x11, b"\xaa\xbb")]).u32(0x10) == 0x55BBAA88
-    nowhere = Words({0: None}).changed([(0, b"\x00")])
-    assert (nowhere.u64(0), nowhere.get(0)) == ((1 << 64) - 1, None)
-    with pytest.raises(Unknown):
-        words.u64(0x14)
-    with pytest.raises(Unknown):
-        words.u32(0x8)
+def test_memory_that_was_not_read_is_missing():
+    memory = PartialMemory({0x10: 0x1122334455667788})
+    assert memory.u64(0x10) == 0x1122334455667788
+    assert memory.u32(0x14) == 0x11223344
+    assert memory.changed([(0x11, b"\xaa\xbb")]).u32(0x10) == 0x55BBAA88
+    nowhere = PartialMemory({0: None}).changed([(0, b"\x00")])
+    assert (nowhere.u64(0), nowhere.qword(0)) == ((1 << 64) - 1, None)
+    with pytest.raises(MissingMemory):
+        memory.u64(0x14)
+    with pytest.raises(MissingMemory):
+        memory.u32(0x8)
 
 
 def test_what_memory_does_not_tell_is_no_cause():
-    unknown = evidence(words={0x3000: 1})
+    unknown = evidence(qwords={0x3000: 1})
     unknown.save.idtr.limit = 0x3FF
-    story = explain([unknown])
-    assert story.causes == ()
-    assert "nothing is known of the memory" in story.known
+    explanation = explain([unknown])
+    assert explanation.causes == ()
+    assert "does not include the memory" in explanation.known
 
 
 def test_evidence_of_one_state_is_one_chain():
@@ -91,7 +91,7 @@ def test_evidence_of_one_state_is_one_chain():
 
 
 @pytest.mark.parametrize("broken", LONG[:12], ids=lambda broken: broken.name)
-def test_a_stored_run_tells_the_same_story(tmp_path, broken):
+def test_a_stored_run_tells_the_same_explanation(tmp_path, broken):
     image = tmp_path / "image"
     image.write_bytes(broken.image())
     boot = bare_entry(recognise(image), memory=16 << 20)
@@ -103,7 +103,7 @@ def test_a_stored_run_tells_the_same_story(tmp_path, broken):
     records = [fields for fields in read if "type" not in fields]
     found = [from_json(fields) for fields in read if fields.get("type") == "evidence"]
     assert [record["seq"] for record in records] == list(range(result.recorded))
-    assert explain(chains(found)[-1], disassemble=instruction) == result.story
+    assert explain(chains(found)[-1], disassemble=instruction) == result.explanation
     assert [records[piece.sequence]["vector"] for piece in found] == [piece.event.vector for piece in found]
 
 
@@ -111,9 +111,9 @@ def test_without_forced_exceptions_the_shutdown_is_explained(tmp_path):
     image = tmp_path / "image"
     image.write_bytes(LONG[0].image())
     boot = bare_entry(recognise(image), memory=16 << 20)
-    story = run(Settings(mask=0, memory=16 << 20, timeout=20, boot=boot, output=lambda data: None)).story
-    assert "what led to it was not recorded" in story.lines[0]
-    assert story.causes == ("no IDT is loaded: IDTR has base 0 and limit 0.",)
+    explanation = run(Settings(mask=0, memory=16 << 20, timeout=20, boot=boot, output=lambda data: None)).explanation
+    assert "what led to it was not recorded" in explanation.lines[0]
+    assert explanation.causes == ("no IDT is loaded: IDTR has base 0 and limit 0.",)
 
 
 def test_addresses_have_names_and_instructions_a_text_where_somebody_gives_them(tmp_path):
@@ -132,10 +132,10 @@ def test_addresses_have_names_and_instructions_a_text_where_somebody_gives_them(
         asked.append((code[:2], address, bits))
         return "ud2"
 
-    case = Case.of(chain[-1], chain[-1].vectoring)
-    assert code_bytes(case).startswith(b"\x0f\x0b")
-    assert len(stack_top(case)) == 16
+    attempt = Attempt.of(chain[-1], chain[-1].vectoring)
+    assert code_bytes(attempt).startswith(b"\x0f\x0b")
+    assert len(stack_top(attempt)) == 16
 
-    story = explain(chain, name=lambda address: "boot+0x1" if address == rip else None, disassemble=disassemble)
-    assert story.lines[0].endswith(f"at 0008:{rip:016x} boot+0x1: ud2")
+    explanation = explain(chain, name=lambda address: "boot+0x1" if address == rip else None, disassemble=disassemble)
+    assert explanation.lines[0].endswith(f"at 0008:{rip:016x} boot+0x1: ud2")
     assert asked == [(b"\x0f\x0b", rip, 64)]

@@ -17,8 +17,8 @@ from trapline.asm import operands
 from trapline.asm.operands import RAX, Mem
 from trapline.explain.blackbox import BlackBox
 from trapline.explain.evidence import Evidence
-from trapline.explain.story import explain
-from trapline.explain.words import Words
+from trapline.explain.explanation import explain
+from trapline.explain.memory import PartialMemory
 from trapline.guests.bare import bare_entry
 from trapline.guests.image import recognise
 from trapline.guests.samples import places
@@ -78,7 +78,7 @@ def evidence_of(world, failed):
         0x1234 if world.event.vector == Vector.PF else None,
         combine(world.event, failed.event),
         PHYSICAL_BITS,
-        Words(below=world.memory.u64),
+        PartialMemory(source=world.memory.u64),
     )
 
 
@@ -119,24 +119,26 @@ def test_what_is_named_mends_a_broken_state(mode):
         if not isinstance(failed, Failed) or failed.event is None:
             continue
         failures += 1
-        story = explain([evidence_of(world, failed)])
-        assert len(story.lines) >= 2, seed
-        assert (story.known is None) == bool(story.causes), seed
-        if not story.causes:
+        explanation = explain([evidence_of(world, failed)])
+        assert len(explanation.lines) >= 2, seed
+        assert (explanation.known is None) == bool(explanation.causes), seed
+        if not explanation.causes:
             continue
         named += 1
-        save = mended(world.save, story.changes)
-        memory = Overlaid(world.data, stores_of(story.changes))
+        save = mended(world.save, explanation.changes)
+        memory = Overlaid(world.data, stores_of(explanation.changes))
         after = deliver(save, world.event, memory, physical_bits=PHYSICAL_BITS)
-        assert isinstance(after, Delivered), f"{seed}: {world.mutations} {story}"
+        assert isinstance(after, Delivered), f"{seed}: {world.mutations} {explanation}"
         if len(world.mutations) == 1:
-            assert is_planted(world.mutations[0], story.causes[0]), f"{seed}: {world.mutations} {story.causes}"
-        for change in story.changes if len(story.changes) > 1 else ():
+            assert is_planted(world.mutations[0], explanation.causes[0]), (
+                f"{seed}: {world.mutations} {explanation.causes}"
+            )
+        for change in explanation.changes if len(explanation.changes) > 1 else ():
             alone = deliver(
                 mended(world.save, [change]), world.event, Overlaid(world.data, stores_of([change])),
                 physical_bits=PHYSICAL_BITS,
             )  # fmt: skip
-            assert isinstance(alone, Failed), f"{seed}: one of two causes is enough: {story}"
+            assert isinstance(alone, Failed), f"{seed}: one of two causes is enough: {explanation}"
     assert named > failures / 3 > 10
     assert ARENA + SIZE < RAM
 
@@ -203,16 +205,16 @@ def test_what_is_named_mends_a_broken_guest(tmp_path, part):
             if stop.reason is not Reason.SHUTDOWN:
                 continue
             shutdowns += 1
-            story = box.story()
-            assert (story.known is None) == bool(story.causes), f"{seed}: {planted} {story}"
-            if not story.causes:
+            explanation = box.explanation()
+            assert (explanation.known is None) == bool(explanation.causes), f"{seed}: {planted} {explanation}"
+            if not explanation.causes:
                 continue
             named += 1
-            for change in story.changes:
+            for change in explanation.changes:
                 for gpa, data in change.stores:
                     processor.memory.write(gpa, data)
-            save = mended(processor.vmcb.save, story.changes)
+            save = mended(processor.vmcb.save, explanation.changes)
             event = box.chain()[0].vectoring
             after = deliver(save, event, processor.memory, physical_bits=processor.capabilities.physical_bits)
-            assert isinstance(after, Delivered), f"{seed}: {planted} {story}"
+            assert isinstance(after, Delivered), f"{seed}: {planted} {explanation}"
     assert named > shutdowns / 2 > 5

@@ -1,4 +1,4 @@
-"""`trapline explain`: the stories in a file that `run -o` wrote."""
+"""`trapline explain`: explains the double and triple faults in a file that `run -o` wrote."""
 
 import json
 import sys
@@ -10,10 +10,10 @@ from trapline.asm.disassembler import instruction
 from trapline.errors import UsageError
 from trapline.explain.blackbox import chains
 from trapline.explain.evidence import TYPE, Evidence, from_json
-from trapline.explain.story import explain
+from trapline.explain.explanation import explain
 from trapline.symbols import Names
 
-from .story import print_story
+from .explanation import print_explanation
 
 
 def explain_file(name: str, names: Names, *, syntax: str, as_json: bool) -> int:
@@ -27,21 +27,23 @@ def explain_file(name: str, names: Names, *, syntax: str, as_json: bool) -> int:
         raise UsageError(f"{name}: not a file of run -o") from error
     found = chains(evidence)
     shown = partial(instruction, syntax=syntax)
-    stories = [
+    explanations = [
         (chain, explain(chain, name=names.words, disassemble=shown))
         for chain in found
         if any(piece.fatal for piece in chain)
     ]
     if as_json:
-        json.dump([{"seq": chain[-1].sequence, **story.to_json()} for chain, story in stories], sys.stdout)
+        json.dump(
+            [{"seq": chain[-1].sequence, **explanation.to_json()} for chain, explanation in explanations], sys.stdout
+        )
         print()
         return 0
-    for chain, story in stories:
+    for chain, explanation in explanations:
         record = chain[-1].sequence
-        print_story("at the end" if record is None else f"up to record {record}", story, sys.stdout)
-    if not stories and died:
+        print_explanation("at the end" if record is None else f"up to record {record}", explanation, sys.stdout)
+    if not explanations and died:
         print("a double or triple fault is in the file, but nothing of the guest's tables and memory: why is unknown")
-    elif not stories:
+    elif not explanations:
         print("no double or triple fault is in the file")
     return 0
 

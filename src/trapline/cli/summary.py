@@ -10,8 +10,8 @@ from trapline.trace.lines import json_lines, linear, text_line
 from trapline.trace.tally import VectorCount
 
 from .choice import Choice
+from .explanation import print_explanation
 from .scene import json_scene, print_scene
-from .story import print_story
 from .table import print_table
 from .wrap import print_line
 
@@ -84,8 +84,8 @@ def print_json(result: Result, choice: Choice, exit_code: int, names: Names, syn
     }
     if result.scene is not None:
         summary["scene"] = json_scene(result.scene, names, syntax)
-    if result.story is not None:
-        summary["explanation"] = result.story.to_json()
+    if result.explanation is not None:
+        summary["explanation"] = result.explanation.to_json()
     if result.state is not None:
         lines = json_lines(result.last, result.recorded - len(result.last), names.lookup)
         summary["last"] = [json.loads(line) for line in lines]
@@ -139,5 +139,5 @@ def _print_shutdown(result: Result, names: Names, syntax: str, file: IO[str]) ->
     )
     if result.scene is not None:
         print_scene(result.scene, names, syntax, file)
-    if result.story is not None:
-        print_story("why it shut down", result.story, file)
+    if result.explanation is not None:
+        print_explanation("why it shut down", result.explanation, file)

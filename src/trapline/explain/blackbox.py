@@ -16,16 +16,16 @@ from trapline.arch.vectors import Vector
 from trapline.arch.vmcb import SaveArea
 from trapline.machine.record import RECORD_SIZE, Record, RecordFlags
 
-from .case import Case
+from .attempt import Attempt
 from .evidence import Evidence
 from .instruction import code_bytes, stack_top
-from .words import live
+from .memory import partial_memory
 
 if TYPE_CHECKING:
     from trapline.hypervisor.observers import ExceptionExit
     from trapline.hypervisor.vcpu import Vcpu
 
-    from .story import Disassembler, Namer, Story
+    from .explanation import Disassembler, Explanation, Namer
 
 log = logging.getLogger(__name__)
 
@@ -66,9 +66,11 @@ class BlackBox:
         """Return the chain that the newest evidence is of."""
         return chains(self.evidence)[-1] if self.evidence else []
 
-    def story(self, *, name: "Namer | None" = None, disassemble: "Disassembler | None" = None) -> "Story | None":
+    def explanation(
+        self, *, name: "Namer | None" = None, disassemble: "Disassembler | None" = None
+    ) -> "Explanation | None":
         """Explain that chain; None: there is no evidence."""
-        from .story import explain
+        from .explanation import explain
 
         chain = self.chain()
         return explain(chain, name=name, disassemble=disassemble) if chain else None
@@ -94,11 +96,11 @@ class BlackBox:
             self._first_address(save, event, vectoring, recorded=recorded),
             becomes,
             processor.capabilities.physical_bits,
-            live(processor.memory),
+            partial_memory(processor.memory),
             self._recorded() - 1 if recorded and self._recorded is not None else None,
         )
         self._look(evidence)
-        evidence.words.forget_below()
+        evidence.memory.detach()
         self.evidence.append(evidence)
         if self._sink is not None:
             self._sink(evidence.to_json())
@@ -107,12 +109,12 @@ class BlackBox:
         """Read the code, the stack, and all memory that an explanation of the chain so far needs."""
         event = evidence.vectoring or evidence.event
         if event is not None:
-            case = Case.of(evidence, event)
-            code_bytes(case)
-            stack_top(case)
+            attempt = Attempt.of(evidence, event)
+            code_bytes(attempt)
+            stack_top(attempt)
         self._looks[evidence.fatal] += 1
         if evidence.becomes is SHUTDOWN or self._looks[evidence.fatal] <= KEPT:
-            from .story import explain  # most guests never need it
+            from .explanation import explain  # most guests never need it
 
             try:
                 # Its code is read for whoever will show the instruction.
@@ -120,7 +122,7 @@ class BlackBox:
             except Exception:
                 log.exception("the evidence cannot be explained")  # the guest's run goes on
         elif evidence.vectoring is not None:  # a guest that goes on as if nothing had happened is not to be slow
-            deliveries(evidence.save, evidence.vectoring, evidence.words, physical_bits=evidence.physical_bits)
+            deliveries(evidence.save, evidence.vectoring, evidence.memory, physical_bits=evidence.physical_bits)
 
     def _first_address(
         self, save: SaveArea, event: Event | None, vectoring: Event | None, *, recorded: bool

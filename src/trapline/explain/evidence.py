@@ -11,7 +11,7 @@ from trapline.arch.vectors import Vector
 from trapline.arch.vmcb import SaveArea
 from trapline.errors import UsageError
 
-from .words import Words
+from .memory import PartialMemory
 
 TYPE: Final = "evidence"
 """What such a line has as its `type`; records have none."""
@@ -48,7 +48,7 @@ class Evidence(NamedTuple):
     becomes: Event | Shutdown | None
     """What the guest got for it; None: it was discarded."""
     physical_bits: int
-    words: Words
+    memory: PartialMemory
     """Guest-physical memory, as far as a delivery and its explanation look at it."""
     sequence: int | None = None
     """The number of the record; None: there is none."""
@@ -73,7 +73,7 @@ class Evidence(NamedTuple):
                     "physical_bits": self.physical_bits,
                     "save": _fields(self.save, _SAVE),
                     "gprs": _fields(self.gprs, _GPRS),
-                    "memory": {hex(gpa): _hex(value) for gpa, value in sorted(self.words.words.items())},
+                    "memory": {hex(gpa): _hex(value) for gpa, value in sorted(self.memory.qwords.items())},
                 },
                 separators=(",", ":"),
             )
@@ -94,7 +94,7 @@ def from_json(fields: Mapping[str, Any]) -> Evidence:
             first_address=_read(fields["first_address"]),
             becomes=SHUTDOWN if becomes == "shutdown" else _read_event(becomes),
             physical_bits=int(fields["physical_bits"]),
-            words=Words({int(gpa, 16): _read(value) for gpa, value in fields["memory"].items()}),
+            memory=PartialMemory({int(gpa, 16): _read(value) for gpa, value in fields["memory"].items()}),
             sequence=fields.get("seq"),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:

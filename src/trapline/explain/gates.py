@@ -9,8 +9,8 @@ from trapline.arch.descriptors import DPL_SHIFT, Attribute, GateType, Selector, 
 from trapline.arch.paging import READ
 from trapline.arch.vectors import mnemonic
 
-from . import mend, pages
-from .case import SYSTEM, Case, Change, is_legacy_gate
+from . import pages, repairs
+from .attempt import SYSTEM, Attempt, Change, is_legacy_gate
 
 
 class Finding(NamedTuple):
@@ -40,66 +40,68 @@ _REAL_LIMITS: Final = (0x3FF, 0xFFFF)
 """Of the vector table of real mode: as a BIOS leaves it, and after RESET."""
 
 
-def findings(case: Case, failed: Failed) -> Iterator[Finding]:
+def findings(attempt: Attempt, failed: Failed) -> Iterator[Finding]:
     """Yield what may be wrong, the most telling first."""
-    yield from _never_loaded(case, failed)
-    yield from _no_memory(case, failed)
-    yield from legacy_layout(case)
+    yield from _never_loaded(attempt, failed)
+    yield from _no_memory(attempt, failed)
+    yield from legacy_layout(attempt)
     rule = _RULES.get(failed.check.name)
     if rule is not None:
-        yield from rule(case, failed)
+        yield from rule(attempt, failed)
 
 
-def _never_loaded(case: Case, failed: Failed) -> Iterator[Finding]:
-    idtr = case.save.idtr
+def _never_loaded(attempt: Attempt, failed: Failed) -> Iterator[Finding]:
+    idtr = attempt.save.idtr
     if failed.check not in GATE:
         return
-    if not case.real and idtr.base == 0 and idtr.limit in _REAL_LIMITS:
+    if not attempt.real and idtr.base == 0 and idtr.limit in _REAL_LIMITS:
         yield Finding(
             f"no IDT is loaded for protected mode: IDTR (base 0, limit {idtr.limit:#x}) is still that of real "
             "mode, whose vector table has no gates.",
-            mend.new_idt(case),
+            repairs.new_idt(attempt),
         )
-    elif not case.real and idtr.base == 0 and idtr.limit == 0:
-        yield Finding("no IDT is loaded: IDTR has base 0 and limit 0.", mend.new_idt(case))
+    elif not attempt.real and idtr.base == 0 and idtr.limit == 0:
+        yield Finding("no IDT is loaded: IDTR has base 0 and limit 0.", repairs.new_idt(attempt))
 
 
-def _no_memory(case: Case, failed: Failed) -> Iterator[Finding]:
+def _no_memory(attempt: Attempt, failed: Failed) -> Iterator[Finding]:
     """Tables in a page that leads nowhere: they read as all ones."""
     if failed.check in IDT:
         return
-    gpa = case.nowhere(case.gate_gva)
+    gpa = attempt.unbacked(attempt.gate_gva)
     if gpa is not None:
         yield Finding(
-            f"the IDT is at {case.save.idtr.base:#x}, but its page is mapped to {gpa & -0x1000:#x}, where there is "
+            f"the IDT is at {attempt.save.idtr.base:#x}, but its page is mapped to {gpa & -0x1000:#x}, where there is "
             "no memory.",
-            mend.new_idt(case),
+            repairs.new_idt(attempt),
         )
-    elif failed.check in CODE and not case.selector & Selector.TI:
-        gpa = case.nowhere(case.save.gdtr.base + (case.selector & Selector.INDEX))
+    elif failed.check in CODE and not attempt.selector & Selector.TI:
+        gpa = attempt.unbacked(attempt.save.gdtr.base + (attempt.selector & Selector.INDEX))
         if gpa is not None:
             yield Finding(
-                f"the GDT is at {case.save.gdtr.base:#x}, but its page is mapped to {gpa & -0x1000:#x}, where there "
+                f"the GDT is at {attempt.save.gdtr.base:#x}, but its page is mapped to {gpa & -0x1000:#x}, where there "
                 "is no memory.",
-                mend.new_gdt(case),
+                repairs.new_gdt(attempt),
             )
 
 
-def legacy_layout(case: Case) -> Iterator[Finding]:
+def legacy_layout(attempt: Attempt) -> Iterator[Finding]:
     """8-byte gates where long mode looks for 16-byte ones: the second half of a 16-byte gate is never a gate."""
-    if not case.long:
+    if not attempt.long:
         return
-    vector, base = case.event.vector, case.save.idtr.base
-    neighbours = (case.read(base + 8 * number, 8) for number in (vector, vector + 1 if vector % 2 == 0 else vector - 1))
-    if (8 * (vector | 1) + 7) <= case.save.idtr.limit and all(is_legacy_gate(gate) for gate in neighbours):
+    vector, base = attempt.event.vector, attempt.save.idtr.base
+    neighbours = (
+        attempt.read(base + 8 * number, 8) for number in (vector, vector + 1 if vector % 2 == 0 else vector - 1)
+    )
+    if (8 * (vector | 1) + 7) <= attempt.save.idtr.limit and all(is_legacy_gate(gate) for gate in neighbours):
         yield Finding(
             "the IDT has the 8-byte gates of protected mode, but in long mode a gate has 16 bytes.",
-            mend.new_idt(case),
+            repairs.new_idt(attempt),
         )
 
 
-def _limit(case: Case, failed: Failed) -> Iterator[Finding]:
-    limit, size, vector = case.save.idtr.limit, case.gate_size, case.event.vector
+def _limit(attempt: Attempt, failed: Failed) -> Iterator[Finding]:
+    limit, size, vector = attempt.save.idtr.limit, attempt.gate_size, attempt.event.vector
     count = (limit + 1) // size
     full = 256 * size - 1
     yield Finding(
@@ -109,101 +111,109 @@ def _limit(case: Case, failed: Failed) -> Iterator[Finding]:
             [Change(f"with IDTR.limit {full:#x}", {"idtr.limit": full})],
             (
                 change._replace(
-                    words=f"with IDTR.limit {full:#x} and a gate in entry {vector}",
+                    text=f"with IDTR.limit {full:#x} and a gate in entry {vector}",
                     registers={"idtr.limit": full},
                 )
-                for change in mend.own_gate(case)
+                for change in repairs.own_gate(attempt)
             ),
-            mend.new_idt(case),
+            repairs.new_idt(attempt),
         ),
     )
 
 
-def _unreadable_idt(case: Case, failed: Failed) -> Iterator[Finding]:
+def _unreadable_idt(attempt: Attempt, failed: Failed) -> Iterator[Finding]:
     gva = int(failed.details["gva"])
-    reason = pages.why(case, gva, SYSTEM) or "cannot be read"
-    page = pages.mapped(case, gva, SYSTEM, empty=False)
-    changes = [] if page is None else [page._replace(words=f"with the page of the IDT mapped ({page.words})")]
-    yield Finding(f"the IDT is at {case.save.idtr.base:#x}, which is {reason}.", chain(changes, mend.new_idt(case)))
+    reason = pages.why(attempt, gva, SYSTEM) or "cannot be read"
+    page = pages.mapped(attempt, gva, SYSTEM, empty=False)
+    changes = [] if page is None else [page._replace(text=f"with the page of the IDT mapped ({page.text})")]
+    yield Finding(
+        f"the IDT is at {attempt.save.idtr.base:#x}, which is {reason}.", chain(changes, repairs.new_idt(attempt))
+    )
 
 
-def _gate_type(case: Case, failed: Failed) -> Iterator[Finding]:
-    gate, vector = case.gate, case.event.vector
+def _gate_type(attempt: Attempt, failed: Failed) -> Iterator[Finding]:
+    gate, vector = attempt.gate, attempt.event.vector
     kind = gate >> 40 & 0x1F
     what = _GATE_TYPES.get(kind, f"a descriptor of type {kind:#x}")
     if not gate:
         what = "empty (all zero)"
-    mode = " in long mode" if case.long and kind in (GateType.TASK, GateType.INTERRUPT_16, GateType.TRAP_16) else ""
+    mode = " in long mode" if attempt.long and kind in (GateType.TASK, GateType.INTERRUPT_16, GateType.TRAP_16) else ""
     better = gate & ~(0x1F << 40) | GateType.INTERRUPT_32 << 40
     yield Finding(
         f"IDT entry {vector} ({mnemonic(vector)}) is {what}{mode}, not an interrupt or trap gate.",
-        chain(_stored(case, better, "with type 0xe, an interrupt gate, in it") if gate else (), mend.own_gate(case)),
+        chain(
+            _stored(attempt, better, "with type 0xe, an interrupt gate, in it") if gate else (),
+            repairs.own_gate(attempt),
+        ),
     )
 
 
-def _gate_present(case: Case, failed: Failed) -> Iterator[Finding]:
-    vector = case.event.vector
+def _gate_present(attempt: Attempt, failed: Failed) -> Iterator[Finding]:
+    vector = attempt.event.vector
     yield Finding(
         f"IDT entry {vector} ({mnemonic(vector)}) is not present: its P bit is clear.",
-        chain(_stored(case, case.gate | 1 << 47, "with the P bit of the gate set"), mend.own_gate(case)),
+        chain(_stored(attempt, attempt.gate | 1 << 47, "with the P bit of the gate set"), repairs.own_gate(attempt)),
     )
 
 
-def _gate_dpl(case: Case, failed: Failed) -> Iterator[Finding]:
-    vector, cpl = case.event.vector, case.save.cpl
-    dpl = case.gate >> 45 & 3
+def _gate_dpl(attempt: Attempt, failed: Failed) -> Iterator[Finding]:
+    vector, cpl = attempt.event.vector, attempt.save.cpl
+    dpl = attempt.gate >> 45 & 3
     yield Finding(
         f"a program at CPL {cpl} may not call IDT entry {vector} ({mnemonic(vector)}): the gate's DPL is {dpl}.",
-        _stored(case, case.gate | 3 << 45, "with DPL 3 in the gate"),
+        _stored(attempt, attempt.gate | 3 << 45, "with DPL 3 in the gate"),
     )
 
 
-def _stored(case: Case, gate: int, words: str) -> Iterator[Change]:
-    stores = case.stored(case.gate_gva, gate, 8)
+def _stored(attempt: Attempt, gate: int, text: str) -> Iterator[Change]:
+    stores = attempt.store(attempt.gate_gva, gate, 8)
     if stores is not None:
-        yield Change(words, {}, stores)
+        yield Change(text, {}, stores)
 
 
-def _code(case: Case, failed: Failed) -> Iterator[Finding]:
+def _code(attempt: Attempt, failed: Failed) -> Iterator[Finding]:
     """Everything about the code segment that the gate names."""
-    vector, selector, save = case.event.vector, case.selector, case.save
+    vector, selector, save = attempt.event.vector, attempt.selector, attempt.save
     entry = f"IDT entry {vector} ({mnemonic(vector)})"
-    descriptor = case.descriptor(selector)
-    what = describe(case, selector, descriptor)
+    descriptor = attempt.descriptor(selector)
+    what = describe(attempt, selector, descriptor)
     same = (selector ^ save.cs.selector) & Selector.INDEX == 0 and not selector & Selector.TI
-    held = save.cs.attributes & Attribute.CODE and save.cpl == 0 and not case.real
+    held = save.cs.attributes & Attribute.CODE and save.cpl == 0 and not attempt.real
     changes = chain(
-        _limits(case, selector, failed), _descriptors(case, selector, descriptor), _selectors(case), mend.new_gdt(case)
+        _limits(attempt, selector, failed),
+        _descriptors(attempt, selector, descriptor),
+        _selectors(attempt),
+        repairs.new_gdt(attempt),
     )
-    if same and held and save.cs.selector & Selector.REFERENCE and not _matches(case, descriptor):
+    if same and held and save.cs.selector & Selector.REFERENCE and not _matches(attempt, descriptor):
         yield Finding(
             f"CS {save.cs.selector:#x} was loaded from another descriptor than the GDT has now: there it is {what}, "
             f"and {entry} names it.",
             changes,
         )
-    yield Finding(f"the selector {selector:#x} in {entry} is {what}{_wanted(case, failed)}.", changes)
+    yield Finding(f"the selector {selector:#x} in {entry} is {what}{_wanted(attempt, failed)}.", changes)
 
 
-def _wanted(case: Case, failed: Failed) -> str:
+def _wanted(attempt: Attempt, failed: Failed) -> str:
     if failed.check is checks.CODE_DPL:
-        return f", and a handler's DPL is at most the CPL, {case.save.cpl}"
+        return f", and a handler's DPL is at most the CPL, {attempt.save.cpl}"
     if failed.check is checks.CODE_RING_0:
         return ", and out of virtual-8086 mode only code of ring 0 is entered that is not conforming"
     return ", but a handler needs 64-bit code" if failed.check is checks.CODE_LONG else ""
 
 
-def _matches(case: Case, descriptor: int | None) -> bool:
+def _matches(attempt: Attempt, descriptor: int | None) -> bool:
     """Say whether a descriptor is what CS was loaded from."""
     if descriptor is None:
         return False
     ignored = Attribute.ACCESSED | 1 << 8
-    return not (attributes(descriptor) ^ case.save.cs.attributes) & ~ignored & 0xFFF
+    return not (attributes(descriptor) ^ attempt.save.cs.attributes) & ~ignored & 0xFFF
 
 
-def describe(case: Case, selector: int, descriptor: int | None) -> str:
+def describe(attempt: Attempt, selector: int, descriptor: int | None) -> str:
     """Say what a selector names."""
     table = "LDT" if selector & Selector.TI else "GDT"
-    register = case.save.ldtr if selector & Selector.TI else case.save.gdtr
+    register = attempt.save.ldtr if selector & Selector.TI else attempt.save.gdtr
     if not selector & Selector.REFERENCE:
         return "null"
     if descriptor is None:
@@ -228,7 +238,7 @@ def describe(case: Case, selector: int, descriptor: int | None) -> str:
     return f"{kind} of DPL {kept >> DPL_SHIFT & 3}{absent}"
 
 
-def _limits(case: Case, selector: int, failed: Failed) -> Iterator[Change]:
+def _limits(attempt: Attempt, selector: int, failed: Failed) -> Iterator[Change]:
     """Yield the table with a limit that reaches over the selector."""
     if failed.check is checks.CODE_LIMIT:
         register = "ldtr" if selector & Selector.TI else "gdtr"
@@ -236,43 +246,45 @@ def _limits(case: Case, selector: int, failed: Failed) -> Iterator[Change]:
         yield Change(f"with a limit of {limit:#x} in {register.upper()}", {f"{register}.limit": limit})
 
 
-def _descriptors(case: Case, selector: int, descriptor: int | None) -> Iterator[Change]:
+def _descriptors(attempt: Attempt, selector: int, descriptor: int | None) -> Iterator[Change]:
     """Yield the descriptor with one thing mended."""
     if descriptor is None:
         return
-    register = case.save.ldtr if selector & Selector.TI else case.save.gdtr
+    register = attempt.save.ldtr if selector & Selector.TI else attempt.save.gdtr
     long = descriptor & ~(3 << 53) | 1 << 53
-    for better, words in (
+    for better, text in (
         (descriptor | Attribute.P << 40, "with the segment present"),
         (long, "with L=1 and D=0 in the descriptor"),
         (descriptor & ~(3 << 45), "with DPL 0 in the descriptor"),
     ):
-        stores = case.stored(register.base + (selector & Selector.INDEX), better, 8)
+        stores = attempt.store(register.base + (selector & Selector.INDEX), better, 8)
         if stores is not None and better != descriptor:
-            yield Change(words, {}, stores)
+            yield Change(text, {}, stores)
 
 
-def _selectors(case: Case) -> Iterator[Change]:
-    for selector in mend.code_selectors(case):
+def _selectors(attempt: Attempt) -> Iterator[Change]:
+    for selector in repairs.code_selectors(attempt):
         yield from _stored(
-            case, case.gate & ~(0xFFFF << 16) | selector << 16, f"with the code selector {selector:#x} in the gate"
+            attempt,
+            attempt.gate & ~(0xFFFF << 16) | selector << 16,
+            f"with the code selector {selector:#x} in the gate",
         )
 
 
-def _gdt(case: Case, failed: Failed) -> Iterator[Finding]:
+def _gdt(attempt: Attempt, failed: Failed) -> Iterator[Finding]:
     gva = int(failed.details["gva"])
-    reason = pages.why(case, gva, READ) or pages.why(case, gva, SYSTEM) or "cannot be read or written"
-    page = pages.mapped(case, gva, SYSTEM, empty=False)
-    changes = [] if page is None else [page._replace(words=f"with the page of the GDT mapped ({page.words})")]
-    yield Finding(f"a descriptor is needed from {gva:#x}, which is {reason}.", chain(changes, mend.new_gdt(case)))
+    reason = pages.why(attempt, gva, READ) or pages.why(attempt, gva, SYSTEM) or "cannot be read or written"
+    page = pages.mapped(attempt, gva, SYSTEM, empty=False)
+    changes = [] if page is None else [page._replace(text=f"with the page of the GDT mapped ({page.text})")]
+    yield Finding(f"a descriptor is needed from {gva:#x}, which is {reason}.", chain(changes, repairs.new_gdt(attempt)))
 
 
-def _handler(case: Case, failed: Failed) -> Iterator[Finding]:
-    vector = case.event.vector
+def _handler(attempt: Attempt, failed: Failed) -> Iterator[Finding]:
+    vector = attempt.event.vector
     yield Finding(
         f"the handler in IDT entry {vector} ({mnemonic(vector)}) is at {int(failed.details['rip']):#x}, "
         + ("which is not canonical." if failed.check is checks.HANDLER_ADDRESS else "behind the end of its segment."),
-        mend.own_gate(case),
+        repairs.own_gate(attempt),
     )
 
 

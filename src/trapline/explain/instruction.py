@@ -9,7 +9,7 @@ from trapline.arch.layout import Structure
 from trapline.arch.paging import PAGE
 from trapline.arch.registers import Gprs
 
-from .case import Case
+from .attempt import Attempt
 
 LONGEST: Final = 15
 _STACK_WORDS: Final = 16
@@ -29,38 +29,38 @@ class Operand(NamedTuple):
     """The segment is SS."""
 
 
-def code_bytes(case: Case) -> bytes:
+def code_bytes(attempt: Attempt) -> bytes:
     """Return up to 15 bytes at CS:RIP: fewer where the next page is not mapped."""
-    here = min(LONGEST, PAGE - case.rip % PAGE)
+    here = min(LONGEST, PAGE - attempt.rip % PAGE)
     data = b""
-    for gva, size in ((case.rip, here), (case.rip + here, LONGEST - here)):
-        gpa = case.physical(gva) if size else None
+    for gva, size in ((attempt.rip, here), (attempt.rip + here, LONGEST - here)):
+        gpa = attempt.translate(gva) if size else None
         if gpa is None:
             break
-        data += case.words.read(gpa, size).to_bytes(size, "little")
+        data += attempt.memory.read(gpa, size).to_bytes(size, "little")
     return data
 
 
-def stack_top(case: Case) -> list[int]:
+def stack_top(attempt: Attempt) -> list[int]:
     """Return the 16 words of 8 bytes at SS:RSP: fewer where the next page is not mapped."""
-    save = case.save
-    rsp = save.rsp if case.is_64_bit or save.ss.attributes & Attribute.DB else save.rsp & 0xFFFF
-    base = 0 if case.is_64_bit else save.ss.base
-    words = (case.read(base + rsp + 8 * number, 8) for number in range(_STACK_WORDS))
+    save = attempt.save
+    rsp = save.rsp if attempt.is_64_bit or save.ss.attributes & Attribute.DB else save.rsp & 0xFFFF
+    base = 0 if attempt.is_64_bit else save.ss.base
+    words = (attempt.read(base + rsp + 8 * number, 8) for number in range(_STACK_WORDS))
     return [word for word in takewhile(lambda word: word is not None, words) if word is not None]
 
 
 class Instruction:
-    """The decoded instruction of a case."""
+    """The decoded instruction of a attempt."""
 
-    def __init__(self, case: Case, gprs: Gprs) -> None:
+    def __init__(self, attempt: Attempt, gprs: Gprs) -> None:
         import iced_x86 as iced
 
-        self.case, self._gprs = case, gprs
+        self.attempt, self._gprs = attempt, gprs
         self._iced: Any = iced  # its stubs want numbers of their own types
-        attributes = case.save.cs.attributes
-        self.bits = 64 if case.is_64_bit else 32 if attributes & Attribute.DB else 16
-        decoder = iced.Decoder(self.bits, code_bytes(case), ip=case.rip)
+        attributes = attempt.save.cs.attributes
+        self.bits = 64 if attempt.is_64_bit else 32 if attributes & Attribute.DB else 16
+        decoder = iced.Decoder(self.bits, code_bytes(attempt), ip=attempt.rip)
         self.decoded: Any = decoder.decode()
 
     @property
@@ -114,7 +114,7 @@ class Instruction:
             return None
         high = register.AH <= number <= register.BH
         name = _ORDER[(number - register.AH) if high else ext.number(number)]
-        area: Structure = self.case.save if name in ("rax", "rsp") else self._gprs
+        area: Structure = self.attempt.save if name in ("rax", "rsp") else self._gprs
         value = int(getattr(area, name)) >> (8 if high else 0)
         return value & (1 << 8 * int(ext.size(number))) - 1
 
@@ -134,7 +134,7 @@ class Instruction:
             if self.bits == 16 and not base >> 16:
                 width = 16
             offset &= (1 << width) - 1
-            address = self._segment(i.memory_segment) + offset & self.case.space.mask
+            address = self._segment(i.memory_segment) + offset & self.attempt.space.mask
             size = iced.MemorySizeInfo(i.memory_size).size
             yield Operand(address, size, i.memory_segment == iced.Register.SS)
 
@@ -143,7 +143,7 @@ class Instruction:
         name = names.get(number)
         if name is None or (self.bits == 64 and name not in ("fs", "gs")):
             return 0
-        return int(getattr(self.case.save, name).base)
+        return int(getattr(self.attempt.save, name).base)
 
     def value(self, number: int) -> int | None:
         """Return an operand's value: of a register, an immediate, or memory."""
@@ -153,12 +153,12 @@ class Instruction:
             return self.register(i.op_register(number))
         if kind == iced.OpKind.MEMORY:
             operand = next(self.operands(), None)
-            return None if operand is None else self.case.read(operand.address, min(operand.size or 1, 8))
+            return None if operand is None else self.attempt.read(operand.address, min(operand.size or 1, 8))
         return None
 
     def stack(self, number: int, width: int) -> int | None:
         """Return a value of the stack, counted from RSP in units of `width` bytes."""
-        save = self.case.save
+        save = self.attempt.save
         base = 0 if self.bits == 64 else save.ss.base
         rsp = save.rsp if self.bits == 64 or save.ss.attributes & Attribute.DB else save.rsp & 0xFFFF
-        return self.case.read(base + rsp + number * width, width)
+        return self.attempt.read(base + rsp + number * width, width)

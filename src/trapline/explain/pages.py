@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 from trapline.arch.paging import ADDRESS, FETCH, NX, PS, RW, US, USER, WRITE, A, D, NotMapped, P, PageFault
 from trapline.arch.registers import CR0, CR4
 
-from .case import Case, Change
+from .attempt import Attempt, Change
 
 _NAMES: Final = {1: "PTE", 2: "PDE", 3: "PDPTE", 4: "PML4E", 5: "PML5E"}
 
@@ -25,22 +25,22 @@ class Level(NamedTuple):
         return _NAMES[self.level]
 
 
-def walk(case: Case, gva: int) -> Iterator[Level]:
+def walk(attempt: Attempt, gva: int) -> Iterator[Level]:
     """Yield the entries of a walk, down to the page or to the first entry that is not present."""
-    save = case.save
+    save = attempt.save
     if not save.cr0 & CR0.PG:
         return
-    narrow = not case.long and not save.cr4 & CR4.PAE
-    levels = 2 if narrow else 3 if not case.long else 5 if save.cr4 & CR4.LA57 else 4
-    table = save.cr3 & (0xFFFF_F000 if narrow else ADDRESS if case.long else 0xFFFF_FFE0)
+    narrow = not attempt.long and not save.cr4 & CR4.PAE
+    levels = 2 if narrow else 3 if not attempt.long else 5 if save.cr4 & CR4.LA57 else 4
+    table = save.cr3 & (0xFFFF_F000 if narrow else ADDRESS if attempt.long else 0xFFFF_FFE0)
     for level in range(levels, 0, -1):
         if narrow:
             at, size = table + (gva >> (12 if level == 1 else 22) & 0x3FF) * 4, 4
-            value = case.words.u32(at)
+            value = attempt.memory.u32(at)
             address = value & 0xFFFF_F000
         else:
             at, size = table + (gva >> 3 + 9 * level & 0x1FF) * 8, 8
-            value = case.words.u64(at)
+            value = attempt.memory.u64(at)
             address = value & ADDRESS
         yield Level(level, at, size, value)
         pae_root = level == 3 == levels
@@ -50,15 +50,15 @@ def walk(case: Case, gva: int) -> Iterator[Level]:
         table = address
 
 
-def why(case: Case, gva: int, access: int) -> str | None:
+def why(attempt: Attempt, gva: int, access: int) -> str | None:
     """Say why an access is refused, naming the entry; None: it is not."""
-    gva &= case.space.mask
+    gva &= attempt.space.mask
     try:
-        case.space.translate(gva, access)
+        attempt.space.translate(gva, access)
     except NotMapped:
         return "not a canonical address"
     except PageFault as fault:
-        levels = list(walk(case, gva))
+        levels = list(walk(attempt, gva))
         if "reserved" in fault.reason:
             bits = fault.reason.split()[2]
             return f"mapped with reserved bits: {_NAMES[fault.level]} {fault.entry:#x} has {bits} set"
@@ -75,27 +75,27 @@ def why(case: Case, gva: int, access: int) -> str | None:
     return None
 
 
-def mapped(case: Case, gva: int, access: int, *, empty: bool = True) -> Change | None:
+def mapped(attempt: Attempt, gva: int, access: int, *, empty: bool = True) -> Change | None:
     """Return the change of one entry that allows an access; None: there is none so simple.
 
     `empty`: an entry of zero may get any page, since nothing is read from it.
     """
-    gva &= case.space.mask
+    gva &= attempt.space.mask
     try:
-        case.space.translate(gva, access)
+        attempt.space.translate(gva, access)
     except NotMapped:
         return None
     except PageFault as fault:
-        levels = list(walk(case, gva))
-        entry = _allowing(case, levels, fault, access)
+        levels = list(walk(attempt, gva))
+        entry = _allowing(attempt, levels, fault, access)
         if entry is None or not (empty or entry[0].value):
             return None
-        level, value, words = entry
-        return Change(f"{level.name} {value:#x}, {words}", stores=((level.gpa, value.to_bytes(level.size, "little")),))
+        level, value, text = entry
+        return Change(f"{level.name} {value:#x}, {text}", stores=((level.gpa, value.to_bytes(level.size, "little")),))
     return None
 
 
-def _allowing(case: Case, levels: list[Level], fault: PageFault, access: int) -> tuple[Level, int, str] | None:
+def _allowing(attempt: Attempt, levels: list[Level], fault: PageFault, access: int) -> tuple[Level, int, str] | None:
     last = levels[-1]
     if "reserved" in fault.reason:
         entry = next(level for level in levels if level.level == fault.level)
@@ -104,15 +104,15 @@ def _allowing(case: Case, levels: list[Level], fault: PageFault, access: int) ->
     if fault.reason == "not present":
         if last.value:
             return last, last.value | P, "present"
-        if last.level > 3 or (last.level == 2 and last.size == 4 and not case.save.cr4 & CR4.PSE):
+        if last.level > 3 or (last.level == 2 and last.size == 4 and not attempt.save.cr4 & CR4.PSE):
             return None  # it takes whole tables
         rights = P | RW | A | D | (US if access & USER else 0)
         return last, rights | (PS if last.level > 1 else 0), "present"
     for name, bit, wanted in (("read-only", RW, RW), ("supervisor page", US, US), ("not to be executed", NX, 0)):
         if name in fault.reason:
             wrong = [level for level in levels if (level.value & bit) != wanted]
-            words = {RW: "writable", US: "for users too", NX: "executable"}[bit]
-            return (wrong[0], wrong[0].value ^ bit, words) if len(wrong) == 1 else None
+            text = {RW: "writable", US: "for users too", NX: "executable"}[bit]
+            return (wrong[0], wrong[0].value ^ bit, text) if len(wrong) == 1 else None
     if "a user page" in fault.reason:
         return last, last.value & ~US, "a supervisor page"
     return None

@@ -8,8 +8,8 @@ from trapline.arch.delivery import Failed, checks
 from trapline.arch.descriptors import Attribute, Selector
 from trapline.arch.paging import PAGE, WRITE
 
-from . import mend, pages
-from .case import SYSTEM, Case, Change, Slot
+from . import pages, repairs
+from .attempt import SYSTEM, Attempt, Change, Slot
 from .gates import Finding, describe
 
 _TSS: Final = (checks.TSS_LIMIT, checks.TSS_ADDRESS, checks.TSS_PAGE)
@@ -21,25 +21,25 @@ _PUSH: Final = (checks.PUSH_ADDRESS, checks.PUSH_LIMIT, checks.PUSH_PAGE)
 _STACK: Final = (*_TSS, *_SELECTOR, *_PUSH, checks.STACK_POINTER)
 
 
-def findings(case: Case, failed: Failed) -> Iterator[Finding]:
+def findings(attempt: Attempt, failed: Failed) -> Iterator[Finding]:
     """Yield what may be wrong, the most telling first."""
-    slot = case.slot()
+    slot = attempt.slot()
     if failed.check not in _STACK:
         return
     if slot is None:
-        yield from _current(case, failed)
+        yield from _current(attempt, failed)
         return
-    tr = case.save.tr
+    tr = attempt.save.tr
     if not tr.selector & Selector.REFERENCE:
         yield Finding(
             f"no TSS is loaded: TR is null, and the delivery takes its stack from {slot.name} of the TSS.",
-            mend.new_tss(case, slot),
+            repairs.new_tss(attempt, slot),
         )
-    gpa = case.nowhere(slot.gva)
+    gpa = attempt.unbacked(slot.gva)
     if gpa is not None and failed.check is not checks.TSS_LIMIT:
         yield Finding(
             f"the TSS is at {tr.base:#x}, but its page is mapped to {gpa & -PAGE:#x}, where there is no memory.",
-            mend.new_tss(case, slot),
+            repairs.new_tss(attempt, slot),
         )
     if failed.check is checks.TSS_LIMIT:
         yield Finding(
@@ -48,52 +48,52 @@ def findings(case: Case, failed: Failed) -> Iterator[Finding]:
             chain(
                 [Change("with a TSS limit of 0x67", {"tr.limit": 0x67})],
                 (
-                    change._replace(words=f"{change.words}, and a limit of 0x67", registers={"tr.limit": 0x67})
-                    for change in mend.slot_value(case, slot)
+                    change._replace(text=f"{change.text}, and a limit of 0x67", registers={"tr.limit": 0x67})
+                    for change in repairs.slot_value(attempt, slot)
                 ),
             ),
         )
     elif failed.check in _TSS:
-        yield from _unreadable(case, failed, slot)
+        yield from _unreadable(attempt, failed, slot)
     elif failed.check in _SELECTOR:
-        yield from _selector(case, failed, slot)
+        yield from _selector(attempt, failed, slot)
     else:
-        yield from _value(case, failed, slot)
+        yield from _value(attempt, failed, slot)
 
 
-def _unreadable(case: Case, failed: Failed, slot: Slot) -> Iterator[Finding]:
+def _unreadable(attempt: Attempt, failed: Failed, slot: Slot) -> Iterator[Finding]:
     gva = int(failed.details["gva"])
-    reason = pages.why(case, gva, SYSTEM) or "cannot be read"
-    page = pages.mapped(case, gva, SYSTEM, empty=False)
-    first = [] if page is None else [page._replace(words=f"with the page of the TSS mapped ({page.words})")]
+    reason = pages.why(attempt, gva, SYSTEM) or "cannot be read"
+    page = pages.mapped(attempt, gva, SYSTEM, empty=False)
+    first = [] if page is None else [page._replace(text=f"with the page of the TSS mapped ({page.text})")]
     yield Finding(
-        f"the TSS, at {case.save.tr.base:#x}, cannot be read for {slot.name}: {gva:#x} is {reason}.",
-        chain(first, mend.new_tss(case, slot)),
+        f"the TSS, at {attempt.save.tr.base:#x}, cannot be read for {slot.name}: {gva:#x} is {reason}.",
+        chain(first, repairs.new_tss(attempt, slot)),
     )
 
 
-def _selector(case: Case, failed: Failed, slot: Slot) -> Iterator[Finding]:
-    selector = case.read(slot.gva + slot.width, 2) or 0
+def _selector(attempt: Attempt, failed: Failed, slot: Slot) -> Iterator[Finding]:
+    selector = attempt.read(slot.gva + slot.width, 2) or 0
     level = slot.name[-1]
-    what = describe(case, selector, case.descriptor(selector))
+    what = describe(attempt, selector, attempt.descriptor(selector))
     tail = f", with RPL {selector & 3}" if failed.check is checks.STACK_RPL else ""
     yield Finding(
         f"SS{level} in the TSS is {selector:#x}: {what}{tail}; a stack needs writable data of ring {level}.",
-        _selectors(case, slot),
+        _selectors(attempt, slot),
     )
 
 
-def _selectors(case: Case, slot: Slot) -> Iterator[Change]:
-    for selector in mend.data_selectors(case):
-        stores = case.stored(slot.gva + slot.width, selector, 2)
+def _selectors(attempt: Attempt, slot: Slot) -> Iterator[Change]:
+    for selector in repairs.data_selectors(attempt):
+        stores = attempt.store(slot.gva + slot.width, selector, 2)
         if stores is not None:
             yield Change(f"with the data selector {selector:#x} in SS{slot.name[-1]}", {}, stores)
-    yield from mend.slot_value(case, slot)
+    yield from repairs.slot_value(attempt, slot)
 
 
-def _value(case: Case, failed: Failed, slot: Slot) -> Iterator[Finding]:
-    value = case.read(slot.gva, slot.width) or 0
-    changes = mend.slot_value(case, slot)
+def _value(attempt: Attempt, failed: Failed, slot: Slot) -> Iterator[Finding]:
+    value = attempt.read(slot.gva, slot.width) or 0
+    changes = repairs.slot_value(attempt, slot)
     if value == 0:
         yield Finding(f"{slot.name} in the TSS is zero: the delivery has no stack.", changes)
         return
@@ -103,37 +103,37 @@ def _value(case: Case, failed: Failed, slot: Slot) -> Iterator[Finding]:
         yield Finding(f"{slot.name} in the TSS is {value:#x}, outside its stack segment.", changes)
     else:
         gva = int(failed.details["gva"])
-        reason = pages.why(case, gva, WRITE) or str(failed.details["reason"])
+        reason = pages.why(attempt, gva, WRITE) or str(failed.details["reason"])
         yield Finding(
             f"{slot.name} in the TSS is {value:#x}, but a push there fails: {gva:#x} is {reason}.",
-            chain(_page(case, gva), changes),
+            chain(_page(attempt, gva), changes),
         )
 
 
-def _page(case: Case, gva: int) -> Iterator[Change]:
-    page = pages.mapped(case, gva, WRITE)
+def _page(attempt: Attempt, gva: int) -> Iterator[Change]:
+    page = pages.mapped(attempt, gva, WRITE)
     if page is not None:
-        yield page._replace(words=f"with the stack's page mapped ({page.words})")
+        yield page._replace(text=f"with the stack's page mapped ({page.text})")
 
 
-def _current(case: Case, failed: Failed) -> Iterator[Finding]:
+def _current(attempt: Attempt, failed: Failed) -> Iterator[Finding]:
     """The stack that the interrupted program has itself."""
-    save, rsp = case.save, case.save.rsp
+    save, rsp = attempt.save, attempt.save.rsp
     if failed.check is checks.PUSH_LIMIT:
         yield Finding(
             f"the stack pointer is {rsp:#x}, and SS ends at {save.ss.limit:#x}: the pushes do not fit in the segment.",
-            _segment(case),
+            _segment(attempt),
         )
         return
     if failed.check is checks.PUSH_ADDRESS:
-        yield Finding(f"RSP is {rsp:#x}, which is not a canonical address.", mend.new_stack(case))
+        yield Finding(f"RSP is {rsp:#x}, which is not a canonical address.", repairs.new_stack(attempt))
         return
     gva = int(failed.details["gva"])
-    reason = pages.why(case, gva, WRITE) or str(failed.details["reason"])
-    changes = chain(mend.new_stack(case), _page(case, gva))
-    above = (gva | PAGE - 1) + 1 & case.space.mask
+    reason = pages.why(attempt, gva, WRITE) or str(failed.details["reason"])
+    changes = chain(repairs.new_stack(attempt), _page(attempt, gva))
+    above = (gva | PAGE - 1) + 1 & attempt.space.mask
     entry = int(failed.details["entry"])
-    if failed.details["reason"] == "not present" and above and case.physical(above, WRITE) is not None:
+    if failed.details["reason"] == "not present" and above and attempt.translate(above, WRITE) is not None:
         whose = "user" if save.cpl == 3 else "kernel"
         maybe = "" if entry == 0 else ", or the page should have been mapped"
         yield Finding(
@@ -145,13 +145,13 @@ def _current(case: Case, failed: Failed) -> Iterator[Finding]:
     yield Finding(f"{nothing}: {gva:#x} is {reason}.", changes)
 
 
-def _segment(case: Case) -> Iterator[Change]:
-    wide = case.save.ss.attributes & Attribute.DB
+def _segment(attempt: Attempt) -> Iterator[Change]:
+    wide = attempt.save.ss.attributes & Attribute.DB
     limit = 0xFFFF_FFFF if wide else 0xFFFF
-    if case.save.ss.limit < limit:
+    if attempt.save.ss.limit < limit:
         yield Change(f"with a limit of {limit:#x} in SS", {"ss.limit": limit})
-    yield Change("with a stack pointer of 0xff0", {"rsp": case.save.rsp & ~0xFFFF | 0xFF0})
-    yield from mend.new_stack(case)
+    yield Change("with a stack pointer of 0xff0", {"rsp": attempt.save.rsp & ~0xFFFF | 0xFF0})
+    yield from repairs.new_stack(attempt)
 
 
 __all__ = ["findings"]

@@ -11,7 +11,7 @@ from trapline.arch.registers import CR0
 from trapline.arch.vmcb import SaveArea
 
 from .evidence import Evidence, set_field
-from .words import Unknown, Words
+from .memory import MissingMemory, PartialMemory
 
 SYSTEM: Final = READ | IMPLICIT
 """How the processor reads a table."""
@@ -21,7 +21,7 @@ _NO_CHANGES: Final[Mapping[str, int]] = {}
 class Change(NamedTuple):
     """One thing that could have been otherwise."""
 
-    words: str
+    text: str
     """As in "with IDTR.limit 0xfff"."""
     registers: Mapping[str, int] = _NO_CHANGES
     """Fields of the save area by path."""
@@ -40,68 +40,68 @@ class Slot(NamedTuple):
     width: int
 
 
-class Case:
+class Attempt:
     """A state of the machine, and the event that it is to deliver."""
 
-    def __init__(self, save: SaveArea, words: Words, event: Event, physical_bits: int) -> None:
-        self.save, self.words, self.event, self.physical_bits = save, words, event, physical_bits
-        self.space = AddressSpace(words, save.cr0, save.cr3, save.cr4, save.efer, physical_bits)
+    def __init__(self, save: SaveArea, memory: PartialMemory, event: Event, physical_bits: int) -> None:
+        self.save, self.memory, self.event, self.physical_bits = save, memory, event, physical_bits
+        self.space = AddressSpace(memory, save.cr0, save.cr3, save.cr4, save.efer, physical_bits)
         self.long = self.space.long
         self.real = not save.cr0 & CR0.PE
         self.gate_size = 16 if self.long else 4 if self.real else 8
         self.gate_gva = save.idtr.base + event.vector * self.gate_size & self.space.mask
 
     @classmethod
-    def of(cls, evidence: Evidence, event: Event) -> "Case":
-        """Return the case of the evidence's state and an event."""
-        return cls(evidence.save, evidence.words, event, evidence.physical_bits)
+    def of(cls, evidence: Evidence, event: Event) -> "Attempt":
+        """Return the attempt of the evidence's state and an event."""
+        return cls(evidence.save, evidence.memory, event, evidence.physical_bits)
 
-    def changed(self, change: Change) -> "Case":
+    def changed(self, change: Change) -> "Attempt":
         """Return the same with a change made."""
         save = SaveArea.from_buffer_copy(self.save)
         for path, value in change.registers.items():
             set_field(save, path, value)
-        return Case(save, self.words.changed(change.stores), self.event, self.physical_bits)
+        return Attempt(save, self.memory.changed(change.stores), self.event, self.physical_bits)
 
     def deliver(self) -> Delivered | Failed:
         """Ask the model."""
-        return deliver(self.save, self.event, self.words, physical_bits=self.physical_bits)
+        return deliver(self.save, self.event, self.memory, physical_bits=self.physical_bits)
 
-    def works(self) -> bool:
+    def succeeds(self) -> bool:
         """Say whether the event is delivered, and its handler's first instruction can be fetched."""
         outcome = self.deliver()
-        return isinstance(outcome, Delivered) and self.starts(outcome)
+        return isinstance(outcome, Delivered) and self.handler_is_executable(outcome)
 
-    def starts(self, delivered: Delivered) -> bool:
+    def handler_is_executable(self, delivered: Delivered) -> bool:
         """Say whether the handler's first instruction can be fetched."""
-        return self.physical(self.handler(delivered), FETCH | (USER if delivered.cpl == 3 else 0)) is not None
+        return self.translate(self.handler(delivered), FETCH | (USER if delivered.cpl == 3 else 0)) is not None
 
     def handler(self, delivered: Delivered) -> int:
         """Return the linear address of the handler."""
         return (0 if self.long else delivered.cs.base) + delivered.rip & self.space.mask
 
-    def physical(self, gva: int, access: int = SYSTEM) -> int | None:
+    def translate(self, gva: int, access: int = SYSTEM) -> int | None:
         """Return the gpa, or None where the access is not allowed."""
         try:
             return self.space.translate(gva & self.space.mask, access)
         except (PageFault, NotMapped):
             return None
 
-    def nowhere(self, gva: int) -> int | None:
+    def unbacked(self, gva: int) -> int | None:
         """Return the gpa that a linear address is mapped to, if there is no memory; None: there is, or no page."""
-        gpa = self.physical(gva)
-        return gpa if gpa is not None and self.words.get(gpa & ~7) is None else None
+        gpa = self.translate(gva)
+        return gpa if gpa is not None and self.memory.qword(gpa & ~7) is None else None
 
     def read(self, gva: int, size: int) -> int | None:
         """Return an integer from linear memory as the processor reads a table; None: it cannot."""
-        gpa = self.physical(gva)
+        gpa = self.translate(gva)
         if gpa is None:
             return None
         here = PAGE - gva % PAGE
         if size <= here:
-            return self.words.read(gpa, size)
+            return self.memory.read(gpa, size)
         rest = self.read(gva + here, size - here)
-        return None if rest is None else self.words.read(gpa, here) | rest << 8 * here
+        return None if rest is None else self.memory.read(gpa, here) | rest << 8 * here
 
     @property
     def rip(self) -> int:
@@ -146,10 +146,10 @@ class Case:
         place = stack_slot(save.tr.attributes & Attribute.TYPE, level)
         return Slot(f"ESP{level}" if place.width == 4 else f"SP{level}", save.tr.base + place.offset, *place)
 
-    def stored(self, gva: int, value: int, size: int) -> tuple[tuple[int, bytes], ...] | None:
+    def store(self, gva: int, value: int, size: int) -> tuple[tuple[int, bytes], ...] | None:
         """Return what storing at a linear address means for physical memory; None: nothing is mapped there."""
-        gpa = self.physical(gva)
-        if gpa is None or gva % PAGE + size > PAGE or self.nowhere(gva) is not None:
+        gpa = self.translate(gva)
+        if gpa is None or gva % PAGE + size > PAGE or self.unbacked(gva) is not None:
             return None
         return ((gpa, value.to_bytes(size, "little")),)
 
@@ -159,4 +159,4 @@ def is_legacy_gate(gate: int | None) -> bool:
     return gate is not None and bool(gate >> 47 & 1) and (gate >> 40 & 0x1F) | GateType.TRAP == GateType.TRAP_32
 
 
-__all__ = ["SYSTEM", "Case", "Change", "Slot", "Unknown", "is_legacy_gate"]
+__all__ = ["SYSTEM", "Attempt", "Change", "MissingMemory", "Slot", "is_legacy_gate"]

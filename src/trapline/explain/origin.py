@@ -10,7 +10,7 @@ from trapline.arch.registers import CR0, CR4
 from trapline.arch.vectors import Vector
 
 from . import pages
-from .case import Case
+from .attempt import Attempt
 from .evidence import Evidence
 from .gates import describe
 from .instruction import Instruction
@@ -22,38 +22,38 @@ _IRETS: Final = {"iret": 2, "iretd": 4, "iretq": 8}
 _NULL_PAGE: Final = 0x1000
 
 
-def raised(evidence: Evidence, case: Case, address: int | None) -> str | None:
-    """Say why the event of a case was raised; None: nothing proves it."""
-    event = case.event
+def origin(evidence: Evidence, attempt: Attempt, address: int | None) -> str | None:
+    """Say why the event of a attempt was raised; None: nothing proves it."""
+    event = attempt.event
     if event.type == EventType.INTR:
-        if not case.real and 8 <= event.vector < 16:
+        if not attempt.real and 8 <= event.vector < 16:
             return f"IRQ {event.vector - 8} on a vector of exceptions: the interrupt controller was not remapped"
         return None
     if event.type != EventType.EXCEPTION:
         return None
     if event.vector == Vector.PF:
-        return _page_fault(case, event.error_code or 0, address)
+        return _page_fault(attempt, event.error_code or 0, address)
     if event.vector == Vector.DB:
-        return describe_debug(case.save.dr6)
+        return describe_debug(attempt.save.dr6)
     rule = _RULES.get(event.vector)
-    return None if rule is None else rule(Instruction(case, evidence.gprs))
+    return None if rule is None else rule(Instruction(attempt, evidence.gprs))
 
 
-def _page_fault(case: Case, code: int, address: int | None) -> str:
+def _page_fault(attempt: Attempt, code: int, address: int | None) -> str:
     access = "fetch from" if code & PF_FETCH else "write to" if code & PF_WRITE else "read of"
     if address is None:
         return f"{access} an address that was not recorded"
-    fetches = not code & PF_WRITE and address == case.rip
+    fetches = not code & PF_WRITE and address == attempt.rip
     if fetches:
         access = "fetch from"
     wanted = code & (PF_WRITE | PF_USER) | (PF_FETCH if fetches else code & PF_FETCH)
-    reason = pages.why(case, address, wanted)
+    reason = pages.why(attempt, address, wanted)
     null = ", a null pointer" if address < _NULL_PAGE and not code & (PF_RESERVED | PF_FETCH) and not fetches else ""
     return f"{access} {address:#x}{null}" + (f" ({reason})" if reason else "")
 
 
 def _undefined(i: Instruction) -> str | None:
-    save = i.case.save
+    save = i.attempt.save
     if not i.valid:
         return "the bytes at RIP are no instruction"
     if i.name in _DELIBERATE:
@@ -71,7 +71,7 @@ def _undefined(i: Instruction) -> str | None:
 
 def _not_available(i: Instruction) -> str | None:
     for bit, name in ((CR0.TS, "CR0.TS"), (CR0.EM, "CR0.EM")):
-        if i.valid and i.case.save.cr0 & bit:
+        if i.valid and i.attempt.save.cr0 & bit:
             return f"{i.name} needs the FPU, and {name} is set"
     return None
 
@@ -86,9 +86,9 @@ def _divide(i: Instruction) -> str | None:
 
 
 def _protection(i: Instruction) -> str | None:
-    save, code = i.case.save, i.case.event.error_code or 0
-    if not i.case.space.is_canonical(i.case.rip):
-        return f"execution went to {i.case.rip:#x}, which is not a canonical address"
+    save, code = i.attempt.save, i.attempt.event.error_code or 0
+    if not i.attempt.space.is_canonical(i.attempt.rip):
+        return f"execution went to {i.attempt.rip:#x}, which is not a canonical address"
     if not i.valid:
         return None
     if i.name in _IRETS:
@@ -102,12 +102,12 @@ def _protection(i: Instruction) -> str | None:
 
 def _selector(i: Instruction, code: int) -> str:
     selector = code & Selector.REFERENCE
-    return f"{i.name} with the selector {selector:#x}: {describe(i.case, selector, i.case.descriptor(selector))}"
+    return f"{i.name} with the selector {selector:#x}: {describe(i.attempt, selector, i.attempt.descriptor(selector))}"
 
 
 def _address(i: Instruction) -> str | None:
     """The address of an operand or of a branch's target."""
-    canonical = i.case.space.is_canonical
+    canonical = i.attempt.space.is_canonical
     target = i.stack(0, 8) if i.name == "ret" and i.bits == 64 else None
     if i.name in ("jmp", "call") and i.bits == 64:
         target = i.value(0)
@@ -136,15 +136,15 @@ def _bad_frame(i: Instruction) -> str | None:
     """What the frame of an IRET has that it must not have (APM vol. 3, IRET; vol. 2, 8.7.5, 8.9.5)."""
     width = _IRETS[i.name]
     rip, cs = i.stack(0, width), i.stack(1, width)
-    save = i.case.save
+    save = i.attempt.save
     if rip is None or cs is None:
         return f"{i.name}, whose frame at RSP {save.rsp:#x} cannot be read"
-    if i.case.real:
+    if i.attempt.real:
         return None
     selector = cs & 0xFFFF
-    descriptor = i.case.descriptor(selector)
+    descriptor = i.attempt.descriptor(selector)
     frame = f"the frame of {i.name} at RSP {save.rsp:#x} is bad: "
-    what = describe(i.case, selector, descriptor)
+    what = describe(i.attempt, selector, descriptor)
     if descriptor is None or not attributes(descriptor) & Attribute.S or not attributes(descriptor) & Attribute.CODE:
         return f"{frame}its CS, {selector:#x}, is {what}"
     if not attributes(descriptor) & Attribute.P:
@@ -154,15 +154,15 @@ def _bad_frame(i: Instruction) -> str | None:
     dpl = attributes(descriptor) >> 5 & 3
     if not attributes(descriptor) & Attribute.CONFORMING and dpl != selector & Selector.RPL:
         return f"{frame}its CS, {selector:#x}, is {what}, and its RPL is not the DPL"
-    long = bool(attributes(descriptor) & Attribute.L) and i.case.long
-    if long and not i.case.space.is_canonical(rip):
+    long = bool(attributes(descriptor) & Attribute.L) and i.attempt.long
+    if long and not i.attempt.space.is_canonical(rip):
         return f"{frame}its RIP, {rip:#x}, is not a canonical address"
     return _bad_stack(i, frame, width, selector, long)
 
 
 def _bad_stack(i: Instruction, frame: str, width: int, selector: int, long: bool) -> str | None:
     level = selector & Selector.RPL
-    if level == i.case.save.cpl and width != 8:
+    if level == i.attempt.save.cpl and width != 8:
         return None
     ss = i.stack(4, width)
     if ss is None:
@@ -171,8 +171,8 @@ def _bad_stack(i: Instruction, frame: str, width: int, selector: int, long: bool
     null = not ss & Selector.REFERENCE
     if null and long and level < 3 and ss & Selector.RPL == level:
         return None
-    descriptor = i.case.descriptor(ss)
-    what = describe(i.case, ss, descriptor)
+    descriptor = i.attempt.descriptor(ss)
+    what = describe(i.attempt, ss, descriptor)
     if null or descriptor is None:
         return f"{frame}its SS, {ss:#x}, is {what}"
     kept = attributes(descriptor)
@@ -185,25 +185,25 @@ def _bad_stack(i: Instruction, frame: str, width: int, selector: int, long: bool
 
 
 def _stack(i: Instruction) -> str | None:
-    code = i.case.event.error_code or 0
+    code = i.attempt.event.error_code or 0
     if not i.valid:
         return None
     if code & ~3:
         return _selector(i, code)
-    if not i.case.space.is_canonical(i.case.save.rsp):
-        return f"{i.name} uses the stack, and RSP is {i.case.save.rsp:#x}, which is not a canonical address"
+    if not i.attempt.space.is_canonical(i.attempt.save.rsp):
+        return f"{i.name} uses the stack, and RSP is {i.attempt.save.rsp:#x}, which is not a canonical address"
     return next(
         (
             f"{i.name} accesses {operand.address:#x}, which is not a canonical address"
             for operand in i.operands()
-            if operand.stack and not i.case.space.is_canonical(operand.address)
+            if operand.stack and not i.attempt.space.is_canonical(operand.address)
         ),
         None,
     )
 
 
 def _segment(i: Instruction) -> str | None:
-    code = i.case.event.error_code or 0
+    code = i.attempt.event.error_code or 0
     if not i.valid or not code & ~3 or code & SELECTOR_IDT:
         return None
     return _bad_frame(i) if i.name in _IRETS else _selector(i, code)

@@ -1,4 +1,4 @@
-"""A chain of exceptions told as a story: what was raised, why each delivery failed, and what single thing was wrong.
+"""Explains a chain of exceptions: why the first was raised, why each delivery failed, and the cause that is proven.
 
 A cause is named only if the model proves it: with one thing changed in the evidence, the first event is delivered and
 its handler starts. Where two things are wrong, both are named if mending both delivers it and mending one does not.
@@ -17,13 +17,13 @@ from trapline.arch.events import SHUTDOWN, Event, EventType, Shutdown
 from trapline.arch.paging import FETCH
 from trapline.arch.vectors import Vector, mnemonic
 
-from . import gates, mend, pages, stacks
-from .case import Case, Change, Unknown
+from . import gates, pages, repairs, stacks
+from .attempt import Attempt, Change, MissingMemory
 from .evidence import Evidence
 from .failures import failure
 from .gates import Finding
 from .instruction import Instruction, code_bytes
-from .raised import raised
+from .origin import origin
 
 Namer = Callable[[int], str | None]
 """Names a linear address, as `memset+0x1a`; None: it has no name."""
@@ -36,7 +36,7 @@ _TRIED: Final = 6
 """Changes of a first finding behind which a second fault is looked for."""
 
 
-class Story(NamedTuple):
+class Explanation(NamedTuple):
     """What is known of a chain, as sentences."""
 
     lines: tuple[str, ...]
@@ -66,29 +66,31 @@ class Story(NamedTuple):
         }
 
 
-def explain(chain: Sequence[Evidence], *, name: Namer | None = None, disassemble: Disassembler | None = None) -> Story:
+def explain(
+    chain: Sequence[Evidence], *, name: Namer | None = None, disassemble: Disassembler | None = None
+) -> Explanation:
     """Explain a chain: evidence of one state, in the order of the exceptions."""
     last = chain[-1]
     # The state is the same all along; the last piece has seen most of the memory.
-    first = chain[0]._replace(save=last.save, gprs=last.gprs, words=last.words)
+    first = chain[0]._replace(save=last.save, gprs=last.gprs, memory=last.memory)
     if first.vectoring is None:
-        return Story((), _becomes(chain[-1].becomes), None, (), None, _NOTHING)
-    case = Case.of(first, first.vectoring)
+        return Explanation((), _becomes(chain[-1].becomes), None, (), None, _NOTHING)
+    attempt = Attempt.of(first, first.vectoring)
     try:
-        why = raised(first, case, first.first_address)
-        lines = [_opening(first, case, why, name, disassemble)]
-        steps = delivery.chain(first.save, case.event, first.words, physical_bits=first.physical_bits)
-        told, agrees = _deliveries(chain, case, steps)
-        proven = list(_causes(case, first, steps[0].outcome)) if agrees else []
-        known = None if proven else _known(case, steps[0].outcome, agrees=agrees)
-    except Unknown as unknown:
-        return Story((), _becomes(chain[-1].becomes), None, (), None, f"{unknown}.")
-    return Story(
+        why = origin(first, attempt, first.first_address)
+        lines = [_opening(first, attempt, why, name, disassemble)]
+        steps = delivery.chain(first.save, attempt.event, first.memory, physical_bits=first.physical_bits)
+        told, agrees = _deliveries(chain, attempt, steps)
+        proven = list(_causes(attempt, first, steps[0].outcome)) if agrees else []
+        known = None if proven else _known(attempt, steps[0].outcome, agrees=agrees)
+    except MissingMemory as unknown:
+        return Explanation((), _becomes(chain[-1].becomes), None, (), None, f"{unknown}.")
+    return Explanation(
         tuple(lines + told),
         _becomes(chain[-1].becomes),
         why,
         tuple(finding.cause for finding, _ in proven),
-        ", and ".join(change.words for _, change in proven) or None,
+        ", and ".join(change.text for _, change in proven) or None,
         known,
         tuple(change for _, change in proven),
     )
@@ -109,49 +111,49 @@ def _event(event: Event) -> str:
     return str(event._replace(error_code=None) if double else event)
 
 
-def place(case: Case) -> str:
+def place(attempt: Attempt) -> str:
     """Return CS:RIP as wide as the code is."""
-    width = 16 if case.is_64_bit else 8 if case.save.cs.attributes & Attribute.DB else 4
-    return f"{case.save.cs.selector:04x}:{case.save.rip:0{width}x}"
+    width = 16 if attempt.is_64_bit else 8 if attempt.save.cs.attributes & Attribute.DB else 4
+    return f"{attempt.save.cs.selector:04x}:{attempt.save.rip:0{width}x}"
 
 
 def _opening(
-    evidence: Evidence, case: Case, why: str | None, name: Namer | None, disassemble: Disassembler | None
+    evidence: Evidence, attempt: Attempt, why: str | None, name: Namer | None, disassemble: Disassembler | None
 ) -> str:
-    event, save = case.event, case.save
+    event, save = attempt.event, attempt.save
     text = _event(event)
     if why is not None:
         text += f" {why}" if event.vector == Vector.PF and event.type == EventType.EXCEPTION else f": {why}"
     elif event.error_code and event.type == EventType.EXCEPTION:
         text += f" ({describe_error_code(event.vector, event.error_code)})"
-    text += f", CPL {save.cpl}, at {place(case)}"
-    named = None if name is None else name(case.rip)
+    text += f", CPL {save.cpl}, at {place(attempt)}"
+    named = None if name is None else name(attempt.rip)
     text += f" {named}" if named else ""
     if disassemble is not None and evidence.event is not None:
-        bits = 64 if case.is_64_bit else 32 if save.cs.attributes & Attribute.DB else 16
-        code = disassemble(code_bytes(case), case.rip, bits)
+        bits = 64 if attempt.is_64_bit else 32 if save.cs.attributes & Attribute.DB else 16
+        code = disassemble(code_bytes(attempt), attempt.rip, bits)
         text += f": {code}" if code else ""
     if event.vector == Vector.DF and event.type == EventType.EXCEPTION:
         text += "; what led to it was not recorded"
     return text
 
 
-def _deliveries(chain: Sequence[Evidence], first: Case, steps: Sequence[Step]) -> tuple[list[str], bool]:
+def _deliveries(chain: Sequence[Evidence], first: Attempt, steps: Sequence[Step]) -> tuple[list[str], bool]:
     """Tell each delivery; False: the processor did something else than the model."""
     lines: list[str] = []
     for number, step in enumerate(steps):
         seen = next((e for e in chain if e.vectoring is not None and e.vectoring.vector == step.event.vector), None)
         prefix = f"delivering {_event(step.event)}: "
-        case = Case(first.save, first.words, step.event, first.physical_bits)
+        attempt = Attempt(first.save, first.memory, step.event, first.physical_bits)
         if isinstance(step.outcome, Delivered):
             if seen is not None:
                 lines.append(f"{prefix}{_what(seen)}, though nothing is found that would forbid it")
                 return lines, False
             if number:
-                lines.append(f"{prefix}its handler starts at {case.handler(step.outcome):#x}")
+                lines.append(f"{prefix}its handler starts at {attempt.handler(step.outcome):#x}")
             return lines, True
         follows = step.outcome.event
-        text = f"{prefix}{failure(case, step.outcome)}"
+        text = f"{prefix}{failure(attempt, step.outcome)}"
         if seen is not None and not _agrees(step, seen):
             lines.append(f"{text}; but the processor says: {_what(seen)}")
             return lines, False
@@ -179,120 +181,120 @@ def _agrees(step: Step, seen: Evidence) -> bool:
     return seen.address is None or step.outcome.address in (None, seen.address)
 
 
-def _causes(case: Case, evidence: Evidence, outcome: Delivered | Failed) -> Iterator[tuple[Finding, Change]]:
+def _causes(attempt: Attempt, evidence: Evidence, outcome: Delivered | Failed) -> Iterator[tuple[Finding, Change]]:
     """Yield the findings that are proven to have kept the first event from its handler, with what mends them."""
     if isinstance(outcome, Delivered):
         return
-    for finding in concatenated(_unreachable(case, evidence), _repeated(case, evidence, outcome)):
-        proven = _proven(case, finding)
+    for finding in concatenated(_unreachable(attempt, evidence), _repeated(attempt, evidence, outcome)):
+        proven = _proven(attempt, finding)
         if proven is not None:
             yield finding, proven
             return
-    found = list(_findings(case, outcome))
+    found = list(_findings(attempt, outcome))
     for finding, changes in found:
         tried = list(changes)
         for change in tried:
-            if case.changed(change).works():
+            if attempt.changed(change).succeeds():
                 yield finding, change
                 return
         for change in tried[:_TRIED]:
-            second = _second(case, case.changed(change))
-            if second is not None and not case.changed(second[1]).works():
+            second = _second(attempt, attempt.changed(change))
+            if second is not None and not attempt.changed(second[1]).succeeds():
                 yield finding, change
                 yield second
                 return
 
 
-def _findings(case: Case, failed: Failed) -> Iterator[tuple[Finding, Iterable[Change]]]:
-    for finding in concatenated(gates.findings(case, failed), stacks.findings(case, failed)):
+def _findings(attempt: Attempt, failed: Failed) -> Iterator[tuple[Finding, Iterable[Change]]]:
+    for finding in concatenated(gates.findings(attempt, failed), stacks.findings(attempt, failed)):
         yield finding, finding.changes
 
 
-def _second(before: Case, case: Case) -> tuple[Finding, Change] | None:
+def _second(before: Attempt, attempt: Attempt) -> tuple[Finding, Change] | None:
     """Return what is wrong with the stack once the first fault is mended, on the stack that it was to be all along."""
-    outcome = case.deliver()
+    outcome = attempt.deliver()
     known = before.descriptor(before.selector) is not None
-    if isinstance(outcome, Delivered) or (known and before.slot() != case.slot()):
+    if isinstance(outcome, Delivered) or (known and before.slot() != attempt.slot()):
         return None
-    for finding in stacks.findings(case, outcome):
+    for finding in stacks.findings(attempt, outcome):
         for change in islice(finding.changes, 4 * _TRIED):
-            if case.changed(change).works():
+            if attempt.changed(change).succeeds():
                 return finding, change
     return None
 
 
-def _proven(case: Case, finding: Finding) -> Change | None:
-    return next((change for change in finding.changes if case.changed(change).works()), None)
+def _proven(attempt: Attempt, finding: Finding) -> Change | None:
+    return next((change for change in finding.changes if attempt.changed(change).succeeds()), None)
 
 
-def _unreachable(case: Case, evidence: Evidence) -> Iterator[Finding]:
+def _unreachable(attempt: Attempt, evidence: Evidence) -> Iterator[Finding]:
     """A handler that cannot be fetched itself: each exception raises the next, until there is no stack left."""
-    event = case.event
-    fetches = event.vector == Vector.PF and evidence.first_address in (None, case.rip)
-    strays = event.vector == Vector.GP and not case.space.is_canonical(case.rip)
-    if event.type != EventType.EXCEPTION or not (fetches or strays) or case.rip != _handler_of(case):
+    event = attempt.event
+    fetches = event.vector == Vector.PF and evidence.first_address in (None, attempt.rip)
+    strays = event.vector == Vector.GP and not attempt.space.is_canonical(attempt.rip)
+    if event.type != EventType.EXCEPTION or not (fetches or strays) or attempt.rip != _handler_of(attempt):
         return
-    reason = pages.why(case, case.rip, FETCH)
+    reason = pages.why(attempt, attempt.rip, FETCH)
     if reason is None:
         return
-    for finding in gates.legacy_layout(case):
-        yield finding._replace(changes=_reachable(case, finding.changes))
-    high = case.rip | ~0xFFFF_FFFF & case.space.mask
+    for finding in gates.legacy_layout(attempt):
+        yield finding._replace(changes=_reachable(attempt, finding.changes))
+    high = attempt.rip | ~0xFFFF_FFFF & attempt.space.mask
     truncated = ""
-    if case.long and case.rip >> 31 == 1 and case.physical(high, FETCH) is not None:
+    if attempt.long and attempt.rip >> 31 == 1 and attempt.translate(high, FETCH) is not None:
         truncated = f" The gate lacks the upper half of {high:#x}."
     yield Finding(
-        f"the handlers cannot be reached: that of {mnemonic(event.vector)} is at {case.rip:#x}, which is {reason}. "
+        f"the handlers cannot be reached: that of {mnemonic(event.vector)} is at {attempt.rip:#x}, which is {reason}. "
         f"Each {mnemonic(event.vector)} raises the next, until the stack is full.{truncated}",
-        _reachable(case, mend.own_gate(case)),
+        _reachable(attempt, repairs.own_gate(attempt)),
     )
 
 
-def _handler_of(case: Case) -> int | None:
+def _handler_of(attempt: Attempt) -> int | None:
     """Return the linear address in the gate of the event, where it has one."""
-    if case.real:
+    if attempt.real:
         return None
-    high = (case.read(case.gate_gva + 8, 4) or 0) if case.long else 0
-    descriptor = case.descriptor(case.selector)
+    high = (attempt.read(attempt.gate_gva + 8, 4) or 0) if attempt.long else 0
+    descriptor = attempt.descriptor(attempt.selector)
     if descriptor is None:
         return None
-    return (0 if case.long else base(descriptor)) + (gate_offset_32(case.gate) | high << 32) & case.space.mask
+    return (0 if attempt.long else base(descriptor)) + (gate_offset_32(attempt.gate) | high << 32) & attempt.space.mask
 
 
-def _reachable(case: Case, gates: Iterable[Change]) -> Iterator[Change]:
+def _reachable(attempt: Attempt, gates: Iterable[Change]) -> Iterator[Change]:
     """Yield the handler mapped, or another gate, and the stack as it was before it was full."""
-    page = pages.mapped(case, case.rip, FETCH)
-    changes = [] if page is None else [page._replace(words=f"with the handler's page mapped ({page.words})")]
+    page = pages.mapped(attempt, attempt.rip, FETCH)
+    changes = [] if page is None else [page._replace(text=f"with the handler's page mapped ({page.text})")]
     changes += gates
-    for stack in mend.new_stack(case):
+    for stack in repairs.new_stack(attempt):
         for change in changes:
             yield change._replace(registers={**stack.registers, **change.registers})
 
 
-def _repeated(case: Case, evidence: Evidence, outcome: Failed) -> Iterator[Finding]:
+def _repeated(attempt: Attempt, evidence: Evidence, outcome: Failed) -> Iterator[Finding]:
     """A handler that raises its own exception: frames of the same RIP fill the stack."""
-    if outcome.check is not delivery.checks.PUSH_PAGE or case.slot() is not None or not case.long:
+    if outcome.check is not delivery.checks.PUSH_PAGE or attempt.slot() is not None or not attempt.long:
         return
-    i = Instruction(case, evidence.gprs)
+    i = Instruction(attempt, evidence.gprs)
     stack = [i.stack(number, 8) for number in range(STACK_WORDS)]
-    pair = (case.save.rip, case.save.cs.selector)
+    pair = (attempt.save.rip, attempt.save.cs.selector)
     frames = [at for at in range(len(stack) - 1) if (stack[at], stack[at + 1]) == pair]
     strides = {after - before for before, after in pairwise(frames)}
     if len(frames) < 3 or len(strides) != 1:
         return
+    name = mnemonic(attempt.event.vector)
     yield Finding(
-        f"the handler of {mnemonic(case.event.vector)} raises {mnemonic(case.event.vector)} itself, at {place(case)}, "
-        "again and again, until the stack is full.",
-        mend.new_stack(case),
+        f"the handler of {name} raises {name} itself, at {place(attempt)}, again and again, until the stack is full.",
+        repairs.new_stack(attempt),
     )
 
 
-def _known(case: Case, outcome: Delivered | Failed, *, agrees: bool) -> str:
+def _known(attempt: Attempt, outcome: Delivered | Failed, *, agrees: bool) -> str:
     if not agrees:
         return "The processor and the model of delivery disagree; no cause is proven."
     if isinstance(outcome, Delivered):
-        return f"{case.event} was delivered."
+        return f"{attempt.event} was delivered."
     return (
-        f"The first check that failed: {failure(case, outcome)} [APM vol. 2, {outcome.check.section}]. "
+        f"The first check that failed: {failure(attempt, outcome)} [APM vol. 2, {outcome.check.section}]. "
         "No single change is found that makes the delivery work."
     )

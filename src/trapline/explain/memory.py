@@ -1,0 +1,87 @@
+"""Guest-physical memory as the 64-bit values that were read from it, kept as part of the evidence."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+from trapline.errors import TraplineError
+from trapline.machine.memory import GuestMemory
+
+_ALL_ONES: Final = (1 << 64) - 1
+_LOW: Final = 0xFFFF_FFFF
+
+
+class MissingMemory(TraplineError):
+    """The evidence does not include the memory at an address."""
+
+    def __init__(self, gpa: int) -> None:
+        """Keep the gpa."""
+        super().__init__(f"the evidence does not include the memory at {gpa:#x}")
+        self.gpa = gpa
+
+
+class PartialMemory:
+    """Implements `arch.paging.PhysicalMemory` over aligned 64-bit values; others are read from a source on demand."""
+
+    def __init__(
+        self, qwords: Mapping[int, int | None] | None = None, source: Callable[[int], int | None] | None = None
+    ) -> None:
+        """`source(gpa)` returns a value that is not among `qwords`; without it such a read raises MissingMemory."""
+        self.qwords = dict(qwords or {})
+        """The values by gpa, a multiple of 8; None where there is no memory, which reads as all ones."""
+        self._source = source
+
+    def detach(self) -> None:
+        """Keep what was read so far, and read no more."""
+        self._source = None
+
+    def qword(self, gpa: int) -> int | None:
+        """Return the value at a gpa that is a multiple of 8; None: there is no memory. Raises MissingMemory."""
+        if gpa not in self.qwords:
+            if self._source is None:
+                raise MissingMemory(gpa)
+            self.qwords[gpa] = self._source(gpa)
+        return self.qwords[gpa]
+
+    def u64(self, gpa: int) -> int:
+        """Return 64 bits, all ones where there is no memory."""
+        return self._aligned(gpa) if not gpa % 8 else self.read(gpa, 8)
+
+    def u32(self, gpa: int) -> int:
+        """Return 32 bits, all ones where there is no memory."""
+        if gpa % 8 <= 4:
+            return self._aligned(gpa & ~7) >> gpa % 8 * 8 & _LOW
+        return self.read(gpa, 4)
+
+    def read(self, gpa: int, size: int) -> int:
+        """Return `size` bytes as an integer, all ones where there is no memory."""
+        data = 0
+        for number, at in enumerate(range(gpa & ~7, gpa + size, 8)):
+            data |= self._aligned(at) << 64 * number
+        return data >> gpa % 8 * 8 & (1 << 8 * size) - 1
+
+    def changed(self, stores: Iterable[tuple[int, bytes]]) -> "PartialMemory":
+        """Return this memory with bytes stored in it, where there is memory."""
+        changed = PartialMemory(source=self.qword)
+        for gpa, data in stores:
+            for at, byte in enumerate(data, gpa):
+                before = changed.qword(at & ~7)
+                if before is not None:
+                    shift = at % 8 * 8
+                    changed.qwords[at & ~7] = before & ~(0xFF << shift) | byte << shift
+        return changed
+
+    def _aligned(self, gpa: int) -> int:
+        value = self.qword(gpa)
+        return _ALL_ONES if value is None else value
+
+
+def partial_memory(memory: GuestMemory) -> PartialMemory:
+    """Return the memory of a stopped guest, read on demand."""
+
+    def read(gpa: int) -> int | None:
+        try:
+            return int.from_bytes(memory.read(gpa, 8), "little")
+        except LookupError:
+            return None
+
+    return PartialMemory(source=read)

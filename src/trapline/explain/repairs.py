@@ -1,0 +1,204 @@
+"""What could have been otherwise: gates, descriptors, stacks and tables as they would have to be.
+
+New tables are put where something is mapped that the delivery at hand does not look at; the model tells whether it
+works. None of it is ever written to a guest.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from trapline.arch.descriptors import DPL_SHIFT, Attribute, GateType, Selector, attributes
+from trapline.arch.paging import FETCH, PAGE, USER, WRITE
+from trapline.arch.vectors import mnemonic
+
+from .attempt import SYSTEM, Attempt, Change, Slot
+
+_CODE: Final = Attribute.S | Attribute.CODE | Attribute.P
+_ENTRIES: Final = 64
+"""How many descriptors of the GDT are looked at."""
+_PLACES: Final = (0xF00, 0x700, 0x300)
+"""Offsets in a page where a new table may stand."""
+_STACK_PAGES: Final = 16
+"""How far above RSP a stack is looked for."""
+
+
+def code_selectors(attempt: Attempt) -> Iterator[int]:
+    """Yield selectors of the GDT that a handler may have: present code of ring 0, and of 64 bits in long mode."""
+    for selector in dict.fromkeys(
+        (attempt.save.cs.selector, *range(8, min(attempt.save.gdtr.limit + 1, 8 * _ENTRIES), 8))
+    ):
+        descriptor = attempt.descriptor(selector)
+        if descriptor is None or selector & Selector.TI:
+            continue
+        kept = attributes(descriptor)
+        long = kept & (Attribute.L | Attribute.DB) == Attribute.L
+        if kept & _CODE == _CODE and not kept >> DPL_SHIFT & 3 and (long or not attempt.long):
+            yield selector & ~Selector.RPL
+
+
+def handlers(attempt: Attempt) -> Iterator[int]:
+    """Yield addresses where a handler of ring 0 may start, the most natural first."""
+    save = attempt.save
+    for vector in (attempt.event.vector, *range(32)):
+        gva = save.idtr.base + vector * attempt.gate_size
+        gate = attempt.read(gva, 8)
+        if gate:
+            high = (attempt.read(gva + 8, 4) or 0) if attempt.long else 0
+            yield gate & 0xFFFF | gate >> 32 & 0xFFFF_0000 | high << 32
+    yield save.rip
+    yield save.lstar
+
+
+def handler(attempt: Attempt) -> int:
+    """Return an address where a handler may start."""
+    found = (address for address in handlers(attempt) if attempt.translate(address, FETCH) is not None)
+    return next(found, attempt.save.rip)
+
+
+def gate_bytes(attempt: Attempt, selector: int, offset: int) -> bytes:
+    """Return a present interrupt gate, open to the event; in real mode a far pointer."""
+    if attempt.real:
+        return (offset & 0xFFFF | selector << 16).to_bytes(4, "little")
+    low = offset & 0xFFFF | selector << 16 | (GateType.INTERRUPT_32 | 3 << 5 | 0x80) << 40
+    low |= (offset >> 16 & 0xFFFF) << 48
+    return low.to_bytes(8, "little") + ((offset >> 32).to_bytes(8, "little") if attempt.long else b"")
+
+
+def own_gate(attempt: Attempt) -> Iterator[Change]:
+    """Yield the gate made right where it stands."""
+    text = f"with an interrupt gate in IDT entry {attempt.event.vector}"
+    for selector in (0,) if attempt.real else code_selectors(attempt):
+        data = gate_bytes(attempt, selector, handler(attempt))
+        stores = attempt.store(attempt.gate_gva, int.from_bytes(data, "little"), len(data))
+        if stores is not None:
+            yield Change(text, {}, stores)
+
+
+def new_idt(attempt: Attempt) -> Iterator[Change]:
+    """Yield an IDT that has the gate."""
+    name, vector = mnemonic(attempt.event.vector), attempt.event.vector
+    selectors = (0,) if attempt.real else tuple(code_selectors(attempt))[:2]
+    for place in places(attempt):
+        for selector in selectors:
+            data = gate_bytes(attempt, selector, handler(attempt))
+            base = place - vector * attempt.gate_size & attempt.space.mask
+            stores = attempt.store(place, int.from_bytes(data, "little"), len(data))
+            if stores is not None:
+                yield Change(
+                    f"with an IDT whose entry {vector} ({name}) is an interrupt gate",
+                    {"idtr.base": base, "idtr.limit": 256 * attempt.gate_size - 1},
+                    stores,
+                )
+
+
+def new_gdt(attempt: Attempt) -> Iterator[Change]:
+    """Yield a GDT that has code for the handler where the gate looks for it."""
+    kind = Attribute.G | (Attribute.L if attempt.long else Attribute.DB)
+    start = attempt.save.cs.base & 0xFFFF_FFFF if attempt.save.cpl == 0 and not attempt.long else 0
+    descriptor = 0xFFFF | 0xF << 48 | 0x9B << 40 | kind << 44 | (start & 0xFF_FFFF) << 16 | start >> 24 << 56
+    offset = attempt.selector & Selector.INDEX
+    for place in places(attempt):
+        stores = attempt.store(place, descriptor, 8)
+        if stores is not None:
+            yield Change(
+                f"with ring-0 code for the handler at selector {attempt.selector:#x} of the GDT",
+                {"gdtr.base": place - offset & attempt.space.mask, "gdtr.limit": offset + 7},
+                stores,
+            )
+
+
+def new_tss(attempt: Attempt, slot: Slot) -> Iterator[Change]:
+    """Yield a TSS that has the stack."""
+    for place in places(attempt):
+        for top in stacks(attempt):
+            value, size = _slot_value(attempt, slot, top)
+            stores = None if value is None else attempt.store(place, value, size)
+            if stores is not None:
+                registers = {
+                    "tr.base": place - slot.offset & attempt.space.mask,
+                    "tr.limit": 0x67,
+                    "tr.attributes": attempt.save.tr.attributes | Attribute.WIDE_TSS,
+                }
+                yield Change(f"with a TSS whose {slot.name} names a stack such as {top:#x}", registers, stores)
+
+
+def slot_value(attempt: Attempt, slot: Slot) -> Iterator[Change]:
+    """Yield the TSS with a good stack in its slot."""
+    for top in stacks(attempt):
+        value, size = _slot_value(attempt, slot, top)
+        stores = None if value is None else attempt.store(slot.gva, value, size)
+        if stores is not None:
+            yield Change(f"with a mapped stack in {slot.name}, such as {top:#x}", {}, stores)
+
+
+def _slot_value(attempt: Attempt, slot: Slot, top: int) -> tuple[int | None, int]:
+    """Return a stack pointer, in a legacy TSS with SS behind it, and its size."""
+    if attempt.long:
+        return top, 8
+    selector = next(data_selectors(attempt), None)
+    if selector is None or top >> 8 * slot.width:
+        return None, 0
+    return top | selector << 8 * slot.width, 2 * slot.width
+
+
+def data_selectors(attempt: Attempt) -> Iterator[int]:
+    """Yield selectors of the GDT that SS may have at ring 0."""
+    for selector in range(8, min(attempt.save.gdtr.limit + 1, 8 * _ENTRIES), 8):
+        descriptor = attempt.descriptor(selector)
+        wanted = Attribute.S | Attribute.P | Attribute.WRITABLE
+        if descriptor is None:
+            continue
+        kept = attributes(descriptor)
+        if kept & (wanted | Attribute.CODE | Attribute.EXPAND_DOWN | 3 << DPL_SHIFT) == wanted:
+            yield selector
+
+
+def new_stack(attempt: Attempt) -> Iterator[Change]:
+    """Yield the stack pointer where a stack is."""
+    for top in stacks(attempt):
+        yield Change(f"with RSP in writable memory, such as {top:#x}", {"rsp": top})
+
+
+def stacks(attempt: Attempt) -> Iterator[int]:
+    """Yield linear addresses with writable memory of the supervisor below."""
+    save = attempt.save
+    above = (save.rsp + page * PAGE for page in range(1, _STACK_PAGES)) if save.cpl < 3 else ()
+    slots = (
+        attempt.read(save.tr.base + 4 + 8 * number, 8) for number in range(11) if attempt.long and save.tr.limit > 0x60
+    )
+    candidates = (save.rsp, *above, *((slot or 0) - 8 for slot in slots), *_tables(attempt))
+    for gva in dict.fromkeys((candidate & attempt.space.mask) // PAGE for candidate in candidates):
+        top = gva * PAGE + 0xF00
+        if attempt.translate(top, WRITE) is not None:
+            yield top
+
+
+def places(attempt: Attempt) -> Iterator[int]:
+    """Yield linear addresses where the processor could read a table."""
+    save = attempt.save
+    candidates = (*_tables(attempt), attempt.rip, save.rsp)
+    for page in dict.fromkeys((candidate & attempt.space.mask) // PAGE for candidate in candidates):
+        for offset in _PLACES:
+            if attempt.translate(page * PAGE + offset, SYSTEM) is not None:
+                yield page * PAGE + offset
+
+
+def _tables(attempt: Attempt) -> tuple[int, ...]:
+    save = attempt.save
+    return save.gdtr.base, save.gdtr.base + PAGE, save.idtr.base, save.tr.base, save.tr.base + PAGE
+
+
+__all__ = [
+    "USER",
+    "code_selectors",
+    "data_selectors",
+    "handler",
+    "new_gdt",
+    "new_idt",
+    "new_stack",
+    "new_tss",
+    "own_gate",
+    "places",
+    "slot_value",
+    "stacks",
+]
