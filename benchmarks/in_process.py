@@ -17,7 +17,7 @@ from trapline.arch.registers import CR0, CR4, DR6, DR7, EFER, RFLAGS
 from trapline.arch.vectors import FORCEABLE, Vector
 from trapline.arch.vmcb import Vmcb
 from trapline.guests.bare.raw import raw
-from trapline.hypervisor.observers import ExceptionExit, Verdict
+from trapline.hypervisor.exception import ExceptionExit, Verdict
 from trapline.hypervisor.recording import Recording
 from trapline.hypervisor.vcpu import Vcpu
 from trapline.hypervisor.vm import Vm
@@ -95,8 +95,7 @@ def _ours(code: bytes, mask: int, *, decided: bool = False) -> float:
     boot = raw(code, 64, CODE, MEMORY)
     with UnicornProcessor(boot, MEMORY, output=lambda _: None) as processor:
         recorder = Recorder()
-        vm = Vm(processor, mask=mask, enter=boot.enter)
-        vm.recorder = Recording(recorder.add)
+        vm = Vm(processor, mask=mask, enter=boot.enter, recorders=(Recording(recorder.add),))
         processor.on_records(recorder.add)
         if decided:
             vm.observers.add(_Onlooker())

@@ -117,7 +117,7 @@ def loops(rounds: int, scratch: Path) -> None:
 def python(rounds: int, scratch: Path) -> None:
     """One #UD that an observer decides on."""
     from trapline.arch.vectors import FORCEABLE, Vector
-    from trapline.hypervisor.observers import ExceptionExit, Verdict
+    from trapline.hypervisor.exception import ExceptionExit, Verdict
     from trapline.hypervisor.recording import Recording
     from trapline.hypervisor.vcpu import Vcpu
     from trapline.hypervisor.vm import Vm
@@ -142,8 +142,7 @@ def python(rounds: int, scratch: Path) -> None:
         ) as processor:
             recorder = Recorder()
             processor.on_records(recorder.add)
-            vm = Vm(processor, mask=FORCEABLE if watched else 0)
-            vm.recorder = Recording(recorder.add)
+            vm = Vm(processor, mask=FORCEABLE if watched else 0, recorders=(Recording(recorder.add),))
             if watched:
                 vm.observers.add(Watcher())
             start = time.perf_counter()

@@ -38,7 +38,9 @@ _TCG, _MONITOR, _PROCESSOR, _GUARD, _RING, _BIOS = (
     f"{_QEMU}/{name}.py" for name in ("quirks_tcg", "monitor/monitor", "processor", "guard", "ring", "bios")
 )
 _HYPERVISOR: Final = "src/trapline/hypervisor"
-_DELIVERY, _HANDLERS, _VCPU, _VM = (f"{_HYPERVISOR}/{name}.py" for name in ("delivery", "handlers", "vcpu", "vm"))
+_DELIVERY, _HANDLERS, _EMULATE, _INTERCEPTS, _LOOP = (
+    f"{_HYPERVISOR}/{name}.py" for name in ("delivery", "handlers", "emulate", "intercepts", "loop")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +58,20 @@ class Defect:
 
 DEFECTS: Final = (
     Defect("1a", "no #DF combining", _DELIVERY, "    if result is SHUTDOWN:",
-           "    if result is not SHUTDOWN:\n        result = exit.event\n    else:"),
+           "    if result is not SHUTDOWN:\n        result = queued\n    else:"),
     Defect("1b", "no #DF combining", _TCG, "        if result is SHUTDOWN:",
            "        if result is not SHUTDOWN:\n            result = Event(vector, EventType.EXCEPTION, code)\n"
            "        else:"),
-    Defect("2a", "no triple fault", _DELIVERY, "        return Stop(Reason.SHUTDOWN)", "        result = exit.event"),
+    Defect("2a", "no triple fault", _DELIVERY, "        return Stop(Reason.SHUTDOWN)", "        result = queued"),
     Defect("2b", "no triple fault", _TCG, "            control.exit_code = ExitCode.SHUTDOWN\n            return True",
            "            result = Event(vector, EventType.EXCEPTION, code)"),
     Defect("3", "no INT rewind", _TCG, ".control.nrip, self._vmcb.save.rip = self._vmcb.save.rip, rip",
            ".control.nrip = self._vmcb.save.rip"),
-    Defect("4a", "no #DB after an emulated instruction", _VCPU, "if not flags & RFLAGS.TF:", "if True:"),
+    Defect("4a", "no #DB after an emulated instruction", _EMULATE, "if not flags & RFLAGS.TF:", "if True:"),
     Defect("4b", "no #DB after an emulated instruction", _GUARD, "if not flags & RFLAGS.TF:", "if True:"),
     Defect("5", "EFER.SVME visible", _HANDLERS, "save.efer & ~EFER.SVME,", "save.efer,"),
-    Defect("6", "SVM instruction skipped instead of #UD", _HANDLERS, "    return vcpu.raise_exception(Vector.UD)",
-           "    vcpu.processor.vmcb.save.rip += 3\n    return None"),
+    Defect("6", "SVM instruction skipped instead of #UD", _HANDLERS, "    return raise_exception(vcpu, Vector.UD)",
+           "    vcpu.processor.vmcb.save.rip += 3\n    return Resume.DONE"),
     Defect("7a", "CR2 not set", _DELIVERY, "vcpu.save.cr2 = exit.address", "pass"),
     Defect("7b", "CR2 not set", _TCG, "self._vmcb.save.cr2 = control.exit_info_2", "pass"),
     Defect("7c", "CR2 not set", _MONITOR, 'code.mov(vmcb("save.cr2"), RDX)', "pass"),
@@ -77,7 +79,7 @@ DEFECTS: Final = (
     Defect("8b", "error code lost", _TCG, "code = control.exit_info_1 & 0xFFFF_FFFF if", "code = 0 if"),
     Defect("8c", "error code lost", _MONITOR,
            'code.mov(Mem(RAX, offset_of(Vmcb, "control.event_inj") + 4), EDX)', "pass"),
-    Defect("9", "HSAVE_PA not trapped", _VM, "(msr.EFER, msr.VM_HSAVE_PA, msr.VM_CR)", "(msr.EFER, msr.VM_CR)"),
+    Defect("9", "HSAVE_PA not trapped", _INTERCEPTS, "(msr.EFER, msr.VM_HSAVE_PA, msr.VM_CR)", "(msr.EFER, msr.VM_CR)"),
     Defect("10a", "CPL-3 #GP not turned into #UD", _TCG, "candidate = vectoring is None and",
            "candidate = vectoring is None and self._vmcb.save.cpl != 3 and"),
     Defect("10b", "CPL-3 #GP not turned into #UD", _TCG, "real = self._wanted | 1 << Vector.GP", "real = self._wanted"),
@@ -91,7 +93,8 @@ DEFECTS: Final = (
            "        vectoring = Event(Vector.GP, EventType.EXCEPTION, 0)\n"),
     Defect("12b", "an interrupt counted as contributory", _TCG,
            "return vector == Vector.DF or bool(seen >> vector & 1)", "return False"),
-    Defect("13a", "a vectoring exit swallowed", _VCPU, "self._requeue(self.vectoring)", "pass",
+    Defect("13a", "a vectoring exit swallowed", _LOOP, "            _requeue(vcpu, vectoring)",
+           "            pass",
            "during a delivery TCG leaves by exceptions only, and those owe it nothing unless they are discarded"),
     Defect("13b", "a vectoring exit swallowed", _TCG, "            self._vmcb.control.event_inj = encode(event)",
            "            self._vmcb.control.event_inj = 0"),
@@ -100,9 +103,9 @@ DEFECTS: Final = (
     Defect("14", "BIOS copied again on reset", _BIOS, "        mailbox.token = 0\n", ""),
     Defect("15", "EFER write dropping SCE/NXE", _HANDLERS, "value & ~EFER.LMA |",
            "value & ~(EFER.LMA | EFER.SCE | EFER.NXE) |", "TCG keeps SVME by itself, so that no write exits"),
-    Defect("16a", "DR6 clobbered", _VCPU, "save.dr6 |= DR6.BS", "save.dr6 = DR6.BS"),
+    Defect("16a", "DR6 clobbered", _EMULATE, "save.dr6 |= DR6.BS", "save.dr6 = DR6.BS"),
     Defect("16b", "DR6 clobbered", _GUARD, "save.dr6 |= DR6.BS", "save.dr6 = DR6.BS"),
-    Defect("17a", "RF left after an emulated instruction", _VCPU, "= flags & ~RFLAGS.RF", "= flags"),
+    Defect("17a", "RF left after an emulated instruction", _EMULATE, "= flags & ~RFLAGS.RF", "= flags"),
     Defect("17b", "RF left after an emulated instruction", _GUARD, "= flags & ~RFLAGS.RF", "= flags"),
     Defect("17c", "RF left after an emulated instruction", _MONITOR, "0xFFFF_FFFF & ~RFLAGS.RF", "0xFFFF_FFFF"),
     Defect("17d", "RF set where TCG sets none", _DELIVERY, "capabilities.forwards_set_rf", "capabilities"),

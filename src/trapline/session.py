@@ -13,11 +13,9 @@ from trapline.processors.qemu.launch import find_qemu, open_qemu, qemu_version
 from trapline.symbols import Names
 
 if TYPE_CHECKING:
-    from trapline.arch.events import Event, Shutdown
     from trapline.arch.vmcb import Vmcb
     from trapline.explain.blackbox import BlackBox
     from trapline.explain.explanation import Explanation
-    from trapline.hypervisor.observers import ExceptionExit
     from trapline.hypervisor.stop import Stop
     from trapline.hypervisor.vcpu import Vcpu
     from trapline.hypervisor.vm import Vm
@@ -164,17 +162,17 @@ def run(
         recorder = Recorder(lines=lines, live=live, lookup=lookup)
         processor.on_records(recorder.add)
         enter = None if settings.boot is None else settings.boot.enter
-        vm = Vm(processor, mask=settings.mask, reboots=settings.reboots, enter=enter)
-        recording = Recording(recorder.add)
         black_box = BlackBox(
             last=recorder.last, recorded=lambda: recorder.tally.total, sink=recorder.note if lines else None
         )
 
-        def record(vcpu: "Vcpu", exit: "ExceptionExit", injected: "Event | Shutdown | None") -> None:
-            recording(vcpu, exit, injected)
-            black_box(vcpu, exit, injected)
-
-        vm.recorder = record
+        vm = Vm(
+            processor,
+            mask=settings.mask,
+            reboots=settings.reboots,
+            enter=enter,
+            recorders=(Recording(recorder.add), black_box),
+        )
         with _placing(vm, names):
             ending, detail, error = _run(vm, deadline, settings.qemu, black_box)
         shut_down = ending is Ending.SHUTDOWN
@@ -249,7 +247,7 @@ def _placing(vm: "Vm", names: Names) -> Iterator[None]:
 
     def look_again() -> None:
         while names.unplaced and not ended.wait(_LOOK_EVERY):
-            vm.look(lambda vcpu: _place(vcpu, names))
+            vm.call_while_stopped(lambda vcpu: _place(vcpu, names))
 
     thread = threading.Thread(target=look_again, daemon=True)
     if names.unplaced:

@@ -47,8 +47,8 @@ def run(image):
         console, recorder = bytearray(), Recorder()
         boot = bare_entry(recognise(image(name, BARE=1, **defines)), memory=MEMORY, entry=IMAGE)
         with UnicornProcessor(boot, MEMORY, output=console.extend, sets_rf=sets_rf) as processor:
-            vm = Vm(processor, mask=parse_mask(exceptions).mask, enter=boot.enter)
-            vm.recorder = Recording(recorder.add)
+            mask = parse_mask(exceptions).mask
+            vm = Vm(processor, mask=mask, enter=boot.enter, recorders=(Recording(recorder.add),))
             processor.on_records(recorder.add)
             stop = vm.run(time.monotonic() + LIMIT)
             return Run(stop, processor.exit_status, bytes(console), recorder)

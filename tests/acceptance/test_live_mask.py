@@ -35,8 +35,7 @@ class Live:
             serial=["-serial", f"file:{self.console}"],
         )
         self.processor.on_records(self.recorder.add)
-        self.vm = Vm(self.processor, mask=mask)
-        self.vm.recorder = Recording(self.recorder.add)
+        self.vm = Vm(self.processor, mask=mask, recorders=(Recording(self.recorder.add),))
         self.stop = None
         self._thread = threading.Thread(target=self._run)
 

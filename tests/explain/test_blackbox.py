@@ -8,7 +8,7 @@ from trapline.arch.vectors import FORCEABLE, Vector
 from trapline.arch.vmcb import Vmcb
 from trapline.explain import explanation
 from trapline.explain.blackbox import KEPT, BlackBox
-from trapline.hypervisor.observers import ExceptionExit
+from trapline.hypervisor.exception import ExceptionExit
 
 GP, UD = (Event(vector, EventType.EXCEPTION, code) for vector, code in ((Vector.GP, 0x33), (Vector.UD, None)))
 
@@ -30,7 +30,7 @@ def vcpu():
     vmcb = Vmcb()
     vmcb.save.cr0, vmcb.save.idtr.limit = 1, 7
     processor = SimpleNamespace(vmcb=vmcb, gprs=Gprs(), memory=Zeros(), capabilities=SimpleNamespace(physical_bits=40))
-    return SimpleNamespace(processor=processor, vm=SimpleNamespace(mask=FORCEABLE))
+    return SimpleNamespace(processor=processor, policy=SimpleNamespace(mask=FORCEABLE))
 
 
 SPOILT = ExceptionExit(GP, UD, None)

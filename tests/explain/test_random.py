@@ -190,17 +190,10 @@ def test_what_is_named_mends_a_broken_guest(tmp_path, part):
         path.write_bytes(image)
         boot = bare_entry(recognise(path), memory=RAM)
         with UnicornProcessor(boot, RAM, output=lambda data: None) as processor:
-            vm = Vm(processor, mask=FORCEABLE, enter=boot.enter)
             recorder = Recorder()
             processor.on_records(recorder.add)
-            recording = Recording(recorder.add)
             box = BlackBox(last=recorder.last)
-
-            def record(vcpu, exit, injected, recording=recording, box=box):
-                recording(vcpu, exit, injected)
-                box(vcpu, exit, injected)
-
-            vm.recorder = record
+            vm = Vm(processor, mask=FORCEABLE, enter=boot.enter, recorders=(Recording(recorder.add), box))
             stop = vm.run(time.monotonic() + 0.5)
             if stop.reason is not Reason.SHUTDOWN:
                 continue

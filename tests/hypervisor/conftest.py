@@ -3,7 +3,7 @@ from typing import NamedTuple
 import pytest
 
 from trapline.arch.registers import CR0
-from trapline.hypervisor.observers import Verdict
+from trapline.hypervisor.exception import Verdict
 from trapline.hypervisor.stop import Stop
 from trapline.hypervisor.vm import Vm
 from trapline.machine.processor import Outcome
@@ -64,11 +64,11 @@ def watch():
 def build():
     """Return a function that makes a VM: its guest is in protected mode when the first step begins."""
 
-    def build(*steps, mask=0, observers=(), capabilities=None, reboots=False, **fields):
+    def build(*steps, mask=0, observers=(), recorders=(), capabilities=None, reboots=False, **fields):
         first, *later = steps or (Outcome.OFF,)
         first = prepared(first, {"cr0": CR0.PE, **fields})
         processor = ScriptedProcessor([Outcome.RESET, first, *later], MANUAL._replace(**capabilities or {}))
-        vm = Vm(processor, mask=mask, reboots=reboots)
+        vm = Vm(processor, mask=mask, reboots=reboots, recorders=recorders)
         for observer in observers:
             vm.observers.add(observer)
         return vm
@@ -81,9 +81,9 @@ def play(build):
     """Return a function that runs the steps and returns what came of it."""
 
     def play(*steps, **options):
-        vm = build(*steps, **options)
         deliveries = []
-        vm.recorder = lambda vcpu, exit, injected: deliveries.append((exit, injected))
+        recorder = lambda vcpu, exit, injected: deliveries.append((exit, injected))  # noqa: E731  # it has no other name
+        vm = build(*steps, recorders=(recorder,), **options)
         return Played(vm.processor, vm, vm.run(), deliveries)
 
     return play

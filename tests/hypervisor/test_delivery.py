@@ -5,7 +5,7 @@ from trapline.arch.exits import EXCEPTION_EXITS
 from trapline.arch.registers import RFLAGS
 from trapline.arch.vectors import FORCEABLE, Vector, bits
 from trapline.hypervisor.delivery import error_code
-from trapline.hypervisor.observers import Verdict
+from trapline.hypervisor.exception import Verdict
 from trapline.hypervisor.stop import Reason
 from trapline.machine.processor import Outcome
 from trapline.machine.scripted import vmexit

@@ -5,7 +5,7 @@ from trapline.arch.events import Event, EventType
 from trapline.arch.exits import ExitCode
 from trapline.arch.registers import CR0, CR4, DR6, EFER, RFLAGS
 from trapline.arch.vectors import Vector
-from trapline.hypervisor.observers import Verdict
+from trapline.hypervisor.exception import Verdict
 from trapline.hypervisor.stop import Reason
 from trapline.machine.scripted import vmexit
 
@@ -136,7 +136,7 @@ def test_an_observer_may_stop_at_that_db(access, watch):
         rflags=RFLAGS.TF,
         observers=[watch(verdicts=[Verdict.STOP])],
     )
-    assert played.stop.reason is Reason.OBSERVER
+    assert played.stop.reason is Reason.EXCEPTION
 
 
 def test_efer_shows_no_svme(access):

@@ -4,7 +4,7 @@ import pytest
 
 from trapline.arch.events import Event, EventType
 from trapline.arch.vectors import Vector
-from trapline.hypervisor.observers import Verdict
+from trapline.hypervisor.exception import Verdict
 from trapline.hypervisor.stop import Reason
 from trapline.machine.processor import Outcome
 from trapline.machine.scripted import vmexit
@@ -34,8 +34,8 @@ def test_discard_hides_the_exception_from_the_guest(play, watch):
 def test_stop_leaves_the_loop_and_running_on_delivers(play, watch):
     observer = watch(verdicts=[STOP])
     played = play(GP_EXIT, mask=BOTH, observers=[observer])
-    assert (played.stop.reason, played.stop.detail) == (Reason.OBSERVER, "#GP(0x8)")
-    assert played.vm.vcpu.undelivered == observer.seen[0]
+    assert (played.stop.reason, played.stop.detail) == (Reason.EXCEPTION, "#GP(0x8)")
+    assert played.stop.exit == played.vm.vcpu.undelivered.exit == observer.seen[0]
     assert played.processor.vmcb.control.event_inj == 0
     assert played.vm.run().reason is Reason.OFF
     assert played.entry.event == GP_EVENT
@@ -46,7 +46,7 @@ def test_stop_leaves_the_loop_and_running_on_delivers(play, watch):
 def test_running_on_may_end_in_a_shutdown(play, watch):
     double_fault = Event(Vector.DF, EventType.EXCEPTION, 0)
     played = play(vmexit(0x46, vectoring=double_fault), mask=BOTH, observers=[watch(verdicts=[STOP])])
-    assert played.stop.reason is Reason.OBSERVER
+    assert played.stop.reason is Reason.EXCEPTION
     assert played.vm.run().reason is Reason.SHUTDOWN
 
 
@@ -62,41 +62,41 @@ def test_observed_vectors_are_not_left_to_the_processor(play, watch):
     assert play(mask=BOTH, observers=[watch(1 << UD)]).entry.forwarded == 1 << GP
 
 
-def test_observers_come_and_go_while_the_guest_runs(build, watch):
+def test_observers_come_and_go_between_two_runs(build, watch):
     observer = watch(1 << UD)
-    vm = build(UD_EXIT, Outcome.DEADLINE, mask=BOTH)
+    vm = build(UD_EXIT, Outcome.DEADLINE, UD_EXIT, mask=BOTH)
     vm.observers.add(observer)
-    assert vm.observers.vectors == 1 << UD
     with pytest.raises(ValueError, match="not in list"):
         vm.observers.remove(watch())
+    assert vm.run().reason is Reason.DEADLINE
+    assert vm.processor.entries[-1].forwarded == 1 << GP
     vm.observers.remove(observer)
-    assert vm.observers.vectors == 0
-
-
-def test_an_observer_may_take_itself_away(play, watch):
-    observer = watch(1 << UD, act=lambda vcpu, exit: vcpu.vm.observers.remove(observer))
-    played = play(UD_EXIT, UD_EXIT, mask=BOTH, observers=[observer])
+    assert vm.run().reason is Reason.OFF
+    assert vm.processor.entries[-1].forwarded == BOTH
     assert len(observer.seen) == 1
-    assert played.entry.forwarded == BOTH
 
 
-def fail(vcpu, exit):
-    raise RuntimeError("no idea")
+def test_an_observer_may_take_itself_away(build, watch):
+    observer = watch(1 << UD, act=lambda vcpu, exit: vm.observers.remove(observer))
+    vm = build(UD_EXIT, UD_EXIT, mask=BOTH, observers=[observer])
+    vm.run()
+    assert len(observer.seen) == 1
+    assert vm.processor.entries[-1].forwarded == BOTH
 
 
-def fail_and_leave(vcpu, exit):
-    vcpu.vm.observers.remove(vcpu.vm.observers._observers[0])
-    fail(vcpu, exit)
+@pytest.mark.parametrize("leaves", [False, True])
+def test_one_that_raises_is_removed_and_reported(build, watch, caplog, leaves):
+    def fail(vcpu, exit):
+        if leaves:
+            vm.observers.remove(broken)
+        raise RuntimeError("no idea")
 
-
-@pytest.mark.parametrize("act", [fail, fail_and_leave])
-def test_one_that_raises_is_removed_and_reported(play, watch, caplog, act):
-    broken, sound = watch(act=act), watch(1 << UD)
+    broken, sound = watch(act=fail), watch(1 << UD)
+    vm = build(UD_EXIT, UD_EXIT, mask=BOTH, observers=[broken, sound])
     with caplog.at_level(logging.ERROR):
-        played = play(UD_EXIT, UD_EXIT, mask=BOTH, observers=[broken, sound])
-    assert played.stop.reason is Reason.OFF
+        assert vm.run().reason is Reason.OFF
     assert (len(broken.seen), len(sound.seen)) == (1, 2)
-    assert [entry.event for entry in played.processor.entries[2:]] == [UD_EVENT, UD_EVENT]
-    assert [(observer, str(error)) for observer, error in played.vm.observers.failures] == [(broken, "no idea")]
+    assert [entry.event for entry in vm.processor.entries[2:]] == [UD_EVENT, UD_EVENT]
+    assert [(observer, str(error)) for observer, error in vm.observers.failures] == [(broken, "no idea")]
     assert "failed and was removed" in caplog.text
-    assert played.entry.forwarded == 1 << GP
+    assert vm.processor.entries[-1].forwarded == 1 << GP

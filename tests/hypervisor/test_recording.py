@@ -1,8 +1,9 @@
 import pytest
 
 from trapline.arch.events import Event, EventType, encode
+from trapline.arch.exits import ExitCode
 from trapline.arch.vectors import Vector
-from trapline.hypervisor.observers import Verdict
+from trapline.hypervisor.exception import Verdict
 from trapline.hypervisor.recording import Recording
 from trapline.machine.record import Record, RecordFlags
 from trapline.machine.scripted import vmexit
@@ -17,9 +18,8 @@ def record(build):
 
     def record(*steps, **options):
         records = []
-        vm = build(*steps, **options)
-        vm.recorder = Recording(lambda data: records.append(Record.from_buffer_copy(data)))
-        vm.run()
+        recording = Recording(lambda data: records.append(Record.from_buffer_copy(data)))
+        build(*steps, recorders=(recording,), **options).run()
         return records
 
     return record
@@ -67,5 +67,7 @@ def test_what_an_observer_stops_at_is_recorded_when_it_is_delivered(record, watc
     assert record(vmexit(0x46), mask=1 << UD, observers=[watch(verdicts=[Verdict.STOP])]) == []
 
 
-def test_vectors_that_nobody_forced_stay_out(record):
-    assert record(vmexit(0x80), mask=0) == []
+@pytest.mark.parametrize("forced", [False, True])
+def test_vectors_that_nobody_forced_stay_out(record, forced):
+    found = record(vmexit(ExitCode.VMMCALL), mask=forced << UD)  # the hypervisor raises #UD
+    assert [one.vector for one in found] == [UD] * forced

@@ -5,7 +5,7 @@ from trapline.arch.exits import ExitCode
 from trapline.arch.registers import DR6, EFER
 from trapline.arch.vectors import FORCEABLE, Vector
 from trapline.errors import ProcessorLost
-from trapline.hypervisor.observers import Verdict
+from trapline.hypervisor.exception import Verdict
 from trapline.hypervisor.stop import Reason
 from trapline.machine.processor import Outcome
 from trapline.machine.scripted import vmexit

@@ -8,6 +8,7 @@ from trapline.arch import msr
 from trapline.arch.exits import ExitCode, clear_intercept, is_intercepted
 from trapline.arch.vectors import FORCEABLE, VECTORS, Vector
 from trapline.errors import ProcessorLost, UsageError
+from trapline.hypervisor.intercepts import recalc_intercepts
 from trapline.hypervisor.stop import Reason
 from trapline.machine.processor import Outcome
 from trapline.machine.scripted import until_kicked, vmexit
@@ -32,7 +33,7 @@ def test_a_vector_that_cannot_be_forced_is_an_error_when_it_is_named(build, row)
 
 @pytest.mark.parametrize("mask", [1 << 32, -1, -(1 << 32)])
 def test_what_is_no_mask_is_an_error(build, mask):
-    with pytest.raises(UsageError, match="no mask of 32 exception vectors"):
+    with pytest.raises(UsageError, match="not a mask of 32 exception vectors"):
         build(mask=mask)
 
 
@@ -72,7 +73,7 @@ def test_a_forced_bit_that_somebody_clears_comes_back(build, watch):
     control = vm.processor.vmcb.control
     clear_intercept(control, 0x46)
     control.intercept_cr = control.intercept_misc3 = 0xFFFF
-    vm.recalc_intercepts(vm.vcpu)
+    recalc_intercepts(vm.vcpu)
     assert control.intercept_exceptions == FORCEABLE
     assert control.intercept_cr == control.intercept_misc3 == 0
 
@@ -103,7 +104,7 @@ def test_a_stopped_guest_gets_its_new_mask_at_once(build):
 
 
 def test_an_observer_changes_the_mask_at_once(build, watch):
-    observer = watch(act=lambda vcpu, exit: vcpu.vm.set_exception_mask(PF))
+    observer = watch(act=lambda vcpu, exit: vm.set_exception_mask(PF))
     vm = build(UD_EXIT, mask=UD, observers=[observer])
     assert vm.run().reason is Reason.OFF
     entry = vm.processor.entries[-1]
@@ -158,7 +159,7 @@ def test_another_thread_stops_the_guest_to_change_its_mask(running):
 def test_another_thread_looks_at_a_guest_that_runs(running):
     vm, thread, stops = running(UD_EXIT, mask=UD)
     seen = []
-    vm.look(lambda vcpu: seen.append((vcpu, threading.get_ident())))
+    vm.call_while_stopped(lambda vcpu: seen.append((vcpu, threading.get_ident())))
     thread.join(10)
     assert seen == [(vm.vcpu, thread.ident)]
     assert vm.mask == UD
@@ -167,9 +168,9 @@ def test_another_thread_looks_at_a_guest_that_runs(running):
 
 def test_nobody_looks_at_a_guest_that_does_not_run(build):
     vm = build(mask=UD)
-    vm.look(pytest.fail)
+    vm.call_while_stopped(pytest.fail)
     assert vm.run().reason is Reason.OFF
-    vm.look(pytest.fail)
+    vm.call_while_stopped(pytest.fail)
     assert vm.processor.commands == []
 
 
@@ -182,10 +183,15 @@ def test_another_thread_adds_an_observer_the_same_way(running, watch):
 
 
 def test_an_observer_that_comes_keeps_a_change_that_waits(build, watch):
-    vm = build(mask=UD)
-    vm._wanted = PF
-    vm.observers.add(watch())
-    assert vm.mask == PF
+    vm = build(Outcome.DEADLINE, mask=UD)
+    vm.run()
+    observer = watch(1 << Vector.GP)
+    vm.set_exception_mask(PF | 1 << Vector.GP)  # the guest is not stopped: this waits
+    vm.observers.add(observer)
+    assert vm.mask == UD
+    vm.run()
+    assert vm.mask == PF | 1 << Vector.GP
+    assert vm.processor.entries[-1].forwarded == PF
 
 
 @pytest.mark.parametrize("error", [None, ProcessorLost("gone")])

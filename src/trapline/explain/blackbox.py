@@ -22,7 +22,7 @@ from .instruction import code_bytes, stack_top
 from .memory import partial_memory
 
 if TYPE_CHECKING:
-    from trapline.hypervisor.observers import ExceptionExit
+    from trapline.hypervisor.exception import ExceptionExit
     from trapline.hypervisor.vcpu import Vcpu
 
     from .explanation import Disassembler, Explanation, Namer
@@ -53,7 +53,7 @@ class BlackBox:
         """Keep the evidence of an exception that was raised while another event was delivered."""
         if exit.vectoring is None and injected is not SHUTDOWN:
             return
-        forced = vcpu.vm.mask >> exit.event.vector & 1
+        forced = vcpu.policy.mask >> exit.event.vector & 1
         self._keep(vcpu, exit.event, exit.vectoring, exit.address, injected, recorded=bool(forced))
 
     def shut_down(self, vcpu: "Vcpu") -> None:

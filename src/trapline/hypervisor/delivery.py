@@ -3,19 +3,22 @@
 `forward` takes whatever the hardware delivered; `inject` writes EVENTINJ for exactly one event.
 """
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from trapline.arch.events import DOUBLE_FAULT, SHUTDOWN, Event, EventType, combine, encode
+from trapline.arch.consistency import is_illegal
+from trapline.arch.events import DOUBLE_FAULT, SHUTDOWN, Event, EventType, Shutdown, combine, encode
 from trapline.arch.registers import CR0, RFLAGS
 from trapline.arch.vectors import FAULTS, VECTORS, ErrorCode, Vector
+from trapline.errors import UsageError
 
-from .observers import ExceptionExit, Verdict
-from .stop import Reason, Stop
+from .exception import Decision, ExceptionExit, Injection, Verdict
+from .stop import Answer, Reason, Resume, Stop
+from .vcpu import Undelivered, Vcpu
 
-if TYPE_CHECKING:
-    from .vcpu import Vcpu
-
+TRAPS_OF_INSTRUCTIONS: Final = 1 << Vector.BP | 1 << Vector.OF
+"""Their frames hold nRIP (APM 15.20)."""
 _FORWARD: Final = Verdict.FORWARD
+_DONE: Final = Resume.DONE
 _EXCEPTION: Final = EventType.EXCEPTION
 """Members of an enumeration take a while to be found."""
 
@@ -28,45 +31,78 @@ def error_code(vector: int, exit_info_1: int) -> int | None:
     return 0 if source is ErrorCode.ZERO else None
 
 
-def forward(vcpu: "Vcpu", exit: ExceptionExit) -> Stop | None:
-    """Show an exception to the observers, then give it to the guest as it was.
+def forward(vcpu: Vcpu, exit: ExceptionExit) -> Answer:
+    """Show an exception to the observers, then do what they decide: as a rule give it to the guest as it was."""
+    decision = vcpu.policy.ask(vcpu, exit)
+    return deliver(vcpu, exit) if decision is _FORWARD else decide(vcpu, exit, decision)
 
-    What was being delivered combines with it: the result is the exception, #DF or a shutdown. If it is
-    discarded, what was being delivered is still owed to the guest.
+
+def decide(vcpu: Vcpu, exit: ExceptionExit, decision: Decision) -> Answer:
+    """Do what was decided about an exception.
+
+    If it is discarded, what was being delivered is still owed to the guest.
     """
-    verdict = vcpu.vm.observers.ask(vcpu, exit)
-    if verdict is _FORWARD:
+    if isinstance(decision, Injection):
+        return _deliver_instead(vcpu, exit, decision)
+    if decision is _FORWARD:
         return deliver(vcpu, exit)
-    if verdict is Verdict.STOP:
-        vcpu.undelivered = exit  # recorded when it is delivered
-        return Stop(Reason.OBSERVER, str(exit.event))
-    if vcpu.vm.recorder is not None:
-        vcpu.vm.recorder(vcpu, exit, None)
-    return None
+    if decision is Verdict.STOP:
+        vcpu.undelivered = Undelivered(exit, _FORWARD)  # recorded when it is delivered
+        return Stop(Reason.EXCEPTION, str(exit.event), exit)
+    for recorder in vcpu.policy.recorders:
+        recorder(vcpu, exit, None)
+    return _DONE if exit.vectoring is None else Resume.REQUEUE
 
 
-def deliver(vcpu: "Vcpu", exit: ExceptionExit) -> Stop | None:
-    """Give an exception to the guest; no observer is asked."""
-    vcpu.vectoring = None  # the combination answers for it
+def deliver(vcpu: Vcpu, exit: ExceptionExit) -> Answer:
+    """Give an exception to the guest; no observer is asked.
+
+    What was being delivered combines with it: the result is the exception, #DF or a shutdown.
+    """
     if exit.address is not None:
         # Hardware writes CR2 before the exceptions combine, so a #DF leaves the second address in it.
         vcpu.save.cr2 = exit.address
     result = exit.event if exit.vectoring is None else combine(exit.vectoring, exit.event)
-    recorder = vcpu.vm.recorder
-    if recorder is not None:
+    return _give(vcpu, exit, exit.event, result)
+
+
+def check_injection(vcpu: Vcpu, injection: Injection) -> None:
+    """Raise UsageError for an exception that the guest cannot have in its mode (APM 15.20)."""
+    if is_illegal(injection.event, vcpu.processor.vmcb):
+        raise UsageError(f"{injection.event} cannot be injected: no instruction raises it in the guest's mode")
+
+
+def _deliver_instead(vcpu: Vcpu, exit: ExceptionExit, injection: Injection) -> Answer:
+    """Give the guest another exception, as if it had been raised in the place of the one that was.
+
+    A trap returns to RIP as it is now, unless the trap that was intercepted is injected again.
+    """
+    event, address = injection
+    if address is not None:
+        vcpu.save.cr2 = address
+    if TRAPS_OF_INSTRUCTIONS >> event.vector & 1 and event.vector != exit.event.vector:
+        vcpu.control.nrip = vcpu.save.rip
+    result = event if exit.vectoring is None else combine(exit.vectoring, event)
+    return _give(vcpu, exit, event, result)
+
+
+def _give(vcpu: Vcpu, exit: ExceptionExit, queued: Event, result: Event | Shutdown) -> Answer:
+    """Record an exception, and inject what `queued` and the event under delivery have combined to."""
+    policy = vcpu.policy
+    for recorder in policy.recorders:
         recorder(vcpu, exit, result)
     if result is SHUTDOWN:
         return Stop(Reason.SHUTDOWN)
-    if result is DOUBLE_FAULT is not exit.event and vcpu.vm.mask >> Vector.DF & 1:
+    if result is DOUBLE_FAULT is not queued and policy.mask >> Vector.DF & 1:
         return forward(vcpu, ExceptionExit(result, None, None, synthesized=True))
     inject(vcpu, result)
-    return None
+    return _DONE
 
 
-def inject(vcpu: "Vcpu", event: Event) -> None:
+def inject(vcpu: Vcpu, event: Event) -> None:
     """Write EVENTINJ. An interrupt shadow ends with the event; RF is set as the CPU sets it for a fault.
 
-    #BP and #OF keep the nRIP that the exit left in the VMCB: their handler returns behind the instruction.
+    #BP and #OF keep the nRIP that the exit left in the VMCB: their handler returns after the instruction.
     """
     control, save = vcpu.control, vcpu.save
     vector, kind, code = event
@@ -78,4 +114,4 @@ def inject(vcpu: "Vcpu", event: Event) -> None:
         flags = save.rflags
         if not flags & RFLAGS.RF:
             save.rflags = flags | RFLAGS.RF
-            vcpu.lent_rf = word
+            vcpu.injected_with_rf = word

@@ -2,17 +2,15 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from trapline.arch.exits import exit_name
 
-from .stop import Stop
+from .stop import Answer
+from .vcpu import Vcpu
 
-if TYPE_CHECKING:
-    from .vcpu import Vcpu
-
-Handler: TypeAlias = "Callable[[Vcpu], Stop | None]"
-"""Answers an exit: None resumes the guest, a Stop leaves the loop."""
+Handler: TypeAlias = Callable[[Vcpu], Answer]
+"""Answers an exit: the guest goes on, or a Stop leaves the loop."""
 
 
 class ExitTable:

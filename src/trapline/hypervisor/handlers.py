@@ -1,20 +1,18 @@
 """What the hypervisor does at each exit that it asks for."""
 
-from typing import TYPE_CHECKING
-
 from trapline.arch import msr
 from trapline.arch.events import Event, EventType
 from trapline.arch.exits import EXCEPTION_EXITS, ExitCode
 from trapline.arch.registers import CR0, CR4, EFER
 from trapline.arch.vectors import VECTORS, WITH_ERROR_CODE, Vector
+from trapline.arch.vmcb import dump
 
 from .delivery import error_code, forward
+from .emulate import raise_exception, skip_instruction
+from .exception import ExceptionExit
 from .exits import ExitTable
-from .observers import ExceptionExit
-from .stop import Reason, Stop
-
-if TYPE_CHECKING:
-    from .vcpu import Vcpu
+from .stop import Answer, Reason, Stop
+from .vcpu import Vcpu
 
 TABLE = ExitTable()
 
@@ -50,12 +48,12 @@ _EFER_FEATURES = (
 
 
 @TABLE.on(EXCEPTION_EXITS)
-def exception(vcpu: "Vcpu") -> Stop | None:
+def exception(vcpu: Vcpu) -> Answer:
     """Forward a forced exception; one that nobody forced is an exit that nobody asked for."""
     control = vcpu.control
     vector = control.exit_code - EXCEPTION_EXITS.start
-    if not vcpu.vm.mask >> vector & 1:
-        return vcpu.unexpected()
+    if not vcpu.policy.mask >> vector & 1:
+        return Stop(Reason.UNEXPECTED, dump(vcpu.processor.vmcb))
     if WITH_ERROR_CODE >> vector & 1:
         event = Event(vector, EventType.EXCEPTION, error_code(vector, control.exit_info_1))
         address = control.exit_info_2 if vector == Vector.PF else None
@@ -65,7 +63,7 @@ def exception(vcpu: "Vcpu") -> Stop | None:
 
 
 @TABLE.on(ExitCode.SHUTDOWN)
-def shutdown(vcpu: "Vcpu") -> Stop | None:
+def shutdown(vcpu: Vcpu) -> Answer:
     """A triple fault that the hardware saw by itself."""
     return Stop(Reason.SHUTDOWN)
 
@@ -80,13 +78,13 @@ def shutdown(vcpu: "Vcpu") -> Stop | None:
     ExitCode.SKINIT,
     ExitCode.INVLPGA,
 )
-def svm_instruction(vcpu: "Vcpu") -> Stop | None:
+def svm_instruction(vcpu: Vcpu) -> Answer:
     """The guest has no SVM: its instructions are undefined."""
-    return vcpu.raise_exception(Vector.UD)
+    return raise_exception(vcpu, Vector.UD)
 
 
 @TABLE.on(ExitCode.CPUID)
-def cpuid(vcpu: "Vcpu") -> Stop | None:
+def cpuid(vcpu: Vcpu) -> Answer:
     """Answer as the CPU does, without SVM."""
     save, gprs = vcpu.processor.vmcb.save, vcpu.processor.gprs
     leaf = save.rax & _LOW
@@ -102,11 +100,11 @@ def cpuid(vcpu: "Vcpu") -> Stop | None:
     elif leaf == _CPUID_SVM:
         eax = ebx = ecx = edx = 0
     save.rax, gprs.rbx, gprs.rcx, gprs.rdx = eax, ebx, ecx, edx
-    return vcpu.skip_instruction()
+    return skip_instruction(vcpu)
 
 
 @TABLE.on(ExitCode.MSR)
-def model_specific_register(vcpu: "Vcpu") -> Stop | None:
+def model_specific_register(vcpu: Vcpu) -> Answer:
     """RDMSR or WRMSR of a register that shows or endangers SVM."""
     number = vcpu.processor.gprs.rcx & _LOW
     if vcpu.processor.vmcb.control.exit_info_1 & 1:
@@ -114,10 +112,10 @@ def model_specific_register(vcpu: "Vcpu") -> Stop | None:
         accepted = _write(vcpu, number, value)
     else:
         accepted = _read(vcpu, number)
-    return vcpu.skip_instruction() if accepted else vcpu.raise_exception(Vector.GP)
+    return skip_instruction(vcpu) if accepted else raise_exception(vcpu, Vector.GP)
 
 
-def _read(vcpu: "Vcpu", number: int) -> bool:
+def _read(vcpu: Vcpu, number: int) -> bool:
     save = vcpu.processor.vmcb.save
     values = {msr.EFER: save.efer & ~EFER.SVME, msr.VM_HSAVE_PA: vcpu.vm_hsave_pa, msr.VM_CR: 0}
     if number not in values:
@@ -126,8 +124,8 @@ def _read(vcpu: "Vcpu", number: int) -> bool:
     return True
 
 
-def _write(vcpu: "Vcpu", number: int, value: int) -> bool:
-    """Store a register; False stands for #GP(0)."""
+def _write(vcpu: Vcpu, number: int, value: int) -> bool:
+    """Store a register; False: it is refused with #GP(0)."""
     save = vcpu.processor.vmcb.save
     if number == msr.EFER:
         changed = (value ^ save.efer) & ~(EFER.SVME | EFER.LMA)
@@ -143,7 +141,7 @@ def _write(vcpu: "Vcpu", number: int, value: int) -> bool:
     return number == msr.VM_CR
 
 
-def _writable_efer(vcpu: "Vcpu") -> int:
+def _writable_efer(vcpu: Vcpu) -> int:
     """Return the bits of EFER that this CPU has; VMRUN refuses any other."""
     leaves = {leaf: vcpu.processor.cpuid(leaf, 0) for leaf in (_CPUID_EXTENDED, _CPUID_SIZES, _CPUID_EXTENDED_2)}
     writable = 0 if leaves[_CPUID_SIZES][_EBX] & _CPUID_NO_LMSLE else EFER.LMSLE

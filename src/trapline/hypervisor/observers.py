@@ -2,42 +2,17 @@
 
 import logging
 from collections.abc import Callable
-from enum import Enum
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
-from trapline.arch.events import Event
 from trapline.arch.vectors import bits
 
-if TYPE_CHECKING:
-    from .vcpu import Vcpu
+from .delivery import check_injection
+from .exception import Decision, ExceptionExit, Injection, Verdict
+from .vcpu import Vcpu
 
 log = logging.getLogger(__name__)
 
-
-class Verdict(Enum):
-    """What is to become of an exception."""
-
-    FORWARD = "forward"
-    """Give it to the guest as it was: the default."""
-    DISCARD = "discard"
-    """The guest never sees it and goes on at the saved RIP."""
-    STOP = "stop"
-    """Leave the loop with the exception still undelivered; running on delivers it."""
-
-
 _FORWARD: Final = Verdict.FORWARD
-
-
-class ExceptionExit(NamedTuple):
-    """An intercepted exception, as the hardware reported it."""
-
-    event: Event
-    vectoring: Event | None
-    """What was being delivered when it was raised."""
-    address: int | None
-    """The faulting linear address of a #PF, which CR2 does not hold yet."""
-    synthesized: bool = False
-    """Raised by the hypervisor, not by the guest's instruction."""
 
 
 class Observer(Protocol):
@@ -47,7 +22,7 @@ class Observer(Protocol):
     def vectors(self) -> int:
         """The mask of vectors that this observer wants to decide on."""
 
-    def exception(self, vcpu: "Vcpu", exit: ExceptionExit, /) -> Verdict:
+    def exception(self, vcpu: Vcpu, exit: ExceptionExit, /) -> Decision:
         """Look at an exception and say what is to become of it."""
 
 
@@ -74,19 +49,21 @@ class Observers:
         self._observers.remove(observer)
         self._recalc()
 
-    def ask(self, vcpu: "Vcpu", exit: ExceptionExit) -> Verdict:
-        """Return the first verdict that is not FORWARD."""
+    def ask(self, vcpu: Vcpu, exit: ExceptionExit) -> Decision:
+        """Return the first decision that is not FORWARD."""
         for observer in self._asked.get(exit.event.vector, ()):
             try:
-                verdict = observer.exception(vcpu, exit)
+                decision = observer.exception(vcpu, exit)
+                if isinstance(decision, Injection):
+                    check_injection(vcpu, decision)
             except Exception as error:
                 log.exception("the observer %r failed and was removed", observer)
                 self.failures.append((observer, error))
                 if observer in self._observers:  # it may have removed itself before it failed
                     self.remove(observer)
                 continue
-            if verdict is not _FORWARD:
-                return verdict
+            if decision is not _FORWARD:
+                return decision
         return _FORWARD
 
     def _recalc(self) -> None:

@@ -59,7 +59,7 @@ class ExceptionMaskParameter:
 def checked(mask: int) -> int:
     """Return a mask that has no bit beyond the exception vectors; another is a UsageError."""
     if not 0 <= mask < 1 << len(VECTORS):
-        raise UsageError(f"{mask:#x} is no mask of {len(VECTORS)} exception vectors")
+        raise UsageError(f"{mask:#x} is not a mask of {len(VECTORS)} exception vectors")
     return mask
 
 

@@ -1,19 +1,16 @@
 """A `Record` of an exception that the hypervisor decided on, like those that a processor writes by itself."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from trapline.arch.events import DOUBLE_FAULT, Event, Shutdown, encode
 from trapline.machine.record import RECORD_SIZE, RecordFlags, RecordWriter
 
-from .observers import ExceptionExit
-
-if TYPE_CHECKING:
-    from .vcpu import Vcpu
+from .exception import ExceptionExit
+from .vcpu import Vcpu
 
 
 class Recording:
-    """A recorder for `Vm.recorder`: writes one record for each exception and gives it to a sink."""
+    """A recorder for `Vm.recorders`: writes one record for each exception and gives it to a sink."""
 
     def __init__(self, sink: Callable[[memoryview], None]) -> None:
         self._sink = sink
@@ -21,10 +18,10 @@ class Recording:
         self._vcpu: Vcpu | None = None
         self._writer: RecordWriter | None = None
 
-    def __call__(self, vcpu: "Vcpu", exit: ExceptionExit, injected: Event | Shutdown | None) -> None:
+    def __call__(self, vcpu: Vcpu, exit: ExceptionExit, injected: Event | Shutdown | None) -> None:
         """Record an exception and what became of it. Vectors that are not forced stay unrecorded."""
         (vector, _, code), vectoring, address, synthesized = exit
-        if not vcpu.vm.mask >> vector & 1:
+        if not vcpu.policy.mask >> vector & 1:
             return
         if self._writer is None or vcpu is not self._vcpu:
             self._vcpu, self._writer = vcpu, RecordWriter(vcpu.processor.vmcb, vcpu.number)
@@ -38,8 +35,11 @@ class Recording:
             flags |= RecordFlags.DISCARDED
         elif isinstance(injected, Event):
             word = encode(injected)
-            combined = injected is DOUBLE_FAULT is not exit.event
-            flags |= RecordFlags.COMBINED if combined else RecordFlags.FORWARDED
+            if injected is exit.event:
+                flags |= RecordFlags.FORWARDED
+            else:
+                combined = injected is DOUBLE_FAULT and vectoring is not None
+                flags |= RecordFlags.COMBINED if combined else RecordFlags.REPLACED
         else:
             flags |= RecordFlags.SHUTDOWN
         self._writer.write(

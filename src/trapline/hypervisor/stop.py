@@ -1,24 +1,44 @@
-"""Why a vCPU stopped running."""
+"""How an exit is answered: the guest goes on, or the vCPU stops."""
 
 from enum import Enum
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
+
+from .exception import ExceptionExit
 
 
 class Reason(Enum):
-    """What ended `Vcpu.run`."""
+    """What ended a run of the guest."""
 
     OFF = "the guest switched the machine off"
     HALTED = "the guest halted, and nothing can wake it"
     RESET = "the guest reset the machine"
     SHUTDOWN = "the guest shut down (triple fault)"
     DEADLINE = "the time was up"
-    OBSERVER = "an observer stopped it"
+    INTERRUPTED = "it was interrupted"
+    EXCEPTION = "an observer stopped it at an exception"
+    BREAKPOINT = "it reached a breakpoint"
+    WATCHPOINT = "it accessed watched memory"
+    STEP = "it made a step"
     UNEXPECTED = "an exit that nobody handles"
 
 
 class Stop(NamedTuple):
-    """A handler's answer that leaves the loop."""
+    """An answer that leaves the loop."""
 
     reason: Reason
     detail: str = ""
     """More in words; for UNEXPECTED the dumped VMCB."""
+    exit: ExceptionExit | None = None
+    """The exception of EXCEPTION, still undelivered."""
+
+
+class Resume(Enum):
+    """An answer after which the guest goes on."""
+
+    DONE = "done"
+    """Whatever was being delivered at the exit is settled."""
+    REQUEUE = "requeue"
+    """What was being delivered is still owed to the guest."""
+
+
+Answer: TypeAlias = Resume | Stop

@@ -52,6 +52,8 @@ class RecordFlags:
     """The guest never saw it: an observer decided so."""
     SYNTHESIZED: Final = 1 << 6
     """Raised by the hypervisor, as the #DF that two exceptions combine to."""
+    REPLACED: Final = 1 << 7
+    """An observer had another exception injected in its place, or what that combined to."""
 
 
 RECORD_SIZE: Final = size_of(Record)

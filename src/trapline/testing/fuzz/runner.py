@@ -12,7 +12,8 @@ from trapline.arch.layout import offset_of, size_of
 from trapline.arch.registers import Gprs
 from trapline.arch.vmcb import IntCtl, SaveArea, Vmcb
 from trapline.errors import ProcessorError
-from trapline.hypervisor.observers import ExceptionExit, Verdict
+from trapline.hypervisor.exception import ExceptionExit, Verdict
+from trapline.hypervisor.intercepts import recalc_intercepts
 from trapline.hypervisor.recording import Recording
 from trapline.hypervisor.stop import Reason
 from trapline.hypervisor.vcpu import Vcpu
@@ -127,8 +128,7 @@ class Runner:
     def _start(
         self, limited: "_Limited", save: bytes, gprs: bytes, mask: int, *, ask: bool, time_limit: float
     ) -> tuple[End, str]:
-        vm = Vm(limited, mask=mask)
-        vm.recorder = Recording(self._add)
+        vm = Vm(limited, mask=mask, recorders=(Recording(self._add),))
         if ask:
             vm.observers.add(_Onlooker())
         vmcb = limited.vmcb
@@ -137,7 +137,7 @@ class Runner:
         control = vmcb.control
         control.event_inj = control.exit_int_info = control.interrupt_shadow = control.nrip = 0
         control.int_ctl = IntCtl.V_INTR_MASKING  # interrupts of the machine do not reach the guest
-        vm.recalc_intercepts(vm.vcpu)
+        recalc_intercepts(vm.vcpu)
         set_intercept(control, ExitCode.HLT)
         self._records, limited.end, limited.exits = [], None, 0
         try:

@@ -1,0 +1,34 @@
+"""What the hypervisor does in place of an instruction: raise an exception for it, or skip it."""
+
+from trapline.arch.events import Event, EventType
+from trapline.arch.registers import DR6, RFLAGS
+from trapline.arch.vectors import Vector
+
+from .delivery import deliver, error_code, forward
+from .exception import ExceptionExit
+from .stop import Answer, Resume
+from .vcpu import Vcpu
+
+
+def raise_exception(vcpu: Vcpu, vector: Vector) -> Answer:
+    """Raise an exception for the instruction at RIP that the hypervisor answers itself."""
+    code = 0 if error_code(vector, 0) is not None else None
+    event = Event(vector, EventType.EXCEPTION, code)
+    exit = ExceptionExit(event, vcpu.vectoring, None, synthesized=True)
+    return forward(vcpu, exit) if vcpu.policy.mask >> vector & 1 else deliver(vcpu, exit)
+
+
+def skip_instruction(vcpu: Vcpu) -> Answer:
+    """Finish an instruction that the hypervisor executed.
+
+    RIP moves to nRIP, RF and the interrupt shadow end, and under TF a #DB is owed.
+    """
+    control, save = vcpu.control, vcpu.save
+    save.rip = control.nrip
+    flags = save.rflags
+    save.rflags = flags & ~RFLAGS.RF
+    control.interrupt_shadow = 0
+    if not flags & RFLAGS.TF:
+        return Resume.REQUEUE
+    save.dr6 |= DR6.BS
+    return raise_exception(vcpu, Vector.DB)
