@@ -62,7 +62,7 @@ def test_an_environment_that_is_no_mask_is_reported_in_words(parameter, monkeypa
 
 @pytest.mark.parametrize("mask", [-1, 1 << 32])
 def test_only_32_vectors_exist(parameter, mask):
-    with pytest.raises(UsageError, match="no mask of 32 exception vectors"):
+    with pytest.raises(UsageError, match="not a mask of 32 exception vectors"):
         parameter.set(mask)
     assert not parameter.is_set()
 

@@ -1,0 +1,121 @@
+import pytest
+
+from trapline.arch.descriptors import Attribute
+from trapline.arch.events import DOUBLE_FAULT, SHUTDOWN, Event, EventType, combine
+from trapline.arch.exits import EXCEPTION_EXITS
+from trapline.arch.registers import CR0, CR4, EFER
+from trapline.arch.vectors import FORCEABLE, VECTORS, WITH_ERROR_CODE, Vector, bits
+from trapline.errors import UsageError
+from trapline.hypervisor.exception import Verdict, injection
+from trapline.hypervisor.recording import Recording
+from trapline.hypervisor.stop import Reason
+from trapline.machine.record import Record, RecordFlags
+from trapline.machine.scripted import vmexit
+
+BP, BR, DF, GP, NP, OF, PF, UD = (
+    Vector.BP, Vector.BR, Vector.DF, Vector.GP, Vector.NP, Vector.OF, Vector.PF, Vector.UD,
+)  # fmt: skip
+LONG = {"cr0": CR0.PE | CR0.PG, "cr4": CR4.PAE, "efer": EFER.LME | EFER.LMA | EFER.SVME}
+
+
+def event(vector, code=None):
+    return Event(vector, EventType.EXCEPTION, code)
+
+
+@pytest.mark.parametrize("instead", list(bits(FORCEABLE)))
+def test_any_exception_takes_the_place_of_any_other(play, watch, instead):
+    code = 0x18 if WITH_ERROR_CODE >> instead & 1 and instead != DF else None
+    address = 0xCAFE if instead == PF else None
+    for vector in bits(FORCEABLE):
+        observer = watch(1 << vector, [injection(instead, code, address)])
+        raised = vmexit(EXCEPTION_EXITS.start + vector, info_1=1, info_2=0xBAD)
+        played = play(raised, mask=FORCEABLE, observers=[observer], rip=0x7C00, nrip=0x7C01, cr2=0x55)
+        expected = 0 if instead == DF else code
+        assert played.entry.event == event(instead, expected)
+        assert played.entry.vmcb.save.cr2 == (address or 0x55)
+        assert played.entry.vmcb.save.rip == 0x7C00
+        own = vector == instead
+        if instead in (BP, OF):
+            assert played.entry.vmcb.control.nrip == (0x7C01 if own else 0x7C00)
+
+
+@pytest.mark.parametrize("instead", [UD, GP, PF, DF])
+@pytest.mark.parametrize("vectoring", [event(UD), event(GP, 0), event(PF, 0), event(DF, 0), Event(0x20, EventType.INTR)])
+def test_it_combines_with_what_was_being_delivered(play, watch, instead, vectoring):
+    raised = vmexit(EXCEPTION_EXITS.start + NP, info_1=1, vectoring=vectoring)
+    played = play(raised, mask=FORCEABLE & ~(1 << DF), observers=[watch(1 << NP, [injection(instead)])])
+    result = combine(vectoring, injection(instead).event)
+    assert [injected for _, injected in played.deliveries] == [result]
+    if result is SHUTDOWN:
+        assert played.stop.reason is Reason.SHUTDOWN
+    else:
+        assert played.entry.event == result
+
+
+def test_the_double_fault_that_comes_of_it_is_shown(play, watch):
+    observer = watch(1 << NP | 1 << DF, [injection(GP, 8), Verdict.DISCARD])
+    played = play(vmexit(0x4B, vectoring=event(GP, 0)), mask=FORCEABLE, observers=[observer])
+    assert [exit.event for exit in observer.seen] == [event(NP, 0), DOUBLE_FAULT]
+    assert played.entry.event is None
+
+
+def test_the_record_says_what_was_injected_instead(build, watch):
+    records = []
+    recording = Recording(lambda data: records.append(Record.from_buffer_copy(data)))
+    build(vmexit(0x46), mask=1 << UD, observers=[watch(verdicts=[injection(GP, 8)])], recorders=(recording,)).run()
+    ((found),) = records
+    assert (found.vector, found.flags) == (UD, RecordFlags.REPLACED)
+    assert (found.event & 0xFF, found.event >> 32) == (GP, 8)
+
+
+def test_a_stopped_guest_gets_what_was_decided(play, watch):
+    played = play(vmexit(0x46), mask=1 << UD, observers=[watch(verdicts=[Verdict.STOP])])
+    played.vm.decide(injection(PF, 2, 0x1000))
+    assert played.vm.run().reason is Reason.OFF
+    assert played.entry.event == event(PF, 2)
+    assert played.entry.vmcb.save.cr2 == 0x1000
+
+
+def test_a_stopped_guest_goes_on_where_it_is_put(play, watch):
+    played = play(vmexit(0x46), mask=1 << UD, observers=[watch(verdicts=[Verdict.STOP])], rip=0x1000)
+    played.processor.vmcb.save.rip = 0x1002
+    played.vm.decide(Verdict.DISCARD)
+    assert played.vm.run().reason is Reason.OFF
+    assert (played.entry.event, played.entry.vmcb.save.rip) == (None, 0x1002)
+    assert [injected for _, injected in played.deliveries] == [None]
+
+
+def test_only_a_guest_that_stopped_at_an_exception_awaits_a_decision(play):
+    with pytest.raises(UsageError, match="not stopped at an exception"):
+        play(mask=1 << UD).vm.decide(Verdict.DISCARD)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        *(((row.vector,), row.refused) for row in VECTORS if row.refused),
+        ((32,), "32 exception vectors"),
+        ((-1,), "32 exception vectors"),
+        ((UD, 0), "#UD cannot be injected with an error code"),
+        ((DF, 1), "#DF cannot be injected with the error code 0x1"),
+        ((GP, -1), "#GP cannot be injected with the error code"),
+        ((GP, 1 << 32), "#GP cannot be injected with the error code"),
+        ((GP, 0, 0x1000), "only #PF has one"),
+        ((PF, 0, 1 << 64), "64 bits"),
+    ],
+)
+def test_what_no_cpu_delivers_is_refused(arguments, words):
+    with pytest.raises(UsageError) as error:
+        injection(*arguments)
+    assert words in str(error.value)
+
+
+def test_what_the_mode_does_not_have_is_the_observers_failure(build, watch):
+    vm = build(vmexit(0x46), mask=1 << UD, observers=[watch(verdicts=[injection(BR)])], **LONG)
+    vm.processor.vmcb.save.cs.attributes = Attribute.L | Attribute.CODE | Attribute.S | Attribute.P
+    enter = lambda save, gprs: setattr(save.cs, "attributes", Attribute.L)  # noqa: E731  # it is one field
+    vm.vcpu.policy = vm.vcpu.policy._replace(enter=enter)
+    assert vm.run().reason is Reason.OFF
+    ((_, error),) = vm.observers.failures
+    assert "#BR cannot be injected" in str(error)
+    assert vm.processor.entries[-1].event == event(UD)  # forwarded, as it was
