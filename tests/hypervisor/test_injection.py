@@ -40,7 +40,9 @@ def test_any_exception_takes_the_place_of_any_other(play, watch, instead):
 
 
 @pytest.mark.parametrize("instead", [UD, GP, PF, DF])
-@pytest.mark.parametrize("vectoring", [event(UD), event(GP, 0), event(PF, 0), event(DF, 0), Event(0x20, EventType.INTR)])
+@pytest.mark.parametrize(
+    "vectoring", [event(UD), event(GP, 0), event(PF, 0), event(DF, 0), Event(0x20, EventType.INTR)]
+)
 def test_it_combines_with_what_was_being_delivered(play, watch, instead, vectoring):
     raised = vmexit(EXCEPTION_EXITS.start + NP, info_1=1, vectoring=vectoring)
     played = play(raised, mask=FORCEABLE & ~(1 << DF), observers=[watch(1 << NP, [injection(instead)])])
