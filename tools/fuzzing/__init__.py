@@ -4,10 +4,3 @@
 A `Runner` executes programs through the hypervisor on any processor, `first_difference` compares two runs, and
 `departures` names the differences that are QEMU's or Unicorn's own, each with its proof.
 """
-
-from . import places
-from .compare import Difference, first_difference
-from .program import MODES, Program, generate
-from .runner import End, Run, Runner
-
-__all__ = ["MODES", "Difference", "End", "Program", "Run", "Runner", "first_difference", "generate", "places"]
