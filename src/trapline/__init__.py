@@ -8,7 +8,8 @@
 #   trace | testing                     records, files, queries · what a processor must pass
 #   hypervisor | processors | guests    KVM's role · who executes VMRUN · images, samples
 #     | symbols                         · names and lines of addresses
-#   machine | asm                       the boundary: protocols and plain data · machine code written as Python
+#   asm                                 machine code written as Python, and guest code decoded
+#   machine                             the boundary: protocols and plain data
 #   arch                                what the manuals say, as data and pure functions
 #   devices | errors                    a PC's chips, clocked from outside · the tree of errors
 #

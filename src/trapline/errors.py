@@ -3,6 +3,7 @@
     TraplineError               anything trapline reports instead of a traceback
     ├── UsageError              the user asked for something that cannot be done
     │   └── GuestImageError     the file or bytes to run are not what they claim to be
+    ├── FaultError              an address of the guest cannot be accessed
     └── ProcessorError          what executes VMRUN failed
         ├── LaunchError         it did not start: command, status and last output attached
         └── ProcessorLost       it ran and then went away
@@ -29,6 +30,15 @@ class UsageError(TraplineError):
 
 class GuestImageError(UsageError):
     """A guest image cannot be loaded."""
+
+
+class FaultError(TraplineError):
+    """An address of the guest, linear or physical, cannot be accessed."""
+
+    def __init__(self, address: int, reason: str = "it is not mapped") -> None:
+        """Keep the first address that could not be accessed."""
+        super().__init__(f"cannot access {address:#x}: {reason}")
+        self.address = address
 
 
 class ProcessorError(TraplineError):

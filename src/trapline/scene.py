@@ -6,6 +6,16 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from trapline.arch.descriptors import GATE_PRESENT, gate_offset_64
 from trapline.arch.paging import PAGE
 from trapline.arch.registers import EFER
+from trapline.machine.linear import (
+    address_mask,
+    code_address,
+    code_base,
+    code_bits,
+    read_mapped,
+    stack_address,
+    stack_base,
+    stack_pointer,
+)
 from trapline.symbols import KernelValues, Names, backtrace
 from trapline.symbols.backtrace import stack_words
 
@@ -41,14 +51,11 @@ class Scene(NamedTuple):
 
 def take(vmcb: "Vmcb", gprs: "Gprs", memory: "GuestMemory", names: Names) -> Scene:
     """Look around a stopped guest; what is not mapped is left out."""
-    from trapline.processors.decode import bits_of, read_linear
-
-    save, bits = vmcb.save, bits_of(vmcb)
-    mask = (1 << 64) - 1 if bits == 64 else 0xFFFF_FFFF
-    cs_base, ss_base = (0, 0) if bits == 64 else (save.cs.base, save.ss.base)
+    save, bits = vmcb.save, code_bits(vmcb.save)
+    mask, cs_base, ss_base = address_mask(save), code_base(save), stack_base(save)
 
     def read(gva: int, size: int) -> bytes:
-        return read_linear(vmcb, memory, gva & mask, size)
+        return read_mapped(save, memory, gva & mask, size)
 
     def stack(offset: int, size: int) -> bytes:
         return read(ss_base + offset, size)
@@ -57,7 +64,7 @@ def take(vmcb: "Vmcb", gprs: "Gprs", memory: "GuestMemory", names: Names) -> Sce
         address = cs_base + rip & mask
         return bool(read(address, 1)) and (not names.files or names.caller(address) is not None)
 
-    address = cs_base + save.rip & mask
+    address = code_address(save)
     start = max(address - _BEFORE, 0)
     before = read(start, address - start)
     if len(before) < address - start:  # the page before is not mapped
@@ -65,26 +72,24 @@ def take(vmcb: "Vmcb", gprs: "Gprs", memory: "GuestMemory", names: Names) -> Sce
         before = read(start, address - start)
     if len(before) < address - start:
         start, before = address, b""
-    frames = backtrace(stack, gprs.rbp & mask, save.rsp & mask, bits, is_code)
+    frames = backtrace(stack, gprs.rbp & mask, stack_pointer(save), bits, is_code)
     return Scene(
         bits,
         address,
         start,
         before + read(address, _AFTER),
         tuple(cs_base + frame.address & mask for frame in frames),
-        ss_base + save.rsp & mask,
-        tuple(stack_words(stack, save.rsp & mask, bits)),
+        stack_address(save),
+        tuple(stack_words(stack, stack_pointer(save), bits)),
     )
 
 
 def kernel_values(vmcb: "Vmcb", memory: "GuestMemory") -> KernelValues | None:
     """Read what tells where a Linux kernel lies; None: the guest is not in long mode."""
-    from trapline.processors.decode import read_linear
-
     save = vmcb.save
     if not save.efer & EFER.LMA:
         return None
-    table = read_linear(vmcb, memory, save.idtr.base, min(save.idtr.limit + 1, _GATE * _VECTORS))
+    table = read_mapped(save, memory, save.idtr.base, min(save.idtr.limit + 1, _GATE * _VECTORS))
     gates = struct.iter_unpack("<QQ", table[: len(table) // _GATE * _GATE])
     handlers = {vector: gate_offset_64(*gate) for vector, gate in enumerate(gates) if gate[0] & GATE_PRESENT}
     return KernelValues(save.lstar, save.cstar, save.sysenter_eip, handlers)

@@ -5,9 +5,9 @@ from typing import Final, NamedTuple
 
 import iced_x86 as iced
 
+from .decoder import new_decoder
+
 SYNTAXES: Final = ("intel", "att")
-LONGEST: Final = 15
-"""Bytes in the longest instruction."""
 
 
 class Line(NamedTuple):
@@ -62,7 +62,7 @@ def _lines(code: bytes, address: int, bits: int, syntax: str, count: int) -> Ite
     formatter.branch_leading_zeros = False
     formatter.show_branch_size = False
     place = 0
-    decoder = iced.Decoder(bits, code, iced.DecoderOptions.AMD, ip=address)
+    decoder = new_decoder(code, bits, address)
     while place < len(code) and count:
         decoder.position, decoder.ip = place, address + place
         instruction = decoder.decode()

@@ -9,6 +9,7 @@ from trapline.arch.events import Event
 from trapline.arch.paging import FETCH, IMPLICIT, PAGE, READ, USER, AddressSpace, NotMapped, PageFault
 from trapline.arch.registers import CR0
 from trapline.arch.vmcb import SaveArea
+from trapline.machine.linear import code_address, code_bits
 
 from .evidence import Evidence, set_field
 from .memory import MissingMemory, PartialMemory
@@ -106,12 +107,17 @@ class Attempt:
     @property
     def rip(self) -> int:
         """The linear address of the instruction."""
-        return (0 if self.is_64_bit else self.save.cs.base) + self.save.rip & self.space.mask
+        return code_address(self.save)
+
+    @property
+    def bits(self) -> int:
+        """The size of the code that is executed: 16, 32 or 64."""
+        return code_bits(self.save)
 
     @property
     def is_64_bit(self) -> bool:
         """Whether the instruction is 64-bit code."""
-        return self.long and bool(self.save.cs.attributes & Attribute.L)
+        return self.bits == 64
 
     @property
     def gate(self) -> int:

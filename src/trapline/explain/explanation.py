@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from trapline.arch import delivery
 from trapline.arch.delivery import Delivered, Failed, Step
-from trapline.arch.descriptors import Attribute, base, gate_offset_32
+from trapline.arch.descriptors import base, gate_offset_32
 from trapline.arch.error_codes import describe_error_code
 from trapline.arch.events import SHUTDOWN, Event, EventType, Shutdown
 from trapline.arch.paging import FETCH
@@ -113,7 +113,7 @@ def _event(event: Event) -> str:
 
 def place(attempt: Attempt) -> str:
     """Return CS:RIP as wide as the code is."""
-    width = 16 if attempt.is_64_bit else 8 if attempt.save.cs.attributes & Attribute.DB else 4
+    width = attempt.bits // 4
     return f"{attempt.save.cs.selector:04x}:{attempt.save.rip:0{width}x}"
 
 
@@ -130,8 +130,7 @@ def _opening(
     named = None if name is None else name(attempt.rip)
     text += f" {named}" if named else ""
     if disassemble is not None and evidence.event is not None:
-        bits = 64 if attempt.is_64_bit else 32 if save.cs.attributes & Attribute.DB else 16
-        code = disassemble(code_bytes(attempt), attempt.rip, bits)
+        code = disassemble(code_bytes(attempt), attempt.rip, attempt.bits)
         text += f": {code}" if code else ""
     if event.vector == Vector.DF and event.type == EventType.EXCEPTION:
         text += "; what led to it was not recorded"

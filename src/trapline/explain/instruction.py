@@ -4,14 +4,13 @@ from collections.abc import Iterator
 from itertools import takewhile
 from typing import Any, Final, NamedTuple
 
-from trapline.arch.descriptors import Attribute
 from trapline.arch.layout import Structure
 from trapline.arch.paging import PAGE
 from trapline.arch.registers import Gprs
+from trapline.machine.linear import LONGEST, stack_address
 
 from .attempt import Attempt
 
-LONGEST: Final = 15
 _STACK_WORDS: Final = 16
 _ORDER: Final = (
     "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
@@ -43,10 +42,8 @@ def code_bytes(attempt: Attempt) -> bytes:
 
 def stack_top(attempt: Attempt) -> list[int]:
     """Return the 16 words of 8 bytes at SS:RSP: fewer where the next page is not mapped."""
-    save = attempt.save
-    rsp = save.rsp if attempt.is_64_bit or save.ss.attributes & Attribute.DB else save.rsp & 0xFFFF
-    base = 0 if attempt.is_64_bit else save.ss.base
-    words = (attempt.read(base + rsp + 8 * number, 8) for number in range(_STACK_WORDS))
+    top = stack_address(attempt.save)
+    words = (attempt.read(top + 8 * number, 8) for number in range(_STACK_WORDS))
     return [word for word in takewhile(lambda word: word is not None, words) if word is not None]
 
 
@@ -56,12 +53,12 @@ class Instruction:
     def __init__(self, attempt: Attempt, gprs: Gprs) -> None:
         import iced_x86 as iced
 
+        from trapline.asm.decoder import new_decoder
+
         self.attempt, self._gprs = attempt, gprs
         self._iced: Any = iced  # its stubs want numbers of their own types
-        attributes = attempt.save.cs.attributes
-        self.bits = 64 if attempt.is_64_bit else 32 if attributes & Attribute.DB else 16
-        decoder = iced.Decoder(self.bits, code_bytes(attempt), ip=attempt.rip)
-        self.decoded: Any = decoder.decode()
+        self.bits = attempt.bits
+        self.decoded: Any = new_decoder(code_bytes(attempt), attempt.bits, attempt.rip).decode()
 
     @property
     def valid(self) -> bool:
@@ -158,7 +155,4 @@ class Instruction:
 
     def stack(self, number: int, width: int) -> int | None:
         """Return a value of the stack, counted from RSP in units of `width` bytes."""
-        save = self.attempt.save
-        base = 0 if self.bits == 64 else save.ss.base
-        rsp = save.rsp if self.bits == 64 or save.ss.attributes & Attribute.DB else save.rsp & 0xFFFF
-        return self.attempt.read(base + rsp + number * width, width)
+        return self.attempt.read(stack_address(self.attempt.save) + number * width, width)

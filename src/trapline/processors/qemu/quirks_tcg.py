@@ -9,8 +9,9 @@ from typing import Final
 from trapline.arch.events import SHUTDOWN, Event, EventType, combine, decode, encode
 from trapline.arch.exits import EXCEPTION_EXITS, ExitCode, clear_intercept, set_intercept
 from trapline.arch.vectors import CONTRIBUTORY, WITH_ERROR_CODE, Vector
+from trapline.asm.decoder import SVM_MNEMONICS, Decoded, Mnemonic, decode_at_rip
+from trapline.machine.linear import next_rip
 from trapline.machine.memory import GuestMemory
-from trapline.processors.decode import SVM_MNEMONICS, Decoded, Mnemonic, decode_at_rip, next_rip
 
 from .layout import BY_PYTHON, Mailbox, SharedMemory
 
@@ -100,7 +101,7 @@ class TcgQuirks:
         if code == ExitCode.IRET:
             return self._fixup_iret()
         if code in _INSTRUCTION_EXITS:
-            control.nrip = next_rip(self._vmcb, decode_at_rip(self._vmcb, self._memory).length)
+            control.nrip = next_rip(self._vmcb.save, decode_at_rip(self._vmcb.save, self._memory).length)
         if code not in EXCEPTION_EXITS:
             return True
         if vectoring is not None and COMBINING & _RAISED_BY_TCG & ~seen:
@@ -168,19 +169,19 @@ class TcgQuirks:
         """MOV to a control register with reserved bits leaves with the code of INVALID instead of #GP(0)."""
         control = self._vmcb.control
         control.exit_code = ExitCode.INVALID
-        if decode_at_rip(self._vmcb, self._memory).writes_control:
+        if decode_at_rip(self._vmcb.save, self._memory).writes_control:
             control.exit_code, control.exit_info_1 = _GP_EXIT, 0
         return control.exit_code
 
     def _fixup_int_n(self) -> bool:
         """INT3 and INTO take INT n's exit: tell them apart by the opcode, and supply nRIP and the vector."""
         control = self._vmcb.control
-        found = decode_at_rip(self._vmcb, self._memory)
+        found = decode_at_rip(self._vmcb.save, self._memory)
         if found.mnemonic == Mnemonic.INVALID:  # a LOCK prefix, which TCG does not mind
             control.exit_code, control.exit_info_1 = _UD_EXIT, 0
             return bool(self._wanted >> Vector.UD & 1) or self._forward_unwanted(Vector.UD, None)
         vector = self._int_vector(found)
-        control.nrip = next_rip(self._vmcb, found.length)
+        control.nrip = next_rip(self._vmcb.save, found.length)
         if found.mnemonic != Mnemonic.INT and self._wanted >> vector & 1:
             control.exit_code = EXCEPTION_EXITS.start + vector
             return True
@@ -232,7 +233,7 @@ class TcgQuirks:
         """A guest without SVM gets #UD for its instructions, even where TCG finds a reason for #GP."""
         control = self._vmcb.control
         candidate = vectoring is None and not control.exit_info_1
-        if candidate and decode_at_rip(self._vmcb, self._memory).mnemonic in SVM_MNEMONICS:
+        if candidate and decode_at_rip(self._vmcb.save, self._memory).mnemonic in SVM_MNEMONICS:
             control.exit_code = _UD_EXIT
         return control.exit_code
 

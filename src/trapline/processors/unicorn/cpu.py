@@ -11,7 +11,7 @@ from trapline.arch.registers import CR0, DR6, RFLAGS
 from trapline.arch.vectors import WITH_ERROR_CODE, Vector
 from trapline.arch.vmcb import Vmcb
 from trapline.errors import ProcessorError
-from trapline.processors.decode import next_rip
+from trapline.machine.linear import next_rip
 
 from .memo import Memo, Spy
 from .memory import Ram
@@ -37,7 +37,6 @@ class Cpu:
     """Events of one CPU. Each method returns True when the guest goes on, False at a #VMEXIT."""
 
     def __init__(self, vmcb: Vmcb, ram: Ram, *, physical_bits: int, sets_rf: bool) -> None:
-        self._vmcb = vmcb
         self._bytes = memoryview(vmcb).cast("B")
         self._control, self._save = vmcb.control, vmcb.save
         self._ram = ram
@@ -61,7 +60,7 @@ class Cpu:
     def exit_at_instruction(self, code: int, length: int, info_1: int = 0) -> bool:
         """Write the exit of an instruction, with what stands behind it."""
         self.exit(code, info_1)
-        self._control.nrip = next_rip(self._vmcb, length)
+        self._control.nrip = next_rip(self._save, length)
         return False
 
     def raise_exception(self, vector: int, code: int = 0, address: int | None = None) -> bool:
@@ -82,10 +81,9 @@ class Cpu:
 
     def raise_software(self, vector: int, length: int) -> bool:
         """Raise #BP or #OF for the INT3 or INTO at RIP."""
-        vmcb = self._vmcb
         if self._control.intercept_exceptions >> vector & 1:
             return self.exit_at_instruction(_EXCEPTIONS + vector, length)
-        return self.deliver(Event(vector, EventType.EXCEPTION), next_rip(vmcb, length))
+        return self.deliver(Event(vector, EventType.EXCEPTION), next_rip(self._save, length))
 
     def deliver_again(self, word: int) -> bool:
         """Start the handler of an event, given as the EVENTINJ word, if it started from this state before.
@@ -147,7 +145,7 @@ class Cpu:
 
     def skip(self, length: int) -> bool:
         """Finish an instruction that was done here, but for RIP."""
-        self._save.rip = next_rip(self._vmcb, length)
+        self._save.rip = next_rip(self._save, length)
         return self.finish()
 
     def finish(self) -> bool:

@@ -9,8 +9,9 @@ from trapline.arch.exits import ExitCode, is_intercepted
 from trapline.arch.registers import CR0, CR4, DR7, EFER, Gprs
 from trapline.arch.vectors import Vector
 from trapline.arch.vmcb import Vmcb
+from trapline.asm.decoder import Decoded, Mnemonic, decode_at_rip
 from trapline.devices.machine import BareMachine
-from trapline.processors.decode import Decoded, Mnemonic, bits_of, decode_at_rip
+from trapline.machine.linear import code_bits
 
 from .context import Context
 from .cpu import Cpu
@@ -44,7 +45,7 @@ class Instructions:
 
     def answer(self, code: int) -> bool | None:
         """Do what the instruction at RIP does, or exit for it."""
-        decoded = decode_at_rip(self._vmcb, self._memory)
+        decoded = decode_at_rip(self._vmcb.save, self._memory)
         own = self._own.get(code)
         if own is not None:
             return own(decoded)
@@ -115,7 +116,7 @@ class Instructions:
             return self._cpu.exit_at_instruction(ExitCode.WRITE_CR0, decoded.length)
         if decoded.mnemonic != Mnemonic.MOV:
             return None
-        value, long = self._context.gprs[decoded.register], bits_of(self._vmcb) == 64
+        value, long = self._context.gprs[decoded.register], code_bits(self._vmcb.save) == 64
         pages = bool(value & CR0.PG)
         refused = (
             (long and (value >> 32 or not pages))
@@ -130,7 +131,7 @@ class Instructions:
         if is_intercepted(self._vmcb.control, ExitCode.WRITE_DR7):
             return self._cpu.exit_at_instruction(ExitCode.WRITE_DR7, decoded.length)
         save, value = self._vmcb.save, self._context.gprs[decoded.register]
-        if bits_of(self._vmcb) == 64 and value >> 32:
+        if code_bits(self._vmcb.save) == 64 and value >> 32:
             return self._cpu.raise_exception(Vector.GP)
         if (value | save.dr7) & _ENABLE:
             return None  # breakpoints come or go

@@ -17,12 +17,12 @@ from trapline.arch.layout import offset_of, size_of, zero
 from trapline.arch.registers import Gprs
 from trapline.arch.vectors import Vector
 from trapline.arch.vmcb import Vmcb
+from trapline.asm.decoder import SVM_MNEMONICS, decode_at_rip
 from trapline.devices.machine import BareMachine
 from trapline.devices.power import Action
 from trapline.errors import ProcessorError, UsageError
 from trapline.machine.boot import Boot
 from trapline.machine.processor import Capabilities, Outcome, Statistics, Watchpoint
-from trapline.processors.decode import SVM_MNEMONICS, decode_at_rip
 
 from . import calls, engine
 from .attention import SECOND, Attention
@@ -239,7 +239,7 @@ class UnicornProcessor:
 
     def _is_svm(self) -> bool:
         """Say whether the guest executes an instruction of SVM, which it has not: Unicorn looks at CPL first."""
-        return decode_at_rip(self.vmcb, self.memory).mnemonic in SVM_MNEMONICS
+        return decode_at_rip(self.vmcb.save, self.memory).mnemonic in SVM_MNEMONICS
 
     def _power_on(self) -> Outcome:
         """The machine was switched on or reset."""

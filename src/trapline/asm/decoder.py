@@ -1,0 +1,65 @@
+"""The one decoder of guest code, and the few facts of an instruction that its exit does not tell (APM 15.9, 15.12)."""
+
+from typing import Final, NamedTuple
+
+import iced_x86 as iced
+
+from trapline.arch.vmcb import SaveArea
+from trapline.machine.linear import code_bits, read_code
+from trapline.machine.memory import GuestMemory
+
+Mnemonic = iced.Mnemonic
+SVM_MNEMONICS: Final = frozenset(
+    (
+        Mnemonic.VMRUN,
+        Mnemonic.VMMCALL,
+        Mnemonic.VMLOAD,
+        Mnemonic.VMSAVE,
+        Mnemonic.STGI,
+        Mnemonic.CLGI,
+        Mnemonic.SKINIT,
+        Mnemonic.INVLPGA,
+    )
+)
+CONTROL_REGISTERS: Final = frozenset((iced.Register.CR0, iced.Register.CR3, iced.Register.CR4))
+
+_GENERAL: Final = {
+    register: number
+    for first in (iced.Register.EAX, iced.Register.RAX)
+    for number, register in enumerate(range(first, first + 16))
+}
+
+
+class Decoded(NamedTuple):
+    """An instruction of the guest."""
+
+    mnemonic: int
+    """iced's number; INVALID where the bytes are none, or could not be read."""
+    length: int
+    immediate: int
+    """The vector of INT n."""
+    writes_control: bool
+    """MOV to CR0, CR3 or CR4."""
+    register: int
+    """The general register of a MOV from or to a control or debug register, by its number; -1: there is none."""
+
+
+def new_decoder(code: bytes, bits: int, address: int = 0) -> iced.Decoder:
+    """Return a decoder of `bits`-bit code, as an AMD processor decodes it: 66 E9 has a 16-bit offset in 64-bit code.
+
+    `address` is that of the first byte.
+    """
+    return iced.Decoder(bits, code, iced.DecoderOptions.AMD, ip=address)
+
+
+def decode_at_rip(save: SaveArea, memory: GuestMemory) -> Decoded:
+    """Decode the instruction at CS:RIP."""
+    instruction = new_decoder(read_code(save, memory), code_bits(save)).decode()
+    immediate = instruction.immediate8 if instruction.mnemonic == Mnemonic.INT else 0
+    writes_control = (
+        instruction.mnemonic == Mnemonic.MOV
+        and instruction.op0_kind == iced.OpKind.REGISTER
+        and instruction.op0_register in CONTROL_REGISTERS
+    )
+    register = _GENERAL.get(instruction.op1_register, _GENERAL.get(instruction.op0_register, -1))
+    return Decoded(instruction.mnemonic, instruction.len, immediate, writes_control, register)

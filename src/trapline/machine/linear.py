@@ -1,0 +1,126 @@
+"""Linear addresses of a stopped guest: its code, its stack, and memory through its page tables (APM 1.2, 4.5.3).
+
+Page tables are asked for presence alone: rights do not count, and accessed and dirty bits stay as they are.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from trapline.arch.descriptors import Attribute
+from trapline.arch.paging import PAGE, NotMapped, walk
+from trapline.arch.registers import EFER
+from trapline.arch.vmcb import SaveArea
+from trapline.errors import FaultError
+
+from .memory import GuestMemory
+
+LONGEST: Final = 15
+"""Bytes in the longest instruction (APM vol. 3, 1.1)."""
+
+_MASKS: Final = {16: 0xFFFF_FFFF, 32: 0xFFFF_FFFF, 64: 0xFFFF_FFFF_FFFF_FFFF}
+
+
+def code_bits(save: SaveArea) -> int:
+    """Return the size of code that the guest executes: 16, 32 or 64 (APM 4.7.2, 4.8.1)."""
+    attributes = save.cs.attributes
+    if save.efer & EFER.LMA and attributes & Attribute.L:
+        return 64
+    return 32 if attributes & Attribute.DB else 16
+
+
+def address_mask(save: SaveArea) -> int:
+    """Return the bits of a linear address: 64 in 64-bit code, else 32, since segmentation wraps there."""
+    return _MASKS[code_bits(save)]
+
+
+def code_base(save: SaveArea) -> int:
+    """Return what is added to RIP for a linear address; 64-bit code ignores the base of CS (APM 4.5.3)."""
+    return 0 if code_bits(save) == 64 else save.cs.base
+
+
+def stack_base(save: SaveArea) -> int:
+    """Return what is added to RSP for a linear address; 64-bit code ignores the base of SS (APM 4.5.3)."""
+    return 0 if code_bits(save) == 64 else save.ss.base
+
+
+def stack_pointer(save: SaveArea) -> int:
+    """Return RSP, ESP or SP: the one that a push would use (APM 2.1, 4.7.3)."""
+    bits = code_bits(save)
+    if bits == 64:
+        return save.rsp
+    return save.rsp & (0xFFFF_FFFF if save.ss.attributes & Attribute.DB else 0xFFFF)
+
+
+def code_address(save: SaveArea) -> int:
+    """Return the linear address of the instruction at CS:RIP."""
+    return code_base(save) + save.rip & address_mask(save)
+
+
+def stack_address(save: SaveArea) -> int:
+    """Return the linear address of the top of the stack, SS:RSP."""
+    return stack_base(save) + stack_pointer(save) & address_mask(save)
+
+
+def next_rip(save: SaveArea, length: int) -> int:
+    """Return the RIP after an instruction of `length` bytes; it wraps at 32 bits outside 64-bit code."""
+    return save.rip + length & address_mask(save)
+
+
+def translate(save: SaveArea, memory: GuestMemory, gva: int) -> int:
+    """Return the gpa of a linear address; raises FaultError where no page is mapped."""
+    try:
+        return walk(memory.read, save.cr0, save.cr3, save.cr4, save.efer, gva)
+    except (NotMapped, LookupError) as error:
+        raise FaultError(gva, str(error)) from error
+
+
+def read_linear(save: SaveArea, memory: GuestMemory, gva: int, size: int) -> bytes:
+    """Return `size` bytes at a linear address; raises FaultError if not all of them are mapped to memory."""
+    return b"".join(_read(save, memory, gva, size))
+
+
+def read_mapped(save: SaveArea, memory: GuestMemory, gva: int, size: int) -> bytes:
+    """Return up to `size` bytes at a linear address: as many as come before the first page that is not mapped."""
+    parts = []
+    try:
+        for part in _read(save, memory, gva, size):
+            parts.append(part)
+    except FaultError:
+        pass
+    return b"".join(parts)
+
+
+def read_code(save: SaveArea, memory: GuestMemory) -> bytes:
+    """Return the bytes at CS:RIP that an instruction can have: fewer before a page that is not mapped."""
+    return read_mapped(save, memory, code_address(save), LONGEST)
+
+
+def write_linear(save: SaveArea, memory: GuestMemory, gva: int, data: bytes) -> None:
+    """Store bytes at a linear address, read-only pages included; raises FaultError.
+
+    Nothing is stored unless every page is mapped.
+    """
+    parts = [(at, translate(save, memory, at), size) for at, size in _split(gva, len(data))]
+    for at, gpa, size in parts:
+        try:
+            memory.write(gpa, data[at - gva : at - gva + size])
+        except LookupError as error:
+            raise FaultError(at, str(error)) from error
+
+
+def _read(save: SaveArea, memory: GuestMemory, gva: int, size: int) -> Iterator[bytes]:
+    for at, part in _split(gva, size):
+        gpa = translate(save, memory, at)
+        try:
+            yield memory.read(gpa, part)
+        except LookupError as error:
+            raise FaultError(at, str(error)) from error
+
+
+def _split(gva: int, size: int) -> Iterator[tuple[int, int]]:
+    """Yield address and size of each piece that is in one page."""
+    end = gva + size
+    while gva < end:
+        part = min(end - gva, PAGE - gva % PAGE)
+        yield gva, part
+        gva += part
