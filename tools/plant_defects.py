@@ -62,7 +62,7 @@ DEFECTS: Final = (
     Defect("1b", "no #DF combining", _TCG, "        if result is SHUTDOWN:",
            "        if result is not SHUTDOWN:\n            result = Event(vector, EventType.EXCEPTION, code)\n"
            "        else:"),
-    Defect("2a", "no triple fault", _DELIVERY, "        return Stop(Reason.SHUTDOWN)", "        result = queued"),
+    Defect("2a", "no triple fault", _DELIVERY, "        return Stop(StopReason.SHUTDOWN)", "        result = queued"),
     Defect("2b", "no triple fault", _TCG, "            control.exit_code = ExitCode.SHUTDOWN\n            return True",
            "            result = Event(vector, EventType.EXCEPTION, code)"),
     Defect("3", "no INT rewind", _TCG, ".control.nrip, self._vmcb.save.rip = self._vmcb.save.rip, rip",

@@ -218,14 +218,14 @@ def open_processor(settings: Settings) -> "Processor":
 def _run(
     vm: "Vm", deadline: float | None, program: str | None, black_box: "BlackBox"
 ) -> tuple[Ending, str, TraplineError | None]:
-    from trapline.hypervisor.stop import Reason
+    from trapline.hypervisor.stop import StopReason
 
     try:
         while True:
             stop = vm.run(deadline)
-            if stop.reason is Reason.SHUTDOWN:
+            if stop.reason is StopReason.SHUTDOWN:
                 black_box.shut_down(vm.vcpu)
-            if stop.reason is not Reason.SHUTDOWN or not vm.reboots:
+            if stop.reason is not StopReason.SHUTDOWN or not vm.reboots:
                 ending, detail = _ending(stop, vm.processor)
                 return ending, detail, None
             vm.processor.shutdown()
@@ -275,15 +275,15 @@ def _explanation(black_box: "BlackBox", names: Names, syntax: str) -> "Explanati
 
 
 def _ending(stop: "Stop", processor: "Processor") -> tuple[Ending, str]:
-    from trapline.hypervisor.stop import Reason
+    from trapline.hypervisor.stop import StopReason
 
-    if stop.reason is Reason.OFF:
+    if stop.reason is StopReason.OFF:
         return Ending.OFF if processor.exit_status is None else Ending.DEBUG_EXIT, ""
     plain = {
-        Reason.RESET: Ending.RESET,
-        Reason.SHUTDOWN: Ending.SHUTDOWN,
-        Reason.DEADLINE: Ending.TIMEOUT,
-        Reason.HALTED: Ending.HALTED,
+        StopReason.RESET: Ending.RESET,
+        StopReason.SHUTDOWN: Ending.SHUTDOWN,
+        StopReason.TIMEOUT: Ending.TIMEOUT,
+        StopReason.HALTED: Ending.HALTED,
     }
     return plain.get(stop.reason, Ending.FAILED), stop.detail
 

@@ -16,7 +16,7 @@ from trapline.arch.vectors import Vector
 from trapline.guests import recognise
 from trapline.guests.bare import Entry, bare_entry
 from trapline.hypervisor.recording import Recording
-from trapline.hypervisor.stop import Reason, Stop
+from trapline.hypervisor.stop import Stop, StopReason
 from trapline.hypervisor.vm import Vm
 from trapline.processors.unicorn.processor import UnicornProcessor
 from trapline.trace.columns import view
@@ -115,7 +115,7 @@ def test_partial_masks_in_long_mode(run):
 def test_a_reset_is_the_end(run):
     """The rest of that guest needs the shadow RAM of a PC's BIOS."""
     ended = run("reset", "all")
-    assert ended.stop.reason is Reason.RESET
+    assert ended.stop.reason is StopReason.RESET
     assert ended.console == b"first boot\n"
 
 
@@ -136,7 +136,7 @@ def test_each_exception_is_recorded_once(run, image):
 @pytest.mark.parametrize("guest", CHAINS)
 def test_a_shutdown_shows_what_led_to_it(guest, mask, run):
     ended = run(guest, mask)
-    assert ended.stop.reason is Reason.SHUTDOWN
+    assert ended.stop.reason is StopReason.SHUTDOWN
     assert_same(ended.console, run(guest, "none").console)
     chain = chain_of(ended)
     if mask == "all":

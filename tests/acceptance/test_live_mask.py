@@ -10,7 +10,7 @@ from runs import DEBUG_EXIT, LIMIT, wait_for
 
 from trapline.arch.vectors import FORCEABLE, Vector
 from trapline.hypervisor.recording import Recording
-from trapline.hypervisor.stop import Reason
+from trapline.hypervisor.stop import StopReason
 from trapline.hypervisor.vm import Vm
 from trapline.processors.qemu.launch import open_qemu
 from trapline.trace.recorder import Recorder
@@ -106,7 +106,7 @@ def test_the_guest_does_not_notice_many_changes(live):
             guest.vm.set_exception_mask((0, UD, FORCEABLE, FORCEABLE & ~UD)[changes % 4])
             changes += 1
             time.sleep(dice.random() / 50)
-        assert guest.stop.reason is Reason.OFF
+        assert guest.stop.reason is StopReason.OFF
         assert guest.console.read_text() == f"BEGIN\nCOUNT ud={count}\n"
     assert changes > 50
     records = guest.records()

@@ -23,7 +23,7 @@ from trapline.guests.bare import bare_entry
 from trapline.guests.image import recognise
 from trapline.guests.samples import places
 from trapline.hypervisor.recording import Recording
-from trapline.hypervisor.stop import Reason
+from trapline.hypervisor.stop import StopReason
 from trapline.hypervisor.vm import Vm
 from trapline.processors.unicorn.processor import UnicornProcessor
 from trapline.trace.recorder import Recorder
@@ -195,7 +195,7 @@ def test_what_is_named_mends_a_broken_guest(tmp_path, part):
             box = BlackBox(last=recorder.last)
             vm = Vm(processor, mask=FORCEABLE, enter=boot.enter, recorders=(Recording(recorder.add), box))
             stop = vm.run(time.monotonic() + 0.5)
-            if stop.reason is not Reason.SHUTDOWN:
+            if stop.reason is not StopReason.SHUTDOWN:
                 continue
             shutdowns += 1
             explanation = box.explanation()

@@ -6,7 +6,7 @@ from trapline.arch.registers import RFLAGS
 from trapline.arch.vectors import FORCEABLE, Vector, bits
 from trapline.hypervisor.delivery import error_code
 from trapline.hypervisor.exception import Verdict
-from trapline.hypervisor.stop import Reason
+from trapline.hypervisor.stop import StopReason
 from trapline.machine.processor import Outcome
 from trapline.machine.scripted import vmexit
 
@@ -32,7 +32,7 @@ def test_an_exception_goes_back_as_it_was(play, vector):
     assert entry.event == fault(vector, CODES.get(vector))
     assert entry.vmcb.save.cr2 == (0xCAFE if vector == PF else 0x55)
     assert (entry.vmcb.save.rip, entry.vmcb.save.rsp) == (0x7C00, 0x7000)
-    assert played.stop.reason is Reason.OFF
+    assert played.stop.reason is StopReason.OFF
 
 
 def test_an_error_code_has_32_bits():
@@ -78,7 +78,7 @@ def test_what_was_being_delivered_combines(play, vectoring, vector, result):
     assert [injected for _, injected in played.deliveries] == [result]
     assert played.deliveries[0][0].vectoring == vectoring
     if result is SHUTDOWN:
-        assert played.stop.reason is Reason.SHUTDOWN
+        assert played.stop.reason is StopReason.SHUTDOWN
         assert played.processor.vmcb.control.event_inj == 0
     else:
         assert played.entry.event == result
@@ -89,7 +89,7 @@ def test_three_levels_end_in_a_shutdown(play):
     steps = (raised(GP, 0x10), raised(NP, 0x20, 0, fault(GP, 0x10)), raised(UD, 0, 0, fault(DF, 0)))
     played = play(*steps, mask=FORCEABLE)
     assert [entry.event for entry in played.processor.entries[2:]] == [fault(GP, 0x10), fault(DF, 0)]
-    assert played.stop.reason is Reason.SHUTDOWN
+    assert played.stop.reason is StopReason.SHUTDOWN
 
 
 def test_a_double_fault_that_is_forced_is_shown_before_it_is_delivered(play, watch):

@@ -6,7 +6,7 @@ from trapline.arch.exits import ExitCode
 from trapline.arch.registers import CR0, CR4, DR6, EFER, RFLAGS
 from trapline.arch.vectors import Vector
 from trapline.hypervisor.exception import Verdict
-from trapline.hypervisor.stop import Reason
+from trapline.hypervisor.stop import StopReason
 from trapline.machine.scripted import vmexit
 
 UD = Event(Vector.UD, EventType.EXCEPTION)
@@ -75,12 +75,12 @@ def test_the_ud_of_an_svm_instruction_is_shown_when_forced(play, watch, mask, se
 
 
 def test_a_shutdown_of_the_hardware_stops(play):
-    assert play(vmexit(ExitCode.SHUTDOWN)).stop.reason is Reason.SHUTDOWN
+    assert play(vmexit(ExitCode.SHUTDOWN)).stop.reason is StopReason.SHUTDOWN
 
 
 def test_an_exception_that_nobody_forced_is_unexpected(play):
     stop = play(vmexit(0x46), mask=1 << Vector.PF).stop
-    assert stop.reason is Reason.UNEXPECTED
+    assert stop.reason is StopReason.FAILED
     assert stop.detail.startswith("exit: exception #UD (0x46)")
 
 
@@ -136,7 +136,7 @@ def test_an_observer_may_stop_at_that_db(access, watch):
         rflags=RFLAGS.TF,
         observers=[watch(verdicts=[Verdict.STOP])],
     )
-    assert played.stop.reason is Reason.EXCEPTION
+    assert played.stop.reason is StopReason.EXCEPTION
 
 
 def test_efer_shows_no_svme(access):

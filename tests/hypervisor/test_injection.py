@@ -8,7 +8,7 @@ from trapline.arch.vectors import FORCEABLE, VECTORS, WITH_ERROR_CODE, Vector, b
 from trapline.errors import UsageError
 from trapline.hypervisor.exception import Verdict, injection
 from trapline.hypervisor.recording import Recording
-from trapline.hypervisor.stop import Reason
+from trapline.hypervisor.stop import StopReason
 from trapline.machine.record import Record, RecordFlags
 from trapline.machine.scripted import vmexit
 
@@ -49,7 +49,7 @@ def test_it_combines_with_what_was_being_delivered(play, watch, instead, vectori
     result = combine(vectoring, injection(instead).event)
     assert [injected for _, injected in played.deliveries] == [result]
     if result is SHUTDOWN:
-        assert played.stop.reason is Reason.SHUTDOWN
+        assert played.stop.reason is StopReason.SHUTDOWN
     else:
         assert played.entry.event == result
 
@@ -73,7 +73,7 @@ def test_the_record_says_what_was_injected_instead(build, watch):
 def test_a_stopped_guest_gets_what_was_decided(play, watch):
     played = play(vmexit(0x46), mask=1 << UD, observers=[watch(verdicts=[Verdict.STOP])])
     played.vm.decide(injection(PF, 2, 0x1000))
-    assert played.vm.run().reason is Reason.OFF
+    assert played.vm.run().reason is StopReason.OFF
     assert played.entry.event == event(PF, 2)
     assert played.entry.vmcb.save.cr2 == 0x1000
 
@@ -82,7 +82,7 @@ def test_a_stopped_guest_goes_on_where_it_is_put(play, watch):
     played = play(vmexit(0x46), mask=1 << UD, observers=[watch(verdicts=[Verdict.STOP])], rip=0x1000)
     played.processor.vmcb.save.rip = 0x1002
     played.vm.decide(Verdict.DISCARD)
-    assert played.vm.run().reason is Reason.OFF
+    assert played.vm.run().reason is StopReason.OFF
     assert (played.entry.event, played.entry.vmcb.save.rip) == (None, 0x1002)
     assert [injected for _, injected in played.deliveries] == [None]
 
@@ -117,7 +117,7 @@ def test_what_the_mode_does_not_have_is_the_observers_failure(build, watch):
     vm.processor.vmcb.save.cs.attributes = Attribute.L | Attribute.CODE | Attribute.S | Attribute.P
     enter = lambda save, gprs: setattr(save.cs, "attributes", Attribute.L)  # noqa: E731  # it is one field
     vm.vcpu.policy = vm.vcpu.policy._replace(enter=enter)
-    assert vm.run().reason is Reason.OFF
+    assert vm.run().reason is StopReason.OFF
     ((_, error),) = vm.observers.failures
     assert "#BR cannot be injected" in str(error)
     assert vm.processor.entries[-1].event == event(UD)  # forwarded, as it was

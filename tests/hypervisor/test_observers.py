@@ -5,7 +5,7 @@ import pytest
 from trapline.arch.events import Event, EventType
 from trapline.arch.vectors import Vector
 from trapline.hypervisor.exception import Verdict
-from trapline.hypervisor.stop import Reason
+from trapline.hypervisor.stop import StopReason
 from trapline.machine.processor import Outcome
 from trapline.machine.scripted import vmexit
 
@@ -34,10 +34,10 @@ def test_discard_hides_the_exception_from_the_guest(play, watch):
 def test_stop_leaves_the_loop_and_running_on_delivers(play, watch):
     observer = watch(verdicts=[STOP])
     played = play(GP_EXIT, mask=BOTH, observers=[observer])
-    assert (played.stop.reason, played.stop.detail) == (Reason.EXCEPTION, "#GP(0x8)")
+    assert (played.stop.reason, played.stop.detail) == (StopReason.EXCEPTION, "#GP(0x8)")
     assert played.stop.exit == played.vm.vcpu.undelivered.exit == observer.seen[0]
     assert played.processor.vmcb.control.event_inj == 0
-    assert played.vm.run().reason is Reason.OFF
+    assert played.vm.run().reason is StopReason.OFF
     assert played.entry.event == GP_EVENT
     assert len(observer.seen) == 1
     assert [injected for _, injected in played.deliveries] == [GP_EVENT]
@@ -46,14 +46,14 @@ def test_stop_leaves_the_loop_and_running_on_delivers(play, watch):
 def test_running_on_may_end_in_a_shutdown(play, watch):
     double_fault = Event(Vector.DF, EventType.EXCEPTION, 0)
     played = play(vmexit(0x46, vectoring=double_fault), mask=BOTH, observers=[watch(verdicts=[STOP])])
-    assert played.stop.reason is Reason.EXCEPTION
-    assert played.vm.run().reason is Reason.SHUTDOWN
+    assert played.stop.reason is StopReason.EXCEPTION
+    assert played.vm.run().reason is StopReason.SHUTDOWN
 
 
 def test_the_first_verdict_that_is_not_forward_counts(play, watch):
     first, second, third = watch(), watch(verdicts=[DISCARD]), watch(verdicts=[STOP])
     played = play(UD_EXIT, mask=BOTH, observers=[first, second, third])
-    assert played.stop.reason is Reason.OFF
+    assert played.stop.reason is StopReason.OFF
     assert [len(observer.seen) for observer in (first, second, third)] == [1, 1, 0]
 
 
@@ -68,10 +68,10 @@ def test_observers_come_and_go_between_two_runs(build, watch):
     vm.observers.add(observer)
     with pytest.raises(ValueError, match="not in list"):
         vm.observers.remove(watch())
-    assert vm.run().reason is Reason.DEADLINE
+    assert vm.run().reason is StopReason.TIMEOUT
     assert vm.processor.entries[-1].forwarded == 1 << GP
     vm.observers.remove(observer)
-    assert vm.run().reason is Reason.OFF
+    assert vm.run().reason is StopReason.OFF
     assert vm.processor.entries[-1].forwarded == BOTH
     assert len(observer.seen) == 1
 
@@ -94,7 +94,7 @@ def test_one_that_raises_is_removed_and_reported(build, watch, caplog, leaves):
     broken, sound = watch(act=fail), watch(1 << UD)
     vm = build(UD_EXIT, UD_EXIT, mask=BOTH, observers=[broken, sound])
     with caplog.at_level(logging.ERROR):
-        assert vm.run().reason is Reason.OFF
+        assert vm.run().reason is StopReason.OFF
     assert (len(broken.seen), len(sound.seen)) == (1, 2)
     assert [entry.event for entry in vm.processor.entries[2:]] == [UD_EVENT, UD_EVENT]
     assert [(observer, str(error)) for observer, error in vm.observers.failures] == [(broken, "no idea")]

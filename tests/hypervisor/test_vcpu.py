@@ -6,7 +6,7 @@ from trapline.arch.registers import DR6, EFER
 from trapline.arch.vectors import FORCEABLE, Vector
 from trapline.errors import ProcessorLost
 from trapline.hypervisor.exception import Verdict
-from trapline.hypervisor.stop import Reason
+from trapline.hypervisor.stop import StopReason
 from trapline.machine.processor import Outcome
 from trapline.machine.scripted import vmexit
 
@@ -20,7 +20,7 @@ def test_a_vcpu_starts_from_the_reset_state(play):
     assert (save.efer, save.dr6, gprs.rdx) == (EFER.SVME, DR6.FIXED, played.processor.signature)
 
 
-@pytest.mark.parametrize(("outcome", "reason"), [(Outcome.OFF, Reason.OFF), (Outcome.DEADLINE, Reason.DEADLINE)])
+@pytest.mark.parametrize(("outcome", "reason"), [(Outcome.OFF, StopReason.OFF), (Outcome.DEADLINE, StopReason.TIMEOUT)])
 def test_the_end_of_a_run_has_a_reason(play, outcome, reason):
     assert play(outcome).stop.reason is reason
 
@@ -40,7 +40,7 @@ def test_a_lost_processor_is_an_error(build):
 @pytest.mark.parametrize("code", [0x4FF, ExitCode.HLT, ExitCode.NPF, ExitCode.INVALID])
 def test_an_unlisted_exit_stops_with_the_vmcb_in_words(play, code):
     played = play(vmexit(code, info_1=0x77, vectoring=Event(0x20, EventType.INTR)), rip=0x1234)
-    assert played.stop.reason is Reason.UNEXPECTED
+    assert played.stop.reason is StopReason.FAILED
     lines = played.stop.detail.splitlines()
     assert lines[0].endswith(f"({int(code):#x})")
     assert lines[1] == "vectoring: interrupt 0x20"
@@ -76,7 +76,7 @@ def test_a_kick_that_nobody_needs_changes_nothing(play):
 
 def test_a_reset_ends_the_run(play):
     played = play(UD_EXIT, Outcome.RESET, mask=1 << Vector.UD)
-    assert played.stop.reason is Reason.RESET
+    assert played.stop.reason is StopReason.RESET
     assert played.vm.vcpu.resets == 2
 
 
@@ -94,7 +94,7 @@ def test_a_guest_that_may_reboot_starts_again(play, watch):
     assert again.vmcb.control.intercept_exceptions == FORCEABLE
     assert any(again.msrpm)
     assert played.entry.event == Event(Vector.UD, EventType.EXCEPTION)
-    assert played.stop.reason is Reason.OFF
+    assert played.stop.reason is StopReason.OFF
 
 
 def test_a_reset_forgets_what_was_pending(play):
@@ -116,11 +116,11 @@ def test_an_exception_that_an_observer_stopped_at_dies_with_a_reset(play, watch)
         reboots=True,
         observers=[watch(verdicts=[Verdict.STOP])],
     )
-    assert played.vm.run().reason is Reason.OFF
+    assert played.vm.run().reason is StopReason.OFF
     assert played.entry.event is None
     assert played.vm.vcpu.undelivered is None
 
 
 def test_without_a_recorder_nothing_is_told(build):
     vm = build(UD_EXIT, mask=FORCEABLE)
-    assert vm.run().reason is Reason.OFF
+    assert vm.run().reason is StopReason.OFF

@@ -9,7 +9,7 @@ from trapline.arch.exits import ExitCode, clear_intercept, is_intercepted
 from trapline.arch.vectors import FORCEABLE, VECTORS, Vector
 from trapline.errors import ProcessorLost, UsageError
 from trapline.hypervisor.intercepts import recalc_intercepts
-from trapline.hypervisor.stop import Reason
+from trapline.hypervisor.stop import StopReason
 from trapline.machine.processor import Outcome
 from trapline.machine.scripted import until_kicked, vmexit
 
@@ -97,7 +97,7 @@ def test_a_guest_that_has_not_run_gets_its_new_mask_when_it_starts(build):
 
 def test_a_stopped_guest_gets_its_new_mask_at_once(build):
     vm = build(vmexit(0x7F), mask=UD)
-    assert vm.run().reason is Reason.SHUTDOWN
+    assert vm.run().reason is StopReason.SHUTDOWN
     vm.set_exception_mask(PF)
     assert vm.mask == vm.processor.vmcb.control.intercept_exceptions == PF
     assert vm.processor.commands == []
@@ -106,7 +106,7 @@ def test_a_stopped_guest_gets_its_new_mask_at_once(build):
 def test_an_observer_changes_the_mask_at_once(build, watch):
     observer = watch(act=lambda vcpu, exit: vm.set_exception_mask(PF))
     vm = build(UD_EXIT, mask=UD, observers=[observer])
-    assert vm.run().reason is Reason.OFF
+    assert vm.run().reason is StopReason.OFF
     entry = vm.processor.entries[-1]
     assert entry.vmcb.control.intercept_exceptions == vm.mask == PF
     assert entry.event.vector == Vector.UD  # the one under way is still delivered
@@ -153,7 +153,7 @@ def test_another_thread_stops_the_guest_to_change_its_mask(running):
     thread.join(10)
     assert vm.processor.commands == ["kick"]
     assert vm.processor.entries[-1].vmcb.control.intercept_exceptions == PF
-    assert stops[0].reason is Reason.OFF
+    assert stops[0].reason is StopReason.OFF
 
 
 def test_another_thread_looks_at_a_guest_that_runs(running):
@@ -163,13 +163,13 @@ def test_another_thread_looks_at_a_guest_that_runs(running):
     thread.join(10)
     assert seen == [(vm.vcpu, thread.ident)]
     assert vm.mask == UD
-    assert stops[0].reason is Reason.OFF
+    assert stops[0].reason is StopReason.OFF
 
 
 def test_nobody_looks_at_a_guest_that_does_not_run(build):
     vm = build(mask=UD)
     vm.call_while_stopped(pytest.fail)
-    assert vm.run().reason is Reason.OFF
+    assert vm.run().reason is StopReason.OFF
     vm.call_while_stopped(pytest.fail)
     assert vm.processor.commands == []
 
@@ -220,12 +220,12 @@ def test_a_guest_that_ends_instead_lets_nobody_wait(build, error):
 
 def test_after_a_deadline_the_guest_is_not_ours_until_it_is_stopped(build):
     vm = build(Outcome.DEADLINE, vmexit(0x7F), mask=UD)
-    assert vm.run().reason is Reason.DEADLINE
+    assert vm.run().reason is StopReason.TIMEOUT
     vm.set_exception_mask(PF)
     control = vm.processor.vmcb.control
     assert (vm.mask, control.intercept_exceptions) == (UD, UD)
     assert vm.processor.commands == ["kick"]
-    assert vm.run().reason is Reason.SHUTDOWN
+    assert vm.run().reason is StopReason.SHUTDOWN
     assert (vm.mask, control.intercept_exceptions) == (PF, PF)
     assert vm.processor.entries[-1].vmcb.control.intercept_exceptions == PF
 

@@ -15,7 +15,7 @@ from trapline.errors import ProcessorError
 from trapline.hypervisor.exception import ExceptionExit, Verdict
 from trapline.hypervisor.intercepts import recalc_intercepts
 from trapline.hypervisor.recording import Recording
-from trapline.hypervisor.stop import Reason
+from trapline.hypervisor.stop import StopReason
 from trapline.hypervisor.vcpu import Vcpu
 from trapline.hypervisor.vm import Vm
 from trapline.machine.memory import GuestMemory
@@ -147,11 +147,11 @@ class Runner:
         end: End | None = limited.end
         if end is not None:
             return end, ""
-        if stop.reason is Reason.SHUTDOWN:
+        if stop.reason is StopReason.SHUTDOWN:
             return End.SHUTDOWN, ""
-        if stop.reason is Reason.DEADLINE:
+        if stop.reason is StopReason.TIMEOUT:
             return End.TIME, ""
-        if stop.reason in (Reason.OFF, Reason.RESET):
+        if stop.reason in (StopReason.OFF, StopReason.RESET):
             return End.OFF, ""
         return End.OTHER, f"{stop.reason.value}: {stop.detail}"
 

@@ -12,7 +12,7 @@ from trapline.arch.vectors import FAULTS, VECTORS, ErrorCode, Vector
 from trapline.errors import UsageError
 
 from .exception import Decision, ExceptionExit, Injection, Verdict
-from .stop import Answer, Reason, Resume, Stop
+from .stop import Answer, Resume, Stop, StopReason
 from .vcpu import Undelivered, Vcpu
 
 TRAPS_OF_INSTRUCTIONS: Final = 1 << Vector.BP | 1 << Vector.OF
@@ -48,7 +48,7 @@ def decide(vcpu: Vcpu, exit: ExceptionExit, decision: Decision) -> Answer:
         return deliver(vcpu, exit)
     if decision is Verdict.STOP:
         vcpu.undelivered = Undelivered(exit, _FORWARD)  # recorded when it is delivered
-        return Stop(Reason.EXCEPTION, str(exit.event), exit)
+        return Stop(StopReason.EXCEPTION, str(exit.event), exit)
     for recorder in vcpu.policy.recorders:
         recorder(vcpu, exit, None)
     return _DONE if exit.vectoring is None else Resume.REQUEUE
@@ -92,7 +92,7 @@ def _give(vcpu: Vcpu, exit: ExceptionExit, queued: Event, result: Event | Shutdo
     for recorder in policy.recorders:
         recorder(vcpu, exit, result)
     if result is SHUTDOWN:
-        return Stop(Reason.SHUTDOWN)
+        return Stop(StopReason.SHUTDOWN)
     if result is DOUBLE_FAULT is not queued and policy.mask >> Vector.DF & 1:
         return forward(vcpu, ExceptionExit(result, None, None, synthesized=True))
     inject(vcpu, result)

@@ -11,7 +11,7 @@ from .delivery import error_code, forward
 from .emulate import raise_exception, skip_instruction
 from .exception import ExceptionExit
 from .exits import ExitTable
-from .stop import Answer, Reason, Stop
+from .stop import Answer, Stop, StopReason
 from .vcpu import Vcpu
 
 TABLE = ExitTable()
@@ -53,7 +53,7 @@ def exception(vcpu: Vcpu) -> Answer:
     control = vcpu.control
     vector = control.exit_code - EXCEPTION_EXITS.start
     if not vcpu.policy.mask >> vector & 1:
-        return Stop(Reason.UNEXPECTED, dump(vcpu.processor.vmcb))
+        return Stop(StopReason.FAILED, dump(vcpu.processor.vmcb))
     if WITH_ERROR_CODE >> vector & 1:
         event = Event(vector, EventType.EXCEPTION, error_code(vector, control.exit_info_1))
         address = control.exit_info_2 if vector == Vector.PF else None
@@ -65,7 +65,7 @@ def exception(vcpu: Vcpu) -> Answer:
 @TABLE.on(ExitCode.SHUTDOWN)
 def shutdown(vcpu: Vcpu) -> Answer:
     """A triple fault that the hardware saw by itself."""
-    return Stop(Reason.SHUTDOWN)
+    return Stop(StopReason.SHUTDOWN)
 
 
 @TABLE.on(

@@ -13,11 +13,11 @@ from trapline.machine.processor import Outcome
 from .delivery import decide, inject
 from .handlers import TABLE
 from .intercepts import recalc_intercepts
-from .stop import Reason, Resume, Stop
+from .stop import Resume, Stop, StopReason
 from .vcpu import Undelivered, Vcpu
 
 _HANDLERS: Final = TABLE.handlers()
-_ENDS: Final = {Outcome.OFF: Reason.OFF, Outcome.HALTED: Reason.HALTED, Outcome.DEADLINE: Reason.DEADLINE}
+_ENDS: Final = {Outcome.OFF: StopReason.OFF, Outcome.HALTED: StopReason.HALTED, Outcome.DEADLINE: StopReason.TIMEOUT}
 _VMEXIT: Final = Outcome.VMEXIT
 _REQUEUE: Final = Resume.REQUEUE
 
@@ -54,7 +54,7 @@ def run(vcpu: Vcpu, deadline: float | None, kicked: Callable[[], Stop | None]) -
             _take_rf_back(vcpu)
         handler = _HANDLERS.get(control.exit_code)
         if handler is None:
-            return Stop(Reason.UNEXPECTED, dump(vcpu.processor.vmcb))
+            return Stop(StopReason.FAILED, dump(vcpu.processor.vmcb))
         answer = handler(vcpu)
         if answer is _REQUEUE:
             _requeue(vcpu, vectoring)
@@ -84,7 +84,7 @@ def _reset(vcpu: Vcpu) -> Stop | None:
     vcpu.resets += 1
     policy = vcpu.policy
     if vcpu.resets > 1 and not policy.reboots:
-        return Stop(Reason.RESET)
+        return Stop(StopReason.RESET)
     vcpu.vm_hsave_pa = 0
     vcpu.vectoring = vcpu.undelivered = None
     vcpu.injected_with_rf = 0

@@ -6,28 +6,28 @@ from typing import NamedTuple, TypeAlias
 from .exception import ExceptionExit
 
 
-class Reason(Enum):
+class StopReason(Enum):
     """What ended a run of the guest."""
 
     OFF = "the guest switched the machine off"
     HALTED = "the guest halted, and nothing can wake it"
     RESET = "the guest reset the machine"
     SHUTDOWN = "the guest shut down (triple fault)"
-    DEADLINE = "the time was up"
+    TIMEOUT = "the time was up"
     INTERRUPTED = "it was interrupted"
     EXCEPTION = "an observer stopped it at an exception"
     BREAKPOINT = "it reached a breakpoint"
     WATCHPOINT = "it accessed watched memory"
     STEP = "it made a step"
-    UNEXPECTED = "an exit that nobody handles"
+    FAILED = "an exit that nobody handles"
 
 
 class Stop(NamedTuple):
     """An answer that leaves the loop."""
 
-    reason: Reason
+    reason: StopReason
     detail: str = ""
-    """More in words; for UNEXPECTED the dumped VMCB."""
+    """More in words; for FAILED the dumped VMCB."""
     exit: ExceptionExit | None = None
     """The exception of EXCEPTION, still undelivered."""
 

@@ -16,7 +16,7 @@ from .exception import Decision, Injection
 from .intercepts import recalc_intercepts
 from .observers import Observers
 from .parameters import checked, force_intercept_exceptions_mask
-from .stop import Reason, Stop
+from .stop import Stop, StopReason
 from .vcpu import Policy, Recorder, Vcpu
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class Vm:
             with self._requested:
                 self._runner = None
                 # After a deadline the guest may go on by itself: its VMCB is not ours until it is stopped.
-                self._detached = stop is not None and stop.reason is Reason.DEADLINE
+                self._detached = stop is not None and stop.reason is StopReason.TIMEOUT
                 if not self._detached:
                     self._take_wanted()
                 self._requested.notify_all()
@@ -127,7 +127,7 @@ class Vm:
         if not self._interrupted:
             return None
         self._interrupted = False
-        return Stop(Reason.INTERRUPTED)
+        return Stop(StopReason.INTERRUPTED)
 
     def _want(self, policy: Policy) -> None:
         self._wanted = policy
