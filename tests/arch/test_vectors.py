@@ -67,3 +67,8 @@ def test_mnemonics():
     assert mnemonic(2) == "NMI"
     assert mnemonic(15) == "vector 0x0f"
     assert mnemonic(0x20) == "vector 0x20"
+
+
+def test_a_vector_knows_its_mnemonic():
+    assert (Vector.PF.mnemonic, Vector.NMI.mnemonic) == ("#PF", "NMI")
+    assert [vector.mnemonic for vector in Vector] == [mnemonic(vector) for vector in Vector]

@@ -1,10 +1,11 @@
 import pytest
 from hypothesis import strategies as st
 
-from trapline.arch.vectors import VECTORS
+from trapline.arch.vectors import Vector
 from trapline.machine.record import Record, RecordFlags
 
 SIZE = len(bytes(Record()))
+VECTORS = tuple(Vector)
 ALL_FLAGS = sum(value for name, value in vars(RecordFlags).items() if name.isupper())
 
 
@@ -21,7 +22,7 @@ def possible(data):
     memory = bytearray(data)
     for start in range(0, len(memory), SIZE):
         record = Record.from_buffer(memory, start)
-        record.vector %= len(VECTORS)
+        record.vector = VECTORS[record.vector % len(VECTORS)]
         record.cpl %= 4
         record.flags &= ALL_FLAGS
     return bytes(memory)
@@ -41,5 +42,5 @@ def make_record():
 
 @pytest.fixture(scope="session")
 def batches():
-    """Return the strategy for batches of records, each some whole records behind one another."""
+    """Return the strategy for batches of records, each some whole records one after another."""
     return BATCHES

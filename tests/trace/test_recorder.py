@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from trapline.errors import TraplineError
 from trapline.machine.record import Record
 from trapline.trace.columns import view
-from trapline.trace.lines import text_line
+from trapline.trace.exceptions import Exceptions
 from trapline.trace.recorder import BLACK_BOX, Recorder, RecordingError
 
 SIZE = len(bytes(Record()))
 
 
 def numbered(make_record, count, start=0):
-    return b"".join(make_record(vector=number % 32, rip=number) for number in range(start, start + count))
+    return b"".join(make_record(vector=number % 8, rip=number) for number in range(start, start + count))
 
 
 class FullDisk(io.StringIO):
@@ -59,6 +59,21 @@ def test_the_black_box_is_full_whatever_the_batches(make_record, sizes):
         count += size
     first = max(count - BLACK_BOX, 0)
     assert view(recorder.last())["rip"].tolist() == list(range(first, count))
+
+
+@pytest.mark.parametrize("sizes", [[200], [1] * 200, [150, 1, 1, 48]])
+def test_the_exceptions_that_are_kept_know_their_numbers(make_record, sizes):
+    recorder = Recorder(keep=100)
+    count = 0
+    for size in sizes:
+        recorder.add(memoryview(numbered(make_record, size, count)))
+        count += size
+    exceptions = recorder.exceptions()
+    assert recorder.dropped == 100
+    assert [(record.seq, record.rip) for record in exceptions] == [(place, place) for place in range(100, 200)]
+    recorder.add(memoryview(numbered(make_record, 1, count)))
+    assert len(exceptions) == 100
+    assert recorder.exceptions()[-1].seq == 200
 
 
 def test_a_batch_is_copied(make_record):
@@ -104,14 +119,14 @@ def test_a_note_stands_behind_the_records_so_far(make_record):
     Recorder().note("without a file it goes nowhere")
 
 
-def test_live_words(make_record):
+def test_live_lines(make_record):
     said = []
     recorder = Recorder(live=said.append)
     data = numbered(make_record, 3)
     recorder.add(memoryview(data))
     recorder.add(memoryview(data)[:SIZE])
-    records = view(data)
-    assert said == [text_line(records[place]) for place in (0, 1, 2, 0)]
+    records = Exceptions(data)
+    assert said == [str(records[place]) for place in (0, 1, 2, 0)]
     assert recorder.tally.total == 4
 
 

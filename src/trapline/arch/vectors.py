@@ -35,6 +35,11 @@ class Vector(IntEnum):
     VC = 29
     SX = 30
 
+    @property
+    def mnemonic(self) -> str:
+        """As the manual prints it: "#PF"; an NMI has no number sign."""
+        return VECTORS[self].mnemonic
+
 
 class Kind(Enum):
     """Where the saved RIP points, and whether the program can go on."""

@@ -6,7 +6,9 @@ from typing import IO, Any
 from trapline.arch.vectors import VECTORS
 from trapline.session import Ending, LastState, Result
 from trapline.symbols import Names
-from trapline.trace.lines import json_lines, linear, text_line
+from trapline.trace.exception_record import linear_rip
+from trapline.trace.exceptions import Exceptions
+from trapline.trace.jsonl import json_lines
 from trapline.trace.tally import VectorCount
 
 from .choice import Choice
@@ -105,7 +107,7 @@ def _ending(result: Result) -> str:
 
 def _place(rip: int, cs_base: int, names: Names) -> str:
     """Return an address for a narrow column: its name, with file and line below, or else the number."""
-    symbol = names.lookup(linear(rip, cs_base))
+    symbol = names.lookup(linear_rip(rip, cs_base))
     if symbol is None:
         return f"{rip:#x}"
     return symbol.place if symbol.source is None else f"{symbol.place}\n{symbol.source}"
@@ -114,7 +116,7 @@ def _place(rip: int, cs_base: int, names: Names) -> str:
 def _json_names(row: VectorCount, names: Names) -> dict[str, str]:
     found = {}
     for which, rip, cs_base in (("first", row.first_rip, row.first_cs_base), ("last", row.last_rip, row.last_cs_base)):
-        symbol = names.lookup(linear(rip, cs_base))
+        symbol = names.lookup(linear_rip(rip, cs_base))
         if symbol is not None:
             found[f"{which}_symbol"] = symbol.place
             if symbol.source is not None:
@@ -127,9 +129,9 @@ def _print_shutdown(result: Result, names: Names, syntax: str, file: IO[str]) ->
     state = result.state
     assert state is not None, "a shutdown without the guest's state"
     print("triple fault: the last exceptions, newest last", file=file)
-    for record in result.last[-_SHOWN:]:
-        print_line(text_line(record, names.lookup), "  ", file)
-    if not len(result.last):
+    for record in Exceptions(result.records, lookup=names.lookup)[-_SHOWN:]:
+        print_line(str(record), "  ", file)
+    if not result.records:
         print("  none was recorded: run it again with --exceptions all", file=file)
     print(
         f"at the shutdown  cpl {state.cpl}  {state.cs:04x}:{state.rip:016x}  rsp {state.rsp:#x}\n"

@@ -14,7 +14,7 @@ from trapline.arch.events import Event, EventType, combine
 from trapline.arch.vectors import VECTORS, ErrorCode, Vector, mnemonic
 from trapline.errors import UsageError
 
-from .lines import Lookup
+from .exception_record import Lookup
 
 _RAISED: Final = re.compile(r"check_exception old: 0x([0-9a-f]{1,8}) new 0x([0-9a-f]{1,2})\s*$")
 _DELIVERED: Final = re.compile(

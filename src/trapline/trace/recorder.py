@@ -3,7 +3,6 @@
 import contextlib
 import signal
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Final
 
@@ -11,7 +10,10 @@ from trapline.errors import TraplineError
 from trapline.machine.record import RECORD_SIZE
 
 from .columns import view
-from .lines import Lookup, json_lines, text_line
+from .exception_record import Lookup
+from .exceptions import Exceptions
+from .jsonl import json_lines
+from .store import RecordStore
 from .tally import Tally
 
 BLACK_BOX: Final = 64
@@ -31,20 +33,25 @@ class Recorder:
         lines: IO[str] | None = None,
         live: Callable[[str], None] | None = None,
         lookup: Lookup | None = None,
+        keep: int = BLACK_BOX,
     ) -> None:
-        """`lines` gets JSON, flushed after each batch; `live` gets one line of words an exception, with its name."""
+        """`lines` gets JSON, flushed after each batch; `live` gets one line of text an exception, with its name.
+
+        Of the records themselves the newest `keep` stay in memory, `BLACK_BOX` at least.
+        """
         self.tally = Tally()
+        self.store = RecordStore(max(keep, BLACK_BOX))
+        self._add_one = self.store.add_one
         self._lines = lines
         self._live = live
         self._lookup = lookup
-        self._last: deque[bytes] = deque(maxlen=BLACK_BOX)
 
     def add(self, data: memoryview) -> None:
         """Take a batch; the memory may be used again afterwards. Raises RecordingError on a full disk."""
         if len(data) == RECORD_SIZE and self._lines is None and self._live is None:
             record = bytes(data)  # one exception that the hypervisor decided on, while the guest waits
             self.tally.add_one(record)
-            self._last.append(record)
+            self._add_one(record)
             return
         with _uninterrupted():
             self._add(data)
@@ -57,17 +64,25 @@ class Recorder:
 
     def last(self) -> bytes:
         """Return the records of the last exceptions, at most `BLACK_BOX`, newest last."""
-        return b"".join(self._last)
+        return self.store.newest(BLACK_BOX)
+
+    def exceptions(self) -> Exceptions:
+        """Return the exceptions that are kept in memory; later ones do not appear in it."""
+        return Exceptions(self.store.records(), first=self.dropped, lookup=self._lookup)
+
+    @property
+    def dropped(self) -> int:
+        """How many of the oldest exceptions are no longer in memory: the number of the first that is."""
+        return self.tally.total - len(self.store)
 
     def _add(self, data: memoryview) -> None:
-        size = RECORD_SIZE
         if self._lines is not None:
             self._write(self._lines, json_lines(view(data), self.tally.total, self._lookup))
         self.tally.add(data)
-        self._last.extend(bytes(data[-size * place :][:size]) for place in _backwards(len(data) // size))
+        self.store.add(data)
         if self._live is not None:
-            for record in view(data):
-                self._live(text_line(record, self._lookup))
+            for record in Exceptions(data, lookup=self._lookup):
+                self._live(str(record))
 
     def _write(self, file: IO[str], lines: Iterable[str]) -> None:
         try:
@@ -95,7 +110,3 @@ def _uninterrupted() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
         if came:
             signal.raise_signal(signal.SIGINT)
-
-
-def _backwards(count: int) -> range:
-    return range(min(count, BLACK_BOX), 0, -1)

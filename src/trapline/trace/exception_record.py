@@ -1,0 +1,186 @@
+"""One recorded exception as a value, and as a line of text."""
+
+from collections.abc import Callable
+from enum import Enum
+from functools import cache
+from typing import Final, NamedTuple, TypeAlias
+
+from trapline.arch.error_codes import describe_error_code
+from trapline.arch.events import Event, decode
+from trapline.arch.layout import packer
+from trapline.arch.vectors import Vector, mnemonic
+from trapline.errors import TraplineError
+from trapline.machine.record import Record, RecordFlags
+from trapline.symbols import Symbol
+
+Lookup: TypeAlias = Callable[[int], Symbol | None]
+"""Names a linear address; None: no symbol covers it."""
+
+
+class Outcome(Enum):
+    """What became of an exception."""
+
+    FORWARDED = "forwarded"
+    """Given to the guest as it was."""
+    COMBINED = "combined"
+    """It and the event under delivery became a #DF (APM vol. 2, 15.7.3)."""
+    SHUTDOWN = "shutdown"
+    """It became a shutdown: a triple fault."""
+    DISCARDED = "discarded"
+    """The guest never saw it: an observer decided so."""
+    INJECTED = "injected"
+    """The guest got another exception instead: an observer decided so."""
+    UNDELIVERED = "undelivered"
+    """The record says nothing."""
+
+
+_OUTCOMES: Final = (
+    (RecordFlags.SHUTDOWN, Outcome.SHUTDOWN),
+    (RecordFlags.COMBINED, Outcome.COMBINED),
+    (RecordFlags.DISCARDED, Outcome.DISCARDED),
+    (RecordFlags.REPLACED, Outcome.INJECTED),
+    (RecordFlags.FORWARDED, Outcome.FORWARDED),
+)
+"""The first flag that is set decides."""
+
+
+@cache
+def outcome_of(flags: int) -> Outcome:
+    """Return what became of an exception, from `Record.flags`."""
+    return next((outcome for flag, outcome in _OUTCOMES if flags & flag), Outcome.UNDELIVERED)
+
+
+def linear_rip(rip: int, cs_base: int) -> int:
+    """Return the linear address of an instruction; outside 64-bit code it has 32 bits (APM vol. 2, 4.5.3).
+
+    A record does not hold CS.L: a RIP above 4 GiB can only be one of 64-bit code, where the base counts as 0.
+    """
+    return rip if rip >> 32 else cs_base + rip & 0xFFFF_FFFF
+
+
+class ExceptionRecord(NamedTuple):
+    """One recorded exception: the guest's state at the #VMEXIT, before it saw the exception.
+
+    `str()` gives one line: what, where, why, and what was being delivered.
+    """
+
+    seq: int
+    """Number of the record in its run, from 0."""
+    vector: Vector
+    error_code: int | None
+    """None: the exception has none."""
+    address: int | None
+    """The faulting linear address of a #PF; None for every other exception."""
+    rip: int
+    """Of the instruction; for #BP and #OF too."""
+    linear_rip: int
+    """The linear address of the instruction: RIP with the base of CS."""
+    cs: int
+    """The selector."""
+    cs_base: int
+    cpl: int
+    rsp: int
+    ss: int
+    """The selector."""
+    rflags: int
+    cr0: int
+    cr3: int
+    cr4: int
+    efer: int
+    """The real one, with SVME."""
+    dr6: int
+    tsc: int
+    """The time stamp counter when the exit was taken."""
+    vcpu: int
+    """Number of the virtual CPU."""
+    vectoring: Event | None
+    """What was being delivered when the exception was raised (EXITINTINFO)."""
+    outcome: Outcome
+    injected: Event | None
+    """What the guest got for it (EVENTINJ)."""
+    synthesized: bool
+    """Raised by the hypervisor, as the #DF that two exceptions combine to."""
+    symbol: Symbol | None
+    """The name of `linear_rip`, where symbols know it."""
+
+    def __str__(self) -> str:
+        parts = [f"{self.vector.mnemonic:<4}", f"cpl {self.cpl}", f"{self.cs:04x}:{self.rip:016x}"]
+        if self.symbol is not None:
+            parts.append(str(self.symbol))
+        if self.address is not None:
+            parts.append(f"address {self.address:#x}")
+        if self.error_code is not None:
+            parts.append(f"error {self.error_code:#x}: {_describe_error_code(self)}")
+        if self.vectoring is not None:
+            parts.append(f"while delivering {self.vectoring}")
+        elif self.synthesized and self.vector is Vector.DF:
+            parts.append("synthesized from the two above")
+        if (end := _ENDS.get(self.outcome)) is not None:
+            parts.append(end)
+        elif self.outcome is Outcome.INJECTED:
+            parts.append(f"-> {self.injected}")
+        return "  ".join(parts)
+
+
+_ENDS: Final = {
+    Outcome.COMBINED: "-> #DF",
+    Outcome.SHUTDOWN: "-> shutdown",
+    Outcome.DISCARDED: "-> discarded",
+}
+_IDT: Final = 1 << 1
+"""In a selector error code: it names a gate of the IDT (APM vol. 2, 8.4.1)."""
+
+
+def _describe_error_code(record: ExceptionRecord) -> str:
+    # QEMU 7.2 counts the 16-byte gates of long mode in eights, so the number in the code is not to be trusted; the
+    # event whose delivery met the gate is.
+    code, vectoring = record.error_code or 0, record.vectoring
+    if vectoring is not None and code & _IDT and Vector.TS <= record.vector <= Vector.GP:
+        return f"the gate of {mnemonic(vectoring.vector)}"
+    return describe_error_code(record.vector, code)
+
+
+_PACK, _ORDER = packer(Record)
+assert _ORDER == (
+    "tsc", "vector", "cpl", "flags", "error_code", "exit_int_info", "rip", "rsp", "rflags", "cr3", "address",
+    "cs", "ss", "vcpu", "cs_base", "cr0", "cr4", "efer", "dr6", "event",
+), "a record is unpacked in this order below"  # fmt: skip
+_VECTORS: Final = {int(vector): vector for vector in Vector}
+
+
+def decode_record(data: bytes | memoryview, place: int, seq: int, lookup: Lookup | None = None) -> ExceptionRecord:
+    """Return the record at byte `place` of stored records; `seq` is its number, `lookup` names its instruction.
+
+    Raises TraplineError where the vector is a reserved one: no processor writes such a record.
+    """
+    (tsc, vector, cpl, flags, error_code, exit_int_info, rip, rsp, rflags, cr3, address,
+     cs, ss, vcpu, cs_base, cr0, cr4, efer, dr6, event) = _PACK.unpack_from(data, place)  # fmt: skip
+    if vector not in _VECTORS:
+        raise TraplineError(f"record {seq} is damaged: vector {vector} is reserved, no exception has it")
+    linear = linear_rip(rip, cs_base)
+    return ExceptionRecord(
+        seq,
+        _VECTORS[vector],
+        error_code if flags & RecordFlags.HAS_ERROR_CODE else None,
+        address if flags & RecordFlags.HAS_ADDRESS else None,
+        rip,
+        linear,
+        cs,
+        cs_base,
+        cpl,
+        rsp,
+        ss,
+        rflags,
+        cr0,
+        cr3,
+        cr4,
+        efer,
+        dr6,
+        tsc,
+        vcpu,
+        decode(exit_int_info),
+        outcome_of(flags),
+        decode(event),
+        bool(flags & RecordFlags.SYNTHESIZED),
+        None if lookup is None else lookup(linear),
+    )

@@ -1,0 +1,65 @@
+"""The exceptions of a run as a sequence of values over the stored bytes of their records."""
+
+from array import array
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, overload
+
+from trapline.errors import TraplineError
+from trapline.machine.record import RECORD_SIZE
+
+from .columns import view
+from .exception_record import ExceptionRecord, Lookup, decode_record
+
+if TYPE_CHECKING:
+    from .columns import Records
+
+
+class Exceptions(Sequence[ExceptionRecord]):
+    """Recorded exceptions, oldest first. An element is made when it is asked for; a slice copies nothing."""
+
+    def __init__(self, data: bytes | memoryview, *, first: int = 0, lookup: Lookup | None = None) -> None:
+        """`data` holds whole records, the first with the sequence number `first`; `lookup` names instructions.
+
+        Raises TraplineError where the last record is cut off.
+        """
+        count, rest = divmod(len(data), RECORD_SIZE)
+        if rest:
+            raise TraplineError(f"the last record has {rest} bytes instead of {RECORD_SIZE}")
+        self._data = memoryview(data)
+        self._numbers: range | array[int] = range(first, first + count)
+        self._lookup = lookup
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __iter__(self) -> Iterator[ExceptionRecord]:
+        data, lookup = self._data, self._lookup
+        for place, number in enumerate(self._numbers):
+            yield decode_record(data, place * RECORD_SIZE, number, lookup)
+
+    @overload
+    def __getitem__(self, index: int) -> ExceptionRecord: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Exceptions": ...
+    def __getitem__(self, index: int | slice) -> "ExceptionRecord | Exceptions":
+        if isinstance(index, slice):
+            places = range(len(self))[index]
+            if places.step == 1:
+                return self._some(self._data[places.start * RECORD_SIZE :][: len(places) * RECORD_SIZE], index)
+            size = RECORD_SIZE
+            return self._some(b"".join(self._data[place * size :][:size] for place in places), index)
+        place = range(len(self))[index]
+        return decode_record(self._data, place * RECORD_SIZE, self._numbers[place], self._lookup)
+
+    def __repr__(self) -> str:
+        return f"<Exceptions: {len(self):,}>"
+
+    @property
+    def columns(self) -> "Records":
+        """The records as a structured numpy array over the same memory: the fields of `machine.record.Record`."""
+        return view(self._data)
+
+    def _some(self, data: bytes | memoryview, numbers: slice) -> "Exceptions":
+        found = Exceptions(data, lookup=self._lookup)
+        found._numbers = self._numbers[numbers]
+        return found
