@@ -58,7 +58,7 @@ def test_a_guest_that_goes_on_is_soon_looked_at_less(vcpu, monkeypatch, becomes,
     box(vcpu, SPOILT, other)
     box(vcpu, SPOILT, SHUTDOWN)
     assert looks[KEPT:] == [other, SHUTDOWN]
-    assert "IDTR.limit 0x7" in box.explanation().known
+    assert "IDTR.limit is 0x7" in box.explanation().known
 
 
 def test_the_last_exception_of_a_shutdown_leaves_evidence_once(vcpu):

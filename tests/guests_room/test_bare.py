@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from trapline.arch import paging
+from trapline.arch import address_space, paging
 from trapline.arch.registers import CR0, CR4, EFER, RFLAGS, Gprs
 from trapline.arch.reset import reset
 from trapline.arch.vmcb import Vmcb
@@ -137,9 +137,9 @@ def long_mode(machine):
     assert save.cr0 == CR0.PG | CR0.PE | CR0.ET | CR0.NE | CR0.WP
     assert (save.cr4, save.efer) == (CR4.PAE, EFER.SVME | EFER.LME | EFER.LMA)
     for gva in (0, 0x1234, 0x20_0000, 0x3FFF_FFFF, 0x4000_0000, 0xC123_4567, 0xFFFF_FFFF):
-        assert paging.walk(machine.memory.read, save.cr0, save.cr3, save.cr4, save.efer, gva) == gva
+        assert address_space.walk(machine.memory.read, save.cr0, save.cr3, save.cr4, save.efer, gva) == gva
     with pytest.raises(paging.NotMapped):
-        paging.walk(machine.memory.read, save.cr0, save.cr3, save.cr4, save.efer, 1 << 32)
+        address_space.walk(machine.memory.read, save.cr0, save.cr3, save.cr4, save.efer, 1 << 32)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import struct
 import iced_x86 as iced
 import pytest
 
-from trapline.arch import paging
+from trapline.arch import address_space, paging
 from trapline.arch.registers import CR0, CR4, EFER
 from trapline.arch.vectors import FORCEABLE, VECTORS, Vector, bits
 from trapline.asm.operands import RAX
@@ -101,7 +101,7 @@ def test_pages_are_mapped_as_they_are_described(memory):
         memory.write(gpa, data)
 
     def walk(gva):
-        return paging.walk(memory.read, CR0.PG | CR0.PE, places.PML4, CR4.PAE, EFER.LMA, gva)
+        return address_space.walk(memory.read, CR0.PG | CR0.PE, places.PML4, CR4.PAE, EFER.LMA, gva)
 
     for gva in (0, places.CODE + 5, places.USER, places.GUARD - 1, places.GUARD + 0x1000, 0x1F_FFFF):
         assert walk(gva) == gva

@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from trapline.arch.paging import IMPLICIT, READ, AddressSpace, NotMapped, PageFault
+from trapline.arch.address_space import AddressSpace
+from trapline.arch.paging import IMPLICIT, READ, NotMapped, PageFault
 from trapline.arch.registers import EFER
 from trapline.arch.vectors import Vector
 from trapline.machine.record import Record

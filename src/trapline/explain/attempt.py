@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+from trapline.arch.address_space import AddressSpace
 from trapline.arch.delivery import Delivered, Failed, deliver
 from trapline.arch.descriptors import Attribute, GateType, Selector, attributes, ist_offset, rsp_offset, stack_slot
 from trapline.arch.events import Event
-from trapline.arch.paging import FETCH, IMPLICIT, PAGE, READ, USER, AddressSpace, NotMapped, PageFault
+from trapline.arch.paging import FETCH, IMPLICIT, PAGE, READ, USER, NotMapped, PageFault
 from trapline.arch.registers import CR0
 from trapline.arch.vmcb import SaveArea
 from trapline.machine.linear import code_address, code_bits

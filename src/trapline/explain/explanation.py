@@ -173,7 +173,7 @@ def _agrees(step: Step, seen: Evidence) -> bool:
     if seen.event is None or not isinstance(step.outcome, Failed):
         return seen.event is None and step.follows is SHUTDOWN
     raised_by_model = {event.vector for event in (step.outcome.event, step.follows) if isinstance(event, Event)}
-    if Vector.SS in raised_by_model and "gva" in step.outcome.details:
+    if step.outcome.check is delivery.checks.PUSH_ADDRESS:
         raised_by_model.add(Vector.GP)  # what some processors raise for a stack that is not canonical
     if seen.event.vector not in raised_by_model:
         return False

@@ -6,11 +6,10 @@ from typing import Final, NamedTuple
 
 from trapline.arch.delivery import Failed, checks
 from trapline.arch.descriptors import DPL_SHIFT, Attribute, GateType, Selector, attributes
-from trapline.arch.paging import READ
 from trapline.arch.vectors import mnemonic
 
 from . import pages, repairs
-from .attempt import SYSTEM, Attempt, Change, is_legacy_gate
+from .attempt import Attempt, Change, is_legacy_gate
 
 
 class Finding(NamedTuple):
@@ -122,9 +121,8 @@ def _limit(attempt: Attempt, failed: Failed) -> Iterator[Finding]:
 
 
 def _unreadable_idt(attempt: Attempt, failed: Failed) -> Iterator[Finding]:
-    gva = int(failed.details["gva"])
-    reason = pages.why(attempt, gva, SYSTEM) or "cannot be read"
-    page = pages.mapped(attempt, gva, SYSTEM, empty=False)
+    reason = pages.why_failed(attempt, failed)
+    page = pages.repair_failed(attempt, failed)
     changes = [] if page is None else [page._replace(text=f"with the page of the IDT mapped ({page.text})")]
     yield Finding(
         f"the IDT is at {attempt.save.idtr.base:#x}, which is {reason}.", chain(changes, repairs.new_idt(attempt))
@@ -272,9 +270,8 @@ def _selectors(attempt: Attempt) -> Iterator[Change]:
 
 
 def _gdt(attempt: Attempt, failed: Failed) -> Iterator[Finding]:
-    gva = int(failed.details["gva"])
-    reason = pages.why(attempt, gva, READ) or pages.why(attempt, gva, SYSTEM) or "cannot be read or written"
-    page = pages.mapped(attempt, gva, SYSTEM, empty=False)
+    gva, reason = failed.details["gva"], pages.why_failed(attempt, failed)
+    page = pages.repair_failed(attempt, failed)
     changes = [] if page is None else [page._replace(text=f"with the page of the GDT mapped ({page.text})")]
     yield Finding(f"a descriptor is needed from {gva:#x}, which is {reason}.", chain(changes, repairs.new_gdt(attempt)))
 
@@ -282,7 +279,7 @@ def _gdt(attempt: Attempt, failed: Failed) -> Iterator[Finding]:
 def _handler(attempt: Attempt, failed: Failed) -> Iterator[Finding]:
     vector = attempt.event.vector
     yield Finding(
-        f"the handler in IDT entry {vector} ({mnemonic(vector)}) is at {int(failed.details['rip']):#x}, "
+        f"the handler in IDT entry {vector} ({mnemonic(vector)}) is at {failed.details['rip']:#x}, "
         + ("which is not canonical." if failed.check is checks.HANDLER_ADDRESS else "behind the end of its segment."),
         repairs.own_gate(attempt),
     )

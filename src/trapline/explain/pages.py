@@ -1,22 +1,54 @@
-"""Page walks in words: which entry of which table forbids an access, and what would allow it."""
+"""Which entry of which page table denies an access, and which change of one entry would allow it."""
 
-from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from trapline.arch.paging import ADDRESS, FETCH, NX, PS, RW, US, USER, WRITE, A, D, NotMapped, P, PageFault
-from trapline.arch.registers import CR0, CR4
+from trapline.arch.address_space import AddressSpace
+from trapline.arch.delivery import Failed, checks
+from trapline.arch.paging import (
+    IMPLICIT,
+    NX,
+    PS,
+    RW,
+    US,
+    USER,
+    WRITE,
+    A,
+    D,
+    Denied,
+    NotMapped,
+    P,
+    PageFault,
+    PhysicalMemory,
+)
+from trapline.arch.registers import CR4, RFLAGS
+from trapline.arch.vectors import Vector
 
 from .attempt import Attempt, Change
 
-_NAMES: Final = {1: "PTE", 2: "PDE", 3: "PDPTE", 4: "PML4E", 5: "PML5E"}
+_NAMES: Final = {1: "PTE", 2: "PDE", 3: "PDPE", 4: "PML4E", 5: "PML5E"}
+"""APM 5.2, 5.3."""
+_BITS: Final = {Denied.SUPERVISOR_PAGE: (US, US), Denied.READ_ONLY: (RW, RW), Denied.NO_EXECUTE: (NX, 0)}
+"""The bit of each entry on which a right depends, and its value that grants the right."""
+_DENIED: Final = {
+    Denied.SUPERVISOR_PAGE: "a supervisor page: {name} U/S=0",
+    Denied.READ_ONLY: "not writable: {name} R/W=0",
+    Denied.NO_EXECUTE: "not executable: {name} NX=1",
+}
+_GRANTED: Final = {
+    Denied.SUPERVISOR_PAGE: "a user page",
+    Denied.READ_ONLY: "writable",
+    Denied.NO_EXECUTE: "executable",
+}
 
 
-class Level(NamedTuple):
-    """An entry that a walk passes."""
+class Entry(NamedTuple):
+    """An entry of a page table that a walk read."""
 
     level: int
+    """Of its table; 1 is the last."""
     gpa: int
     size: int
+    """In bytes: 4 or 8."""
     value: int
 
     @property
@@ -25,97 +57,129 @@ class Level(NamedTuple):
         return _NAMES[self.level]
 
 
-def walk(attempt: Attempt, gva: int) -> Iterator[Level]:
-    """Yield the entries of a walk, down to the page or to the first entry that is not present."""
-    save = attempt.save
-    if not save.cr0 & CR0.PG:
-        return
-    narrow = not attempt.long and not save.cr4 & CR4.PAE
-    levels = 2 if narrow else 3 if not attempt.long else 5 if save.cr4 & CR4.LA57 else 4
-    table = save.cr3 & (0xFFFF_F000 if narrow else ADDRESS if attempt.long else 0xFFFF_FFE0)
-    for level in range(levels, 0, -1):
-        if narrow:
-            at, size = table + (gva >> (12 if level == 1 else 22) & 0x3FF) * 4, 4
-            value = attempt.memory.u32(at)
-            address = value & 0xFFFF_F000
-        else:
-            at, size = table + (gva >> 3 + 9 * level & 0x1FF) * 8, 8
-            value = attempt.memory.u64(at)
-            address = value & ADDRESS
-        yield Level(level, at, size, value)
-        pae_root = level == 3 == levels
-        large = value & PS and 1 < level <= 3 and not pae_root and (not narrow or save.cr4 & CR4.PSE)
-        if not value & P or large:
-            return
-        table = address
+class _Reads:
+    """Implements `PhysicalMemory`; notes the gpa, the size and the value of each read."""
+
+    def __init__(self, memory: PhysicalMemory) -> None:
+        self._memory = memory
+        self.noted: list[tuple[int, int, int]] = []
+
+    def u32(self, gpa: int) -> int:
+        value = self._memory.u32(gpa)
+        self.noted.append((gpa, 4, value))
+        return value
+
+    def u64(self, gpa: int) -> int:
+        value = self._memory.u64(gpa)
+        self.noted.append((gpa, 8, value))
+        return value
 
 
-def why(attempt: Attempt, gva: int, access: int) -> str | None:
-    """Say why an access is refused, naming the entry; None: it is not."""
-    gva &= attempt.space.mask
+class Denial(NamedTuple):
+    """A page fault, and the entries that its walk read, from the root to the entry that is not present or the page."""
+
+    fault: PageFault
+    entries: tuple[Entry, ...]
+
+    @property
+    def last(self) -> Entry:
+        """The entry at which the walk ended."""
+        return self.entries[-1]
+
+    def wrong(self) -> list[Entry]:
+        """Return the entries that take the missing right away."""
+        bit, granted = _BITS[self.fault.denied]
+        return [entry for entry in self.entries if (entry.value & bit) != granted]
+
+
+def denial(attempt: Attempt, gva: int, access: int, ac: bool = False) -> Denial | None:
+    """Return why page tables deny an access; None: they allow it. `ac` is RFLAGS.AC.
+
+    Raises NotMapped for an address that is not canonical.
+    """
+    save, reads = attempt.save, _Reads(attempt.memory)
+    space = AddressSpace(reads, save.cr0, save.cr3, save.cr4, save.efer, attempt.physical_bits)
     try:
-        attempt.space.translate(gva, access)
-    except NotMapped:
-        return "not a canonical address"
+        space.translate(gva & space.mask, access, ac)
     except PageFault as fault:
-        levels = list(walk(attempt, gva))
-        if "reserved" in fault.reason:
-            bits = fault.reason.split()[2]
-            return f"mapped with reserved bits: {_NAMES[fault.level]} {fault.entry:#x} has {bits} set"
-        if fault.reason == "not present":
-            return f"not mapped: {_NAMES[fault.level]} is {fault.entry:#x}"
-        names = {US: "U/S=0", RW: "R/W=0"}
-        for bit, test in ((RW, "read-only"), (US, "supervisor page")):
-            if test in fault.reason:
-                name = next(level.name for level in levels if not level.value & bit)
-                return f"{'not writable' if bit == RW else 'a supervisor page'}: {name} {names[bit]}"
-        if "not to be executed" in fault.reason:
-            return f"not executable: {next(level.name for level in levels if level.value & NX)} NX=1"
-        return fault.reason
+        top = fault.level + len(reads.noted) - 1
+        entries = [Entry(top - number, *noted) for number, noted in enumerate(reads.noted)]
+        if not space.long and top == 3 and len(entries) > 1:
+            del entries[0]  # of the PDP table of PAE paging: it has no rights (APM 5.2.3)
+        return Denial(fault, tuple(entries))
     return None
 
 
-def mapped(attempt: Attempt, gva: int, access: int, *, empty: bool = True) -> Change | None:
+def why(attempt: Attempt, gva: int, access: int, ac: bool = False) -> str | None:
+    """Say what an address is, as the end of a sentence, if page tables deny an access; None: they allow it."""
+    try:
+        found = denial(attempt, gva, access, ac)
+    except NotMapped:
+        return "not a canonical address"
+    if found is None:
+        return None
+    fault, last = found.fault, found.last
+    if fault.denied is Denied.NOT_PRESENT:
+        return f"not mapped: {last.name} is {last.value:#x}"
+    if fault.denied is Denied.RESERVED_BITS:
+        return f"mapped with reserved bits: {last.name} {last.value:#x} has {fault.reserved:#x} set"
+    if fault.denied in _DENIED:
+        return _DENIED[fault.denied].format(name=found.wrong()[0].name)
+    if fault.denied is Denied.SMEP:
+        return "a user page, which SMEP does not let the supervisor execute"
+    return "a user page, which SMAP does not let the supervisor access"
+
+
+def mapped(attempt: Attempt, gva: int, access: int, ac: bool = False, *, empty: bool = True) -> Change | None:
     """Return the change of one entry that allows an access; None: there is none so simple.
 
     `empty`: an entry of zero may get any page, since nothing is read from it.
     """
-    gva &= attempt.space.mask
     try:
-        attempt.space.translate(gva, access)
+        found = denial(attempt, gva, access, ac)
     except NotMapped:
         return None
-    except PageFault as fault:
-        levels = list(walk(attempt, gva))
-        entry = _allowing(attempt, levels, fault, access)
-        if entry is None or not (empty or entry[0].value):
-            return None
-        level, value, text = entry
-        return Change(f"{level.name} {value:#x}, {text}", stores=((level.gpa, value.to_bytes(level.size, "little")),))
-    return None
+    allowed = None if found is None else _allowing(attempt, found, access)
+    if allowed is None or not (empty or allowed[0].value):
+        return None
+    entry, value, text = allowed
+    return Change(f"{entry.name} {value:#x}, {text}", stores=((entry.gpa, value.to_bytes(entry.size, "little")),))
 
 
-def _allowing(attempt: Attempt, levels: list[Level], fault: PageFault, access: int) -> tuple[Level, int, str] | None:
-    last = levels[-1]
-    if "reserved" in fault.reason:
-        entry = next(level for level in levels if level.level == fault.level)
-        bits = int(fault.reason.split()[2], 16)
-        return entry, entry.value & ~bits, "without its reserved bits"
-    if fault.reason == "not present":
+def failed_access(attempt: Attempt, failed: Failed) -> tuple[int, int, bool]:
+    """Return the gva of a delivery's failed access, the kind of access, and RFLAGS.AC if it counts (APM 5.6)."""
+    event, gva = failed.event, failed.details["gva"]
+    code = 0 if event is None or event.vector != Vector.PF else event.error_code or 0
+    if failed.check is checks.PUSH_PAGE:
+        alignment_check = attempt.save.rflags & RFLAGS.AC and attempt.save.cpl < 3 and not code & USER
+        return gva, code & (WRITE | USER), bool(alignment_check)
+    return gva, code & WRITE | IMPLICIT, False
+
+
+def why_failed(attempt: Attempt, failed: Failed) -> str:
+    """Say what the address of a delivery's failed access is, as the end of a sentence."""
+    return why(attempt, *failed_access(attempt, failed)) or "not accessible"
+
+
+def repair_failed(attempt: Attempt, failed: Failed, *, empty: bool = False) -> Change | None:
+    """Return the change of one entry that allows a delivery's failed access; see `mapped`."""
+    return mapped(attempt, *failed_access(attempt, failed), empty=empty)
+
+
+def _allowing(attempt: Attempt, found: Denial, access: int) -> tuple[Entry, int, str] | None:
+    """Return the entry to change, its new value, and what it is then."""
+    fault, last = found.fault, found.last
+    if fault.denied is Denied.RESERVED_BITS:
+        return last, last.value & ~fault.reserved, "without its reserved bits"
+    if fault.denied is Denied.NOT_PRESENT:
         if last.value:
             return last, last.value | P, "present"
         if last.level > 3 or (last.level == 2 and last.size == 4 and not attempt.save.cr4 & CR4.PSE):
             return None  # it takes whole tables
         rights = P | RW | A | D | (US if access & USER else 0)
         return last, rights | (PS if last.level > 1 else 0), "present"
-    for name, bit, wanted in (("read-only", RW, RW), ("supervisor page", US, US), ("not to be executed", NX, 0)):
-        if name in fault.reason:
-            wrong = [level for level in levels if (level.value & bit) != wanted]
-            text = {RW: "writable", US: "for users too", NX: "executable"}[bit]
-            return (wrong[0], wrong[0].value ^ bit, text) if len(wrong) == 1 else None
-    if "a user page" in fault.reason:
-        return last, last.value & ~US, "a supervisor page"
-    return None
-
-
-__all__ = ["FETCH", "USER", "WRITE", "Level", "mapped", "walk", "why"]
+    if fault.denied in _BITS:
+        wrong = found.wrong()
+        bit, _ = _BITS[fault.denied]
+        return (wrong[0], wrong[0].value ^ bit, _GRANTED[fault.denied]) if len(wrong) == 1 else None
+    return last, last.value & ~US, "a supervisor page"

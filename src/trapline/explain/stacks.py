@@ -6,10 +6,10 @@ from typing import Final
 
 from trapline.arch.delivery import Failed, checks
 from trapline.arch.descriptors import Attribute, Selector
-from trapline.arch.paging import PAGE, WRITE
+from trapline.arch.paging import PAGE, WRITE, Denied
 
 from . import pages, repairs
-from .attempt import SYSTEM, Attempt, Change, Slot
+from .attempt import Attempt, Change, Slot
 from .gates import Finding, describe
 
 _TSS: Final = (checks.TSS_LIMIT, checks.TSS_ADDRESS, checks.TSS_PAGE)
@@ -62,9 +62,8 @@ def findings(attempt: Attempt, failed: Failed) -> Iterator[Finding]:
 
 
 def _unreadable(attempt: Attempt, failed: Failed, slot: Slot) -> Iterator[Finding]:
-    gva = int(failed.details["gva"])
-    reason = pages.why(attempt, gva, SYSTEM) or "cannot be read"
-    page = pages.mapped(attempt, gva, SYSTEM, empty=False)
+    gva, reason = failed.details["gva"], pages.why_failed(attempt, failed)
+    page = pages.repair_failed(attempt, failed)
     first = [] if page is None else [page._replace(text=f"with the page of the TSS mapped ({page.text})")]
     yield Finding(
         f"the TSS, at {attempt.save.tr.base:#x}, cannot be read for {slot.name}: {gva:#x} is {reason}.",
@@ -102,16 +101,15 @@ def _value(attempt: Attempt, failed: Failed, slot: Slot) -> Iterator[Finding]:
     elif failed.check is checks.PUSH_LIMIT:
         yield Finding(f"{slot.name} in the TSS is {value:#x}, outside its stack segment.", changes)
     else:
-        gva = int(failed.details["gva"])
-        reason = pages.why(attempt, gva, WRITE) or str(failed.details["reason"])
+        gva, reason = failed.details["gva"], pages.why_failed(attempt, failed)
         yield Finding(
             f"{slot.name} in the TSS is {value:#x}, but a push there fails: {gva:#x} is {reason}.",
-            chain(_page(attempt, gva), changes),
+            chain(_page(attempt, failed), changes),
         )
 
 
-def _page(attempt: Attempt, gva: int) -> Iterator[Change]:
-    page = pages.mapped(attempt, gva, WRITE)
+def _page(attempt: Attempt, failed: Failed) -> Iterator[Change]:
+    page = pages.repair_failed(attempt, failed, empty=True)
     if page is not None:
         yield page._replace(text=f"with the stack's page mapped ({page.text})")
 
@@ -128,14 +126,12 @@ def _current(attempt: Attempt, failed: Failed) -> Iterator[Finding]:
     if failed.check is checks.PUSH_ADDRESS:
         yield Finding(f"RSP is {rsp:#x}, which is not a canonical address.", repairs.new_stack(attempt))
         return
-    gva = int(failed.details["gva"])
-    reason = pages.why(attempt, gva, WRITE) or str(failed.details["reason"])
-    changes = chain(repairs.new_stack(attempt), _page(attempt, gva))
+    gva, reason = failed.details["gva"], pages.why_failed(attempt, failed)
+    changes = chain(repairs.new_stack(attempt), _page(attempt, failed))
     above = (gva | PAGE - 1) + 1 & attempt.space.mask
-    entry = int(failed.details["entry"])
-    if failed.details["reason"] == "not present" and above and attempt.translate(above, WRITE) is not None:
+    if failed.denied is Denied.NOT_PRESENT and above and attempt.translate(above, WRITE) is not None:
         whose = "user" if save.cpl == 3 else "kernel"
-        maybe = "" if entry == 0 else ", or the page should have been mapped"
+        maybe = "" if failed.details["entry"] == 0 else ", or the page should have been mapped"
         yield Finding(
             f"the {whose} stack overflowed: RSP {rsp:#x} has reached the page {gva & -PAGE:#x}, which is not "
             f"mapped, right below mapped memory{maybe}.",

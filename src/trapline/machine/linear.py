@@ -6,8 +6,9 @@ Page tables are asked for presence alone: rights do not count, and accessed and 
 from collections.abc import Iterator
 from typing import Final
 
+from trapline.arch.address_space import walk
 from trapline.arch.descriptors import Attribute
-from trapline.arch.paging import PAGE, NotMapped, walk
+from trapline.arch.paging import PAGE, NotMapped
 from trapline.arch.registers import EFER
 from trapline.arch.vmcb import SaveArea
 from trapline.errors import FaultError

@@ -16,7 +16,7 @@ from states import (
 
 from trapline.arch.delivery import Delivered, Failed, checks, deliver
 from trapline.arch.events import Event, EventType
-from trapline.arch.paging import NX, RW, US, P
+from trapline.arch.paging import NX, RW, US, Denied, P
 from trapline.arch.registers import CR4, EFER, RFLAGS
 from trapline.arch.vectors import Vector
 
@@ -271,7 +271,7 @@ def test_smap_and_tables_in_user_pages(bits, smap, ac, code):
     if code is None:
         assert isinstance(ask(world), Delivered)
     else:
-        assert "SMAP" in check(world, "IDT page", Vector.PF, code).details["reason"]
+        assert check(world, "IDT page", Vector.PF, code).denied is Denied.SMAP
 
 
 def test_reserved_bits_of_a_page_table():
@@ -281,7 +281,8 @@ def test_reserved_bits_of_a_page_table():
     assert ask(world).check.name == "gate type"  # of all ones: there is no memory
     outcome = ask(world, physical_bits=40)
     assert outcome.event.error_code == 9
-    assert "reserved" in outcome.details["reason"]
+    assert outcome.denied is Denied.RESERVED_BITS
+    assert "reserved bits are set" in str(outcome)
     page(IDT, 1 << 45, NX)(world)
     assert isinstance(ask(world, physical_bits=40), Delivered)
     world.save.efer &= ~EFER.NXE

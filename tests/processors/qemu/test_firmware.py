@@ -3,7 +3,7 @@ import struct
 import iced_x86 as iced
 import pytest
 
-from trapline.arch import paging
+from trapline.arch import address_space, paging
 from trapline.arch.registers import CR0, CR4, EFER
 from trapline.errors import ProcessorError
 from trapline.processors.qemu import firmware, layout, pci
@@ -123,13 +123,13 @@ def test_long_mode_ends_in_the_monitor(wrapped, until_jump):
 )
 def test_its_page_tables_are_the_identity(rom, wrapped, gva):
     root = TOP - len(wrapped.image)
-    assert paging.walk(rom, CR0.PG, root, CR4.PAE, EFER.LMA, gva) == gva
+    assert address_space.walk(rom, CR0.PG, root, CR4.PAE, EFER.LMA, gva) == gva
 
 
 @pytest.mark.parametrize("gva", [1 << 32, layout.BASE + (1 << 30), 1 << 46])
 def test_its_page_tables_hold_nothing_else(rom, wrapped, gva):
     with pytest.raises(paging.NotMapped):
-        paging.walk(rom, CR0.PG, TOP - len(wrapped.image), CR4.PAE, EFER.LMA, gva)
+        address_space.walk(rom, CR0.PG, TOP - len(wrapped.image), CR4.PAE, EFER.LMA, gva)
 
 
 def test_the_first_jump_of_the_bios_is_known(wrapped, bios_with):

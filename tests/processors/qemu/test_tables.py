@@ -2,7 +2,7 @@ import struct
 
 import pytest
 
-from trapline.arch import paging
+from trapline.arch import address_space, paging
 from trapline.arch.layout import offset_of
 from trapline.arch.registers import CR0, CR4, EFER
 from trapline.processors.qemu import firmware, tables
@@ -24,7 +24,7 @@ def translate(written):
             raise LookupError(f"{gpa:#x}")
         return bytes(written[gpa - BASE : gpa - BASE + size])
 
-    return lambda gva: paging.walk(read, CR0.PG, BASE + PML4_AT, CR4.PAE, EFER.LMA, gva)
+    return lambda gva: address_space.walk(read, CR0.PG, BASE + PML4_AT, CR4.PAE, EFER.LMA, gva)
 
 
 @pytest.mark.parametrize("gva", [BASE, BASE + 0x4321, BASE + SIZE - 1])

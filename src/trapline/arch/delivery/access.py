@@ -3,9 +3,10 @@
 import struct
 from typing import Final, NamedTuple
 
+from trapline.arch.address_space import AddressSpace
 from trapline.arch.descriptors import ACCESSED, ACCESSED_BYTE, Attribute, SegmentState, Selector, attributes
 from trapline.arch.events import Event, EventType
-from trapline.arch.paging import IMPLICIT, READ, USER, WRITE, AddressSpace, PhysicalMemory
+from trapline.arch.paging import IMPLICIT, READ, USER, WRITE, PhysicalMemory
 from trapline.arch.registers import RFLAGS
 from trapline.arch.vectors import VECTORS, Kind, Vector
 from trapline.arch.vmcb import SaveArea, Segment

@@ -24,8 +24,8 @@ class Check(NamedTuple):
     """One row: what is checked and what a failure raises."""
 
     name: str
-    words: str
-    """What is wrong, as the end of a sentence."""
+    text: str
+    """What is wrong, as a clause."""
     section: str
     vector: int | None
     """Of the exception that follows; None: the model goes no further."""
@@ -35,23 +35,23 @@ class Check(NamedTuple):
 IDT_LIMIT: Final = Check("IDT limit", "the IDT ends before the gate", "8.9.2", Vector.GP, Code.IDT)
 IDT_ADDRESS: Final = Check("IDT address", "the gate's address is not canonical", "5.3.1", Vector.GP)
 IDT_PAGE: Final = Check("IDT page", "the gate cannot be read", "5.6", Vector.PF, Code.PAGE_FAULT)
-GATE_TYPE: Final = Check("gate type", "the descriptor is no gate for an event", "8.7.1", Vector.GP, Code.IDT)
-GATE_DPL: Final = Check("gate DPL", "the program may not use the gate", "8.7.4", Vector.GP, Code.IDT)
+GATE_TYPE: Final = Check("gate type", "the descriptor is not an interrupt or trap gate", "8.7.1", Vector.GP, Code.IDT)
+GATE_DPL: Final = Check("gate DPL", "the gate's DPL is below the CPL", "8.7.4", Vector.GP, Code.IDT)
 GATE_PRESENT: Final = Check("gate present", "the gate is not present", "8.2.12", Vector.NP, Code.IDT)
 TASK_TABLE: Final = Check("task table", "the TSS is not in the GDT", "12.2.2", Vector.GP, Code.SELECTOR)
 TASK_LIMIT: Final = Check("task table limit", "the table ends before the TSS", "12.2.2", Vector.GP, Code.SELECTOR)
-TASK_TYPE: Final = Check("task type", "the segment is no TSS that is free", "12.2.2", Vector.GP, Code.SELECTOR)
+TASK_TYPE: Final = Check("task type", "the segment is not an available TSS", "12.2.2", Vector.GP, Code.SELECTOR)
 TASK_PRESENT: Final = Check("task present", "the TSS is not present", "8.2.12", Vector.NP, Code.SELECTOR)
-TASK_GATE: Final = Check("task gate", "a task switch is not modelled", "12.5", None)
+TASK_GATE: Final = Check("task gate", "a task switch follows, which the model does not cover", "12.5", None)
 
 CODE_NULL: Final = Check("code selector", "the gate's selector is null", "8.7.1", Vector.GP)
 CODE_LIMIT: Final = Check("code table limit", "the table ends before the descriptor", "4.6.2", Vector.GP, Code.SELECTOR)
 TABLE_ADDRESS: Final = Check("descriptor address", "the descriptor's address is not canonical", "5.3.1", Vector.GP)
 TABLE_PAGE: Final = Check("descriptor page", "the descriptor cannot be read", "5.6", Vector.PF, Code.PAGE_FAULT)
-CODE_TYPE: Final = Check("code type", "the segment is no code", "8.7.1", Vector.GP, Code.SELECTOR)
+CODE_TYPE: Final = Check("code type", "the segment is not a code segment", "8.7.1", Vector.GP, Code.SELECTOR)
 CODE_DPL: Final = Check("code DPL", "the handler is less privileged", "8.7.4", Vector.GP, Code.SELECTOR)
 CODE_PRESENT: Final = Check("code present", "the code segment is not present", "8.2.12", Vector.NP, Code.SELECTOR)
-CODE_LONG: Final = Check("code L and D", "the segment is no 64-bit code", "8.9.1", Vector.GP, Code.SELECTOR)
+CODE_LONG: Final = Check("code L and D", "the segment is not 64-bit code", "8.9.1", Vector.GP, Code.SELECTOR)
 CODE_RING_0: Final = Check("code of ring 0", "the handler is not in ring 0", "8.8.1", Vector.GP, Code.SELECTOR)
 
 TSS_LIMIT: Final = Check("TSS limit", "the TSS ends before the stack pointer", "8.7.3", Vector.TS, Code.SELECTOR)
@@ -64,13 +64,13 @@ STACK_LIMIT: Final = Check(
     "stack table limit", "the table ends before the stack's descriptor", "8.2.11", Vector.TS, Code.SELECTOR
 )
 STACK_DPL: Final = Check("stack DPL", "the stack's DPL is not the new CPL", "8.2.11", Vector.TS, Code.SELECTOR)
-STACK_TYPE: Final = Check("stack type", "the segment is no writable data", "8.2.11", Vector.TS, Code.SELECTOR)
+STACK_TYPE: Final = Check("stack type", "the segment is not writable data", "8.2.11", Vector.TS, Code.SELECTOR)
 STACK_PRESENT: Final = Check("stack present", "the stack segment is not present", "8.2.13", Vector.SS, Code.SELECTOR)
 
 PUSH_ADDRESS: Final = Check("stack address", "the stack's address is not canonical", "8.2.13", Vector.SS)
-PUSH_LIMIT: Final = Check("stack limit", "the stack is too small", "8.2.13", Vector.SS)
+PUSH_LIMIT: Final = Check("stack limit", "the push is outside the limits of the stack segment", "8.2.13", Vector.SS)
 PUSH_PAGE: Final = Check("stack page", "the stack cannot be written", "5.6", Vector.PF, Code.PAGE_FAULT)
-HANDLER_LIMIT: Final = Check("handler in segment", "the handler is behind the code segment", "4.12.2", Vector.GP)
+HANDLER_LIMIT: Final = Check("handler in segment", "the handler is beyond the code limit", "4.12.2", Vector.GP)
 HANDLER_ADDRESS: Final = Check("handler address", "the handler's address is not canonical", "8.9.1", Vector.GP)
 
 IOPL: Final = Check("IOPL", "INT n needs IOPL 3 in virtual-8086 mode", "8.8", Vector.GP, Code.PLAIN_ZERO)

@@ -6,7 +6,7 @@ from typing import Final
 from trapline.arch.descriptors import SegmentState, Selector
 from trapline.arch.error_codes import SELECTOR_EXTERNAL, SELECTOR_IDT
 from trapline.arch.events import Event, EventType
-from trapline.arch.paging import PHYSICAL_BITS, NotMapped, PageFault, PhysicalMemory
+from trapline.arch.paging import PHYSICAL_BITS, Denied, NotMapped, PageFault, PhysicalMemory
 from trapline.arch.registers import CR0, RFLAGS
 from trapline.arch.vmcb import SaveArea, Segment
 
@@ -49,8 +49,8 @@ def deliver(
             details["selector"] = failure.selector
         return _failed(d, failure.check, code, None, details)
     except PageFault as fault:
-        details = {"gva": fault.gva, "level": fault.level, "entry": fault.entry, "reason": fault.reason}
-        return _failed(d, d.place.page, fault.error_code, fault.gva, details)
+        details = {"gva": fault.gva, "level": fault.level, "entry": fault.entry}
+        return _failed(d, d.place.page, fault.error_code, fault.gva, details, fault.denied)
     except NotMapped as no:
         check = d.place.address
         return _failed(d, check, _error_code(check, 0, d), None, {"gva": no.gva})
@@ -66,9 +66,16 @@ def _error_code(check: Check, selector: int, d: Delivery) -> int:
     return external if check.code is Code.ZERO else 0
 
 
-def _failed(d: Delivery, check: Check, code: int, address: int | None, details: Mapping[str, int | str]) -> Failed:
+def _failed(
+    d: Delivery,
+    check: Check,
+    code: int,
+    address: int | None,
+    details: Mapping[str, int],
+    denied: Denied | None = None,
+) -> Failed:
     event = None if check.vector is None else Event(check.vector, EventType.EXCEPTION, code)
-    return Failed(check, event, address, {"vector": d.event.vector, **details}, d.writes)
+    return Failed(check, event, address, {"vector": d.event.vector, **details}, denied, d.writes)
 
 
 def apply(save: SaveArea, delivered: Delivered) -> None:

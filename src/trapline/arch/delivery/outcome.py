@@ -5,6 +5,7 @@ from typing import NamedTuple, TypeAlias
 
 from trapline.arch.descriptors import SegmentState
 from trapline.arch.events import Event
+from trapline.arch.paging import Denied
 
 from .checks import Check
 
@@ -48,23 +49,24 @@ class Failed(NamedTuple):
     """What is raised, before it is combined with what was being delivered; None: the model goes no further."""
     address: int | None
     """The linear address that a page fault writes to CR2."""
-    details: Mapping[str, int | str]
-    """What was looked at, for people: vector, gate, selector, descriptor, gva, reason ..."""
+    details: Mapping[str, int]
+    """The values that the check used: vector, gate, selector, descriptor, limit, gva, level, entry ..."""
+    denied: Denied | None
+    """Why page tables deny the access, if that is what failed."""
     writes: list[Write]
     """What was stored before the failure."""
 
     def __str__(self) -> str:
-        seen = ", ".join(
-            f"{name} {value if isinstance(value, str) else hex(value)}" for name, value in self.details.items()
-        )
+        why = f"; {self.denied.value}" if self.denied is not None else ""
+        values = ", ".join(f"{name} {value:#x}" for name, value in self.details.items())
         follows = f"{self.event} follows" if self.event else "not modelled"
-        return f"{self.check.name}: {self.check.words} ({seen}); {follows} [APM {self.check.section}]"
+        return f"{self.check.name}: {self.check.text} ({values}{why}); {follows} [APM {self.check.section}]"
 
 
 class CheckFailed(Exception):
     """Ends a delivery; never leaves this room."""
 
-    def __init__(self, check: Check, selector: int = 0, **details: int | str) -> None:
+    def __init__(self, check: Check, selector: int = 0, **details: int) -> None:
         """`selector` is what the error code is made of where it consists of a selector."""
         super().__init__(check.name)
         self.check = check

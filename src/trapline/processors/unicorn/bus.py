@@ -2,8 +2,9 @@
 
 from typing import Final
 
+from trapline.arch.address_space import AddressSpace
 from trapline.arch.descriptors import IO_MAP_BASE, IO_MAP_TSS
-from trapline.arch.paging import IMPLICIT, READ, AddressSpace, NotMapped, PageFault
+from trapline.arch.paging import IMPLICIT, READ, NotMapped, PageFault
 from trapline.arch.registers import CR0, RFLAGS
 from trapline.arch.vectors import Vector
 from trapline.devices.machine import BareMachine
