@@ -8,7 +8,7 @@ from trapline.arch.registers import CR0, CR4, RFLAGS
 from trapline.arch.vmcb import SaveArea
 
 from . import places
-from .code import EXCLUDED
+from .operands import EXCLUDED
 from .tables import Arena
 
 Mutation: TypeAlias = Callable[[str, SaveArea, Arena, random.Random], None]

@@ -9,7 +9,7 @@ from trapline.arch.registers import CR0, CR4, DR6, DR7, EFER, RFLAGS, Gprs
 from trapline.arch.reset import DEFAULT_PAT
 from trapline.arch.vmcb import SaveArea
 
-from . import clean, code, places, tables, values
+from . import clean, code, operands, places, tables, values
 from .mutations import MUTATIONS
 from .tables import CODE, DATA, Arena, load, set_segment
 
@@ -46,7 +46,7 @@ def generate(mode: str, seed: str) -> Program:
     clean.write(arena)
     _BUILDERS[mode](save, arena, rng)
     _shared(mode, save, arena, rng)
-    coder = code.Coder(rng, _BITS[mode], mode, save.cpl)
+    coder = operands.Coder(rng, _BITS[mode], mode, save.cpl)
     text = code.write(coder)
     arena.write(places.CODE, text)
     gprs = Gprs()
