@@ -34,12 +34,13 @@ UNIT_LIMIT: Final = 300.0
 MATRIX_LIMIT: Final = 1800.0
 
 _QEMU: Final = "src/trapline/processors/qemu"
-_TCG, _MONITOR, _PROCESSOR, _GUARD, _RING, _BIOS = (
-    f"{_QEMU}/{name}.py" for name in ("quirks_tcg", "monitor/monitor", "processor", "guard", "ring", "bios")
+_TCG, _MONITOR, _PROCESSOR, _RING, _BIOS = (
+    f"{_QEMU}/{name}.py" for name in ("quirks_tcg", "monitor/monitor", "processor", "ring", "bios")
 )
+_EMULATION: Final = "src/trapline/arch/emulation.py"
 _HYPERVISOR: Final = "src/trapline/hypervisor"
-_DELIVERY, _HANDLERS, _EMULATE, _INTERCEPTS, _LOOP = (
-    f"{_HYPERVISOR}/{name}.py" for name in ("delivery", "handlers", "emulate", "intercepts", "loop")
+_DELIVERY, _HANDLERS, _INTERCEPTS, _LOOP = (
+    f"{_HYPERVISOR}/{name}.py" for name in ("delivery", "handlers", "intercepts", "loop")
 )
 
 
@@ -67,8 +68,7 @@ DEFECTS: Final = (
            "            result = Event(vector, EventType.EXCEPTION, code)"),
     Defect("3", "no INT rewind", _TCG, ".control.nrip, self._vmcb.save.rip = self._vmcb.save.rip, rip",
            ".control.nrip = self._vmcb.save.rip"),
-    Defect("4a", "no #DB after an emulated instruction", _EMULATE, "if not flags & RFLAGS.TF:", "if True:"),
-    Defect("4b", "no #DB after an emulated instruction", _GUARD, "if not flags & RFLAGS.TF:", "if True:"),
+    Defect("4", "no #DB after an emulated instruction", _EMULATION, "if not flags & RFLAGS.TF:", "if True:"),
     Defect("5", "EFER.SVME visible", _HANDLERS, "save.efer & ~EFER.SVME,", "save.efer,"),
     Defect("6", "SVM instruction skipped instead of #UD", _HANDLERS, "    return raise_exception(vcpu, Vector.UD)",
            "    vcpu.processor.vmcb.save.rip += 3\n    return Resume.DONE"),
@@ -103,11 +103,9 @@ DEFECTS: Final = (
     Defect("14", "BIOS copied again on reset", _BIOS, "        mailbox.token = 0\n", ""),
     Defect("15", "EFER write dropping SCE/NXE", _HANDLERS, "value & ~EFER.LMA |",
            "value & ~(EFER.LMA | EFER.SCE | EFER.NXE) |", "TCG keeps SVME by itself, so that no write exits"),
-    Defect("16a", "DR6 clobbered", _EMULATE, "save.dr6 |= DR6.BS", "save.dr6 = DR6.BS"),
-    Defect("16b", "DR6 clobbered", _GUARD, "save.dr6 |= DR6.BS", "save.dr6 = DR6.BS"),
-    Defect("17a", "RF left after an emulated instruction", _EMULATE, "= flags & ~RFLAGS.RF", "= flags"),
-    Defect("17b", "RF left after an emulated instruction", _GUARD, "= flags & ~RFLAGS.RF", "= flags"),
-    Defect("17c", "RF left after an emulated instruction", _MONITOR, "0xFFFF_FFFF & ~RFLAGS.RF", "0xFFFF_FFFF"),
+    Defect("16", "DR6 clobbered", _EMULATION, "save.dr6 |= DR6.BS", "save.dr6 = DR6.BS"),
+    Defect("17a", "RF left after an emulated instruction", _EMULATION, "= flags & ~RFLAGS.RF", "= flags"),
+    Defect("17b", "RF left after an emulated instruction", _MONITOR, "0xFFFF_FFFF & ~RFLAGS.RF", "0xFFFF_FFFF"),
     Defect("17d", "RF set where TCG sets none", _DELIVERY, "capabilities.forwards_set_rf", "capabilities"),
     Defect("17e", "RF set where TCG sets none", _PROCESSOR, "RFLAGS.RF if self.capabilities.forwards_set_rf and",
            "RFLAGS.RF if"),

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trapline.arch.events import DOUBLE_FAULT, SHUTDOWN, Event, EventType, combine, decode, encode
+from trapline.arch.events import DOUBLE_FAULT, SHUTDOWN, Event, EventType, combine, decode, encode, is_software
 from trapline.arch.vectors import VECTORS, Vector
 
 events = st.builds(Event, st.integers(0, 255), st.integers(0, 7), st.none() | st.integers(0, 2**32 - 1))
@@ -95,3 +95,21 @@ def test_the_double_fault():
 def test_a_vector_beyond_the_table_is_benign():
     queued = Event(13, 3, 0)
     assert combine(Event(0x20, 3), queued) is queued
+
+
+@pytest.mark.parametrize(
+    ("vector", "kind", "software"),
+    [
+        (3, EventType.EXCEPTION, True),
+        (4, EventType.EXCEPTION, True),
+        (3, EventType.SOFT, True),
+        (0x80, EventType.SOFT, True),
+        (3, EventType.INTR, False),
+        (2, EventType.NMI, False),
+        (1, EventType.EXCEPTION, False),
+        (5, EventType.EXCEPTION, False),
+        (14, EventType.EXCEPTION, False),
+    ],
+)
+def test_events_that_an_instruction_asks_for(vector, kind, software):
+    assert is_software(Event(vector, kind)) is software

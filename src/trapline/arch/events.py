@@ -7,7 +7,7 @@ from enum import Enum, IntEnum
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from .vectors import VECTORS, Class, Vector, mnemonic
+from .vectors import SOFTWARE_EXCEPTIONS, VECTORS, Class, Vector, mnemonic
 
 VALID: Final = 1 << 31
 ERROR_CODE_VALID: Final = 1 << 11
@@ -23,6 +23,11 @@ class EventType(IntEnum):
     """INT3, INTO and INT1 included."""
     SOFT = 4
     """INT n, opcode CD only."""
+
+
+# Plain ints: they are asked for at every event.
+_EXCEPTION: Final = EventType.EXCEPTION.value
+_SOFT: Final = EventType.SOFT.value
 
 
 class Event(NamedTuple):
@@ -45,6 +50,16 @@ class Event(NamedTuple):
         else:
             words = f"event of type {self.type}, vector {self.vector:#04x}"
         return words if self.error_code is None else f"{words}({self.error_code:#x})"
+
+
+def is_software(event: Event) -> bool:
+    """Say whether an instruction asked for the event: INT n, INT3 or INTO (APM 8.4.1, 8.7.4).
+
+    Its gate is checked for DPL, its frame holds the RIP after the instruction, and the error code of what its delivery
+    raises has EXT clear. If the delivery fails, RIP is still on the instruction, which executes again.
+    """
+    vector, kind, _ = event
+    return kind == _SOFT or (kind == _EXCEPTION and bool(SOFTWARE_EXCEPTIONS >> vector & 1))
 
 
 class Shutdown(Enum):

@@ -248,6 +248,8 @@ def mnemonic(vector: int) -> str:
 # Plain ints, because they are tested at every exit.
 FORCEABLE: int = sum(row.bit for row in VECTORS if row.refused is None)
 WITH_ERROR_CODE: int = sum(row.bit for row in VECTORS if row.error_code is not ErrorCode.ABSENT)
+SOFTWARE_EXCEPTIONS: int = 1 << Vector.BP | 1 << Vector.OF
+"""Those that an instruction asks for, INT3 and INTO; their frames hold the RIP after it (APM 8.2.4, 8.2.5)."""
 FAULTS: int = sum(row.bit for row in VECTORS if row.kind is Kind.FAULT)
 # Only those a guest can raise under us: #VC and #SX are contributory too, but never forced.
 CONTRIBUTORY: int = FORCEABLE & sum(row.bit for row in VECTORS if row.cls is Class.CONTRIBUTORY)

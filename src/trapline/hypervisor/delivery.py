@@ -8,15 +8,13 @@ from typing import Final
 from trapline.arch.consistency import is_illegal
 from trapline.arch.events import DOUBLE_FAULT, SHUTDOWN, Event, EventType, Shutdown, combine, encode
 from trapline.arch.registers import CR0, RFLAGS
-from trapline.arch.vectors import FAULTS, VECTORS, ErrorCode, Vector
+from trapline.arch.vectors import FAULTS, SOFTWARE_EXCEPTIONS, VECTORS, ErrorCode, Vector
 from trapline.errors import UsageError
 
 from .exception import Decision, ExceptionExit, Injection, Verdict
 from .stop import Answer, Resume, Stop, StopReason
 from .vcpu import Undelivered, Vcpu
 
-TRAPS_OF_INSTRUCTIONS: Final = 1 << Vector.BP | 1 << Vector.OF
-"""Their frames hold nRIP (APM 15.20)."""
 _FORWARD: Final = Verdict.FORWARD
 _DONE: Final = Resume.DONE
 _EXCEPTION: Final = EventType.EXCEPTION
@@ -80,7 +78,7 @@ def _deliver_instead(vcpu: Vcpu, exit: ExceptionExit, injection: Injection) -> A
     event, address = injection
     if address is not None:
         vcpu.save.cr2 = address
-    if TRAPS_OF_INSTRUCTIONS >> event.vector & 1 and event.vector != exit.event.vector:
+    if SOFTWARE_EXCEPTIONS >> event.vector & 1 and event.vector != exit.event.vector:
         vcpu.control.nrip = vcpu.save.rip
     result = event if exit.vectoring is None else combine(exit.vectoring, event)
     return _give(vcpu, exit, event, result)

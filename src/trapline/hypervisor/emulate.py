@@ -1,7 +1,7 @@
 """What the hypervisor does in place of an instruction: raise an exception for it, or skip it."""
 
+from trapline.arch.emulation import finish_instruction
 from trapline.arch.events import Event, EventType
-from trapline.arch.registers import DR6, RFLAGS
 from trapline.arch.vectors import Vector
 
 from .delivery import deliver, error_code, forward
@@ -25,10 +25,4 @@ def skip_instruction(vcpu: Vcpu) -> Answer:
     """
     control, save = vcpu.control, vcpu.save
     save.rip = control.nrip
-    flags = save.rflags
-    save.rflags = flags & ~RFLAGS.RF
-    control.interrupt_shadow = 0
-    if not flags & RFLAGS.TF:
-        return Resume.REQUEUE
-    save.dr6 |= DR6.BS
-    return raise_exception(vcpu, Vector.DB)
+    return raise_exception(vcpu, Vector.DB) if finish_instruction(control, save) else Resume.REQUEUE

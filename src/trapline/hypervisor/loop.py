@@ -4,9 +4,8 @@ from collections.abc import Callable
 from typing import Final
 
 from trapline.arch import reset
-from trapline.arch.events import Event, EventType, decode
+from trapline.arch.events import Event, decode, is_software
 from trapline.arch.registers import RFLAGS
-from trapline.arch.vectors import Vector
 from trapline.arch.vmcb import dump
 from trapline.machine.processor import Outcome
 
@@ -109,6 +108,5 @@ def _requeue(vcpu: Vcpu, event: Event | None) -> None:
         return
     # INT n, INT3 and INTO execute again by themselves: RIP is still on them, and nRIP is gone.
     # Everything else is owed to the guest.
-    software = event.type == EventType.EXCEPTION and event.vector in (Vector.BP, Vector.OF)
-    if event.type != EventType.SOFT and not software:
+    if not is_software(event):
         inject(vcpu, event)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from trapline.arch.events import Event, EventType, combine
-from trapline.arch.vectors import VECTORS, ErrorCode, Vector, mnemonic
+from trapline.arch.vectors import SOFTWARE_EXCEPTIONS, VECTORS, ErrorCode, Vector, mnemonic
 from trapline.errors import UsageError
 
 from .exception_record import Lookup
@@ -33,7 +33,6 @@ _ORDER: Final = (
     "efer", "dr6", "vectoring", "outcome", "injected", "symbol", "source",
 )  # fmt: skip
 _NOTHING: Final = 0xFFFF_FFFF
-_SOFTWARE: Final = (Vector.BP, Vector.OF)
 
 Fields = dict[str, Any]
 
@@ -117,7 +116,7 @@ class _Reader:
             yield from self.end()
             if vector == interrupt or vector == Vector.NMI or vector >= len(VECTORS):
                 return
-            if soft and vector not in _SOFTWARE:  # INT n
+            if soft and not SOFTWARE_EXCEPTIONS >> vector & 1:  # INT n
                 return
             self._open = {"vector": vector}
         self._state = True

@@ -5,10 +5,10 @@ from typing import Final, NamedTuple
 
 from trapline.arch.address_space import AddressSpace
 from trapline.arch.descriptors import ACCESSED, ACCESSED_BYTE, Attribute, SegmentState, Selector, attributes
-from trapline.arch.events import Event, EventType
+from trapline.arch.events import Event, EventType, is_software
 from trapline.arch.paging import IMPLICIT, READ, USER, WRITE, PhysicalMemory
 from trapline.arch.registers import RFLAGS
-from trapline.arch.vectors import VECTORS, Kind, Vector
+from trapline.arch.vectors import FAULTS
 from trapline.arch.vmcb import SaveArea, Segment
 
 from . import checks
@@ -19,11 +19,8 @@ M16: Final = 0xFFFF
 M32: Final = 0xFFFF_FFFF
 M64: Final = 0xFFFF_FFFF_FFFF_FFFF
 
-_FAULTS: Final = sum(row.bit for row in VECTORS if row.kind is Kind.FAULT)
-# Plain ints: this is asked for every event.
-_SOFT: Final = EventType.SOFT.value
 _EXCEPTION: Final = EventType.EXCEPTION.value
-_BY_INSTRUCTION: Final = (Vector.BP.value, Vector.OF.value)
+"""A plain int: it is asked for at every event."""
 _SYSTEM: Final = READ | IMPLICIT
 _QUADS: Final = {count: struct.Struct(f"<{count}Q").pack for count in (5, 6)}
 
@@ -41,19 +38,12 @@ TSS: Final = Place(checks.TSS_PAGE, checks.TSS_ADDRESS)
 STACK: Final = Place(checks.PUSH_PAGE, checks.PUSH_ADDRESS)
 
 
-def is_software(event: Event) -> bool:
-    """Say whether an instruction asked for the event: INT n, INT3, INTO. Such a gate is checked for its DPL, RIP is
-    behind the instruction, and error codes have EXT clear (APM 8.4.1, 8.7.4).
-    """
-    return event.type == _SOFT or (event.type == _EXCEPTION and event.vector in _BY_INSTRUCTION)
-
-
 def pushed_flags(rflags: int, event: Event, sets_rf: bool) -> int:
     """Return the flags to push: a fault's have RF set, so that its instruction breakpoint is not hit again (APM 3.1.6).
 
     A #DB does not set it: its handler does (APM 13.1.4).
     """
-    if sets_rf and event.type == _EXCEPTION and _FAULTS >> event.vector & 1:
+    if sets_rf and event.type == _EXCEPTION and FAULTS >> event.vector & 1:
         return rflags | RFLAGS.RF
     return rflags
 

@@ -7,8 +7,8 @@ then answers as it does where there is no device.
 from typing import Final
 
 from trapline.arch import ioio
+from trapline.arch.emulation import finish_instruction
 from trapline.arch.exits import EXCEPTION_EXITS, ExitCode, set_intercept
-from trapline.arch.registers import DR6, RFLAGS
 from trapline.arch.vectors import Vector
 from trapline.errors import ProcessorError
 
@@ -55,11 +55,7 @@ class ConfigGuard:
             hidden = address & pci.DEVICE_BITS == pci.address(pci.MONITOR_DEVICE, 0)
             self.output = address & ~pci.ENABLE if hidden else address
         save.rip = control.exit_info_2
-        control.interrupt_shadow = 0
-        flags = save.rflags
-        save.rflags = flags & ~RFLAGS.RF
-        if not flags & RFLAGS.TF:
+        if not finish_instruction(control, save):
             return False
-        save.dr6 |= DR6.BS
         control.exit_code = _DB_EXIT
         return True

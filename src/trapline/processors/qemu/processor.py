@@ -9,7 +9,7 @@ from trapline.arch.events import ERROR_CODE_VALID, VALID, EventType
 from trapline.arch.exits import ExitCode
 from trapline.arch.layout import zero
 from trapline.arch.registers import EFER, RFLAGS, Gprs
-from trapline.arch.vectors import VECTORS, WITH_ERROR_CODE, Kind, Vector, bits
+from trapline.arch.vectors import SOFTWARE_EXCEPTIONS, VECTORS, WITH_ERROR_CODE, Kind, Vector, bits
 from trapline.arch.vmcb import Vmcb
 from trapline.errors import ProcessorError, ProcessorLost, UsageError
 from trapline.machine.processor import Capabilities, Outcome, Statistics, Watchpoint
@@ -27,7 +27,7 @@ from .quirks_tcg import TcgQuirks
 from .ram import Ram
 from .version import check_version
 
-_ALWAYS_ASKED: Final = 1 << Vector.BP | 1 << Vector.OF | 1 << Vector.DF
+_ALWAYS_ASKED: Final = SOFTWARE_EXCEPTIONS | 1 << Vector.DF
 """Vectors that the monitor leaves to Python: their RIP or their error code needs a look."""
 
 

@@ -6,9 +6,9 @@ only what it executes correctly. One method per quirk; `before_entry` and `after
 
 from typing import Final
 
-from trapline.arch.events import SHUTDOWN, Event, EventType, combine, decode, encode
+from trapline.arch.events import SHUTDOWN, Event, EventType, combine, decode, encode, is_software
 from trapline.arch.exits import EXCEPTION_EXITS, ExitCode, clear_intercept, set_intercept
-from trapline.arch.vectors import CONTRIBUTORY, WITH_ERROR_CODE, Vector
+from trapline.arch.vectors import CONTRIBUTORY, SOFTWARE_EXCEPTIONS, WITH_ERROR_CODE, Vector
 from trapline.asm.decoder import SVM_MNEMONICS, Decoded, Mnemonic, decode_at_rip
 from trapline.machine.linear import next_rip
 from trapline.machine.memory import GuestMemory
@@ -25,7 +25,6 @@ intercepted ("armed") until the next exit.
 _RAISED_BY_TCG: Final = ~(1 << Vector.CP | 1 << Vector.DF)
 """TCG knows no #CP, and a #DF that it makes itself is never intercepted."""
 
-_SOFTWARE: Final = 1 << Vector.BP | 1 << Vector.OF
 _INVALID_32: Final = 0xFFFF_FFFF
 _FIRST_IRQ: Final = 32
 _GP_EXIT: Final = EXCEPTION_EXITS.start + Vector.GP
@@ -57,7 +56,7 @@ class TcgQuirks:
         # SVM instructions can raise #GP, since the real EFER.SVME is set: see `_fixup_gp`.
         real = self._wanted | 1 << Vector.GP
         control.intercept_exceptions = self._mailbox.intercepts = real
-        if self._wanted & _SOFTWARE:
+        if self._wanted & SOFTWARE_EXCEPTIONS:
             set_intercept(control, ExitCode.SWINT)
         set_intercept(control, ExitCode.NMI)
         return real & ~self._wanted
@@ -73,9 +72,7 @@ class TcgQuirks:
         if event is None:
             control.event_inj = 0
             return
-        if event.type == EventType.SOFT or (
-            event.type == EventType.EXCEPTION and event.vector in (Vector.BP, Vector.OF)
-        ):
+        if is_software(event):
             self._inject_soft(event)
         elif event.type == EventType.EXCEPTION:
             self._arm(self.arm_for(event.vector))

@@ -4,10 +4,11 @@ import contextlib
 from typing import Final
 
 from trapline.arch.delivery import Failed, apply, deliver
+from trapline.arch.emulation import finish_instruction
 from trapline.arch.events import ERROR_CODE_VALID, SHUTDOWN, Event, EventType, combine, decode, encode
 from trapline.arch.exits import EXCEPTION_EXITS, ExitCode
 from trapline.arch.layout import gatherer
-from trapline.arch.registers import CR0, DR6, RFLAGS
+from trapline.arch.registers import CR0
 from trapline.arch.vectors import WITH_ERROR_CODE, Vector
 from trapline.arch.vmcb import Vmcb
 from trapline.errors import ProcessorError
@@ -150,14 +151,7 @@ class Cpu:
 
     def finish(self) -> bool:
         """Finish an instruction that was done here: RF and the interrupt shadow end, TF traps."""
-        save = self._save
-        flags = save.rflags
-        save.rflags = flags & ~RFLAGS.RF
-        self._control.interrupt_shadow = 0
-        if not flags & RFLAGS.TF:
-            return True
-        save.dr6 |= DR6.BS
-        return self.raise_exception(Vector.DB)
+        return not finish_instruction(self._control, self._save) or self.raise_exception(Vector.DB)
 
     def _store(self, gpa: int, data: bytes) -> None:
         with contextlib.suppress(LookupError):  # a write to where no memory is goes nowhere

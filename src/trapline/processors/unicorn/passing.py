@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Final
 
 from trapline.arch.events import ERROR_CODE_VALID
-from trapline.arch.vectors import Vector
+from trapline.arch.vectors import SOFTWARE_EXCEPTIONS
 from trapline.arch.vmcb import Vmcb
 from trapline.machine.record import RECORD_SIZE, RecordFlags, RecordWriter
 
@@ -13,8 +13,6 @@ from .cpu import Cpu, exception_word
 
 _RECORDS: Final = 64
 """How many are kept before somebody must take them."""
-_SOFTWARE: Final = 1 << Vector.BP | 1 << Vector.OF
-"""RIP is on the instruction at their exits, and the hypervisor knows what is behind it."""
 
 
 class Passing:
@@ -34,8 +32,11 @@ class Passing:
         """The vectors that may be passed on."""
 
     def set_vectors(self, mask: int) -> None:
-        """Take the hypervisor's leave for the vectors of a mask."""
-        self.vectors = mask & ~_SOFTWARE
+        """Take the hypervisor's leave for the vectors of a mask.
+
+        Not for #BP and #OF: at their exits RIP is on the instruction, and the hypervisor knows what comes after it.
+        """
+        self.vectors = mask & ~SOFTWARE_EXCEPTIONS
 
     def set_sink(self, sink: Callable[[memoryview], None]) -> None:
         """See `machine.Processor.on_records`."""

@@ -11,7 +11,7 @@ from typing import Final, Self
 
 from trapline.arch import msr
 from trapline.arch.consistency import is_illegal, why_invalid
-from trapline.arch.events import VALID, Event, EventType, decode
+from trapline.arch.events import VALID, decode, is_software
 from trapline.arch.exits import EXCEPTION_EXITS, ExitCode
 from trapline.arch.layout import offset_of, size_of, zero
 from trapline.arch.registers import Gprs
@@ -220,7 +220,7 @@ class UnicornProcessor:
         if is_illegal(event, self.vmcb):
             return cpu.exit(ExitCode.INVALID)
         control.event_inj = injected & ~VALID
-        return cpu.deliver(event, _behind(event, control.nrip))
+        return cpu.deliver(event, control.nrip if is_software(event) else None)
 
     def _answer(self, event: int) -> bool:
         """Do what the CPU stopped for; False: it is a #VMEXIT."""
@@ -293,11 +293,3 @@ class UnicornProcessor:
             goes_on = self._answer(event)
         self._bus.attention |= code in _CHANGE_INTERRUPTS
         return goes_on
-
-
-def _behind(event: Event, nrip: int) -> int | None:
-    """Return what an injected INT n, INT3 or INTO pushes."""
-    software = event.type == EventType.SOFT or (
-        event.type == EventType.EXCEPTION and event.vector in (Vector.BP, Vector.OF)
-    )
-    return nrip if software else None

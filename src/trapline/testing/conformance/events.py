@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from trapline.arch.error_codes import SELECTOR_EXTERNAL, SELECTOR_IDT
-from trapline.arch.events import DOUBLE_FAULT, Event, EventType
+from trapline.arch.events import DOUBLE_FAULT, Event, EventType, is_software
 from trapline.arch.exits import ExitCode
 from trapline.arch.registers import DR6, RFLAGS
 from trapline.arch.vectors import FORCEABLE, WITH_ERROR_CODE, Vector, bits
@@ -98,8 +98,7 @@ def _unreadable_idt(mode: Mode, event: Event, name: str) -> Check:
 
 
 def _absent_gate(mode: Mode, event: Event, name: str) -> Check:
-    software = event.type == EventType.SOFT or event.vector in (Vector.BP, Vector.OF)
-    external = 0 if software else SELECTOR_EXTERNAL
+    external = 0 if is_software(event) else SELECTOR_EXTERNAL
     exit = Exit(exception(Vector.NP), info_1=event.vector << 3 | SELECTOR_IDT | external, vectoring=event)
     return Check(
         f"{name} through an absent gate {where(mode, 0)}",
