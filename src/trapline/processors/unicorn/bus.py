@@ -9,9 +9,9 @@ from trapline.arch.registers import CR0, RFLAGS
 from trapline.arch.vectors import Vector
 from trapline.devices.machine import BareMachine
 
-from .context import HF_CPL
 from .engine import Engine
 from .memory import Ram
+from .uc_context import HF_CPL
 
 _QUIET: Final = frozenset((*range(0x3F8, 0x400), 0xE9))
 """Consoles: nothing that is written there needs a look at the rest of the machine, but for an interrupt."""

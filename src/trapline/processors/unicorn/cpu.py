@@ -14,7 +14,7 @@ from trapline.arch.vmcb import Vmcb
 from trapline.errors import ProcessorError
 from trapline.machine.linear import next_rip
 
-from .memo import Memo, Spy
+from .delivery_cache import DeliveryCache, ReadTracker
 from .memory import Ram
 
 _EXCEPTIONS: Final = EXCEPTION_EXITS.start
@@ -47,7 +47,7 @@ class Cpu:
         """HLT was executed, and no event has come since."""
         self.generation: int | None = None
         """The generation of the state in the VMCB; None: it was changed since."""
-        self._memo = Memo(ram, vmcb)
+        self._cache = DeliveryCache(ram, vmcb)
 
     def exit(self, code: int, info_1: int = 0, info_2: int = 0, *, vectoring: Event | None = None) -> bool:
         """Write the exit; nRIP is zero but for what the manual lists (APM 15.7.1)."""
@@ -74,7 +74,7 @@ class Cpu:
 
     def deliver_exception(self, word: int) -> bool:
         """Start the handler of an exception, given as the EVENTINJ word, or of what comes of it."""
-        if self.deliver_again(word):
+        if self.redeliver(word):
             return True
         event = decode(word)
         assert event is not None, "the word of an exception is valid"
@@ -86,7 +86,7 @@ class Cpu:
             return self.exit_at_instruction(_EXCEPTIONS + vector, length)
         return self.deliver(Event(vector, EventType.EXCEPTION), next_rip(self._save, length))
 
-    def deliver_again(self, word: int) -> bool:
+    def redeliver(self, word: int) -> bool:
         """Start the handler of an event, given as the EVENTINJ word, if it started from this state before.
 
         False: nothing happened. Never for INT n, INT3 and INTO.
@@ -94,7 +94,7 @@ class Cpu:
         generation = self.generation
         if generation is None:
             return False
-        known = self._memo.again(generation, word)
+        known = self._cache.replay(generation, word)
         if known is None:
             return False
         self.halted = False
@@ -133,14 +133,16 @@ class Cpu:
     def _handler_starts(self, event: Event, behind: int | None, generation: int | None) -> Failed | None:
         """Change state and memory as the delivery of one event does; return the failure, if it fails."""
         save = self._save
-        spy = Spy(self._ram)
-        result = deliver(save, event, spy, next_rip=behind, physical_bits=self._physical_bits, sets_rf=self._sets_rf)
+        tracker = ReadTracker(self._ram)
+        result = deliver(
+            save, event, tracker, next_rip=behind, physical_bits=self._physical_bits, sets_rf=self._sets_rf
+        )
         for gpa, data in result.writes:
             self._store(gpa, data)
         if isinstance(result, Failed):
             return result
         if generation is not None and behind is None:
-            self._memo.remember(generation, encode(event), result, spy)
+            self._cache.remember(generation, encode(event), result, tracker)
         apply(save, result)
         return None
 

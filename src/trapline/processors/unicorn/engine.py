@@ -17,8 +17,8 @@ from trapline.arch.registers import CR0, CR4, EFER, RFLAGS
 from trapline.arch.vmcb import Vmcb
 from trapline.errors import ProcessorError
 
-from .context import CC_OP_EFLAGS, HF2_GIF, HF_GUEST, Context, word
-from .private import check_size, check_version, stop_between_instructions
+from .uc_context import CC_OP_EFLAGS, HF2_GIF, HF_GUEST, Context, word
+from .unicorn_abi import check_size, check_version, stop_between_instructions
 
 MONITOR: Final = 1 << 56
 """Where VMRUN finds the VMCB: physical, beyond what any page table entry of a guest can name."""

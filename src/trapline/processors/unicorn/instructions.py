@@ -13,9 +13,9 @@ from trapline.asm.decoder import Decoded, Mnemonic, decode_at_rip
 from trapline.devices.machine import BareMachine
 from trapline.machine.linear import code_bits
 
-from .context import Context
 from .cpu import Cpu
 from .memory import Ram
+from .uc_context import Context
 
 _LOW: Final = 0xFFFF_FFFF
 _ENABLE: Final = 0xFF

@@ -25,15 +25,15 @@ from trapline.machine.boot import Boot
 from trapline.machine.processor import Capabilities, Outcome, Statistics, Watchpoint
 
 from . import calls, engine
-from .attention import SECOND, Attention
 from .bus import MachineBus
-from .context import HF2_NMI, Context
 from .cpu import Cpu
 from .engine import Engine
+from .event_window import SECOND, EventWindow
+from .forwarding import Forwarding
 from .instructions import Instructions
 from .memory import Ram
-from .passing import Passing
 from .state import State
+from .uc_context import HF2_NMI, Context
 
 _FIRST_EXCEPTION: Final = engine.VMEXIT + EXCEPTION_EXITS.start
 _PHYSICAL_BITS: Final = 40
@@ -75,7 +75,7 @@ class UnicornProcessor:
         self.msrpm = self._engine.msrpm
         self._state = State(self._engine, self.vmcb, buffer)
         self._cpu = Cpu(self.vmcb, self.memory, physical_bits=_PHYSICAL_BITS, sets_rf=sets_rf)
-        self._passing = Passing(self.vmcb, self._cpu, self._started)
+        self._forwarding = Forwarding(self.vmcb, self._cpu, self._started)
         self._instructions = Instructions(self.vmcb, self.gprs, self.memory, self.machine, self._context, self._cpu)
         self._cpuids: dict[tuple[int, int], tuple[int, int, int, int]] = {}
         self.signature = self.cpuid(1, 0)[0]
@@ -95,8 +95,8 @@ class UnicornProcessor:
         self._left = self._started
         self._fresh = True
         self._off = False
-        self._attention = Attention(
-            self.vmcb, self.machine, bus, self._engine, self._state, self._cpu, self._passing, self._started
+        self._window = EventWindow(
+            self.vmcb, self.machine, bus, self._engine, self._state, self._cpu, self._forwarding, self._started
         )
 
     @property
@@ -118,7 +118,7 @@ class UnicornProcessor:
         """See `machine.Processor.run`."""
         self._stopped += time.monotonic_ns() - self._left
         outcome = self._run(deadline)
-        self._attention.settle()
+        self._window.settle()
         self._left = time.monotonic_ns()
         if outcome is Outcome.VMEXIT:
             self._exits += 1
@@ -126,7 +126,7 @@ class UnicornProcessor:
 
     def intercepts_changed(self, forwarded: int) -> None:
         """See `machine.Processor.intercepts_changed`. The words themselves are looked up in the VMCB."""
-        self._passing.set_vectors(forwarded)
+        self._forwarding.set_vectors(forwarded)
 
     def set_breakpoints(self, addresses: frozenset[int]) -> None:
         """See `machine.Processor.set_breakpoints`; not implemented for Unicorn: raises UsageError."""
@@ -140,7 +140,7 @@ class UnicornProcessor:
 
     def on_records(self, sink: Callable[[memoryview], None]) -> None:
         """See `machine.Processor.on_records`."""
-        self._passing.set_sink(sink)
+        self._forwarding.set_sink(sink)
 
     def cpuid(self, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
         """See `machine.Processor.cpuid`."""
@@ -151,7 +151,7 @@ class UnicornProcessor:
 
     def kick(self) -> None:
         """See `machine.Processor.kick`."""
-        self._attention.kick()
+        self._window.kick()
 
     def shutdown(self) -> None:
         """See `machine.Processor.shutdown`."""
@@ -161,7 +161,7 @@ class UnicornProcessor:
         """See `machine.Processor.close`."""
         if not self._off:
             self._off = True
-            self._attention.close()
+            self._window.close()
 
     def __enter__(self) -> Self:
         return self
@@ -181,7 +181,7 @@ class UnicornProcessor:
             return self._power_on()
         if not self._accept():
             return Outcome.VMEXIT
-        cpu, state, bus, attention = self._cpu, self._state, self._bus, self._attention
+        cpu, state, bus, attention = self._cpu, self._state, self._bus, self._window
         attention.set_deadline(deadline)
         pacemaker = attention.pacemaker
         while True:
@@ -211,7 +211,7 @@ class UnicornProcessor:
         if changed and why_invalid(self.vmcb) is not None:
             return cpu.exit(ExitCode.INVALID)
         injected = control.event_inj
-        if injected & VALID and cpu.deliver_again(injected):
+        if injected & VALID and cpu.redeliver(injected):
             control.event_inj = injected & ~VALID
             return True
         event = decode(injected)
@@ -229,8 +229,8 @@ class UnicornProcessor:
             if vector == Vector.GP and not self._context.error_code and self._is_svm():
                 vector = Vector.UD
             address = self._engine.vmcb.control.exit_info_2 if vector == Vector.PF else None
-            if (self._passing.vectors & self._control.intercept_exceptions) >> vector & 1:
-                return self._passing.pass_on(vector, self._context.error_code, address)
+            if (self._forwarding.vectors & self._control.intercept_exceptions) >> vector & 1:
+                return self._forwarding.forward(vector, self._context.error_code, address)
             return self._cpu.raise_exception(vector, self._context.error_code, address)
         self._cpu.generation = None
         if event >= engine.VMEXIT:

@@ -10,7 +10,8 @@ from trapline.arch.layout import gatherer, offset_of
 from trapline.arch.registers import CR0, EFER, RFLAGS
 from trapline.arch.vmcb import IntCtl, Segment, Vmcb
 
-from .context import (
+from .engine import MSRPM, Engine
+from .uc_context import (
     ATTRIBUTES_HIGH,
     ATTRIBUTES_LOW,
     CC_OP_EFLAGS,
@@ -21,7 +22,6 @@ from .context import (
     Context,
     word,
 )
-from .engine import MSRPM, Engine
 
 _LOW: Final = 0xFFFF_FFFF
 

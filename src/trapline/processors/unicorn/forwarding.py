@@ -15,7 +15,7 @@ _RECORDS: Final = 64
 """How many are kept before somebody must take them."""
 
 
-class Passing:
+class Forwarding:
     """Passes exceptions on. Records wait until `flush`, at most `_RECORDS` of them."""
 
     def __init__(self, vmcb: Vmcb, cpu: Cpu, started: int) -> None:
@@ -42,7 +42,7 @@ class Passing:
         """See `machine.Processor.on_records`."""
         self._sink = sink
 
-    def pass_on(self, vector: int, code: int, address: int | None) -> bool:
+    def forward(self, vector: int, code: int, address: int | None) -> bool:
         """Record an exception that was intercepted, and deliver it; False: its delivery ended in an exit."""
         flags, word = RecordFlags.FORWARDED, exception_word(vector, code)
         if word & ERROR_CODE_VALID:

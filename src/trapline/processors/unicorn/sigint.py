@@ -11,7 +11,7 @@ _Handler: TypeAlias = Callable[[int, FrameType | None], object]
 _SIGINT: Final = signal.SIGINT
 
 
-class Interruption:
+class DeferredSigint:
     """Puts SIGINT off until Unicorn has stopped, as long as it is open; then the handler from before has its turn."""
 
     def __init__(self, stop: Callable[[], None], running: Callable[[], bool]) -> None:

@@ -12,19 +12,19 @@ from trapline.devices.machine import BareMachine
 from trapline.machine.processor import Outcome
 
 from .bus import MachineBus
-from .context import HF2_NMI
 from .cpu import Cpu
 from .engine import Engine
-from .interruption import Interruption
+from .forwarding import Forwarding
 from .pacemaker import Pacemaker
-from .passing import Passing
+from .sigint import DeferredSigint
 from .state import State
+from .uc_context import HF2_NMI
 
 SECOND: Final = 1_000_000_000
 _LOW: Final = 0xFFFF_FFFF
 
 
-class Attention:
+class EventWindow:
     """Looks around where the CPU stands between two instructions, and sees to it that it comes to stand there."""
 
     def __init__(
@@ -35,18 +35,18 @@ class Attention:
         engine: Engine,
         state: State,
         cpu: Cpu,
-        passing: Passing,
+        forwarding: Forwarding,
         started: int,
     ) -> None:
         """`started` is the time of `time.monotonic_ns` when the machine's clock was zero."""
         self._control, self._save = vmcb.control, vmcb.save
         self._machine, self._bus, self._engine = machine, bus, engine
-        self._state, self._cpu, self._passing = state, cpu, passing
+        self._state, self._cpu, self._forwarding = state, cpu, forwarding
         self._started = started
         self.kicked = False
         self._deadline: float | None = None
         self.pacemaker = pacemaker = Pacemaker(self._call_back)
-        self._interruption = Interruption(self._call_back, lambda: pacemaker.running)
+        self._sigint = DeferredSigint(self._call_back, lambda: pacemaker.running)
 
     def kick(self) -> None:
         """See `machine.Processor.kick`."""
@@ -56,7 +56,7 @@ class Attention:
     def close(self) -> None:
         """End the thread, and give Ctrl-C back."""
         self.pacemaker.close()
-        self._interruption.close()
+        self._sigint.close()
 
     def set_deadline(self, deadline: float | None) -> None:
         """Look around at this time of `time.monotonic` at the latest."""
@@ -66,10 +66,10 @@ class Attention:
 
     def settle(self) -> None:
         """Hand on the records that wait, and the Ctrl-C."""
-        if self._passing.waits:
-            self._passing.flush()
-        if self._interruption.pending:
-            self._interruption.take()
+        if self._forwarding.waits:
+            self._forwarding.flush()
+        if self._sigint.pending:
+            self._sigint.take()
 
     def look(self) -> Outcome | None:
         """Look at everything; None: the guest goes on; OFF: the machine has a request."""

@@ -5,9 +5,9 @@ import pytest
 
 from trapline.arch.layout import offset_of, size_of
 from trapline.errors import ProcessorError
-from trapline.processors.unicorn import private
-from trapline.processors.unicorn.context import Context
-from trapline.processors.unicorn.private import check_size, check_version, stop_between_instructions
+from trapline.processors.unicorn import unicorn_abi
+from trapline.processors.unicorn.uc_context import Context
+from trapline.processors.unicorn.unicorn_abi import check_size, check_version, stop_between_instructions
 
 BODY = size_of(Context) - offset_of(Context, "gprs")
 
@@ -17,7 +17,7 @@ def test_the_installed_version_is_known():
 
 
 def test_an_unknown_version_is_refused_in_words(monkeypatch):
-    monkeypatch.setattr(private, "version", lambda name: "2.9.9")
+    monkeypatch.setattr(unicorn_abi, "version", lambda name: "2.9.9")
     with pytest.raises(ProcessorError, match=r"^unicorn 2\.9\.9 may keep its CPU state in another way: pip install"):
         check_version()
 

@@ -49,7 +49,7 @@ class Known(NamedTuple):
     """CS, SS or CPL change."""
 
 
-class Spy:
+class ReadTracker:
     """Guest memory that notes which words are read."""
 
     def __init__(self, ram: Ram) -> None:
@@ -67,7 +67,7 @@ class Spy:
         return self._ram.u64(gpa)
 
 
-class Memo:
+class DeliveryCache:
     """Remembers deliveries in long mode."""
 
     def __init__(self, ram: Ram, vmcb: Vmcb) -> None:
@@ -76,7 +76,7 @@ class Memo:
         self._words = memoryview(vmcb).cast("B").cast("Q")
         self._known: dict[Key, Known] = {}
 
-    def again(self, generation: int, word: int) -> Known | None:
+    def replay(self, generation: int, word: int) -> Known | None:
         """Deliver an event as before, given as the EVENTINJ word; None: there is no before, or memory has changed."""
         known = self._known.get(self._key(generation, word))
         if known is None:
@@ -104,14 +104,14 @@ class Memo:
         rsp = -1 if words[_CPL] & _CPL_MASK else words[_RSP]
         return generation, word & _WITHOUT_CODE, words[_RFLAGS] & ~RFLAGS.STATUS, rsp
 
-    def remember(self, generation: int, word: int, delivered: Delivered, spy: Spy) -> None:
+    def remember(self, generation: int, word: int, delivered: Delivered, tracker: ReadTracker) -> None:
         """Keep a delivery in long mode that is about to be applied, if it stored nothing but its frame."""
         if not self._words[_EFER] & EFER.LMA:
             return
         frame = _FRAMES.get(len(delivered.frame.values))
         if frame is None or len(delivered.writes) != 1 or len(delivered.writes[0][1]) != frame.size:
             return
-        words, places = self._ram.words, sorted(set(spy.places))
+        words, places = self._ram.words, sorted(set(tracker.places))
         if places[-1] >= len(words):
             return
         if len(self._known) >= _MOST:

@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from trapline.processors.unicorn.interruption import Interruption
+from trapline.processors.unicorn.sigint import DeferredSigint
 
 
 @pytest.fixture
@@ -17,48 +17,48 @@ def handled(monkeypatch):
 
 def test_a_signal_waits_until_unicorn_stopped(handled):
     stops = []
-    interruption = Interruption(lambda: stops.append(1), lambda: True)
+    sigint = DeferredSigint(lambda: stops.append(1), lambda: True)
     signal.raise_signal(signal.SIGINT)
-    assert (handled, stops, interruption.pending) == ([], [1], True)
-    interruption.take()
-    assert (handled, interruption.pending) == ([signal.SIGINT], False)
-    interruption.close()
+    assert (handled, stops, sigint.pending) == ([], [1], True)
+    sigint.take()
+    assert (handled, sigint.pending) == ([signal.SIGINT], False)
+    sigint.close()
 
 
 def test_a_signal_is_handled_at_once_where_nothing_runs(handled):
-    interruption = Interruption(lambda: None, lambda: False)
+    sigint = DeferredSigint(lambda: None, lambda: False)
     signal.raise_signal(signal.SIGINT)
-    assert (handled, interruption.pending) == ([signal.SIGINT], False)
-    interruption.close()
+    assert (handled, sigint.pending) == ([signal.SIGINT], False)
+    sigint.close()
 
 
 def test_close_puts_the_handler_back(handled):
     before = signal.getsignal(signal.SIGINT)
-    interruption = Interruption(lambda: None, lambda: True)
+    sigint = DeferredSigint(lambda: None, lambda: True)
     assert signal.getsignal(signal.SIGINT) != before
-    interruption.close()
+    sigint.close()
     assert signal.getsignal(signal.SIGINT) == before
 
 
 def test_a_handler_of_somebody_else_stays(handled):
-    interruption = Interruption(lambda: None, lambda: True)
+    sigint = DeferredSigint(lambda: None, lambda: True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    interruption.close()
+    sigint.close()
     assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
 
 
 @pytest.mark.parametrize("kept", [signal.SIG_IGN, signal.SIG_DFL])
 def test_what_is_no_function_stays(handled, kept):
     signal.signal(signal.SIGINT, kept)
-    interruption = Interruption(lambda: None, lambda: True)
+    sigint = DeferredSigint(lambda: None, lambda: True)
     assert signal.getsignal(signal.SIGINT) == kept
-    interruption.close()
+    sigint.close()
     assert signal.getsignal(signal.SIGINT) == kept
 
 
 def test_other_threads_change_no_handler(handled):
     before = signal.getsignal(signal.SIGINT)
-    thread = threading.Thread(target=lambda: Interruption(lambda: None, lambda: True).close())
+    thread = threading.Thread(target=lambda: DeferredSigint(lambda: None, lambda: True).close())
     thread.start()
     thread.join()
     assert signal.getsignal(signal.SIGINT) == before

@@ -9,7 +9,7 @@ from typing import Final
 from trapline.arch.layout import offset_of, size_of
 from trapline.errors import ProcessorError
 
-from .context import Context
+from .uc_context import Context
 
 KNOWN_VERSIONS: Final = ("2.1.4",)
 """The versions that were looked at."""
