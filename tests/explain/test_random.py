@@ -192,8 +192,8 @@ def test_what_is_named_mends_a_broken_guest(tmp_path, part):
         with UnicornProcessor(boot, RAM, output=lambda data: None) as processor:
             recorder = Recorder()
             processor.on_records(recorder.add)
-            box = BlackBox(last=recorder.last)
-            vm = Vm(processor, mask=FORCEABLE, enter=boot.enter, recorders=(Recording(recorder.add), box))
+            box = BlackBox()
+            vm = Vm(processor, mask=FORCEABLE, enter=boot.enter, recorders=(Recording(recorder.add, (box,)),))
             stop = vm.run(time.monotonic() + 0.5)
             if stop.reason is not StopReason.SHUTDOWN:
                 continue
