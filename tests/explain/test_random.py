@@ -5,9 +5,9 @@ import re
 import time
 
 import pytest
-from broken import GDT, all_gates, kernel, undefined, user_undefined
-from states import ARENA, MODES, PHYSICAL_BITS, SIZE, Memory, make
 
+from tests.arch.delivery.states import ARENA, MODES, PHYSICAL_BITS, SIZE, Memory, make
+from tests.explain.broken import GDT, all_gates, kernel, undefined, user_undefined
 from trapline.arch.delivery import Delivered, Failed, deliver
 from trapline.arch.events import combine
 from trapline.arch.registers import Gprs
