@@ -3,6 +3,7 @@
     TraplineError               anything trapline reports instead of a traceback
     ├── UsageError              the user asked for something that cannot be done
     │   └── GuestImageError     the file or bytes to run are not what they claim to be
+    ├── MissingExtra            a library of an optional extra is not installed
     ├── FaultError              an address of the guest cannot be accessed
     └── ProcessorError          what executes VMRUN failed
         ├── LaunchError         it did not start: command, status and last output attached
@@ -30,6 +31,13 @@ class UsageError(TraplineError):
 
 class GuestImageError(UsageError):
     """A guest image cannot be loaded."""
+
+
+class MissingExtra(TraplineError):
+    """A library of an optional extra is not installed; the message says what to install."""
+
+    def __init__(self, library: str, extra: str) -> None:
+        super().__init__(f"{library} is not installed; pip install 'trapline[{extra}]' brings it")
 
 
 class FaultError(TraplineError):

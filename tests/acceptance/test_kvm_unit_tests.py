@@ -5,9 +5,8 @@ import re
 from typing import NamedTuple
 
 import pytest
-
-from tests.acceptance.runs import PROCESSORS, on_qemu_alone, summed_up
-from tools import testguests
+import testguests
+from runs import PROCESSORS, on_qemu_alone, summed_up
 
 TEST_DEVICE = ("-device", "pc-testdev")
 

@@ -1,6 +1,5 @@
 import pytest
-
-from tools import testguests
+import testguests
 
 VARIABLE = "TRAPLINE_KVM_UNIT_TESTS"
 

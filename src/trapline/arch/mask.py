@@ -15,9 +15,10 @@ from trapline.errors import UsageError
 from .vectors import FORCEABLE, VECTORS, Vector, VectorFacts, bits, mnemonic
 
 _ALIASES: Final = {"xf": Vector.XM}
-_NAMES: Final[dict[str, int]] = {v.name.lower(): v.value for v in Vector} | {
+NAMES: Final[dict[str, int]] = {v.name.lower(): v.value for v in Vector} | {
     name: vector.value for name, vector in _ALIASES.items()
 }
+"""Vectors by their names in lower case."""
 
 
 class ParsedMask(NamedTuple):
@@ -62,7 +63,7 @@ def format_mask(mask: int) -> str:
 
 def _word(vector: int) -> str:
     name = mnemonic(vector).removeprefix("#").lower()
-    return name if name in _NAMES else str(vector)
+    return name if name in NAMES else str(vector)
 
 
 def _read(word: str) -> tuple[int, bool]:
@@ -82,11 +83,11 @@ def _read(word: str) -> tuple[int, bool]:
             raise UsageError(f"{word} is no exception vector: they are 0 to {len(VECTORS) - 1}")
         return 1 << vector, False
     name = word.removeprefix("#")
-    if name not in _NAMES:
-        close = get_close_matches(name, [*_NAMES, "all", "none"], n=3, cutoff=0.5)
+    if name not in NAMES:
+        close = get_close_matches(name, [*NAMES, "all", "none"], n=3, cutoff=0.5)
         hint = f"; did you mean {' or '.join(close)}?" if close else ""
         raise UsageError(f"{word!r} names no exception{hint}")
-    return 1 << _NAMES[name], False
+    return 1 << NAMES[name], False
 
 
 def _refuse(wanted: int) -> None:

@@ -2,18 +2,14 @@
 
 from importlib.util import find_spec
 
-from trapline.errors import TraplineError
-
-
-class MissingExtra(TraplineError):
-    """A library of an extra is missing; the message says what to install."""
+from trapline.errors import MissingExtra
 
 
 def require(extra: str, *libraries: str) -> None:
     """Raise MissingExtra unless the libraries of an extra are there. Loads none of them."""
     for library in libraries:
         if not _found(library):
-            raise MissingExtra(f"{library} is not installed; pip install 'trapline[{extra}]' brings it")
+            raise MissingExtra(library, extra)
 
 
 def _found(library: str) -> bool:

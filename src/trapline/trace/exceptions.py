@@ -8,9 +8,13 @@ from trapline.errors import TraplineError
 from trapline.machine.record import RECORD_SIZE
 
 from .columns import view
+from .condition import Condition
 from .exception_record import ExceptionRecord, Lookup, decode_record
+from .schema import Batch
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from .columns import Records
 
 
@@ -45,9 +49,11 @@ class Exceptions(Sequence[ExceptionRecord]):
         if isinstance(index, slice):
             places = range(len(self))[index]
             if places.step == 1:
-                return self._some(self._data[places.start * RECORD_SIZE :][: len(places) * RECORD_SIZE], index)
+                data = self._data[places.start * RECORD_SIZE :][: len(places) * RECORD_SIZE]
+                return self._some(data, self._numbers[index])
             size = RECORD_SIZE
-            return self._some(b"".join(self._data[place * size :][:size] for place in places), index)
+            copied = b"".join(self._data[place * size :][:size] for place in places)
+            return self._some(copied, self._numbers[index])
         place = range(len(self))[index]
         return decode_record(self._data, place * RECORD_SIZE, self._numbers[place], self._lookup)
 
@@ -59,7 +65,26 @@ class Exceptions(Sequence[ExceptionRecord]):
         """The records as a structured numpy array over the same memory: the fields of `machine.record.Record`."""
         return view(self._data)
 
-    def _some(self, data: bytes | memoryview, numbers: slice) -> "Exceptions":
+    def batch(self) -> Batch:
+        """Return the records as a `Condition` takes them for its `mask`."""
+        import numpy as np
+
+        return Batch(self.columns, np.array(self._numbers, np.uint64), self._lookup)
+
+    def where(self, condition: str | Condition) -> "Exceptions":
+        """Return those that meet a condition, such as `cpl == 0 and vector == pf`. Raises UsageError for a bad one."""
+        batch = self.batch()
+        mask = (Condition(condition) if isinstance(condition, str) else condition).mask(batch)
+        numbers = array("Q", batch.numbers[mask].tobytes())
+        return self._some(batch.records[mask].tobytes(), numbers)
+
+    def to_arrow(self) -> "pa.Table":
+        """Return them as an Arrow table with the columns of a condition. Raises MissingExtra without pyarrow."""
+        from .arrow import to_table
+
+        return to_table(self.batch())
+
+    def _some(self, data: bytes | memoryview, numbers: "range | array[int]") -> "Exceptions":
         found = Exceptions(data, lookup=self._lookup)
-        found._numbers = self._numbers[numbers]
+        found._numbers = numbers
         return found

@@ -3,8 +3,7 @@
 from itertools import pairwise
 
 import pytest
-
-from tests.arch.delivery.states import (
+from states import (
     GDT,
     IDT,
     PT,
@@ -14,6 +13,7 @@ from tests.arch.delivery.states import (
     data_index,
     plain,
 )  # fmt: skip
+
 from trapline.arch.delivery import Delivered, Failed, checks, deliver
 from trapline.arch.events import Event, EventType
 from trapline.arch.paging import NX, RW, US, Denied, P

@@ -3,8 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from tests.arch.delivery.states import (
+from states import (
     ARENA,
     CODE,
     DATA_16,
@@ -22,6 +21,7 @@ from tests.arch.delivery.states import (
     gate,
     plain,
 )  # fmt: skip
+
 from trapline.arch import descriptors
 from trapline.arch.delivery import Delivered, apply, deliver
 from trapline.arch.descriptors import SegmentState

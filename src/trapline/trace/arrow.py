@@ -1,0 +1,41 @@
+"""Records as an Arrow table: for pandas, Polars, DuckDB and Parquet files."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from trapline.errors import MissingExtra
+
+from .schema import COLUMNS, Batch, Column, Kind, Numbers, Texts
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def to_table(batch: Batch) -> "pa.Table":
+    """Return a table with a column for each of `schema.COLUMNS`; a missing value is null, text is a dictionary.
+
+    Raises MissingExtra where pyarrow is not installed.
+    """
+    try:
+        import pyarrow as pa
+    except ImportError:
+        raise MissingExtra("pyarrow", "trace") from None
+    return pa.table({name: _array(column, batch) for name, column in COLUMNS.items()})
+
+
+def _array(column: Column, batch: Batch) -> "pa.Array":
+    import pyarrow as pa
+
+    if column.kind is Kind.TRUTH:
+        return pa.array(column.over(batch))
+    if column.kind is Kind.TEXT:
+        texts: Texts = column.over(batch)
+        missing = np.array([text is None for text in texts.table], np.bool_)
+        places = np.cumsum(~missing) - 1  # without those that are missing
+        known = [text for text in texts.table if text is not None]
+        codes = pa.array(np.take(places, texts.codes).astype(np.int32), mask=np.take(missing, texts.codes))
+        return pa.DictionaryArray.from_arrays(codes, pa.array(known, pa.string()))
+    numbers: Numbers = column.over(batch)
+    mask = None if numbers.present is None else ~numbers.present
+    return pa.array(np.ascontiguousarray(numbers.values), mask=mask)

@@ -1,0 +1,75 @@
+"""Conditions: one small language for filters, stops and rules.
+
+    cpl == 0 and vector == pf and not address < 0x1000
+    vector in (gp, ss) and error_code & 0xFFFC == 0x28 and symbol ~ "copy_*"
+
+The syntax is that of Python's expressions over the columns of a record (`trapline.trace.schema`). Numbers are unsigned
+and have 64 bits; arithmetic wraps. A comparison with a missing value, such as the address of a #GP, is false, with !=
+and `not in` too; `not` of it is true. `ss` is the selector of the stack, but the exception where it is compared with a
+vector or is in a list.
+"""
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from trapline.arch.mask import parse_mask
+from trapline.arch.vectors import FORCEABLE
+from trapline.errors import UsageError
+from trapline.trace.schema import COLUMNS, Batch
+
+from .closures import compile_test
+from .syntax import parse
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_LIVE: Final = {name: column for name, column in COLUMNS.items() if not column.decided}
+_IF: Final = re.compile(r"(?:^|\s)if(?:\s|$)")
+
+
+class Condition:
+    """A condition on one exception, or on the records of many."""
+
+    def __init__(self, text: str, *, live: bool = False) -> None:
+        """Read a condition; `live`: about an exception that was not delivered yet, so that it has no outcome.
+
+        Raises UsageError for what is not a condition, and names what there is.
+        """
+        self.text: Final = text
+        self._test, self.columns = parse(text, _LIVE if live else COLUMNS)
+        """`columns`: the names of those that are used."""
+        self._matches: Final = compile_test(self._test)
+
+    def matches(self, exception: object) -> bool:
+        """Say whether an exception meets the condition.
+
+        It has the attributes of `ExceptionRecord`, as far as `columns` need them. AttributeError where it lacks one.
+        """
+        return self._matches(exception)
+
+    def mask(self, batch: Batch) -> "NDArray[np.bool_]":
+        """Return for each record of a batch whether it meets the condition. Loads numpy."""
+        from .arrays import select
+
+        return select(self._test, batch)
+
+    def __repr__(self) -> str:
+        return f"Condition({self.text!r})"
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def parse_stop(text: str) -> tuple[int, Condition | None]:
+    """Read `VECTORS [if CONDITION]`, such as `pf,gp if cpl == 0`, into a mask of vectors and a live condition.
+
+    Without vectors before the `if` all are meant that can be forced. Raises UsageError for either part.
+    """
+    vectors, *conditions = _IF.split(text, maxsplit=1)
+    if not conditions:
+        return parse_mask(text).mask, None
+    if not conditions[0].strip():
+        raise UsageError(f"{text!r}: a condition follows `if`: pf if cpl == 0")
+    mask = parse_mask(vectors).mask if vectors.strip() else FORCEABLE
+    return mask, Condition(conditions[0], live=True)
