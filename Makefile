@@ -12,7 +12,7 @@ PACKAGES := qemu-system-x86 seabios nasm gcc binutils xorriso grub-common python
 MEASURED := tests/arch tests/hypervisor tests/machine
 # Neighbours stay together: they share what one guest's run left.
 PARALLEL := --numprocesses auto --maxprocesses 8 --dist worksteal
-TESTGUESTS := $(PYTHON) tools/testguests.py
+TESTGUESTS := $(PYTHON) -m tools.testguests
 
 .DEFAULT_GOAL := help
 .PHONY: help setup guests test demo bench soak defects format clean
@@ -38,10 +38,10 @@ soak: setup guests ## boot Linux with every exception forced, again and again; a
 	$(PYTHON) -m pytest -m soak
 
 defects: setup ## plant known defects, one at a time, and see that the tests notice each
-	$(PYTHON) tools/plant_defects.py
+	$(PYTHON) -m tools.plant_defects
 
 bench: setup guests ## measure the cost against QEMU alone and QEMU -d int
-	$(PYTHON) benchmarks/run.py
+	$(PYTHON) -m benchmarks.run
 
 setup: $(VENV)/.installed ## install QEMU and the tools of the tests, and trapline into .venv
 

@@ -7,7 +7,6 @@ import time
 from typing import Final
 
 import unicorn
-from measure import in_turn, medians, print_seconds
 from unicorn import x86_const as x86
 
 from trapline.arch import paging
@@ -23,6 +22,8 @@ from trapline.hypervisor.vcpu import Vcpu
 from trapline.hypervisor.vm import Vm
 from trapline.processors.unicorn.processor import UnicornProcessor
 from trapline.trace.recorder import Recorder
+
+from .measure import in_turn, medians, print_seconds
 
 MEMORY: Final = 4 << 20
 CODE: Final = 0x10_0000

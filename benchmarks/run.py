@@ -12,13 +12,11 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests" / "guests"), str(ROOT / "benchmarks")]
+from tests.programs import build
+from tools import testguests
+from tools.initramfs import linux_initramfs
 
-import build  # noqa: E402  # found by the line above
-import testguests  # noqa: E402
-from initramfs import linux_initramfs  # noqa: E402
-from measure import in_turn, medians, print_seconds, run  # noqa: E402
+from .measure import in_turn, medians, print_seconds, run
 
 TRAPLINE = [sys.executable, "-m", "trapline", "run"]
 QEMU = ["qemu-system-x86_64", "-cpu", "qemu64,-svm", "-display", "none", "-no-reboot", "-serial", "stdio"]
@@ -183,7 +181,7 @@ def ring(rounds: int, scratch: Path) -> None:
 
 def in_process(rounds: int, scratch: Path) -> None:
     """One #UD on Unicorn, and a guest without any."""
-    from in_process import in_process
+    from .in_process import in_process
 
     in_process(rounds)
 

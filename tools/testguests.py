@@ -1,9 +1,8 @@
-#!/usr/bin/env python3
 """Get the real software that the acceptance tests boot, and keep it in a cache.
 
 Debian's packages are downloaded and unpacked, never installed, so this needs no root. The cache is the
-directory TRAPLINE_TEST_CACHE, or ~/.cache/trapline-tests. Run as a script it fills the cache and names the
-files; with names, such as linux_kernel, it prints only the paths of those.
+directory TRAPLINE_TEST_CACHE, or ~/.cache/trapline-tests. `python -m tools.testguests` fills the cache and
+names the files; with names, such as linux_kernel, it prints only the paths of those.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from initramfs import CRASHING_INIT, CRASHING_MODULE, KALLSYMS_INIT, LINUX_INIT, TRACING_INIT, linux_initramfs
+from .initramfs import CRASHING_INIT, CRASHING_MODULE, KALLSYMS_INIT, LINUX_INIT, TRACING_INIT, linux_initramfs
 
 KERNEL_PACKAGE = "linux-image-cloud-amd64"
 GRUB_MODULES = ("biosdisk", "iso9660", "part_msdos", "serial", "terminal", "echo", "halt", "normal")

@@ -162,16 +162,14 @@ def run(
         recorder = Recorder(lines=lines, live=live, lookup=lookup)
         processor.on_records(recorder.add)
         enter = None if settings.boot is None else settings.boot.enter
-        black_box = BlackBox(
-            last=recorder.last, recorded=lambda: recorder.tally.total, sink=recorder.note if lines else None
-        )
+        black_box = BlackBox(recorder.note if lines else None)
 
         vm = Vm(
             processor,
             mask=settings.mask,
             reboots=settings.reboots,
             enter=enter,
-            recorders=(Recording(recorder.add), black_box),
+            recorders=(Recording(recorder.add_one, (black_box,)),),
         )
         with _placing(vm, names):
             ending, detail, error = _run(vm, deadline, settings.qemu, black_box)

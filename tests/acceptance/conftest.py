@@ -6,10 +6,11 @@ import functools
 import shutil
 from pathlib import Path
 
-import build
-import build_kernel
 import pytest
-import runs
+
+from tests.acceptance import runs
+from tests.programs import build
+from tests.programs.kernel import build_kernel
 
 
 def pytest_collection_modifyitems(items):
@@ -27,7 +28,7 @@ def _qemu():
 
 @pytest.fixture(scope="session")
 def image(tmp_path_factory):
-    """Return a function that builds a guest of tests/guests, once for each set of defines."""
+    """Return a function that builds a guest of tests/programs, once for each set of defines."""
     if shutil.which("nasm") is None:
         pytest.skip("nasm is not installed")
     folder = tmp_path_factory.mktemp("guests")
@@ -53,7 +54,7 @@ def plain(image):
 
 @pytest.fixture(scope="session")
 def kernel(tmp_path_factory):
-    """Return a function that builds the kernel of tests/kernel: a multiboot image, and the same with symbols."""
+    """Return a function that builds the kernel in C: a multiboot image, and the same with symbols."""
     if missing := build_kernel.missing_tools():
         pytest.skip(f"{missing[0]} is not installed")
     folder = tmp_path_factory.mktemp("kernel")

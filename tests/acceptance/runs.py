@@ -95,7 +95,7 @@ def command(
 
 
 def assert_same(ours: bytes, plain: bytes) -> None:
-    """Compare two consoles; the first line that differs is the place (tests/guests/README.md)."""
+    """Compare two consoles; the first line that differs is the place (tests/programs/README.md)."""
     if ours == plain:
         return
     pairs = zip([*ours.split(b"\n"), b"<end>"], [*plain.split(b"\n"), b"<end>"], strict=False)

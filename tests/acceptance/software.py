@@ -18,10 +18,8 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from tools import testguests
 from trapline.guests import qemu_options, recognise
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
-import testguests
 
 QEMU = "qemu-system-x86_64"
 

@@ -6,10 +6,10 @@ from collections import Counter
 from typing import NamedTuple
 
 import pytest
-from departures import OF_QEMU, OF_UNICORN, blocks, differences, explain
-from runs import LIMIT, assert_same, on_qemu_alone
-from test_matrix import CHAINS
 
+from tests.acceptance.departures import OF_QEMU, OF_UNICORN, blocks, differences, explain
+from tests.acceptance.runs import LIMIT, assert_same, on_qemu_alone
+from tests.acceptance.test_matrix import CHAINS
 from trapline.arch.events import decode
 from trapline.arch.mask import parse_mask
 from trapline.arch.vectors import Vector

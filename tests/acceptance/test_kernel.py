@@ -4,10 +4,18 @@ import functools
 import re
 import subprocess
 
-import build_kernel
 import pytest
-from runs import PROCESSORS, TRAPLINE, assert_same, on_qemu_alone, read_lines, summed_up, under_trapline
 
+from tests.acceptance.runs import (
+    PROCESSORS,
+    TRAPLINE,
+    assert_same,
+    on_qemu_alone,
+    read_lines,
+    summed_up,
+    under_trapline,
+)
+from tests.programs.kernel import build_kernel
 from trapline.arch.vectors import Vector
 
 COMPARED = ("vector", "error_code", "rip", "cs", "cpl", "address")

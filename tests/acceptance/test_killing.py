@@ -7,7 +7,8 @@ import signal
 import subprocess
 
 import pytest
-from runs import command, read_lines, wait_for
+
+from tests.acceptance.runs import command, read_lines, wait_for
 
 TURNS = 100_000
 """Of an empty loop before each exception: some thousands are recorded in a second."""

@@ -5,8 +5,9 @@ import re
 from typing import NamedTuple
 
 import pytest
-import testguests
-from runs import PROCESSORS, on_qemu_alone, summed_up
+
+from tests.acceptance.runs import PROCESSORS, on_qemu_alone, summed_up
+from tools import testguests
 
 TEST_DEVICE = ("-device", "pc-testdev")
 

@@ -6,8 +6,8 @@ import threading
 import time
 
 import pytest
-from runs import DEBUG_EXIT, LIMIT, wait_for
 
+from tests.acceptance.runs import DEBUG_EXIT, LIMIT, wait_for
 from trapline.arch.vectors import FORCEABLE, Vector
 from trapline.hypervisor.recording import Recording
 from trapline.hypervisor.stop import StopReason

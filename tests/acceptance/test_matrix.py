@@ -3,8 +3,8 @@
 import re
 
 import pytest
-from runs import assert_same, summed_up, under_trapline
 
+from tests.acceptance.runs import assert_same, summed_up, under_trapline
 from trapline.arch.mask import parse_mask
 from trapline.arch.vectors import Vector
 

@@ -4,8 +4,8 @@ import functools
 import re
 
 import pytest
-from runs import PROCESSORS, assert_same, on_qemu_alone, summed_up
 
+from tests.acceptance.runs import PROCESSORS, assert_same, on_qemu_alone, summed_up
 from trapline.arch.vectors import VECTORS, Vector
 from trapline.guests.samples import SAMPLES, End
 from trapline.guests.samples.exceptions import EXCEPTIONS

@@ -6,10 +6,10 @@ import re
 import subprocess
 
 import pytest
-import software
-from runs import TRAPLINE, read_lines
-from software import ALL, CPU_AND_MEMORY, LINUX, LINUX_TRACING, PC
 
+from tests.acceptance import software
+from tests.acceptance.runs import TRAPLINE, read_lines
+from tests.acceptance.software import ALL, CPU_AND_MEMORY, LINUX, LINUX_TRACING, PC
 from trapline.arch.vectors import Vector
 
 BOOTS = 20

@@ -3,10 +3,10 @@
 import re
 
 import pytest
-import software
-import testguests
-from runs import read_lines, summed_up
 
+from tests.acceptance import software
+from tests.acceptance.runs import read_lines, summed_up
+from tools import testguests
 from trapline.arch.vectors import Vector
 
 

@@ -83,8 +83,8 @@ def test_the_missing_level_is_named(missing):
     memory[0x1000 * (5 - missing)] = 0xABC0
     with pytest.raises(NotMapped) as caught:
         long_walk(memory, 0x10)
-    assert (caught.value.gva, caught.value.level, caught.value.entry) == (0x10, missing, 0xABC0)
-    assert str(caught.value) == f"0x10 is not mapped: the level {missing} entry is 0xabc0"
+    assert (caught.value.address, caught.value.level, caught.value.entry) == (0x10, missing, 0xABC0)
+    assert str(caught.value) == f"cannot access 0x10: the level {missing} page-table entry, 0xabc0, is not present"
 
 
 @pytest.mark.parametrize("gva", [1 << 47, (1 << 64) - (1 << 47) - 1, 1 << 63])
@@ -196,7 +196,7 @@ def test_rights(rw, us, nx, access, cr0, cr4, ac):
                 code = access & (WRITE | USER) | 1
                 if access & FETCH and (cr4 & CR4.SMEP or space.mask != 0xFFFF_FFFF or space._levels == 3):
                     code |= FETCH
-                assert (caught.value.error_code, caught.value.gva) == (code, GVA + 5)
+                assert (caught.value.error_code, caught.value.address) == (code, GVA + 5)
                 assert caught.value.denied in denied
 
 

@@ -3,9 +3,9 @@
 import json
 import subprocess
 
-import build_kernel
 import pytest
 
+from tests.programs.kernel import build_kernel
 from trapline.machine.scripted import vmexit
 
 

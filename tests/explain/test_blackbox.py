@@ -7,7 +7,7 @@ from trapline.arch.registers import Gprs
 from trapline.arch.vectors import FORCEABLE, Vector
 from trapline.arch.vmcb import Vmcb
 from trapline.explain import explanation
-from trapline.explain.blackbox import KEPT, BlackBox
+from trapline.explain.blackbox import EXPLAINED, KEPT, BlackBox
 from trapline.hypervisor.exception import ExceptionExit
 
 GP, UD = (Event(vector, EventType.EXCEPTION, code) for vector, code in ((Vector.GP, 0x33), (Vector.UD, None)))
@@ -38,7 +38,7 @@ SPOILT = ExceptionExit(GP, UD, None)
 
 def test_an_exception_of_the_guest_itself_leaves_nothing(vcpu):
     box = BlackBox()
-    box(vcpu, ExceptionExit(UD, None, None), UD)
+    box(vcpu, ExceptionExit(UD, None, None), UD, 5)
     assert not box.evidence
     assert vcpu.processor.memory.reads == 0
 
@@ -51,19 +51,19 @@ def test_a_guest_that_goes_on_is_soon_looked_at_less(vcpu, monkeypatch, becomes,
         explanation, "explain", lambda chain, **how: looks.append(chain[-1].becomes) or whole(chain, **how)
     )
     box = BlackBox()
-    for _ in range(2 * KEPT):
-        box(vcpu, SPOILT, becomes)
-    assert looks == [becomes] * KEPT
+    for _ in range(EXPLAINED + KEPT):
+        box(vcpu, SPOILT, becomes, 5)
+    assert looks == [becomes] * EXPLAINED
     assert len(box.evidence) == KEPT
-    box(vcpu, SPOILT, other)
-    box(vcpu, SPOILT, SHUTDOWN)
-    assert looks[KEPT:] == [other, SHUTDOWN]
+    box(vcpu, SPOILT, other, 5)
+    box(vcpu, SPOILT, SHUTDOWN, 5)
+    assert looks[EXPLAINED:] == [other, SHUTDOWN]
     assert "IDTR.limit is 0x7" in box.explanation().known
 
 
 def test_the_last_exception_of_a_shutdown_leaves_evidence_once(vcpu):
     box = BlackBox()
-    box(vcpu, SPOILT, SHUTDOWN)
+    box(vcpu, SPOILT, SHUTDOWN, 5)
     box.shut_down(vcpu)
     assert len(box.evidence) == 1
 
@@ -78,7 +78,24 @@ def test_a_shutdown_that_nobody_saw_coming_leaves_evidence(vcpu):
 
 def test_lines_are_made_for_who_wants_them(vcpu):
     lines = []
-    box = BlackBox(sink=lines.append)
-    box(vcpu, SPOILT, SHUTDOWN)
+    box = BlackBox(lines.append)
+    box(vcpu, SPOILT, SHUTDOWN, 5)
     assert len(lines) == 1
     assert '"becomes":"shutdown"' in lines[0]
+
+
+def test_evidence_has_both_addresses_and_the_number_of_its_record(vcpu):
+    first, second = Event(Vector.PF, EventType.EXCEPTION, 0), Event(Vector.PF, EventType.EXCEPTION, 2)
+    vcpu.processor.vmcb.save.cr2 = 0x2000
+    box = BlackBox()
+    box(vcpu, ExceptionExit(second, first, 0x2000, vectoring_address=0x1000), DOUBLE_FAULT, 41)
+    (piece,) = box.evidence
+    assert (piece.first_address, piece.address, piece.sequence) == (0x1000, 0x2000, 41)
+
+
+def test_a_shutdown_while_a_page_fault_was_delivered_has_its_address(vcpu):
+    vcpu.processor.vmcb.save.cr2 = 0x1000
+    vcpu.processor.vmcb.control.exit_int_info = encode(Event(Vector.PF, EventType.EXCEPTION, 0))
+    box = BlackBox()
+    box.shut_down(vcpu)
+    assert (box.evidence[0].first_address, box.evidence[0].address, box.evidence[0].sequence) == (0x1000, None, None)

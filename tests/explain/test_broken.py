@@ -3,8 +3,8 @@
 import shutil
 
 import pytest
-from broken import ALL, NOT_ON_QEMU, NOT_ON_UNICORN, REAL
 
+from tests.explain.broken import ALL, NOT_ON_QEMU, NOT_ON_UNICORN, REAL
 from trapline.arch.vectors import FORCEABLE
 from trapline.guests.bare import Entry, bare_entry
 from trapline.guests.image import recognise

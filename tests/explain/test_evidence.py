@@ -1,8 +1,8 @@
 import json
 
 import pytest
-from broken import LONG
 
+from tests.explain.broken import LONG
 from trapline.arch.events import SHUTDOWN, Event, EventType
 from trapline.arch.registers import Gprs
 from trapline.arch.vectors import FORCEABLE, Vector

@@ -5,9 +5,9 @@ import re
 import time
 
 import pytest
-from broken import GDT, all_gates, kernel, undefined, user_undefined
-from states import ARENA, MODES, PHYSICAL_BITS, SIZE, Memory, make
 
+from tests.arch.delivery.states import ARENA, MODES, PHYSICAL_BITS, SIZE, Memory, make
+from tests.explain.broken import GDT, all_gates, kernel, undefined, user_undefined
 from trapline.arch.delivery import Delivered, Failed, deliver
 from trapline.arch.events import combine
 from trapline.arch.registers import Gprs
@@ -192,8 +192,8 @@ def test_what_is_named_mends_a_broken_guest(tmp_path, part):
         with UnicornProcessor(boot, RAM, output=lambda data: None) as processor:
             recorder = Recorder()
             processor.on_records(recorder.add)
-            box = BlackBox(last=recorder.last)
-            vm = Vm(processor, mask=FORCEABLE, enter=boot.enter, recorders=(Recording(recorder.add), box))
+            box = BlackBox()
+            vm = Vm(processor, mask=FORCEABLE, enter=boot.enter, recorders=(Recording(recorder.add, (box,)),))
             stop = vm.run(time.monotonic() + 0.5)
             if stop.reason is not StopReason.SHUTDOWN:
                 continue

@@ -71,3 +71,22 @@ def test_what_an_observer_stops_at_is_recorded_when_it_is_delivered(record, watc
 def test_vectors_that_nobody_forced_stay_out(record, forced):
     found = record(vmexit(ExitCode.VMMCALL), mask=forced << UD)  # the hypervisor raises #UD
     assert [one.vector for one in found] == [UD] * forced
+
+
+def test_followers_get_the_number_of_the_record(build):
+    seen = []
+    numbers = iter((7, 8))
+    recording = Recording(lambda data: next(numbers), (lambda vcpu, *told: seen.append(told),))
+    step = vmexit(0x4E, info_1=2, info_2=0xCAFE, vectoring=Event(PF, EventType.EXCEPTION, 0))
+    build(step, vmexit(ExitCode.VMMCALL), recorders=(recording,), mask=1 << PF | 1 << DF, cr2=0xBEEF).run()
+    assert [(exit.event.vector, number) for exit, _, number in seen] == [(PF, 7), (DF, 8), (UD, None)]
+    spoilt = seen[0][0]
+    assert (spoilt.address, spoilt.vectoring_address) == (0xCAFE, 0xBEEF)
+
+
+def test_only_a_page_fault_under_delivery_has_an_address(build):
+    seen = []
+    recording = Recording(lambda data: None, (lambda vcpu, exit, *rest: seen.append(exit),))
+    steps = [vmexit(0x46), vmexit(0x4D, vectoring=Event(UD, EventType.EXCEPTION))]
+    build(*steps, recorders=(recording,), mask=1 << UD | 1 << Vector.GP, cr2=0xBEEF).run()
+    assert [exit.vectoring_address for exit in seen] == [None, None]

@@ -2,7 +2,7 @@ import pytest
 
 from trapline.arch.events import Event, EventType
 from trapline.arch.vectors import Vector
-from trapline.errors import ProcessorLost
+from trapline.errors import FaultError, ProcessorLost
 from trapline.hypervisor.vm import Vm
 from trapline.machine.processor import Outcome, Processor, Watchpoint
 from trapline.machine.scripted import ScriptedMemory, ScriptedProcessor, until_kicked, vmexit, watchpoint
@@ -81,7 +81,7 @@ def test_memory_ends_somewhere():
     memory.write(0xFFE, b"ab")
     assert memory.read(0xFFE, 2) == b"ab"
     for gpa in (0xFFF, 0x1000, 1 << 40):
-        with pytest.raises(LookupError, match=f"no memory at {gpa:#x}"):
+        with pytest.raises(FaultError, match=f"{gpa:#x}: there is no memory"):
             memory.write(gpa, b"ab")
 
 

@@ -1,13 +1,14 @@
 import shutil
 import subprocess
 
-import build_kernel
 import pytest
+
+from tests.programs.kernel import build_kernel
 
 
 @pytest.fixture(scope="session")
 def kernel(tmp_path_factory):
-    """The kernel of tests/kernel, by gcc with DWARF."""
+    """The kernel of tests/programs/kernel, by gcc with DWARF."""
     if missing := build_kernel.missing_tools():
         pytest.skip(f"{missing[0]} is not installed")
     return build_kernel.build(tmp_path_factory.mktemp("kernel"))

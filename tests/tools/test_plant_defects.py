@@ -3,9 +3,10 @@ import re
 import shutil
 from pathlib import Path
 
-import plant_defects
 import pytest
-from plant_defects import DEFECTS, CannotTell, Defect, planted
+
+from tools import plant_defects
+from tools.plant_defects import DEFECTS, CannotTell, Defect, planted
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,5 +1,6 @@
 import pytest
-import testguests
+
+from tools import testguests
 
 VARIABLE = "TRAPLINE_KVM_UNIT_TESTS"
 

@@ -3,11 +3,11 @@
 from typing import Final
 
 from trapline.arch.address_space import AddressSpace
+from trapline.arch.memory import ReaderMemory
 from trapline.arch.paging import IMPLICIT, READ, NotMapped, PageFault
 from trapline.arch.registers import EFER
 from trapline.arch.vectors import Vector
 from trapline.machine.record import Record
-from trapline.testing.conformance.prediction import Words
 
 from .compare import Difference
 from .runner import Run
@@ -40,30 +40,13 @@ def opcode_of(difference: Difference, record: Record) -> tuple[bytes, bytes]:
 
 def _physical(difference: Difference, record: Record, gva: int) -> int:
     """Return where an instruction stands in the arena, by the page tables as they are at the end."""
-    space = AddressSpace(Words(_Arena(difference.first.memory)), record.cr0, record.cr3, record.cr4, record.efer, 40)
+    arena = difference.first.memory
+    memory = ReaderMemory(lambda gpa, size: arena[gpa : gpa + size].ljust(size, b"\xff"))
+    space = AddressSpace(memory, record.cr0, record.cr3, record.cr4, record.efer, 40)
     try:
         return space.translate(gva & space.mask, READ | IMPLICIT)
     except (PageFault, NotMapped):
         return gva
-
-
-class _Arena:
-    """Implements as much of `machine.GuestMemory` as reading takes."""
-
-    def __init__(self, memory: bytes) -> None:
-        self._memory = memory
-        self.size = len(memory)
-
-    def read(self, gpa: int, size: int) -> bytes:
-        """Return bytes; LookupError outside the arena."""
-        data = self._memory[gpa : gpa + size]
-        if len(data) < size:
-            raise LookupError(gpa)
-        return data
-
-    def write(self, gpa: int, data: bytes) -> None:
-        """Refuse: these are bytes that a run left."""
-        raise LookupError(gpa)
 
 
 def theirs_of(difference: Difference, vector: Vector) -> Record | None:

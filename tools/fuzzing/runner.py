@@ -11,7 +11,7 @@ from trapline.arch.exits import ExitCode, set_intercept
 from trapline.arch.layout import offset_of, size_of
 from trapline.arch.registers import Gprs
 from trapline.arch.vmcb import IntCtl, SaveArea, Vmcb
-from trapline.errors import ProcessorError
+from trapline.errors import FaultError, ProcessorError
 from trapline.hypervisor.exception import ExceptionExit, Verdict
 from trapline.hypervisor.intercepts import recalc_intercepts
 from trapline.hypervisor.recording import Recording
@@ -82,7 +82,7 @@ class Runner:
         limited.memory.write(0, program.arena)
         if program.mode == "real":
             for start in range(places.SIZE, places.REACHED, places.SIZE):
-                with contextlib.suppress(LookupError):  # the hole below 1 MiB
+                with contextlib.suppress(FaultError):  # the hole below 1 MiB
                     limited.memory.write(start, _AROUND)
         end, detail = self._start(limited, self._clean, self._registers, 0, ask=False, time_limit=_PATIENCE)
         if end is not End.HALT:

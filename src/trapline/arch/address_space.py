@@ -1,10 +1,10 @@
 """The walk from a linear to a physical address, and the rights it finds (APM 5.1-5.8)."""
 
-from collections.abc import Callable
 from functools import cache
-from typing import Final, TypeAlias
+from typing import Final
 
 from .error_codes import PF_PRESENT, PF_RESERVED
+from .memory import PhysicalMemory, Reader, ReaderMemory
 from .paging import (
     ADDRESS,
     FETCH,
@@ -22,7 +22,6 @@ from .paging import (
     NotMapped,
     P,
     PageFault,
-    PhysicalMemory,
 )
 from .registers import CR0, CR4, EFER
 
@@ -48,31 +47,17 @@ def _plan(levels: int, reserved: int) -> tuple[tuple[int, int, int], ...]:
     return tuple((9 * level, P | A | PS | NX | reserved, level) for level in range(levels, 1, -1))
 
 
-Reader: TypeAlias = Callable[[int, int], bytes]
-"""`read(gpa, size)`: the bytes of guest-physical memory."""
-
-
 def walk(read: Reader, cr0: int, cr3: int, cr4: int, efer: int, gva: int) -> int:
-    """Return the gpa of a gva; presence is checked, but neither rights nor reserved bits. Raises NotMapped."""
+    """Return the gpa of a gva; presence is checked, but neither rights nor reserved bits.
+
+    Raises NotMapped, and what `read` raises where a table is.
+    """
     # Without SMAP the supervisor may read whatever is present.
-    space = AddressSpace(_Bytes(read), cr0, cr3, cr4 & ~CR4.SMAP, efer)
+    space = AddressSpace(ReaderMemory(read), cr0, cr3, cr4 & ~CR4.SMAP, efer)
     try:
         return space.translate(gva if space.long else gva & 0xFFFF_FFFF, READ)
     except PageFault as fault:
         raise NotMapped(gva & space.mask, fault.level, fault.entry) from None
-
-
-class _Bytes:
-    """Implements `PhysicalMemory` over a reader."""
-
-    def __init__(self, read: Reader) -> None:
-        self._read = read
-
-    def u32(self, gpa: int) -> int:
-        return int.from_bytes(self._read(gpa, 4), "little")
-
-    def u64(self, gpa: int) -> int:
-        return int.from_bytes(self._read(gpa, 8), "little")
 
 
 class AddressSpace:

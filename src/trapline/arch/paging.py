@@ -1,9 +1,9 @@
 """Page tables: their bits, the kinds of access, and why one is denied (APM 5.1-5.8). `address_space` walks them."""
 
 from enum import Enum
-from typing import Final, Protocol
+from typing import Final
 
-from trapline.errors import TraplineError
+from trapline.errors import FaultError
 
 from .error_codes import PF_FETCH, PF_USER, PF_WRITE
 
@@ -35,29 +35,18 @@ PHYSICAL_BITS: Final = 52
 """The most that the architecture allows."""
 
 
-class PhysicalMemory(Protocol):
-    """Guest-physical memory, at any address, aligned or not. Where there is no memory: all ones, as on a bus."""
-
-    def u32(self, gpa: int, /) -> int:
-        """Return 32 bits."""
-
-    def u64(self, gpa: int, /) -> int:
-        """Return 64 bits."""
-
-
-class NotMapped(TraplineError):
+class NotMapped(FaultError):
     """A linear address has no physical one."""
 
     def __init__(self, gva: int, level: int, entry: int) -> None:
-        """Keep the address, and the level and value of the entry that is not present.
+        """Keep the linear address, and the level and value of the entry that is not present.
 
         Level 1 is the last table. Level 0: the address is not canonical, and no table was read.
         """
-        self.gva = gva
+        why = f"the level {level} page-table entry, {entry:#x}, is not present" if level else "it is not canonical"
+        super().__init__(gva, why)
         self.level = level
         self.entry = entry
-        why = f"the level {level} entry is {entry:#x}" if level else "it is not canonical"
-        super().__init__(f"{gva:#x} is not mapped: {why}")
 
 
 class Denied(Enum):
@@ -72,7 +61,7 @@ class Denied(Enum):
     SMAP = "SMAP denies the supervisor access to a user page"
 
 
-class PageFault(TraplineError):
+class PageFault(FaultError):
     """An access that page tables do not allow (APM 5.6, 8.4.2)."""
 
     def __init__(self, gva: int, error_code: int, level: int, entry: int, denied: Denied, reserved: int = 0) -> None:
@@ -80,14 +69,13 @@ class PageFault(TraplineError):
 
         `reserved` has the reserved bits that are set in it.
         """
-        self.gva = gva
+        super().__init__(gva, "page tables deny the access")
         self.error_code = error_code
         self.level = level
         self.entry = entry
         self.denied = denied
         self.reserved = reserved
-        super().__init__()
 
     def __str__(self) -> str:
         code, why = self.error_code, self.denied.value
-        return f"#PF({code:#x}) at {self.gva:#x}: {why}; the level {self.level} entry is {self.entry:#x}"
+        return f"#PF({code:#x}) at {self.address:#x}: {why}; the level {self.level} entry is {self.entry:#x}"

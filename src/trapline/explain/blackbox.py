@@ -1,7 +1,7 @@
-"""The black box: takes the evidence while the guest is stopped, wherever an exception spoils another's delivery.
+"""The black box: captures evidence, while the guest is stopped, of exceptions raised during the delivery of another.
 
-Plain exceptions cost nothing: what a processor forwards by itself never comes here, and the rest is looked at for one
-condition.
+A plain exception costs one test: those that a processor forwards on its own never reach the black box, and the others
+are only tested for an event under delivery.
 """
 
 import logging
@@ -11,15 +11,11 @@ from typing import TYPE_CHECKING, Final
 
 from trapline.arch.delivery import chain as deliveries
 from trapline.arch.events import SHUTDOWN, Event, Shutdown, decode
-from trapline.arch.registers import Gprs
 from trapline.arch.vectors import Vector
-from trapline.arch.vmcb import SaveArea
-from trapline.machine.record import RECORD_SIZE, Record, RecordFlags
 
 from .attempt import Attempt
-from .evidence import Evidence
+from .evidence import Evidence, capture
 from .instruction import code_bytes, stack_top
-from .memory import partial_memory
 
 if TYPE_CHECKING:
     from trapline.hypervisor.exception import ExceptionExit
@@ -30,40 +26,45 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 KEPT: Final = 64
-"""How many pieces of evidence are kept, and how many are looked at with all that could be wrong in mind."""
+"""How many pieces of evidence are kept."""
+EXPLAINED: Final = 64
+"""How many fatal ones, and how many others, are explained at once, so that they include the memory that it takes."""
 
 
 class BlackBox:
-    """Sees each exception that the hypervisor decided on, behind the recorder."""
+    """Keeps the evidence of exceptions that were raised during the delivery of another event, and of shutdowns."""
 
-    def __init__(
-        self,
-        *,
-        last: Callable[[], bytes] | None = None,
-        recorded: Callable[[], int] | None = None,
-        sink: Callable[[str], None] | None = None,
-    ) -> None:
-        """`last` returns the last records, newest last, `recorded` how many there were; `sink` gets lines of JSON."""
-        self._last, self._recorded, self._sink = last, recorded, sink
+    def __init__(self, sink: Callable[[str], None] | None = None) -> None:
+        """`sink` gets each piece of evidence as a line of JSON."""
+        self._sink = sink
         self.evidence: deque[Evidence] = deque(maxlen=KEPT)
-        self._looks = [0, 0]
-        """How often something was looked at that was not fatal, and that was."""
+        self._seen = [0, 0]
+        """Pieces of evidence that were not fatal, and that were."""
 
-    def __call__(self, vcpu: "Vcpu", exit: "ExceptionExit", injected: Event | Shutdown | None) -> None:
-        """Keep the evidence of an exception that was raised while another event was delivered."""
-        if exit.vectoring is None and injected is not SHUTDOWN:
+    def __call__(
+        self, vcpu: "Vcpu", exit: "ExceptionExit", injected: Event | Shutdown | None, sequence: int | None
+    ) -> None:
+        """Keep the evidence of an exception, if there is any; `sequence` is the number of its record.
+
+        Called after the hypervisor's decision and before the next VMRUN: see `hypervisor.recording.Follower`.
+        """
+        vectoring = exit.vectoring
+        if vectoring is None and injected is not SHUTDOWN:
             return
-        forced = vcpu.policy.mask >> exit.event.vector & 1
-        self._keep(vcpu, exit.event, exit.vectoring, exit.address, injected, recorded=bool(forced))
+        addresses = exit.address, exit.vectoring_address
+        self._keep(capture(vcpu.processor, exit.event, vectoring, addresses, injected, sequence))
 
     def shut_down(self, vcpu: "Vcpu") -> None:
         """Keep the evidence of a shutdown, unless its last exception has left some."""
         if not self.evidence or self.evidence[-1].becomes is not SHUTDOWN:
-            vectoring = decode(vcpu.processor.vmcb.control.exit_int_info)
-            self._keep(vcpu, None, vectoring, None, SHUTDOWN, recorded=False)
+            vmcb = vcpu.processor.vmcb
+            vectoring = decode(vmcb.control.exit_int_info)
+            page_fault = vectoring is not None and vectoring.vector == Vector.PF
+            addresses = None, vmcb.save.cr2 if page_fault else None
+            self._keep(capture(vcpu.processor, None, vectoring, addresses, SHUTDOWN, None))
 
     def chain(self) -> list[Evidence]:
-        """Return the chain that the newest evidence is of."""
+        """Return the chain that the newest evidence belongs to."""
         return chains(self.evidence)[-1] if self.evidence else []
 
     def explanation(
@@ -75,70 +76,31 @@ class BlackBox:
         chain = self.chain()
         return explain(chain, name=name, disassemble=disassemble) if chain else None
 
-    def _keep(
-        self,
-        vcpu: "Vcpu",
-        event: Event | None,
-        vectoring: Event | None,
-        address: int | None,
-        becomes: Event | Shutdown | None,
-        *,
-        recorded: bool,
-    ) -> None:
-        processor = vcpu.processor
-        save = SaveArea.from_buffer_copy(processor.vmcb.save)
-        evidence = Evidence(
-            save,
-            Gprs.from_buffer_copy(processor.gprs),
-            event,
-            vectoring,
-            address,
-            self._first_address(save, event, vectoring, recorded=recorded),
-            becomes,
-            processor.capabilities.physical_bits,
-            partial_memory(processor.memory),
-            self._recorded() - 1 if recorded and self._recorded is not None else None,
-        )
-        self._look(evidence)
+    def _keep(self, evidence: Evidence) -> None:
+        self._read(evidence)
         evidence.memory.detach()
         self.evidence.append(evidence)
         if self._sink is not None:
             self._sink(evidence.to_json())
 
-    def _look(self, evidence: Evidence) -> None:
+    def _read(self, evidence: Evidence) -> None:
         """Read the code, the stack, and all memory that an explanation of the chain so far needs."""
         event = evidence.vectoring or evidence.event
         if event is not None:
             attempt = Attempt.of(evidence, event)
             code_bytes(attempt)
             stack_top(attempt)
-        self._looks[evidence.fatal] += 1
-        if evidence.becomes is SHUTDOWN or self._looks[evidence.fatal] <= KEPT:
+        self._seen[evidence.fatal] += 1
+        if evidence.becomes is SHUTDOWN or self._seen[evidence.fatal] <= EXPLAINED:
             from .explanation import explain  # most guests never need it
 
             try:
-                # Its code is read for whoever will show the instruction.
+                # With a disassembler, the code is read as well.
                 explain(chains([*self.evidence, evidence])[-1], disassemble=lambda code, address, bits: None)
             except Exception:
                 log.exception("the evidence cannot be explained")  # the guest's run goes on
-        elif evidence.vectoring is not None:  # a guest that goes on as if nothing had happened is not to be slow
+        elif evidence.vectoring is not None:  # cheaper, for a guest that handles such exceptions again and again
             deliveries(evidence.save, evidence.vectoring, evidence.memory, physical_bits=evidence.physical_bits)
-
-    def _first_address(
-        self, save: SaveArea, event: Event | None, vectoring: Event | None, *, recorded: bool
-    ) -> int | None:
-        """Return the address of the page fault under delivery; CR2 has it until another page fault is raised."""
-        if vectoring is None or vectoring.vector != Vector.PF:
-            return None
-        if event is None or event.vector != Vector.PF:
-            return save.cr2
-        records = self._last() if self._last is not None else b""
-        at = len(records) - RECORD_SIZE * (2 if recorded else 1)
-        if at < 0:
-            return None
-        record = Record.from_buffer_copy(records, at)
-        same = record.vector == Vector.PF and record.rip == save.rip and record.rsp == save.rsp
-        return record.address if same and record.flags & RecordFlags.HAS_ADDRESS else None
 
 
 def chains(evidence: Iterable[Evidence]) -> list[list[Evidence]]:

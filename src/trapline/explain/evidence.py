@@ -10,8 +10,9 @@ from trapline.arch.registers import Gprs
 from trapline.arch.vectors import Vector
 from trapline.arch.vmcb import SaveArea
 from trapline.errors import UsageError
+from trapline.machine.processor import Processor
 
-from .memory import PartialMemory
+from .memory import PartialMemory, partial_memory
 
 TYPE: Final = "evidence"
 """What such a line has as its `type`; records have none."""
@@ -79,6 +80,30 @@ class Evidence(NamedTuple):
             )
             + "\n"
         )
+
+
+def capture(
+    processor: Processor,
+    event: Event | None,
+    vectoring: Event | None,
+    addresses: tuple[int | None, int | None],
+    becomes: Event | Shutdown | None,
+    sequence: int | None,
+) -> Evidence:
+    """Copy the registers of a stopped guest; its memory is read on demand. `addresses` are of `event`, `vectoring`."""
+    address, first_address = addresses
+    return Evidence(
+        SaveArea.from_buffer_copy(processor.vmcb.save),
+        Gprs.from_buffer_copy(processor.gprs),
+        event,
+        vectoring,
+        address,
+        first_address,
+        becomes,
+        processor.capabilities.physical_bits,
+        partial_memory(processor.memory),
+        sequence,
+    )
 
 
 def from_json(fields: Mapping[str, Any]) -> Evidence:

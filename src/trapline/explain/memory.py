@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from trapline.errors import TraplineError
+from trapline.errors import FaultError, TraplineError
 from trapline.machine.memory import GuestMemory
 
 _ALL_ONES: Final = (1 << 64) - 1
@@ -81,7 +81,7 @@ def partial_memory(memory: GuestMemory) -> PartialMemory:
     def read(gpa: int) -> int | None:
         try:
             return int.from_bytes(memory.read(gpa, 8), "little")
-        except LookupError:
+        except FaultError:
             return None
 
     return PartialMemory(source=read)

@@ -4,6 +4,7 @@ from typing import Final, NamedTuple
 
 from trapline.arch.address_space import AddressSpace
 from trapline.arch.delivery import Failed, checks
+from trapline.arch.memory import PhysicalMemory
 from trapline.arch.paging import (
     IMPLICIT,
     NX,
@@ -18,7 +19,6 @@ from trapline.arch.paging import (
     NotMapped,
     P,
     PageFault,
-    PhysicalMemory,
 )
 from trapline.arch.registers import CR4, RFLAGS
 from trapline.arch.vectors import Vector

@@ -18,6 +18,8 @@ class ExceptionExit(NamedTuple):
     """The faulting linear address of a #PF, which CR2 does not hold yet."""
     synthesized: bool = False
     """Raised by the hypervisor, not by the guest's instruction."""
+    vectoring_address: int | None = None
+    """The faulting linear address of `vectoring` if that is a #PF: CR2 at the exit."""
 
 
 class Verdict(Enum):

@@ -54,12 +54,14 @@ def exception(vcpu: Vcpu) -> Answer:
     vector = control.exit_code - EXCEPTION_EXITS.start
     if not vcpu.policy.mask >> vector & 1:
         return Stop(StopReason.FAILED, dump(vcpu.processor.vmcb))
+    exit, vectoring = _PLAIN[vector], vcpu.vectoring
     if WITH_ERROR_CODE >> vector & 1:
         event = Event(vector, EventType.EXCEPTION, error_code(vector, control.exit_info_1))
-        address = control.exit_info_2 if vector == Vector.PF else None
-        return forward(vcpu, ExceptionExit(event, vcpu.vectoring, address))
-    plain = _PLAIN[vector]
-    return forward(vcpu, plain if vcpu.vectoring is None else plain._replace(vectoring=vcpu.vectoring))
+        exit = ExceptionExit(event, None, control.exit_info_2 if vector == Vector.PF else None)
+    if vectoring is not None:
+        cr2 = vcpu.save.cr2 if vectoring.vector == Vector.PF else None
+        exit = exit._replace(vectoring=vectoring, vectoring_address=cr2)
+    return forward(vcpu, exit)
 
 
 @TABLE.on(ExitCode.SHUTDOWN)

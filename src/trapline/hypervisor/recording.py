@@ -1,6 +1,7 @@
 """A `Record` of an exception that the hypervisor decided on, like those that a processor writes by itself."""
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 from trapline.arch.events import DOUBLE_FAULT, Event, Shutdown, encode
 from trapline.machine.record import RECORD_SIZE, RecordFlags, RecordWriter
@@ -8,20 +9,27 @@ from trapline.machine.record import RECORD_SIZE, RecordFlags, RecordWriter
 from .exception import ExceptionExit
 from .vcpu import Vcpu
 
+Follower: TypeAlias = Callable[[Vcpu, ExceptionExit, Event | Shutdown | None, int | None], None]
+"""Sees what a recorder sees, and the number of the record; None: there is none."""
+
 
 class Recording:
     """A recorder for `Vm.recorders`: writes one record for each exception and gives it to a sink."""
 
-    def __init__(self, sink: Callable[[memoryview], None]) -> None:
+    def __init__(self, sink: Callable[[memoryview], int | None], followers: tuple[Follower, ...] = ()) -> None:
+        """`sink` returns the number of the record, if it counts them; `followers` are called after it."""
         self._sink = sink
+        self._followers = followers
         self._bytes = memoryview(bytearray(RECORD_SIZE))
         self._vcpu: Vcpu | None = None
         self._writer: RecordWriter | None = None
 
     def __call__(self, vcpu: Vcpu, exit: ExceptionExit, injected: Event | Shutdown | None) -> None:
         """Record an exception and what became of it. Vectors that are not forced stay unrecorded."""
-        (vector, _, code), vectoring, address, synthesized = exit
+        (vector, _, code), vectoring, address, synthesized, _ = exit
         if not vcpu.policy.mask >> vector & 1:
+            for follower in self._followers:
+                follower(vcpu, exit, injected, None)
             return
         if self._writer is None or vcpu is not self._vcpu:
             self._vcpu, self._writer = vcpu, RecordWriter(vcpu.processor.vmcb, vcpu.number)
@@ -53,4 +61,6 @@ class Recording:
             address or 0,
             word,
         )
-        self._sink(self._bytes)
+        number = self._sink(self._bytes)
+        for follower in self._followers:
+            follower(vcpu, exit, injected, number)

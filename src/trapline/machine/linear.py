@@ -71,8 +71,10 @@ def translate(save: SaveArea, memory: GuestMemory, gva: int) -> int:
     """Return the gpa of a linear address; raises FaultError where no page is mapped."""
     try:
         return walk(memory.read, save.cr0, save.cr3, save.cr4, save.efer, gva)
-    except (NotMapped, LookupError) as error:
-        raise FaultError(gva, str(error)) from error
+    except NotMapped:
+        raise
+    except FaultError as error:
+        raise FaultError(gva, f"there is no memory at {error.address:#x}, where its page table should be") from error
 
 
 def read_linear(save: SaveArea, memory: GuestMemory, gva: int, size: int) -> bytes:
@@ -105,17 +107,18 @@ def write_linear(save: SaveArea, memory: GuestMemory, gva: int, data: bytes) -> 
     for at, gpa, size in parts:
         try:
             memory.write(gpa, data[at - gva : at - gva + size])
-        except LookupError as error:
-            raise FaultError(at, str(error)) from error
+        except FaultError as error:
+            raise _without_memory(at, gpa) from error
 
 
 def _read(save: SaveArea, memory: GuestMemory, gva: int, size: int) -> Iterator[bytes]:
     for at, part in _split(gva, size):
         gpa = translate(save, memory, at)
         try:
-            yield memory.read(gpa, part)
-        except LookupError as error:
-            raise FaultError(at, str(error)) from error
+            data = memory.read(gpa, part)
+        except FaultError as error:
+            raise _without_memory(at, gpa) from error
+        yield data
 
 
 def _split(gva: int, size: int) -> Iterator[tuple[int, int]]:
@@ -125,3 +128,7 @@ def _split(gva: int, size: int) -> Iterator[tuple[int, int]]:
         part = min(end - gva, PAGE - gva % PAGE)
         yield gva, part
         gva += part
+
+
+def _without_memory(gva: int, gpa: int) -> FaultError:
+    return FaultError(gva, f"it is mapped to {gpa:#x}, where there is no memory")

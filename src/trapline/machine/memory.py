@@ -11,7 +11,7 @@ class GuestMemory(Protocol):
         """How much RAM the guest has, in bytes."""
 
     def read(self, gpa: int, size: int) -> bytes:
-        """Return `size` bytes; raises LookupError where there is no memory."""
+        """Return `size` bytes; raises FaultError where there is no memory."""
 
     def write(self, gpa: int, data: bytes) -> None:
-        """Store bytes; raises LookupError where there is no RAM."""
+        """Store bytes; raises FaultError where there is no RAM."""

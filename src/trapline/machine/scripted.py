@@ -16,6 +16,7 @@ from trapline.arch.layout import size_of, zero
 from trapline.arch.msr import MSRPM_SIZE
 from trapline.arch.registers import Gprs
 from trapline.arch.vmcb import Vmcb
+from trapline.errors import FaultError
 
 from .processor import Capabilities, Outcome, Statistics, Watchpoint
 
@@ -86,13 +87,13 @@ class ScriptedMemory:
         self._bytes = bytearray(size)
 
     def read(self, gpa: int, size: int) -> bytes:
-        """Return `size` bytes; raises LookupError where there is no memory."""
+        """Return `size` bytes; raises FaultError where there is no memory."""
         if gpa + size > self.size:
-            raise LookupError(f"no memory at {gpa:#x}")
+            raise FaultError(gpa, "there is no memory")
         return bytes(self._bytes[gpa : gpa + size])
 
     def write(self, gpa: int, data: bytes) -> None:
-        """Store bytes; raises LookupError where there is no RAM."""
+        """Store bytes; raises FaultError where there is no RAM."""
         self.read(gpa, len(data))
         self._bytes[gpa : gpa + len(data)] = data
 

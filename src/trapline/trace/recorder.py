@@ -56,8 +56,13 @@ class Recorder:
         with _uninterrupted():
             self._add(data)
 
+    def add_one(self, data: memoryview) -> int:
+        """Take one record and return its number, from 0; see `add`."""
+        self.add(data)
+        return self.tally.total - 1
+
     def note(self, line: str) -> None:
-        """Write a line of JSON that is no record behind the records so far. Raises RecordingError on a full disk."""
+        """Write a line of JSON that is not a record after the records so far. Raises RecordingError on a full disk."""
         if self._lines is not None:
             with _uninterrupted():
                 self._write(self._lines, (line,))

@@ -7,8 +7,8 @@ that proves it. Whatever else differs is an error.
 from typing import NamedTuple
 
 import pytest
-from states import ARENA, GDT, LDT, PDPT, PHYSICAL_BITS, SIZE, descriptor_at
 
+from tests.arch.delivery.states import ARENA, GDT, LDT, PDPT, PHYSICAL_BITS, SIZE, descriptor_at
 from trapline.arch import descriptors
 from trapline.arch.delivery import Delivered, access, checks, deliver
 from trapline.arch.descriptors import SegmentState

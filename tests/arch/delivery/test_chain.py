@@ -1,7 +1,6 @@
 """From one failure to the next."""
 
-from states import IDT, PT, STACKS, Memory, plain
-
+from tests.arch.delivery.states import IDT, PT, STACKS, Memory, plain
 from trapline.arch.delivery import Delivered, chain, deliver
 from trapline.arch.events import DOUBLE_FAULT, SHUTDOWN, Event, EventType
 from trapline.arch.layout import leaves

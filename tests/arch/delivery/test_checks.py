@@ -3,7 +3,8 @@
 from itertools import pairwise
 
 import pytest
-from states import (
+
+from tests.arch.delivery.states import (
     GDT,
     IDT,
     PT,
@@ -13,7 +14,6 @@ from states import (
     data_index,
     plain,
 )  # fmt: skip
-
 from trapline.arch.delivery import Delivered, Failed, checks, deliver
 from trapline.arch.events import Event, EventType
 from trapline.arch.paging import NX, RW, US, Denied, P

@@ -3,7 +3,8 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from states import (
+
+from tests.arch.delivery.states import (
     ARENA,
     CODE,
     DATA_16,
@@ -21,7 +22,6 @@ from states import (
     gate,
     plain,
 )  # fmt: skip
-
 from trapline.arch import descriptors
 from trapline.arch.delivery import Delivered, apply, deliver
 from trapline.arch.descriptors import SegmentState

@@ -5,7 +5,7 @@ import pytest
 
 from trapline.arch import address_space, paging
 from trapline.arch.registers import CR0, CR4, EFER
-from trapline.errors import ProcessorError
+from trapline.errors import FaultError, ProcessorError
 from trapline.processors.qemu import firmware, layout, pci
 
 TOP = 1 << 32
@@ -25,7 +25,7 @@ def rom(wrapped):
 
     def rom(gpa, size):
         if not base <= gpa <= gpa + size <= TOP:
-            raise LookupError(f"{gpa:#x}")
+            raise FaultError(gpa)
         return wrapped.image[gpa - base : gpa - base + size]
 
     return rom

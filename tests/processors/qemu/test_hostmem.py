@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from trapline.errors import ProcessorError
+from trapline.errors import FaultError, ProcessorError
 from trapline.processors.qemu.hostmem import ProcessMemory
 
 SIZE = 3 << 20
@@ -40,9 +40,9 @@ def test_a_block_is_found_read_and_written(block):
     assert block[0x1000:0x1003] == b"abc"
     memory.close()
     memory.close()
-    with pytest.raises(LookupError, match="cannot be read"):
+    with pytest.raises(FaultError, match="cannot be read"):
         memory[0:4]
-    with pytest.raises(LookupError, match="cannot be written"):
+    with pytest.raises(FaultError, match="cannot be written"):
         memory[0:1] = b"x"
 
 

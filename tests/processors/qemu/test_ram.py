@@ -1,5 +1,6 @@
 import pytest
 
+from trapline.errors import FaultError
 from trapline.processors.qemu.ram import Ram, below_4g
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -56,7 +57,7 @@ def test_the_bios_is_read_below_4_gib():
     ram = Ram(memoryview(bytearray(MIB)), "pc", BIOS)
     assert ram.read((1 << 32) - 16, 16) == BIOS[-16:]
     assert ram.read((1 << 32) - len(BIOS), 4) == BIOS[:4]
-    with pytest.raises(LookupError):
+    with pytest.raises(FaultError):
         ram.write((1 << 32) - 16, b"x")
 
 
@@ -76,5 +77,5 @@ def test_ram_above_4_gib_follows_the_hole():
 def test_where_there_is_nothing_it_says_so(gpa, size):
     ram = Ram(memoryview(bytearray(4 * MIB)), "pc", BIOS)
     for access in (lambda: ram.read(gpa, size), lambda: ram.write(gpa, bytes(size))):
-        with pytest.raises(LookupError, match=f"no memory at {gpa:#x}"):
+        with pytest.raises(FaultError, match=f"{gpa:#x}: there is no memory"):
             access()

@@ -5,6 +5,7 @@ import pytest
 from trapline.arch import address_space, paging
 from trapline.arch.layout import offset_of
 from trapline.arch.registers import CR0, CR4, EFER
+from trapline.errors import FaultError
 from trapline.processors.qemu import firmware, tables
 from trapline.processors.qemu.layout import BASE, PML4_AT, SIZE, TABLES_AT, Tables
 
@@ -21,7 +22,7 @@ def written(memory):
 def translate(written):
     def read(gpa, size):
         if not BASE <= gpa <= gpa + size <= BASE + SIZE:
-            raise LookupError(f"{gpa:#x}")
+            raise FaultError(gpa)
         return bytes(written[gpa - BASE : gpa - BASE + size])
 
     return lambda gva: address_space.walk(read, CR0.PG, BASE + PML4_AT, CR4.PAE, EFER.LMA, gva)

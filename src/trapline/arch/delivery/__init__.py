@@ -4,7 +4,7 @@
 check that fails and the exception that follows from it. `chain` goes on until something is delivered.
 """
 
-from trapline.arch.paging import PhysicalMemory
+from trapline.arch.memory import PhysicalMemory
 
 from .chain import Step, chain
 from .checks import Check, Code

@@ -6,7 +6,8 @@ from typing import Final, NamedTuple
 from trapline.arch.address_space import AddressSpace
 from trapline.arch.descriptors import ACCESSED, ACCESSED_BYTE, Attribute, SegmentState, Selector, attributes
 from trapline.arch.events import Event, EventType, is_software
-from trapline.arch.paging import IMPLICIT, READ, USER, WRITE, PhysicalMemory
+from trapline.arch.memory import PhysicalMemory
+from trapline.arch.paging import IMPLICIT, READ, USER, WRITE
 from trapline.arch.registers import RFLAGS
 from trapline.arch.vectors import FAULTS
 from trapline.arch.vmcb import SaveArea, Segment

@@ -3,11 +3,12 @@
 from typing import NamedTuple
 
 from trapline.arch.events import Event, Shutdown, combine
-from trapline.arch.paging import PHYSICAL_BITS, PhysicalMemory
+from trapline.arch.memory import Overlay, PhysicalMemory
+from trapline.arch.paging import PHYSICAL_BITS
 from trapline.arch.vmcb import SaveArea
 
 from .model import deliver
-from .outcome import Delivered, Failed, Write
+from .outcome import Delivered, Failed
 
 
 class Step(NamedTuple):
@@ -35,7 +36,7 @@ def chain(
     The state and the memory stay as they are; a step sees what the steps before it stored. See `deliver`.
     """
     steps: list[Step] = []
-    seen = _Stored(memory)
+    seen = Overlay(memory)
     current: Event | Shutdown | None = event
     cr2: int | None = None
     while isinstance(current, Event):
@@ -48,28 +49,3 @@ def chain(
         steps.append(Step(current, outcome, cr2, follows))
         current = follows
     return steps
-
-
-class _Stored:
-    """Memory with stores on top that are not really made."""
-
-    def __init__(self, memory: PhysicalMemory) -> None:
-        self._memory = memory
-        self._bytes: dict[int, int] = {}
-
-    def store(self, writes: list[Write]) -> None:
-        for gpa, data in writes:
-            self._bytes.update(enumerate(data, gpa))
-
-    def u32(self, gpa: int) -> int:
-        return self._patched(gpa, self._memory.u32(gpa), 4)
-
-    def u64(self, gpa: int) -> int:
-        return self._patched(gpa, self._memory.u64(gpa), 8)
-
-    def _patched(self, gpa: int, value: int, size: int) -> int:
-        for offset in range(size):
-            byte = self._bytes.get(gpa + offset)
-            if byte is not None:
-                value = value & ~(0xFF << 8 * offset) | byte << 8 * offset
-        return value

@@ -6,7 +6,8 @@ from typing import Final
 from trapline.arch.descriptors import SegmentState, Selector
 from trapline.arch.error_codes import SELECTOR_EXTERNAL, SELECTOR_IDT
 from trapline.arch.events import Event, EventType
-from trapline.arch.paging import PHYSICAL_BITS, Denied, NotMapped, PageFault, PhysicalMemory
+from trapline.arch.memory import PhysicalMemory
+from trapline.arch.paging import PHYSICAL_BITS, Denied, NotMapped, PageFault
 from trapline.arch.registers import CR0, RFLAGS
 from trapline.arch.vmcb import SaveArea, Segment
 
@@ -49,11 +50,11 @@ def deliver(
             details["selector"] = failure.selector
         return _failed(d, failure.check, code, None, details)
     except PageFault as fault:
-        details = {"gva": fault.gva, "level": fault.level, "entry": fault.entry}
-        return _failed(d, d.place.page, fault.error_code, fault.gva, details, fault.denied)
+        details = {"gva": fault.address, "level": fault.level, "entry": fault.entry}
+        return _failed(d, d.place.page, fault.error_code, fault.address, details, fault.denied)
     except NotMapped as no:
         check = d.place.address
-        return _failed(d, check, _error_code(check, 0, d), None, {"gva": no.gva})
+        return _failed(d, check, _error_code(check, 0, d), None, {"gva": no.address})
 
 
 def _error_code(check: Check, selector: int, d: Delivery) -> int:

@@ -8,7 +8,7 @@ import os
 import re
 from pathlib import Path
 
-from trapline.errors import ProcessorError
+from trapline.errors import FaultError, ProcessorError
 
 
 class ProcessMemory:
@@ -50,14 +50,14 @@ class ProcessMemory:
         try:
             return os.pread(self._file, stop - start, self._base + start)
         except OSError as error:
-            raise LookupError(f"QEMU's memory cannot be read: {error.strerror}") from error
+            raise FaultError(start, f"QEMU's memory cannot be read: {error.strerror}") from error
 
     def __setitem__(self, part: slice, data: bytes) -> None:
         start, _, _ = part.indices(self._size)
         try:
             os.pwrite(self._file, data, self._base + start)
         except OSError as error:
-            raise LookupError(f"QEMU's memory cannot be written: {error.strerror}") from error
+            raise FaultError(start, f"QEMU's memory cannot be written: {error.strerror}") from error
 
     def _holds(self, address: int, token: bytes) -> bool:
         try:

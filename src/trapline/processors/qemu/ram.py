@@ -2,6 +2,8 @@
 
 from typing import Final, Protocol
 
+from trapline.errors import FaultError
+
 _FOUR_GIB: Final = 1 << 32
 
 
@@ -39,7 +41,7 @@ class Ram:
         return len(self._memory)
 
     def read(self, gpa: int, size: int) -> bytes:
-        """Return `size` bytes; raises LookupError where there is no memory."""
+        """Return `size` bytes; raises FaultError where there is no memory."""
         if gpa + size <= self._low:
             return bytes(self._memory[gpa : gpa + size])
         if self._bios_at <= gpa and gpa + size <= _FOUR_GIB:
@@ -48,12 +50,12 @@ class Ram:
         return bytes(self._memory[start : start + size])
 
     def write(self, gpa: int, data: bytes) -> None:
-        """Store bytes; raises LookupError where there is no RAM."""
+        """Store bytes; raises FaultError where there is no RAM."""
         start = gpa if gpa + len(data) <= self._low else self._high(gpa, len(data))
         self._memory[start : start + len(data)] = data
 
     def _high(self, gpa: int, size: int) -> int:
         start = gpa - _FOUR_GIB + self._low
         if gpa < _FOUR_GIB or start + size > len(self._memory):
-            raise LookupError(f"no memory at {gpa:#x}")
+            raise FaultError(gpa, "there is no memory")
         return start

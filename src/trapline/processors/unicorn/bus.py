@@ -92,7 +92,7 @@ class MachineBus:
                 return False
             return not self._read(task.base + place) >> (port & 7) & (1 << size) - 1
         except PageFault as fault:
-            self.refusal = (Vector.PF, fault.error_code, fault.gva)
+            self.refusal = (Vector.PF, fault.error_code, fault.address)
         except NotMapped:
             pass  # not canonical: #GP(0)
         return False

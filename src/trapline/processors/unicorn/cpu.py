@@ -11,7 +11,7 @@ from trapline.arch.layout import gatherer
 from trapline.arch.registers import CR0
 from trapline.arch.vectors import WITH_ERROR_CODE, Vector
 from trapline.arch.vmcb import Vmcb
-from trapline.errors import ProcessorError
+from trapline.errors import FaultError, ProcessorError
 from trapline.machine.linear import next_rip
 
 from .delivery_cache import DeliveryCache, ReadTracker
@@ -156,5 +156,5 @@ class Cpu:
         return not finish_instruction(self._control, self._save) or self.raise_exception(Vector.DB)
 
     def _store(self, gpa: int, data: bytes) -> None:
-        with contextlib.suppress(LookupError):  # a write to where no memory is goes nowhere
+        with contextlib.suppress(FaultError):  # a write to where no memory is goes nowhere
             self._ram.write(gpa, data)

@@ -4,6 +4,8 @@ import mmap
 from collections.abc import Callable
 from typing import Final
 
+from trapline.errors import FaultError
+
 _PAGE: Final = 12
 _OFFSET: Final = 0xFFF
 _ALL_ONES_32: Final = (1 << 32) - 1
@@ -25,16 +27,16 @@ class Ram:
         self.size = len(block)
 
     def read(self, gpa: int, size: int) -> bytes:
-        """Return `size` bytes; raises LookupError where there is no memory."""
+        """Return `size` bytes; raises FaultError where there is no memory."""
         if gpa < 0 or gpa + size > self.size:
-            raise LookupError(f"no memory at {gpa:#x}")
+            raise FaultError(gpa, "there is no memory")
         return bytes(self._bytes[gpa : gpa + size])
 
     def write(self, gpa: int, data: bytes) -> None:
-        """Store bytes; raises LookupError where there is no RAM."""
+        """Store bytes; raises FaultError where there is no RAM."""
         size = len(data)
         if gpa < 0 or gpa + size > self.size:
-            raise LookupError(f"no RAM at {gpa:#x}")
+            raise FaultError(gpa, "there is no RAM")
         self._bytes[gpa : gpa + size] = data
         if self._code and self._holds_code(gpa, size):
             self._code.clear()
@@ -60,12 +62,12 @@ class Ram:
         """Return 4 bytes; all ones where there is no memory."""
         try:
             return self._halves[gpa >> 2] if not gpa & 3 else int.from_bytes(self.read(gpa, 4), "little")
-        except LookupError:
+        except (IndexError, FaultError):
             return _ALL_ONES_32
 
     def u64(self, gpa: int) -> int:
         """Return 8 bytes; all ones where there is no memory."""
         try:
             return self.words[gpa >> 3] if not gpa & 7 else int.from_bytes(self.read(gpa, 8), "little")
-        except LookupError:
+        except (IndexError, FaultError):
             return _ALL_ONES_64

@@ -6,9 +6,9 @@ from typing import Final, NamedTuple
 from trapline.arch.delivery import Delivered, apply, deliver
 from trapline.arch.descriptors import Attribute
 from trapline.arch.events import Event, decode
+from trapline.arch.memory import ReaderMemory, open_bus
 from trapline.arch.registers import Gprs
 from trapline.arch.vmcb import SaveArea, Segment, Vmcb
-from trapline.machine.memory import GuestMemory
 from trapline.machine.processor import Processor
 
 _SEGMENTS: Final = ("es", "cs", "ss", "ds", "fs", "gs", "tr")
@@ -17,27 +17,6 @@ _REGISTERS: Final = (
     "star", "lstar", "cstar", "sfmask", "kernel_gs_base", "sysenter_cs", "sysenter_esp", "sysenter_eip",
 )  # fmt: skip
 _GPRS: Final = ("rcx", "rdx", "rbx", "rbp", "rsi", "rdi", *(f"r{number}" for number in range(8, 16)))
-
-
-class Words:
-    """Implements `arch.paging.PhysicalMemory`."""
-
-    def __init__(self, memory: GuestMemory) -> None:
-        self._memory = memory
-
-    def u32(self, gpa: int) -> int:
-        """Return 4 bytes; all ones where there is no memory."""
-        return self._word(gpa, 4)
-
-    def u64(self, gpa: int) -> int:
-        """Return 8 bytes; all ones where there is no memory."""
-        return self._word(gpa, 8)
-
-    def _word(self, gpa: int, size: int) -> int:
-        try:
-            return int.from_bytes(self._memory.read(gpa, size), "little")
-        except LookupError:
-            return (1 << 8 * size) - 1
 
 
 class Prediction(NamedTuple):
@@ -112,7 +91,7 @@ def _deliver(processor: Processor, save: SaveArea, event: Event, behind: int | N
     outcome = deliver(
         save,
         event,
-        Words(processor.memory),
+        ReaderMemory(open_bus(processor.memory.read)),
         next_rip=behind,
         physical_bits=capabilities.physical_bits,
         sets_rf=capabilities.sets_rf,
