@@ -1,0 +1,139 @@
+"""Rules for CI: which exceptions must never happen, and which must.
+
+    RULE    [user:|kernel:|any:]VECTORS[@SYMBOL-PATTERN]      kernel:gp,ud@copy_*   pf   user:pf@main*
+    EXPECT  RULE[=COUNT]                                      pf   kernel:pf@copy_*=3   ud=0
+
+VECTORS are the names that `--exceptions` takes. The pattern is one of the shell, over the function of the instruction.
+In an expectation a pattern that itself ends in = and a number needs a count.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from enum import Enum
+from fnmatch import translate
+from functools import cache
+from typing import Final
+
+from trapline.arch.mask import format_mask, parse_mask
+from trapline.errors import UsageError
+
+from .exception_record import ExceptionRecord
+
+_USER_CPL: Final = 3
+
+
+class Privilege(Enum):
+    """Whose exceptions a rule is about, by the CPL at which they were raised."""
+
+    ANY = "any"
+    KERNEL = "kernel"
+    """CPL 0 to 2."""
+    USER = "user"
+    """CPL 3."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Some exceptions. `str()` is what `parse_rule` reads."""
+
+    mask: int
+    """The vectors, a bit each."""
+    privilege: Privilege = Privilege.ANY
+    pattern: str | None = None
+    """What the function's name must match; None: any instruction, with a name or without."""
+
+    def matches(self, record: ExceptionRecord) -> bool:
+        """Say whether the rule is about an exception. One without a symbol matches no pattern."""
+        if not self.mask >> record.vector & 1:
+            return False
+        if self.privilege is not Privilege.ANY and (record.cpl == _USER_CPL) is not (self.privilege is Privilege.USER):
+            return False
+        if self.pattern is None:
+            return True
+        return record.symbol is not None and _compiled(self.pattern).match(record.symbol.name) is not None
+
+    def count(self, records: Iterable[ExceptionRecord]) -> int:
+        """Return how many of some exceptions the rule is about."""
+        return sum(map(self.matches, records))
+
+    def __str__(self) -> str:
+        privilege = "" if self.privilege is Privilege.ANY else f"{self.privilege.value}:"
+        return f"{privilege}{format_mask(self.mask)}" + ("" if self.pattern is None else f"@{self.pattern}")
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """Exceptions that must happen. `str()` is what `parse_expectation` reads."""
+
+    rule: Rule
+    count: int | None = None
+    """Exactly so many times; None: at least once."""
+
+    def met_by(self, count: int) -> bool:
+        """Say whether so many exceptions are as expected."""
+        return count > 0 if self.count is None else count == self.count
+
+    def describe(self, count: int) -> str:
+        """Return in a sentence what was expected and how many exceptions there were."""
+        wanted = "at least 1" if self.count is None else f"{self.count:,}"
+        return f"expected {wanted} of {self.rule}, got {count:,}"
+
+    def __str__(self) -> str:
+        return str(self.rule) if self.count is None else f"{self.rule}={self.count}"
+
+
+def parse_rule(text: str) -> Rule:
+    """Read a rule. Raises UsageError in a sentence for what is not one."""
+    subject, at, pattern = text.strip().partition("@")
+    privilege, colon, vectors = subject.rpartition(":")
+    try:
+        return Rule(
+            _vectors(vectors),
+            _privilege(privilege.strip().lower()) if colon else Privilege.ANY,
+            _pattern(pattern) if at else None,
+        )
+    except UsageError as error:
+        raise UsageError(f"rule {text!r}: {error}") from None
+
+
+def parse_expectation(text: str) -> Expectation:
+    """Read an expectation. Raises UsageError in a sentence for what is not one."""
+    rule, equals, count = text.strip().rpartition("=")
+    if not equals or ("@" in rule and not _is_count(count)):  # operator== is a name
+        return Expectation(parse_rule(text))
+    if not _is_count(count):
+        raise UsageError(f"{text!r}: a whole number follows =, such as pf=3, not {count!r}")
+    return Expectation(parse_rule(rule), int(count))
+
+
+def _is_count(text: str) -> bool:
+    return re.fullmatch(r"[0-9]{1,18}", text.strip(), re.ASCII) is not None
+
+
+def _vectors(text: str) -> int:
+    mask = parse_mask(text).mask
+    if not mask:
+        raise UsageError(f"{text.strip()} leaves no exception; write names such as pf,gp")
+    return mask
+
+
+def _privilege(text: str) -> Privilege:
+    names = [privilege.value for privilege in Privilege]
+    if text in names:
+        return Privilege(text)
+    close = get_close_matches(text, names, n=1, cutoff=0.5)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    raise UsageError(f"{text!r} stands before the colon, where {', '.join(names)} can stand{hint}")
+
+
+def _pattern(text: str) -> str:
+    if not text.strip():
+        raise UsageError("a pattern for the function's name follows @, such as copy_*")
+    return text.strip()
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(translate(pattern))
