@@ -103,6 +103,7 @@ def test_a_crash_is_explained_with_its_source_line(processor, kernel, tmp_path):
     assert re.search(rf"^#PF .* crash\+0x[0-9a-f]+ \({line}\)", live)
     told = subprocess.run([*TRAPLINE, "explain", str(file), *symbols], capture_output=True, text=True, check=True)
     told = " ".join(told.stdout.split())
-    assert re.search(rf"#PF\(0x2\) write to 0x10, a null pointer .* crash\+0x[0-9a-f]+ \({line}\)", told)
+    assert re.search(rf"#PF\(0x2\) at [0-9a-f:]+ crash\+0x[0-9a-f]+ \({line}\), CPL 0", told)
+    assert " write to 0x10, a null pointer (not mapped" in told
     assert "Cause: no IDT is loaded: IDTR has base 0 and limit 0." in told
     assert told.removeprefix("up to record 3 ") in " ".join(run.words.split())

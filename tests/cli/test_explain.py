@@ -18,11 +18,11 @@ def stored(trapline_command, tmp_path):
 def test_a_run_tells_why_it_shut_down(stored):
     _, done = stored("gate-not-present")
     told = done.err[done.err.index("why it shut down") : done.err.index("guest: shutdown")]
-    assert "  #UD: ud2, which is there to raise it, CPL 0, at 0008:" in told
+    assert "  #UD at 0008:000000000010131c, CPL 0: ud2\n     ud2 always raises #UD\n" in told
     assert "  -> delivering #UD: IDT entry 6 is not present -> #NP(0x33)" in told
     assert "  -> shutdown\n" in told
     assert "Cause: IDT entry 6 (#UD) is not present: its P bit is clear.\n" in told
-    assert "It would have been delivered with the P bit of the gate set.\n" in told
+    assert "With the P bit of the gate set, #UD would have been delivered.\n" in told
     assert max(map(len, told.splitlines())) <= 80
     assert told.isascii()
 

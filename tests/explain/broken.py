@@ -33,11 +33,11 @@ class Broken(NamedTuple):
     image: Callable[[], bytes]
     expected: str
     place: str = "cause"
-    """`cause` or `raised`: whether the delivery failed for it, or the exception came of it."""
+    """`cause` or `reason`: of the failed delivery, or of the exception itself."""
 
     def found_in(self, explanation):
         """Say whether the explanation names what was planted."""
-        text = " ".join(explanation.causes) if self.place == "cause" else explanation.raised or ""
+        text = " ".join(explanation.causes) if self.place == "cause" else explanation.origin.reason or ""
         return re.search(self.expected, text) is not None
 
 
@@ -265,28 +265,30 @@ LONG = (
     Broken(
         "user code",
         kernel(gates=all_gates(Gate(places.CODE, selector=places.USER_CODE_SELECTOR & ~3))),
-        "selector 0x28 .* code of DPL 3, and a handler's DPL is at most the CPL, 0",
+        "selector 0x28 .* code of DPL 3, but a handler's DPL must not be above the CPL, 0",
     ),
     Broken(
         "32-bit code",
         kernel(gates=all_gates(Gate(places.CODE, selector=SPARE)), patches=[(DESCRIPTOR, word(CODE_32))]),
-        "selector 0x48 .* is 32-bit code of DPL 0, but a handler needs 64-bit code",
+        "selector 0x48 .* is 32-bit code of DPL 0, but in long mode a handler must be 64-bit code",
     ),
     Broken(
         "code not present",
         kernel(gates=all_gates(Gate(places.CODE, selector=SPARE)), patches=[(DESCRIPTOR, word(CODE_64 & ~(1 << 47)))]),
         "selector 0x48 .* that is not present",
     ),
-    Broken("handler not canonical", kernel(gates=all_gates(Gate(places.NON_CANONICAL))), "which is not (a )?canonical"),
+    Broken(
+        "handler not canonical", kernel(gates=all_gates(Gate(places.NON_CANONICAL))), "which is not a canonical address"
+    ),
     Broken(
         "handler not mapped",
         kernel(gates=all_gates(Gate(places.UNMAPPED))),
-        "handlers cannot be reached: that of #PF is at 0x80000000, which is not mapped",
+        "the handler of #PF cannot be fetched: 0x80000000 is not mapped: PDPE is 0x0",
     ),
     Broken(
         "handler not in kernel space",
         kernel(gates=all_gates(Gate(places.CODE + (1 << 31))), patches=UPPER_HALF),
-        "lacks the upper half of 0xffffffff80101000",
+        "lacks the upper 32 bits of 0xffffffff80101000",
     ),
     Broken(
         "handler NX",
@@ -295,14 +297,14 @@ LONG = (
             prepare=enables_nx,
             patches=[page(places.TEXT, places.TEXT | P | RW | NX)],
         ),
-        "handlers cannot be reached: that of #PF .* not executable: PTE NX=1",
+        "the handler of #PF cannot be fetched: 0x106000 is not executable: PTE NX=1",
     ),
     Broken("handler raises itself", kernel(raises=own_exception), "the handler of #UD raises #UD itself"),
     Broken("TSS never loaded", without_ltr(kernel(raises=user_undefined)), "no TSS is loaded: TR is null"),
     Broken(
         "short TSS",
         kernel(raises=user_undefined, patches=[(GDT + places.TSS_SELECTOR, b"\x03\0")]),
-        "the TSS ends at offset 0x3, its limit: before the end of RSP0",
+        "the TSS limit is 0x3, and RSP0 is at offset 0x4",
     ),
     Broken(
         "IST zero",
@@ -320,9 +322,17 @@ LONG = (
         kernel(raises=user_undefined, rsp0=places.NON_CANONICAL),
         "RSP0 .* not a canonical address",
     ),
-    Broken("stack overflow", kernel(raises=recursion), "the kernel stack overflowed: RSP 0x111000"),
-    Broken("RSP zero", kernel(raises=without_stack(0)), "RSP is 0: there is no stack"),
-    Broken("RSP not mapped", kernel(raises=without_stack(places.UNMAPPED)), "RSP is 0x80000000, .* no stack"),
+    Broken(
+        "stack overflow",
+        kernel(raises=recursion),
+        "the kernel stack overflowed: RSP is 0x111000, the page at 0x110000 is not mapped",
+    ),
+    Broken("RSP zero", kernel(raises=without_stack(0)), "RSP is 0x0, which does not point to a stack"),
+    Broken(
+        "RSP not mapped",
+        kernel(raises=without_stack(places.UNMAPPED)),
+        "RSP is 0x80000000, which does not point to a stack: 0x7ffffff8 is not mapped",
+    ),
     Broken(
         "RSP not canonical", kernel(raises=without_stack(places.NON_CANONICAL + 0x100)), "RSP is .* not a canonical"
     ),
@@ -345,7 +355,7 @@ LONG = (
     Broken(
         "GDT not mapped",
         kernel(prepare=loads_gdt, patches=[(NEW_GDTR, struct.pack("<HQ", 0x4F, places.UNMAPPED))]),
-        "descriptor is needed from 0x80000008, which is not mapped",
+        "the delivery needs the descriptor at 0x80000008, which is not mapped",
     ),
     Broken(
         "vector table of real mode",
@@ -358,7 +368,7 @@ LONG = (
             prepare=loads_gdt,
             patches=[(NEW_GDTR, struct.pack("<HQ", 23, NEW_GDT)), (NEW_GDT, struct.pack("<3Q", 0, DATA, CODE_64))],
         ),
-        "CS 0x8 was loaded from another descriptor than the GDT has now: there it is a data segment",
+        "the GDT has changed since CS was loaded: 0x8, the selector in IDT entry 6 .*, is now a data segment",
     ),
 )
 
@@ -367,31 +377,31 @@ RAISED = (
         "SSE disabled",
         early(lambda code: code.movaps(XMM0, Mem(RSP)), prepare=without_sse),
         "movaps is an SSE instruction, and CR4.OSFXSR is clear",
-        "raised",
+        "reason",
     ),
     Broken(
         "task switched",
         early(lambda code: code.movaps(XMM0, Mem(RSP)), prepare=task_switched),
-        "movaps needs the FPU, and CR0.TS is set",
-        "raised",
+        "movaps uses FPU or SSE state, and CR0.TS is set",
+        "reason",
     ),
     Broken(
         "misaligned",
         early(lambda code: code.movaps(XMM0, Mem(RSP, -8))),
-        "movaps needs an address aligned to 16, and 0x111ff8 is not",
-        "raised",
+        "movaps needs an address aligned to 16 bytes, and 0x111ff8 is not",
+        "reason",
     ),
     Broken(
         "not canonical",
         early(lambda code: (code.mov(RBX, places.NON_CANONICAL), code.mov(EAX, Mem(RBX, 16)))),
         "mov accesses 0x800000000010, which is not a canonical address",
-        "raised",
+        "reason",
     ),
     Broken(
         "null pointer",
         early(lambda code: (code.mov(RBX, 0), code.mov(EAX, Mem(RBX, 8))), unmapped={0}),
         r"read of 0x8, a null pointer \(not mapped",
-        "raised",
+        "reason",
     ),
     Broken(
         "read-only page",
@@ -400,7 +410,7 @@ RAISED = (
             patches=[page(places.TEXT, places.TEXT | P)],
         ),
         r"write to 0x106000 \(not writable: PTE R/W=0\)",
-        "raised",
+        "reason",
     ),
     Broken(
         "reserved bit",
@@ -409,56 +419,56 @@ RAISED = (
             patches=[page(places.TEXT, places.TEXT | P | 1 << 51)],
         ),
         r"read of 0x106000 \(mapped with reserved bits: PTE .* has 0x8000000000000 set",
-        "raised",
+        "reason",
     ),
-    Broken("IRET to a null CS", early(returns_to(places.CODE, 0)), "frame of iretq .* its CS, 0x0, is null", "raised"),
+    Broken("IRET to a null CS", early(returns_to(places.CODE, 0)), "iretq pops CS 0x0, which is null", "reason"),
     Broken(
         "IRET to data",
         early(returns_to(places.CODE, places.DATA_SELECTOR)),
-        "frame of iretq .* its CS, 0x10, is a data segment",
-        "raised",
+        "iretq pops CS 0x10, which is a data segment",
+        "reason",
     ),
     Broken(
         "IRET to a bad RIP",
         early(returns_to(places.NON_CANONICAL, places.CODE_SELECTOR)),
-        "(frame of iretq .* its RIP,|execution went to) 0x800000000000, (which )?is not a canonical",
-        "raised",
+        "(iretq pops RIP|execution went to) 0x800000000000, which is not a canonical",
+        "reason",
     ),
     Broken(
         "IRET with a bad SS",
         early(returns_to(places.USER, places.USER_CODE_SELECTOR, ss=places.DATA_SELECTOR)),
-        "frame of iretq .* its SS, 0x10, is a data segment of DPL 0, but the CPL is to be 3",
-        "raised",
+        "iretq pops SS 0x10, which is a data segment of DPL 0, but the new CPL is 3",
+        "reason",
     ),
     Broken(
         "segment beyond the GDT",
         early(lambda code: (code.mov(EAX, 0x1000), code.mov(DS, AX))),
-        "mov with the selector 0x1000: beyond the end of the GDT",
-        "raised",
+        "mov uses the selector 0x1000, which is beyond the end of the GDT",
+        "reason",
     ),
     Broken(
         "segment not present",
         early(lambda code: (code.mov(EAX, places.ABSENT_SELECTOR), code.mov(DS, AX))),
-        "mov with the selector 0x40: a data segment of DPL 0 that is not present",
-        "raised",
+        "mov uses the selector 0x40, which is a data segment of DPL 0 that is not present",
+        "reason",
     ),
     Broken(
         "MSR that is none",
         early(lambda code: (code.mov(ECX, 0x1234_5678), code.rdmsr())),
-        "rdmsr of MSR 0x12345678, which refuses it",
-        "raised",
+        "the CPU rejects rdmsr of MSR 0x12345678",
+        "reason",
     ),
     Broken(
         "IRQ 0 as vector 8",
         kernel(raises=unmapped_irq, loads_idt=False),
-        "IRQ 0 on a vector of exceptions: the interrupt controller was not remapped",
-        "raised",
+        "IRQ 0 arrived at an exception vector: the interrupt controller was not remapped",
+        "reason",
     ),
     Broken(
         "division by zero",
         early(lambda code: (code.mov(EDX, 0), code.mov(ECX, 0), code.div(ECX))),
         "div by zero",
-        "raised",
+        "reason",
     ),
 )
 
@@ -488,22 +498,22 @@ PROTECTED = (
             prepare=loads_gdt,
             patches=[(NEW_GDTR, struct.pack("<HQ", 23, NEW_GDT)), (NEW_GDT, struct.pack("<3Q", 0, DATA, CODE_32))],
         ),
-        "CS 0x8 was loaded from another descriptor",
+        "the GDT has changed since CS was loaded: 0x8",
     ),
     Broken(
         "SS0 null",
         kernel(32, raises=user_undefined, patches=[(_TSS_32 + 8, NULL_CS)]),
-        "SS0 in the TSS is 0x0: null; a stack needs writable data of ring 0",
+        "SS0 in the TSS is 0x0, which is null; the stack for CPL 0 must be writable data of DPL 0",
     ),
     Broken(
         "SS0 code",
         kernel(32, raises=user_undefined, patches=[(_TSS_32 + 8, b"\x08\0\0\0")]),
-        "SS0 in the TSS is 0x8: 32-bit code",
+        "SS0 in the TSS is 0x8, which is 32-bit code",
     ),
     Broken(
         "SS0 of ring 3",
         kernel(32, raises=user_undefined, patches=[(_TSS_32 + 8, b"\x20\0\0\0")]),
-        "SS0 in the TSS is 0x20: a data segment of DPL 3",
+        "SS0 in the TSS is 0x20, which is a data segment of DPL 3",
     ),
     Broken("TSS never loaded, 32 bits", without_ltr(kernel(32, raises=user_undefined)), "no TSS is loaded: TR is null"),
 )
@@ -515,7 +525,11 @@ REAL = (
         real_lidt(0, 0x13, lambda code: code.ud2()),
         "IDTR.limit is 0x13: the IDT has 5 entries, and #UD is entry 6",
     ),
-    Broken("odd stack", real_lidt(0, 0x3FF, odd_stack), "the stack pointer is 0x1, .* the pushes do not fit"),
+    Broken(
+        "odd stack",
+        real_lidt(0, 0x3FF, odd_stack),
+        "the stack pointer is 0x1, and the SS limit is 0xffff: the pushes do not fit",
+    ),
 )
 
 ALL = (*LONG, *RAISED, *PROTECTED, *REAL)

@@ -58,7 +58,7 @@ def test_a_guest_that_goes_on_is_soon_looked_at_less(vcpu, monkeypatch, becomes,
     box(vcpu, SPOILT, other, 5)
     box(vcpu, SPOILT, SHUTDOWN, 5)
     assert looks[EXPLAINED:] == [other, SHUTDOWN]
-    assert "IDTR.limit is 0x7" in box.explanation().known
+    assert "IDT entry 6 is beyond IDTR.limit 0x7 [APM vol. 2, 8.9.2]" in box.explanation().unproven
 
 
 def test_the_last_exception_of_a_shutdown_leaves_evidence_once(vcpu):

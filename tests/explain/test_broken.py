@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from tests.explain.broken import ALL, NOT_ON_QEMU, NOT_ON_UNICORN, REAL
+from trapline.arch.events import SHUTDOWN
 from trapline.arch.vectors import FORCEABLE
 from trapline.guests.bare import Entry, bare_entry
 from trapline.guests.image import recognise
@@ -35,11 +36,11 @@ def on_all_but(reasons):
 
 def check(broken, result):
     assert result.ending is Ending.SHUTDOWN
-    assert result.explanation.ending == "shutdown"
+    assert result.explanation.ending is SHUTDOWN
     assert broken.found_in(result.explanation), result.explanation
     assert result.explanation.causes
     assert result.explanation.repair.startswith("with ")
-    assert result.explanation.known is None
+    assert result.explanation.unproven is None
 
 
 @on_all_but(NOT_ON_UNICORN)

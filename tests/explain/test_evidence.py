@@ -80,7 +80,7 @@ def test_what_memory_does_not_tell_is_no_cause():
     unknown.save.idtr.limit = 0x3FF
     explanation = explain([unknown])
     assert explanation.causes == ()
-    assert "does not include the memory" in explanation.known
+    assert "does not include the memory" in explanation.unproven
 
 
 def test_evidence_of_one_state_is_one_chain():
@@ -112,7 +112,7 @@ def test_without_forced_exceptions_the_shutdown_is_explained(tmp_path):
     image.write_bytes(LONG[0].image())
     boot = bare_entry(recognise(image), memory=16 << 20)
     explanation = run(Settings(mask=0, memory=16 << 20, timeout=20, boot=boot, output=lambda data: None)).explanation
-    assert "what led to it was not recorded" in explanation.lines[0]
+    assert explanation.origin.detail == "the exceptions that led to it were not recorded"
     assert explanation.causes == ("no IDT is loaded: IDTR has base 0 and limit 0.",)
 
 
@@ -137,5 +137,5 @@ def test_addresses_have_names_and_instructions_a_text_where_somebody_gives_them(
     assert len(stack_top(attempt)) == 16
 
     explanation = explain(chain, name=lambda address: "boot+0x1" if address == rip else None, disassemble=disassemble)
-    assert explanation.lines[0].endswith(f"at 0008:{rip:016x} boot+0x1: ud2")
+    assert str(explanation.origin) == f"#UD at 0008:{rip:016x} boot+0x1, CPL 0: ud2"
     assert asked == [(b"\x0f\x0b", rip, 64)]

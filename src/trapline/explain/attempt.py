@@ -1,11 +1,11 @@
-"""One delivery that failed, as something to try changes on: the model says what each change would have done."""
+"""One delivery by the model: of an event, in a state that can be changed to see whether the delivery then succeeds."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 from trapline.arch.address_space import AddressSpace
 from trapline.arch.delivery import Delivered, Failed, deliver
-from trapline.arch.descriptors import Attribute, GateType, Selector, attributes, ist_offset, rsp_offset, stack_slot
+from trapline.arch.descriptors import DPL_SHIFT, Attribute, Selector, attributes, ist_offset, rsp_offset, stack_slot
 from trapline.arch.events import Event
 from trapline.arch.paging import FETCH, IMPLICIT, PAGE, READ, USER, NotMapped, PageFault
 from trapline.arch.registers import CR0
@@ -13,7 +13,7 @@ from trapline.arch.vmcb import SaveArea
 from trapline.machine.linear import code_address, code_bits
 
 from .evidence import Evidence, set_field
-from .memory import MissingMemory, PartialMemory
+from .memory import PartialMemory
 
 SYSTEM: Final = READ | IMPLICIT
 """How the processor reads a table."""
@@ -21,29 +21,40 @@ _NO_CHANGES: Final[Mapping[str, int]] = {}
 
 
 class Change(NamedTuple):
-    """One thing that could have been otherwise."""
+    """A change of the state or of memory. It is made in a copy, never in the guest."""
 
     text: str
-    """As in "with IDTR.limit 0xfff"."""
+    """As "with IDTR.limit 0xfff"."""
     registers: Mapping[str, int] = _NO_CHANGES
     """Fields of the save area by path."""
     stores: tuple[tuple[int, bytes], ...] = ()
-    """Bytes of guest-physical memory."""
+    """Guest-physical addresses, and the bytes to store there."""
+
+
+class Finding(NamedTuple):
+    """What may be wrong. It is proven if the event reaches its handler with one of the changes."""
+
+    cause: str
+    """A sentence."""
+    changes: Iterable[Change]
 
 
 class Slot(NamedTuple):
-    """Where a delivery takes its stack from."""
+    """The place in the TSS from which a delivery takes its stack pointer (APM 12.2.4, 12.2.5)."""
 
     name: str
+    """As RSP0, IST1 or ESP0."""
+    level: int
+    """The privilege level, or the number of the IST stack."""
     gva: int
-    """Of the stack pointer in the TSS."""
     offset: int
-    """The same in the TSS."""
+    """In the TSS."""
     width: int
+    """Bytes of the stack pointer; in a legacy TSS the selector of the stack follows it."""
 
 
 class Attempt:
-    """A state of the machine, and the event that it is to deliver."""
+    """The delivery of an event in a state."""
 
     def __init__(self, save: SaveArea, memory: PartialMemory, event: Event, physical_bits: int) -> None:
         self.save, self.memory, self.event, self.physical_bits = save, memory, event, physical_bits
@@ -55,18 +66,18 @@ class Attempt:
 
     @classmethod
     def of(cls, evidence: Evidence, event: Event) -> "Attempt":
-        """Return the attempt of the evidence's state and an event."""
+        """Return the delivery of an event in the evidence's state."""
         return cls(evidence.save, evidence.memory, event, evidence.physical_bits)
 
     def changed(self, change: Change) -> "Attempt":
-        """Return the same with a change made."""
+        """Return the delivery of the event after a change."""
         save = SaveArea.from_buffer_copy(self.save)
         for path, value in change.registers.items():
             set_field(save, path, value)
         return Attempt(save, self.memory.changed(change.stores), self.event, self.physical_bits)
 
     def deliver(self) -> Delivered | Failed:
-        """Ask the model."""
+        """Return what the model of delivery does."""
         return deliver(self.save, self.event, self.memory, physical_bits=self.physical_bits)
 
     def succeeds(self) -> bool:
@@ -83,19 +94,19 @@ class Attempt:
         return (0 if self.long else delivered.cs.base) + delivered.rip & self.space.mask
 
     def translate(self, gva: int, access: int = SYSTEM) -> int | None:
-        """Return the gpa, or None where the access is not allowed."""
+        """Return the gpa of a linear address; None: page tables deny the access."""
         try:
             return self.space.translate(gva & self.space.mask, access)
         except (PageFault, NotMapped):
             return None
 
     def unbacked(self, gva: int) -> int | None:
-        """Return the gpa that a linear address is mapped to, if there is no memory; None: there is, or no page."""
+        """Return the gpa that a linear address is mapped to if there is no memory there; else None."""
         gpa = self.translate(gva)
         return gpa if gpa is not None and self.memory.qword(gpa & ~7) is None else None
 
     def read(self, gva: int, size: int) -> int | None:
-        """Return an integer from linear memory as the processor reads a table; None: it cannot."""
+        """Return `size` bytes of linear memory as an integer, read as the processor reads a table; None: it cannot."""
         gpa = self.translate(gva)
         if gpa is None:
             return None
@@ -131,7 +142,7 @@ class Attempt:
         return self.gate >> 16 & 0xFFFF
 
     def descriptor(self, selector: int) -> int | None:
-        """Return the descriptor of a selector; None: it is null, its table ends before it or cannot be read."""
+        """Return the descriptor of a selector; None: it is null, beyond the end of its table, or cannot be read."""
         table = self.save.ldtr if selector & Selector.TI else self.save.gdtr
         offset = selector & Selector.INDEX
         if not selector & Selector.REFERENCE or offset + 7 > table.limit:
@@ -139,31 +150,24 @@ class Attempt:
         return self.read(table.base + offset, 8)
 
     def slot(self) -> Slot | None:
-        """Return where the TSS holds the stack for this delivery; None: it goes on with the stack that there is."""
+        """Return where the TSS has the stack for this delivery; None: the stack does not change."""
         save, level = self.save, self.save.cpl
         descriptor = self.descriptor(self.selector)
         if descriptor is not None and not attributes(descriptor) & Attribute.CONFORMING:
-            level = min(level, attributes(descriptor) >> 5 & 3)
+            level = min(level, attributes(descriptor) >> DPL_SHIFT & 3)
         ist = self.gate >> 32 & 7 if self.long else 0
         if self.real or (level == save.cpl and not ist):
             return None
         if self.long:
             offset = ist_offset(ist) if ist else rsp_offset(level)
-            return Slot(f"IST{ist}" if ist else f"RSP{level}", save.tr.base + offset, offset, 8)
+            name, level = (f"IST{ist}", ist) if ist else (f"RSP{level}", level)
+            return Slot(name, level, save.tr.base + offset, offset, 8)
         place = stack_slot(save.tr.attributes & Attribute.TYPE, level)
-        return Slot(f"ESP{level}" if place.width == 4 else f"SP{level}", save.tr.base + place.offset, *place)
+        return Slot(f"ESP{level}" if place.width == 4 else f"SP{level}", level, save.tr.base + place.offset, *place)
 
     def store(self, gva: int, value: int, size: int) -> tuple[tuple[int, bytes], ...] | None:
-        """Return what storing at a linear address means for physical memory; None: nothing is mapped there."""
+        """Return a store to a linear address as stores to physical memory; None: no memory, or in two pages."""
         gpa = self.translate(gva)
         if gpa is None or gva % PAGE + size > PAGE or self.unbacked(gva) is not None:
             return None
         return ((gpa, value.to_bytes(size, "little")),)
-
-
-def is_legacy_gate(gate: int | None) -> bool:
-    """Say whether 8 bytes are a present interrupt or trap gate of 32 bits."""
-    return gate is not None and bool(gate >> 47 & 1) and (gate >> 40 & 0x1F) | GateType.TRAP == GateType.TRAP_32
-
-
-__all__ = ["SYSTEM", "Attempt", "Change", "MissingMemory", "Slot", "is_legacy_gate"]

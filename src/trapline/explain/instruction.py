@@ -11,7 +11,7 @@ from trapline.machine.linear import LONGEST, stack_address
 
 from .attempt import Attempt
 
-_STACK_WORDS: Final = 16
+_STACK_VALUES: Final = 16
 _ORDER: Final = (
     "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
 )  # fmt: skip
@@ -29,7 +29,7 @@ class Operand(NamedTuple):
 
 
 def code_bytes(attempt: Attempt) -> bytes:
-    """Return up to 15 bytes at CS:RIP: fewer where the next page is not mapped."""
+    """Return up to 15 bytes at CS:RIP: fewer before a page that is not mapped."""
     here = min(LONGEST, PAGE - attempt.rip % PAGE)
     data = b""
     for gva, size in ((attempt.rip, here), (attempt.rip + here, LONGEST - here)):
@@ -41,14 +41,14 @@ def code_bytes(attempt: Attempt) -> bytes:
 
 
 def stack_top(attempt: Attempt) -> list[int]:
-    """Return the 16 words of 8 bytes at SS:RSP: fewer where the next page is not mapped."""
+    """Return the 16 values of 8 bytes at SS:RSP: fewer before a page that is not mapped."""
     top = stack_address(attempt.save)
-    words = (attempt.read(top + 8 * number, 8) for number in range(_STACK_WORDS))
-    return [word for word in takewhile(lambda word: word is not None, words) if word is not None]
+    values = (attempt.read(top + 8 * number, 8) for number in range(_STACK_VALUES))
+    return [value for value in takewhile(lambda value: value is not None, values) if value is not None]
 
 
 class Instruction:
-    """The decoded instruction of a attempt."""
+    """The instruction at CS:RIP, decoded."""
 
     def __init__(self, attempt: Attempt, gprs: Gprs) -> None:
         import iced_x86 as iced
@@ -78,17 +78,17 @@ class Instruction:
 
     @property
     def is_legacy(self) -> bool:
-        """Whether it is encoded without VEX and its kin."""
+        """Whether it is encoded without VEX, XOP or EVEX."""
         return bool(self.decoded.encoding == self._iced.EncodingKind.LEGACY)
 
     @property
     def is_privileged(self) -> bool:
-        """Whether it is for CPL 0 alone."""
+        """Whether it raises #GP above CPL 0."""
         return bool(self.decoded.is_privileged)
 
     @property
     def ecx(self) -> int:
-        """What RDMSR and WRMSR name their register with."""
+        """The number of the MSR for RDMSR and WRMSR."""
         return self._gprs.rcx & 0xFFFF_FFFF
 
     @property
@@ -106,7 +106,7 @@ class Instruction:
         if number == register.NONE:
             return 0
         if number in (register.RIP, register.EIP):
-            return 0  # iced's displacement is the address by then
+            return 0  # iced's displacement is the address already
         if not ext.is_gpr(number):
             return None
         high = register.AH <= number <= register.BH
@@ -116,7 +116,7 @@ class Instruction:
         return value & (1 << 8 * int(ext.size(number))) - 1
 
     def operands(self) -> Iterator[Operand]:
-        """Yield the memory operand that is written out, if there is one; LEA and NOP touch none."""
+        """Yield the explicit memory operand, if there is one; LEA, NOP and INVLPG access none."""
         i, iced = self.decoded, self._iced
         if i.mnemonic in (iced.Mnemonic.LEA, iced.Mnemonic.NOP, iced.Mnemonic.INVLPG):
             return

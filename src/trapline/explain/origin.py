@@ -1,19 +1,19 @@
-"""Why an exception was raised at all, where state and instruction prove it."""
+"""Why the first event of a chain was raised, where the state and the instruction prove it."""
 
 from collections.abc import Callable
 from typing import Final
 
-from trapline.arch.descriptors import Attribute, Selector, attributes
+from trapline.arch.descriptors import DPL_SHIFT, Attribute, Selector, attributes
 from trapline.arch.error_codes import PF_FETCH, PF_RESERVED, PF_USER, PF_WRITE, SELECTOR_IDT, describe_debug
 from trapline.arch.events import EventType
-from trapline.arch.registers import CR0, CR4
+from trapline.arch.registers import CR0, CR4, RFLAGS
 from trapline.arch.vectors import Vector
 
 from . import pages
 from .attempt import Attempt
 from .evidence import Evidence
-from .gates import describe
 from .instruction import Instruction
+from .segments import describe
 
 _UNALIGNED: Final = ("movups", "movupd", "movdqu", "lddqu")
 _ALIGNED: Final = ("fxsave", "fxsave64", "fxrstor", "fxrstor64", "cmpxchg16b")
@@ -22,17 +22,17 @@ _IRETS: Final = {"iret": 2, "iretd": 4, "iretq": 8}
 _NULL_PAGE: Final = 0x1000
 
 
-def origin(evidence: Evidence, attempt: Attempt, address: int | None) -> str | None:
-    """Say why the event of a attempt was raised; None: nothing proves it."""
+def reason(evidence: Evidence, attempt: Attempt) -> str | None:
+    """Say why the attempt's event was raised; None: nothing proves it."""
     event = attempt.event
     if event.type == EventType.INTR:
         if not attempt.real and 8 <= event.vector < 16:
-            return f"IRQ {event.vector - 8} on a vector of exceptions: the interrupt controller was not remapped"
+            return f"IRQ {event.vector - 8} arrived at an exception vector: the interrupt controller was not remapped"
         return None
     if event.type != EventType.EXCEPTION:
         return None
     if event.vector == Vector.PF:
-        return _page_fault(attempt, event.error_code or 0, address)
+        return _page_fault(attempt, event.error_code or 0, evidence.first_address)
     if event.vector == Vector.DB:
         return describe_debug(attempt.save.dr6)
     rule = _RULES.get(event.vector)
@@ -47,17 +47,18 @@ def _page_fault(attempt: Attempt, code: int, address: int | None) -> str:
     if fetches:
         access = "fetch from"
     wanted = code & (PF_WRITE | PF_USER) | (PF_FETCH if fetches else code & PF_FETCH)
-    reason = pages.why(attempt, address, wanted)
+    alignment_check = attempt.save.rflags & RFLAGS.AC and not code & PF_USER
+    denied = pages.why(attempt, address, wanted, bool(alignment_check))
     null = ", a null pointer" if address < _NULL_PAGE and not code & (PF_RESERVED | PF_FETCH) and not fetches else ""
-    return f"{access} {address:#x}{null}" + (f" ({reason})" if reason else "")
+    return f"{access} {address:#x}{null}" + (f" ({denied})" if denied else "")
 
 
 def _undefined(i: Instruction) -> str | None:
     save = i.attempt.save
     if not i.valid:
-        return "the bytes at RIP are no instruction"
+        return "the bytes at RIP are not a valid instruction"
     if i.name in _DELIBERATE:
-        return f"{i.name}, which is there to raise it"
+        return f"{i.name} always raises #UD"
     features = i.features
     sse = any(feature.startswith(("SSE", "SSSE")) for feature in features) and i.is_legacy
     if sse and save.cr0 & CR0.EM:
@@ -72,7 +73,7 @@ def _undefined(i: Instruction) -> str | None:
 def _not_available(i: Instruction) -> str | None:
     for bit, name in ((CR0.TS, "CR0.TS"), (CR0.EM, "CR0.EM")):
         if i.valid and i.attempt.save.cr0 & bit:
-            return f"{i.name} needs the FPU, and {name} is set"
+            return f"{i.name} uses FPU or SSE state, and {name} is set"
     return None
 
 
@@ -96,17 +97,17 @@ def _protection(i: Instruction) -> str | None:
     if code & ~3:
         return None if code & SELECTOR_IDT else _selector(i, code)
     if save.cpl and i.is_privileged:
-        return f"{i.name} at CPL {save.cpl} is privileged"
+        return f"{i.name} is a privileged instruction, and the CPL is {save.cpl}"
     return _address(i) or _special(i)
 
 
 def _selector(i: Instruction, code: int) -> str:
     selector = code & Selector.REFERENCE
-    return f"{i.name} with the selector {selector:#x}: {describe(i.attempt, selector, i.attempt.descriptor(selector))}"
+    return f"{i.name} uses the selector {selector:#x}, which is {describe(i.attempt, selector)}"
 
 
 def _address(i: Instruction) -> str | None:
-    """The address of an operand or of a branch's target."""
+    """The address of an operand or of a branch target."""
     canonical = i.attempt.space.is_canonical
     target = i.stack(0, 8) if i.name == "ret" and i.bits == 64 else None
     if i.name in ("jmp", "call") and i.bits == 64:
@@ -119,68 +120,66 @@ def _address(i: Instruction) -> str | None:
             return f"{i.name} accesses {operand.address:#x}, which is not a canonical address"
         aligned = i.name in _ALIGNED or (vector and operand.size == 16 and i.name not in _UNALIGNED)
         if aligned and operand.address % 16:
-            return f"{i.name} needs an address aligned to 16, and {operand.address:#x} is not"
+            return f"{i.name} needs an address aligned to 16 bytes, and {operand.address:#x} is not"
     return None
 
 
 def _special(i: Instruction) -> str | None:
     if i.name in ("wrmsr", "rdmsr"):
-        return f"{i.name} of MSR {i.ecx:#x}, which refuses it"
+        return f"the CPU rejects {i.name} of MSR {i.ecx:#x}"
     if i.name == "mov" and i.control is not None:
         value = i.value(1)
-        return None if value is None else f"mov to {i.control}: the CPU refuses the value {value:#x}"
+        return None if value is None else f"the CPU rejects the value {value:#x} for {i.control}"
     return None
 
 
 def _bad_frame(i: Instruction) -> str | None:
-    """What the frame of an IRET has that it must not have (APM vol. 3, IRET; vol. 2, 8.7.5, 8.9.5)."""
+    """A value that IRET may not pop (APM vol. 3, IRET; vol. 2, 8.7.5, 8.9.5)."""
     width = _IRETS[i.name]
     rip, cs = i.stack(0, width), i.stack(1, width)
     save = i.attempt.save
     if rip is None or cs is None:
-        return f"{i.name}, whose frame at RSP {save.rsp:#x} cannot be read"
+        return f"the frame that {i.name} pops, at RSP {save.rsp:#x}, cannot be read"
     if i.attempt.real:
         return None
     selector = cs & 0xFFFF
     descriptor = i.attempt.descriptor(selector)
-    frame = f"the frame of {i.name} at RSP {save.rsp:#x} is bad: "
-    what = describe(i.attempt, selector, descriptor)
-    if descriptor is None or not attributes(descriptor) & Attribute.S or not attributes(descriptor) & Attribute.CODE:
-        return f"{frame}its CS, {selector:#x}, is {what}"
-    if not attributes(descriptor) & Attribute.P:
-        return f"{frame}its CS, {selector:#x}, is {what}"
-    if selector & Selector.RPL < save.cpl:
-        return f"{frame}its CS, {selector:#x}, is of a higher privilege than CPL {save.cpl}"
-    dpl = attributes(descriptor) >> 5 & 3
-    if not attributes(descriptor) & Attribute.CONFORMING and dpl != selector & Selector.RPL:
-        return f"{frame}its CS, {selector:#x}, is {what}, and its RPL is not the DPL"
-    long = bool(attributes(descriptor) & Attribute.L) and i.attempt.long
+    popped = f"{i.name} pops CS {selector:#x}, which is {describe(i.attempt, selector)}"
+    kept = 0 if descriptor is None else attributes(descriptor)
+    valid = Attribute.S | Attribute.CODE | Attribute.P
+    if kept & valid != valid:
+        return popped
+    rpl = selector & Selector.RPL
+    if rpl < save.cpl:
+        return f"{i.name} pops CS {selector:#x}, whose RPL is below the CPL, {save.cpl}"
+    if not kept & Attribute.CONFORMING and kept >> DPL_SHIFT & 3 != rpl:
+        return f"{popped}, but its RPL is {rpl}"
+    long = bool(kept & Attribute.L) and i.attempt.long
     if long and not i.attempt.space.is_canonical(rip):
-        return f"{frame}its RIP, {rip:#x}, is not a canonical address"
-    return _bad_stack(i, frame, width, selector, long)
+        return f"{i.name} pops RIP {rip:#x}, which is not a canonical address"
+    return _bad_stack(i, width, rpl, long)
 
 
-def _bad_stack(i: Instruction, frame: str, width: int, selector: int, long: bool) -> str | None:
-    level = selector & Selector.RPL
+def _bad_stack(i: Instruction, width: int, level: int, long: bool) -> str | None:
+    """A stack segment that IRET may not pop for the new CPL."""
     if level == i.attempt.save.cpl and width != 8:
         return None
     ss = i.stack(4, width)
     if ss is None:
         return None
     ss &= 0xFFFF
-    null = not ss & Selector.REFERENCE
-    if null and long and level < 3 and ss & Selector.RPL == level:
+    if not ss & Selector.REFERENCE and long and level < 3 and ss & Selector.RPL == level:
         return None
     descriptor = i.attempt.descriptor(ss)
-    what = describe(i.attempt, ss, descriptor)
-    if null or descriptor is None:
-        return f"{frame}its SS, {ss:#x}, is {what}"
+    popped = f"{i.name} pops SS {ss:#x}, which is {describe(i.attempt, ss)}"
+    if descriptor is None:
+        return popped
     kept = attributes(descriptor)
-    wanted = Attribute.S | Attribute.WRITABLE
-    if kept & (wanted | Attribute.CODE) != wanted:
-        return f"{frame}its SS, {ss:#x}, is {what}, not writable data"
-    if kept >> 5 & 3 != level or ss & Selector.RPL != level:
-        return f"{frame}its SS, {ss:#x}, is {what}, but the CPL is to be {level}"
+    valid = Attribute.S | Attribute.WRITABLE
+    if kept & (valid | Attribute.CODE) != valid:
+        return f"{popped}, not writable data"
+    if kept >> DPL_SHIFT & 3 != level or ss & Selector.RPL != level:
+        return f"{popped}, but the new CPL is {level}"
     return None
 
 

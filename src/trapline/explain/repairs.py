@@ -1,29 +1,29 @@
-"""What could have been otherwise: gates, descriptors, stacks and tables as they would have to be.
+"""Changes that may make a delivery succeed: gates, descriptors, stacks and tables.
 
-New tables are put where something is mapped that the delivery at hand does not look at; the model tells whether it
-works. None of it is ever written to a guest.
+New tables are put into mapped memory that the delivery does not use otherwise. The model tells whether a change helps;
+none is ever made in a guest.
 """
 
 from collections.abc import Iterator
 from typing import Final
 
-from trapline.arch.descriptors import DPL_SHIFT, Attribute, GateType, Selector, attributes
-from trapline.arch.paging import FETCH, PAGE, USER, WRITE
+from trapline.arch.descriptors import DPL_SHIFT, Attribute, GateType, Selector, attributes, gate_offset_64
+from trapline.arch.paging import FETCH, PAGE, WRITE
 from trapline.arch.vectors import mnemonic
 
 from .attempt import SYSTEM, Attempt, Change, Slot
 
 _CODE: Final = Attribute.S | Attribute.CODE | Attribute.P
 _ENTRIES: Final = 64
-"""How many descriptors of the GDT are looked at."""
+"""How many descriptors of the GDT are tried."""
 _PLACES: Final = (0xF00, 0x700, 0x300)
-"""Offsets in a page where a new table may stand."""
+"""Offsets in a page at which a new table is tried."""
 _STACK_PAGES: Final = 16
-"""How far above RSP a stack is looked for."""
+"""How many pages above RSP are tried for a stack."""
 
 
 def code_selectors(attempt: Attempt) -> Iterator[int]:
-    """Yield selectors of the GDT that a handler may have: present code of ring 0, and of 64 bits in long mode."""
+    """Yield selectors of the GDT for a handler: of present code of DPL 0, in long mode of 64-bit code."""
     for selector in dict.fromkeys(
         (attempt.save.cs.selector, *range(8, min(attempt.save.gdtr.limit + 1, 8 * _ENTRIES), 8))
     ):
@@ -37,26 +37,26 @@ def code_selectors(attempt: Attempt) -> Iterator[int]:
 
 
 def handlers(attempt: Attempt) -> Iterator[int]:
-    """Yield addresses where a handler of ring 0 may start, the most natural first."""
+    """Yield addresses for a handler at CPL 0: those in the IDT, the one of the event first, then RIP and LSTAR."""
     save = attempt.save
     for vector in (attempt.event.vector, *range(32)):
         gva = save.idtr.base + vector * attempt.gate_size
         gate = attempt.read(gva, 8)
         if gate:
             high = (attempt.read(gva + 8, 4) or 0) if attempt.long else 0
-            yield gate & 0xFFFF | gate >> 32 & 0xFFFF_0000 | high << 32
+            yield gate_offset_64(gate, high)
     yield save.rip
     yield save.lstar
 
 
 def handler(attempt: Attempt) -> int:
-    """Return an address where a handler may start."""
+    """Return an executable address for a handler."""
     found = (address for address in handlers(attempt) if attempt.translate(address, FETCH) is not None)
     return next(found, attempt.save.rip)
 
 
 def gate_bytes(attempt: Attempt, selector: int, offset: int) -> bytes:
-    """Return a present interrupt gate, open to the event; in real mode a far pointer."""
+    """Return a present interrupt gate of DPL 3; in real mode a far pointer."""
     if attempt.real:
         return (offset & 0xFFFF | selector << 16).to_bytes(4, "little")
     low = offset & 0xFFFF | selector << 16 | (GateType.INTERRUPT_32 | 3 << 5 | 0x80) << 40
@@ -65,7 +65,7 @@ def gate_bytes(attempt: Attempt, selector: int, offset: int) -> bytes:
 
 
 def own_gate(attempt: Attempt) -> Iterator[Change]:
-    """Yield the gate made right where it stands."""
+    """Yield a valid gate in place of the event's."""
     text = f"with an interrupt gate in IDT entry {attempt.event.vector}"
     for selector in (0,) if attempt.real else code_selectors(attempt):
         data = gate_bytes(attempt, selector, handler(attempt))
@@ -75,7 +75,7 @@ def own_gate(attempt: Attempt) -> Iterator[Change]:
 
 
 def new_idt(attempt: Attempt) -> Iterator[Change]:
-    """Yield an IDT that has the gate."""
+    """Yield another IDT, with a valid gate for the event."""
     name, vector = mnemonic(attempt.event.vector), attempt.event.vector
     selectors = (0,) if attempt.real else tuple(code_selectors(attempt))[:2]
     for place in places(attempt):
@@ -92,7 +92,7 @@ def new_idt(attempt: Attempt) -> Iterator[Change]:
 
 
 def new_gdt(attempt: Attempt) -> Iterator[Change]:
-    """Yield a GDT that has code for the handler where the gate looks for it."""
+    """Yield another GDT, with code for the handler at the gate's selector."""
     kind = Attribute.G | (Attribute.L if attempt.long else Attribute.DB)
     start = attempt.save.cs.base & 0xFFFF_FFFF if attempt.save.cpl == 0 and not attempt.long else 0
     descriptor = 0xFFFF | 0xF << 48 | 0x9B << 40 | kind << 44 | (start & 0xFF_FFFF) << 16 | start >> 24 << 56
@@ -101,14 +101,14 @@ def new_gdt(attempt: Attempt) -> Iterator[Change]:
         stores = attempt.store(place, descriptor, 8)
         if stores is not None:
             yield Change(
-                f"with ring-0 code for the handler at selector {attempt.selector:#x} of the GDT",
+                f"with a code segment of DPL 0 at selector {attempt.selector:#x} of the GDT",
                 {"gdtr.base": place - offset & attempt.space.mask, "gdtr.limit": offset + 7},
                 stores,
             )
 
 
 def new_tss(attempt: Attempt, slot: Slot) -> Iterator[Change]:
-    """Yield a TSS that has the stack."""
+    """Yield another TSS, with a stack in the slot."""
     for place in places(attempt):
         for top in stacks(attempt):
             value, size = _slot_value(attempt, slot, top)
@@ -119,20 +119,22 @@ def new_tss(attempt: Attempt, slot: Slot) -> Iterator[Change]:
                     "tr.limit": 0x67,
                     "tr.attributes": attempt.save.tr.attributes | Attribute.WIDE_TSS,
                 }
-                yield Change(f"with a TSS whose {slot.name} names a stack such as {top:#x}", registers, stores)
+                yield Change(
+                    f"with a TSS whose {slot.name} points to mapped memory, such as {top:#x}", registers, stores
+                )
 
 
 def slot_value(attempt: Attempt, slot: Slot) -> Iterator[Change]:
-    """Yield the TSS with a good stack in its slot."""
+    """Yield the TSS with a stack in its slot."""
     for top in stacks(attempt):
         value, size = _slot_value(attempt, slot, top)
         stores = None if value is None else attempt.store(slot.gva, value, size)
         if stores is not None:
-            yield Change(f"with a mapped stack in {slot.name}, such as {top:#x}", {}, stores)
+            yield Change(f"with {slot.name} pointing to mapped memory, such as {top:#x}", {}, stores)
 
 
 def _slot_value(attempt: Attempt, slot: Slot, top: int) -> tuple[int | None, int]:
-    """Return a stack pointer, in a legacy TSS with SS behind it, and its size."""
+    """Return the bytes of a slot as an integer, and their number: the stack pointer, in a legacy TSS then SS."""
     if attempt.long:
         return top, 8
     selector = next(data_selectors(attempt), None)
@@ -142,7 +144,7 @@ def _slot_value(attempt: Attempt, slot: Slot, top: int) -> tuple[int | None, int
 
 
 def data_selectors(attempt: Attempt) -> Iterator[int]:
-    """Yield selectors of the GDT that SS may have at ring 0."""
+    """Yield selectors of the GDT for SS at CPL 0."""
     for selector in range(8, min(attempt.save.gdtr.limit + 1, 8 * _ENTRIES), 8):
         descriptor = attempt.descriptor(selector)
         wanted = Attribute.S | Attribute.P | Attribute.WRITABLE
@@ -154,13 +156,13 @@ def data_selectors(attempt: Attempt) -> Iterator[int]:
 
 
 def new_stack(attempt: Attempt) -> Iterator[Change]:
-    """Yield the stack pointer where a stack is."""
+    """Yield another stack pointer."""
     for top in stacks(attempt):
         yield Change(f"with RSP in writable memory, such as {top:#x}", {"rsp": top})
 
 
 def stacks(attempt: Attempt) -> Iterator[int]:
-    """Yield linear addresses with writable memory of the supervisor below."""
+    """Yield linear addresses below which the supervisor can write."""
     save = attempt.save
     above = (save.rsp + page * PAGE for page in range(1, _STACK_PAGES)) if save.cpl < 3 else ()
     slots = (
@@ -174,7 +176,7 @@ def stacks(attempt: Attempt) -> Iterator[int]:
 
 
 def places(attempt: Attempt) -> Iterator[int]:
-    """Yield linear addresses where the processor could read a table."""
+    """Yield linear addresses at which the processor can read a table."""
     save = attempt.save
     candidates = (*_tables(attempt), attempt.rip, save.rsp)
     for page in dict.fromkeys((candidate & attempt.space.mask) // PAGE for candidate in candidates):
@@ -186,19 +188,3 @@ def places(attempt: Attempt) -> Iterator[int]:
 def _tables(attempt: Attempt) -> tuple[int, ...]:
     save = attempt.save
     return save.gdtr.base, save.gdtr.base + PAGE, save.idtr.base, save.tr.base, save.tr.base + PAGE
-
-
-__all__ = [
-    "USER",
-    "code_selectors",
-    "data_selectors",
-    "handler",
-    "new_gdt",
-    "new_idt",
-    "new_stack",
-    "new_tss",
-    "own_gate",
-    "places",
-    "slot_value",
-    "stacks",
-]

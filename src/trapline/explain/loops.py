@@ -1,0 +1,87 @@
+"""Causes in handlers that raise the exception that they handle, again and again, until the stack is full."""
+
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from typing import Final
+
+from trapline.arch.delivery import Failed, checks
+from trapline.arch.descriptors import base, gate_offset_64
+from trapline.arch.events import EventType
+from trapline.arch.paging import FETCH
+from trapline.arch.vectors import Vector, mnemonic
+from trapline.machine.linear import stack_address
+
+from . import gates, pages, repairs
+from .attempt import Attempt, Change, Finding
+from .evidence import Evidence
+
+_STACK_VALUES: Final = 64
+"""How many 64-bit values of the stack are searched for frames."""
+_FRAMES: Final = 3
+"""The fewest frames of the same instruction that show a loop."""
+
+
+def findings(attempt: Attempt, evidence: Evidence, failed: Failed) -> Iterator[Finding]:
+    """Yield what may be wrong."""
+    yield from _not_executable(attempt, evidence)
+    yield from _recursive(attempt, failed)
+
+
+def _not_executable(attempt: Attempt, evidence: Evidence) -> Iterator[Finding]:
+    """A handler of #PF or #GP whose first instruction cannot be fetched."""
+    event = attempt.event
+    fetch = event.vector == Vector.PF and evidence.first_address in (None, attempt.rip)
+    stray = event.vector == Vector.GP and not attempt.space.is_canonical(attempt.rip)
+    if event.type != EventType.EXCEPTION or not (fetch or stray) or attempt.rip != _entry_point(attempt):
+        return
+    reason = pages.why(attempt, attempt.rip, FETCH)
+    if reason is None:
+        return
+    for finding in gates.legacy_layout(attempt):
+        yield finding._replace(changes=_executable(attempt, finding.changes))
+    high = attempt.rip | ~0xFFFF_FFFF & attempt.space.mask
+    truncated = ""
+    if attempt.long and attempt.rip >> 31 == 1 and attempt.translate(high, FETCH) is not None:
+        truncated = f" The gate lacks the upper 32 bits of {high:#x}."
+    name = mnemonic(event.vector)
+    yield Finding(
+        f"the handler of {name} cannot be fetched: {attempt.rip:#x} is {reason}. "
+        f"Each {name} raises another, until the stack is full.{truncated}",
+        _executable(attempt, repairs.own_gate(attempt)),
+    )
+
+
+def _entry_point(attempt: Attempt) -> int | None:
+    """Return the linear address in the event's gate; None in real mode, or if the gate's selector is not valid."""
+    descriptor = None if attempt.real else attempt.descriptor(attempt.selector)
+    if descriptor is None:
+        return None
+    high = (attempt.read(attempt.gate_gva + 8, 4) or 0) if attempt.long else 0
+    return (0 if attempt.long else base(descriptor)) + gate_offset_64(attempt.gate, high) & attempt.space.mask
+
+
+def _executable(attempt: Attempt, gates: Iterable[Change]) -> Iterator[Change]:
+    """Yield the handler's page mapped, or another gate, each with a stack that has room."""
+    page = pages.mapped(attempt, attempt.rip, FETCH)
+    changes = [] if page is None else [page._replace(text=f"with the handler's page mapped ({page.text})")]
+    changes += gates
+    for stack in repairs.new_stack(attempt):
+        for change in changes:
+            yield change._replace(registers={**stack.registers, **change.registers})
+
+
+def _recursive(attempt: Attempt, failed: Failed) -> Iterator[Finding]:
+    """A handler that raises its own exception: frames of the same RIP fill the stack."""
+    if failed.check is not checks.PUSH_PAGE or attempt.slot() is not None or not attempt.long:
+        return
+    top = stack_address(attempt.save)
+    stack = [attempt.read(top + 8 * number, 8) for number in range(_STACK_VALUES)]
+    frames = [at for at, pair in enumerate(pairwise(stack)) if pair == (attempt.save.rip, attempt.save.cs.selector)]
+    strides = {after - before for before, after in pairwise(frames)}
+    if len(frames) < _FRAMES or len(strides) != 1:
+        return
+    name = mnemonic(attempt.event.vector)
+    yield Finding(
+        f"the handler of {name} raises {name} itself, at {attempt.rip:#x}, again and again, until the stack is full.",
+        repairs.new_stack(attempt),
+    )
