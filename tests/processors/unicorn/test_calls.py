@@ -2,6 +2,7 @@ import pytest
 
 from trapline.arch.layout import size_of
 from trapline.arch.registers import CR0, EFER, RFLAGS, Gprs
+from trapline.arch.vectors import Vector
 from trapline.arch.vmcb import SaveArea
 from trapline.processors.unicorn.calls import syscall, sysenter
 
@@ -26,7 +27,7 @@ def gprs():
 
 
 def test_syscall_of_64_bit_code(save, gprs):
-    assert syscall(save, gprs)
+    assert syscall(save, gprs) is None
     assert (gprs.rcx, gprs.r11) == (BEHIND, RFLAGS.ALWAYS_ONE | RFLAGS.IF | RFLAGS.TF)
     assert (save.rip, save.rflags, save.cpl) == (0xFFFF_8000_0000_1000, RFLAGS.ALWAYS_ONE | RFLAGS.TF, 0)
     assert (save.cs.selector, save.cs.attributes, save.cs.base) == (0x10, 0xA9B, 0)
@@ -35,13 +36,13 @@ def test_syscall_of_64_bit_code(save, gprs):
 
 def test_syscall_of_compatibility_code_has_an_entry_of_its_own(save, gprs):
     save.cs.attributes = 0xCFB
-    assert syscall(save, gprs)
+    assert syscall(save, gprs) is None
     assert save.rip == 0x2000
 
 
 def test_syscall_outside_long_mode(save, gprs):
     save.efer = EFER.SCE
-    assert syscall(save, gprs)
+    assert syscall(save, gprs) is None
     assert (save.rip, gprs.rcx, gprs.r11) == (0x8000_1234, BEHIND & 0xFFFF_FFFF, 0)
     assert save.rflags == RFLAGS.ALWAYS_ONE | RFLAGS.TF
     assert (save.cs.selector, save.cs.attributes, save.cpl) == (0x10, 0xC9B, 0)
@@ -50,7 +51,7 @@ def test_syscall_outside_long_mode(save, gprs):
 def test_syscall_that_is_off_changes_nothing(save, gprs):
     save.efer &= ~EFER.SCE
     before = bytes(save)
-    assert not syscall(save, gprs)
+    assert syscall(save, gprs) is Vector.UD
     assert bytes(save) == before
 
 
@@ -58,7 +59,7 @@ def test_syscall_that_is_off_changes_nothing(save, gprs):
 def test_sysenter(save, efer, attributes):
     save.efer = efer
     save.sysenter_cs, save.sysenter_esp, save.sysenter_eip = 0x13, 0x9000, 0x4000
-    assert sysenter(save)
+    assert sysenter(save) is None
     assert (save.rip, save.rsp, save.cpl) == (0x4000, 0x9000, 0)
     assert (save.cs.selector, save.cs.attributes, save.ss.selector) == (0x10, attributes, 0x18)
     assert not save.rflags & (RFLAGS.IF | RFLAGS.RF)
@@ -68,5 +69,5 @@ def test_sysenter(save, efer, attributes):
 def test_sysenter_that_cannot_be_changes_nothing(save, cr0, selector):
     save.cr0, save.sysenter_cs = cr0, selector
     before = bytes(save)
-    assert not sysenter(save)
+    assert sysenter(save) is Vector.GP
     assert bytes(save) == before

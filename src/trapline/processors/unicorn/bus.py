@@ -1,4 +1,4 @@
-"""The bare machine as Unicorn reaches it: ports with their permissions, and memory that is no RAM."""
+"""The devices as Unicorn reaches them: ports with their permissions, and memory that is not RAM."""
 
 from typing import Final
 
@@ -9,48 +9,41 @@ from trapline.arch.registers import CR0, RFLAGS
 from trapline.arch.vectors import Vector
 from trapline.devices.machine import BareMachine
 
-from .engine import Engine
+from .binding import Binding
 from .memory import Ram
+from .pending import Pending
 from .uc_context import HF_CPL
 
-_QUIET: Final = frozenset((*range(0x3F8, 0x400), 0xE9))
-"""Consoles: nothing that is written there needs a look at the rest of the machine, but for an interrupt."""
+_CONSOLES: Final = frozenset((*range(0x3F8, 0x400), 0xE9))
+"""Of what is written there the rest of the machine hears nothing, but for an interrupt."""
 
 _FORBIDDEN: Final[tuple[int, int, int | None]] = (Vector.GP, 0, None)
 
 
 class MachineBus:
-    """Implements `engine.Bus`. `attention` says that the machine wants to be looked at."""
+    """Implements `hooks.Bus`."""
 
-    def __init__(self, machine: BareMachine, *, physical_bits: int) -> None:
-        self._machine = machine
+    def __init__(
+        self, machine: BareMachine, binding: Binding, ram: Ram, pending: Pending, *, physical_bits: int
+    ) -> None:
+        self._machine, self._binding, self._ram, self._pending = machine, binding, ram, pending
         self._physical_bits = physical_bits
-        self.attention = False
-        self.ended = False
-        """The machine was switched off or reset. Unicorn ends a block of instructions before it stops: what they do
-        does not count.
-        """
         self.refusal = _FORBIDDEN
         """Why the last port access was not permitted: vector, error code and, of a #PF, the address."""
-        self.engine: Engine | None = None
-        self.ram: Ram | None = None
 
-    def port_read(self, port: int, size: int) -> int | None:
-        """Return what IN reads; None: it is not permitted."""
-        return self._machine.port_read(port, size) if self._permitted(port, size) else None
+    def port_read(self, port: int, size: int) -> int:
+        """Return what IN reads."""
+        return self._machine.port_read(port, size)
 
-    def port_write(self, port: int, size: int, value: int) -> bool:
-        """Do what OUT does; False: it is not permitted."""
-        if not self._permitted(port, size):
-            return False
-        if self.ended:
-            return True
-        machine = self._machine
+    def port_write(self, port: int, size: int, value: int) -> None:
+        """Do what OUT does."""
+        machine, pending = self._machine, self._pending
+        if pending.ended:
+            return
         machine.port_write(port, size, value)
-        if port not in _QUIET or machine.pending() is not None:
-            self.ended = machine.request is not None
-            self._look()
-        return True
+        if port not in _CONSOLES or machine.pending() is not None:
+            pending.ended = machine.request is not None
+            pending.interrupt()
 
     def mmio_read(self, gpa: int, size: int) -> int:
         """Return what a load reads."""
@@ -59,24 +52,12 @@ class MachineBus:
     def mmio_write(self, gpa: int, size: int, value: int) -> None:
         """Do what a store does."""
         self._machine.mmio_write(gpa, size, value)
-        self._look()
+        self._pending.interrupt()
 
-    def note_code(self, gpa: int, size: int) -> None:
-        """Remember what was translated, for who writes to RAM beside the CPU."""
-        assert self.ram is not None
-        self.ram.note_code(gpa, size)
-
-    def _look(self) -> None:
-        self.attention = True
-        assert self.engine is not None
-        self.engine.stop()
-
-    def _permitted(self, port: int, size: int) -> bool:
+    def permits(self, port: int, size: int) -> bool:
         """Say whether IOPL or the TSS permits a port access (APM 12.2.4)."""
-        engine = self.engine
-        assert engine is not None
-        engine.save()
-        context = engine.context
+        self._binding.save()
+        context = self._binding.context
         flags = context.eflags
         if not context.cr0 & CR0.PE:
             return True
@@ -99,9 +80,7 @@ class MachineBus:
 
     def _read(self, gva: int) -> int:
         """Return two bytes of the TSS; raises PageFault and NotMapped."""
-        assert self.engine is not None
-        assert self.ram is not None
-        ram, context = self.ram, self.engine.context
+        ram, context = self._ram, self._binding.context
         space = AddressSpace(ram, context.cr0, context.cr3, context.cr4, context.efer, self._physical_bits)
         found = 0
         for number in range(2):

@@ -4,6 +4,7 @@ from typing import Final
 
 from trapline.arch.descriptors import Attribute
 from trapline.arch.registers import CR0, EFER, RFLAGS, Gprs
+from trapline.arch.vectors import Vector
 from trapline.arch.vmcb import SaveArea, Segment
 
 _LENGTH: Final = 2
@@ -15,10 +16,10 @@ _CODE_64: Final = 0xA9B
 _DATA: Final = 0xC93
 
 
-def syscall(save: SaveArea, gprs: Gprs) -> bool:
-    """Enter the kernel. False: EFER.SCE is clear, which is #UD."""
+def syscall(save: SaveArea, gprs: Gprs) -> Vector | None:
+    """Enter the kernel, or return the vector of the fault: #UD where EFER.SCE is clear."""
     if not save.efer & EFER.SCE:
-        return False
+        return Vector.UD
     selector = save.star >> 32 & 0xFFFC
     if save.efer & EFER.LMA:
         from_64 = bool(save.cs.attributes & Attribute.L)
@@ -33,21 +34,21 @@ def syscall(save: SaveArea, gprs: Gprs) -> bool:
         save.rip = save.star & _LOW
     _flat(save.ss, selector + 8, _DATA)
     save.cpl = 0
-    return True
+    return None
 
 
-def sysenter(save: SaveArea) -> bool:
-    """Enter the kernel. False: real mode, long mode or a null selector in the MSR, which is #GP(0) or #UD."""
+def sysenter(save: SaveArea) -> Vector | None:
+    """Enter the kernel, or return the vector of the fault: #GP(0) in real mode and for a null selector in the MSR."""
     selector = save.sysenter_cs & 0xFFFC
     if not save.cr0 & CR0.PE or not selector:
-        return False
+        return Vector.GP
     long = bool(save.efer & EFER.LMA)
     save.rflags &= ~(RFLAGS.IF | RFLAGS.VM | RFLAGS.RF)
     _flat(save.cs, selector, _CODE_64 if long else _CODE_32)
     _flat(save.ss, selector + 8, _DATA)
     save.cpl = 0
     save.rsp, save.rip = save.sysenter_esp, save.sysenter_eip
-    return True
+    return None
 
 
 def _flat(segment: Segment, selector: int, attributes: int) -> None:

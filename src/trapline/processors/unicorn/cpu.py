@@ -16,6 +16,7 @@ from trapline.machine.linear import next_rip
 
 from .delivery_cache import DeliveryCache, ReadTracker
 from .memory import Ram
+from .stops import EXIT, RESUME, Next
 
 _EXCEPTIONS: Final = EXCEPTION_EXITS.start
 _EXCEPTION: Final = encode(Event(0, EventType.EXCEPTION))
@@ -25,7 +26,7 @@ _LOW: Final = 0xFFFF_FFFF
 _EXIT, _EXIT_AT = gatherer(
     Vmcb, [f"control.{name}" for name in ("exit_code", "exit_info_1", "exit_info_2", "exit_int_info")]
 )
-assert _EXIT.size == 32, "four fields side by side: what stands between would be cleared"
+assert _EXIT.size == 32, "four fields side by side: a gap would be cleared"
 
 
 def exception_word(vector: int, code: int) -> int:
@@ -35,7 +36,7 @@ def exception_word(vector: int, code: int) -> int:
 
 
 class Cpu:
-    """Events of one CPU. Each method returns True when the guest goes on, False at a #VMEXIT."""
+    """Events of one CPU. Each method says whether the guest goes on or the VMCB holds a #VMEXIT."""
 
     def __init__(self, vmcb: Vmcb, ram: Ram, *, physical_bits: int, sets_rf: bool) -> None:
         self._bytes = memoryview(vmcb).cast("B")
@@ -49,22 +50,22 @@ class Cpu:
         """The generation of the state in the VMCB; None: it was changed since."""
         self._cache = DeliveryCache(ram, vmcb)
 
-    def exit(self, code: int, info_1: int = 0, info_2: int = 0, *, vectoring: Event | None = None) -> bool:
+    def exit(self, code: int, info_1: int = 0, info_2: int = 0, *, vectoring: Event | None = None) -> Next:
         """Write the exit; nRIP is zero but for what the manual lists (APM 15.7.1)."""
         word = encode(vectoring) if vectoring is not None else 0
         if word & ERROR_CODE_VALID and not self._save.cr0 & CR0.PE:
             word = word & _LOW & ~ERROR_CODE_VALID  # real mode pushes none
         _EXIT.pack_into(self._bytes, _EXIT_AT, code, info_1, info_2, word)
         self._control.nrip = 0
-        return False
+        return EXIT
 
-    def exit_at_instruction(self, code: int, length: int, info_1: int = 0) -> bool:
-        """Write the exit of an instruction, with what stands behind it."""
+    def exit_at_instruction(self, code: int, length: int, info_1: int = 0) -> Next:
+        """Write the exit of an instruction that is `length` bytes long, with the RIP after it."""
         self.exit(code, info_1)
         self._control.nrip = next_rip(self._save, length)
-        return False
+        return EXIT
 
-    def raise_exception(self, vector: int, code: int = 0, address: int | None = None) -> bool:
+    def raise_exception(self, vector: int, code: int = 0, address: int | None = None) -> Next:
         """Raise an exception of the instruction at RIP."""
         if self._control.intercept_exceptions >> vector & 1:
             return self.exit(_EXCEPTIONS + vector, code, address or 0)
@@ -72,15 +73,15 @@ class Cpu:
             self._save.cr2 = address
         return self.deliver_exception(exception_word(vector, code))
 
-    def deliver_exception(self, word: int) -> bool:
+    def deliver_exception(self, word: int) -> Next:
         """Start the handler of an exception, given as the EVENTINJ word, or of what comes of it."""
         if self.redeliver(word):
-            return True
+            return RESUME
         event = decode(word)
         assert event is not None, "the word of an exception is valid"
         return self.deliver(event, None)
 
-    def raise_software(self, vector: int, length: int) -> bool:
+    def raise_software(self, vector: int, length: int) -> Next:
         """Raise #BP or #OF for the INT3 or INTO at RIP."""
         if self._control.intercept_exceptions >> vector & 1:
             return self.exit_at_instruction(_EXCEPTIONS + vector, length)
@@ -99,20 +100,20 @@ class Cpu:
             return False
         self.halted = False
         self._control.interrupt_shadow = 0
-        if known.elsewhere:
+        if known.switches:
             self.generation = None
         return True
 
-    def deliver(self, event: Event, behind: int | None) -> bool:
-        """Start the handler of an event, or of what comes of it; `behind` is RIP after INT n, INT3 and INTO."""
+    def deliver(self, event: Event, after: int | None) -> Next:
+        """Start the handler of an event, or of what comes of it; `after` is RIP after INT n, INT3 and INTO."""
         control, save = self._control, self._save
         self.halted = False
         generation, self.generation = self.generation, None
         while True:
-            result = self._handler_starts(event, behind, generation)
+            result = self._start_handler(event, after, generation)
             if result is None:
                 control.interrupt_shadow = 0
-                return True
+                return RESUME
             generation = None
             follows = result.event
             if follows is None:
@@ -128,33 +129,31 @@ class Cpu:
                 return self.exit(ExitCode.SHUTDOWN, vectoring=event)
             if combined.vector == Vector.DF != follows.vector and control.intercept_exceptions >> Vector.DF & 1:
                 return self.exit(_EXCEPTIONS + Vector.DF, vectoring=event)
-            event, behind = combined, None
+            event, after = combined, None
 
-    def _handler_starts(self, event: Event, behind: int | None, generation: int | None) -> Failed | None:
+    def _start_handler(self, event: Event, after: int | None, generation: int | None) -> Failed | None:
         """Change state and memory as the delivery of one event does; return the failure, if it fails."""
         save = self._save
         tracker = ReadTracker(self._ram)
-        result = deliver(
-            save, event, tracker, next_rip=behind, physical_bits=self._physical_bits, sets_rf=self._sets_rf
-        )
+        result = deliver(save, event, tracker, next_rip=after, physical_bits=self._physical_bits, sets_rf=self._sets_rf)
         for gpa, data in result.writes:
             self._store(gpa, data)
         if isinstance(result, Failed):
             return result
-        if generation is not None and behind is None:
+        if generation is not None and after is None:
             self._cache.remember(generation, encode(event), result, tracker)
         apply(save, result)
         return None
 
-    def skip(self, length: int) -> bool:
-        """Finish an instruction that was done here, but for RIP."""
+    def skip(self, length: int) -> Next:
+        """Finish an instruction of `length` bytes that was executed here."""
         self._save.rip = next_rip(self._save, length)
         return self.finish()
 
-    def finish(self) -> bool:
-        """Finish an instruction that was done here: RF and the interrupt shadow end, TF traps."""
-        return not finish_instruction(self._control, self._save) or self.raise_exception(Vector.DB)
+    def finish(self) -> Next:
+        """Finish an instruction that was executed here, RIP included: RF and the interrupt shadow end, TF traps."""
+        return self.raise_exception(Vector.DB) if finish_instruction(self._control, self._save) else RESUME
 
     def _store(self, gpa: int, data: bytes) -> None:
-        with contextlib.suppress(FaultError):  # a write to where no memory is goes nowhere
+        with contextlib.suppress(FaultError):  # no memory there: the write is lost
             self._ram.write(gpa, data)

@@ -45,7 +45,7 @@ class Known(NamedTuple):
     """Bits of RFLAGS that the handler finds clear."""
     pushed: int
     """Bits of RFLAGS that the frame has set."""
-    elsewhere: bool
+    switches: bool
     """CS, SS or CPL change."""
 
 
@@ -81,7 +81,7 @@ class DeliveryCache:
         known = self._known.get(self._key(generation, word))
         if known is None:
             return None
-        read, before, delivered, gpa, frame, cs, ss, cleared, pushed, elsewhere = known
+        read, before, delivered, gpa, frame, cs, ss, cleared, pushed, switches = known
         words, ram = self._words, self._ram
         if read(ram.words) != before:
             return None
@@ -91,7 +91,7 @@ class DeliveryCache:
         else:
             ram.write(gpa, frame.pack(words[_RIP], cs, flags | pushed, words[_RSP], ss))
         words[_RFLAGS], words[_RIP], words[_RSP] = flags & ~cleared, delivered.rip, delivered.rsp
-        if elsewhere:
+        if switches:
             apply(self._save, delivered._replace(rflags=flags & ~cleared))
         return known
 
@@ -119,10 +119,10 @@ class DeliveryCache:
         read = itemgetter(*places)
         flags, (gpa, _) = self._save.rflags, delivered.writes[0]
         pushed = delivered.frame.values[2] & ~flags
-        elsewhere = delivered.ss is not None or delivered.cpl != self._save.cpl or not self._same_code(delivered)
+        switches = delivered.ss is not None or delivered.cpl != self._save.cpl or not self._same_code(delivered)
         selectors = self._save.cs.selector, self._save.ss.selector
         cleared = flags & ~delivered.rflags
-        known = Known(read, read(words), delivered, gpa, frame, *selectors, cleared, pushed, elsewhere)
+        known = Known(read, read(words), delivered, gpa, frame, *selectors, cleared, pushed, switches)
         self._known[self._key(generation, word)] = known
 
     def _same_code(self, delivered: Delivered) -> bool:

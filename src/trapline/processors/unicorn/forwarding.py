@@ -1,4 +1,4 @@
-"""Exceptions that the hypervisor lets a processor pass on: recorded, and given back without asking."""
+"""Exceptions that the processor records and re-injects without an exit, as the hypervisor permits."""
 
 import time
 from collections.abc import Callable
@@ -10,13 +10,14 @@ from trapline.arch.vmcb import Vmcb
 from trapline.machine.record import RECORD_SIZE, RecordFlags, RecordWriter
 
 from .cpu import Cpu, exception_word
+from .stops import Next
 
 _RECORDS: Final = 64
-"""How many are kept before somebody must take them."""
+"""How many are kept before the sink gets them."""
 
 
 class Forwarding:
-    """Passes exceptions on. Records wait until `flush`, at most `_RECORDS` of them."""
+    """Forwards exceptions. Records wait until `flush`, at most `_RECORDS` of them."""
 
     def __init__(self, vmcb: Vmcb, cpu: Cpu, started: int) -> None:
         """`started` is the time of `time.monotonic_ns` when the time stamp counter was zero."""
@@ -29,10 +30,10 @@ class Forwarding:
         """Bytes of records that wait."""
         self._sink: Callable[[memoryview], None] = lambda _: None
         self.vectors = 0
-        """The vectors that may be passed on."""
+        """The vectors that may be forwarded."""
 
     def set_vectors(self, mask: int) -> None:
-        """Take the hypervisor's leave for the vectors of a mask.
+        """Forward the vectors of a mask from now on.
 
         Not for #BP and #OF: at their exits RIP is on the instruction, and the hypervisor knows what comes after it.
         """
@@ -42,8 +43,8 @@ class Forwarding:
         """See `machine.Processor.on_records`."""
         self._sink = sink
 
-    def forward(self, vector: int, code: int, address: int | None) -> bool:
-        """Record an exception that was intercepted, and deliver it; False: its delivery ended in an exit."""
+    def forward(self, vector: int, code: int, address: int | None) -> Next:
+        """Record an exception that was intercepted, and deliver it."""
         flags, word = RecordFlags.FORWARDED, exception_word(vector, code)
         if word & ERROR_CODE_VALID:
             flags |= RecordFlags.HAS_ERROR_CODE
@@ -62,6 +63,6 @@ class Forwarding:
         return self._cpu.deliver_exception(word)
 
     def flush(self) -> None:
-        """Give the sink what waits for it."""
+        """Give the sink the records that wait."""
         taken, self.waits = self.waits, 0
         self._sink(self._buffer[:taken])

@@ -10,12 +10,14 @@ from trapline.arch.layout import gatherer, offset_of
 from trapline.arch.registers import CR0, EFER, RFLAGS
 from trapline.arch.vmcb import IntCtl, Segment, Vmcb
 
+from .binding import Binding
 from .engine import MSRPM, Engine
 from .uc_context import (
     ATTRIBUTES_HIGH,
     ATTRIBUTES_LOW,
     CC_OP_EFLAGS,
     HF2_GIF,
+    HF2_NMI,
     HF_CPL,
     HF_INHIBIT_IRQ,
     CachedSegment,
@@ -24,6 +26,7 @@ from .uc_context import (
 )
 
 _LOW: Final = 0xFFFF_FFFF
+_A20: Final = 1 << 20
 
 _RAX, _RSP = word("gprs"), word("gprs") + 4
 _RIP, _EFLAGS = word("rip"), word("eflags")
@@ -70,12 +73,10 @@ _ORDER: Final = ("es", "cs", "ss", "ds", "fs", "gs")
 class State:
     """Moves the guest's state. `collect` after the CPU stopped, `enter` to let it run."""
 
-    def __init__(self, engine: Engine, vmcb: Vmcb, buffer: bytearray) -> None:
+    def __init__(self, binding: Binding, engine: Engine, vmcb: Vmcb, buffer: bytearray) -> None:
         """`buffer` holds the bytes of `vmcb`."""
-        self._engine = engine
-        self._context = engine.context
-        self._bytes = engine.memory
-        self._words = memoryview(engine.memory).cast("B").cast("Q")
+        self._binding, self._engine = binding, engine
+        self._context, self._bytes, self._words = binding.context, binding.context_bytes, binding.words
         self._vmcb = vmcb
         self._buffer = buffer
         self._vmcb_bytes = memoryview(vmcb).cast("B")
@@ -98,7 +99,7 @@ class State:
             if df != 1:
                 flags |= RFLAGS.DF
         else:
-            flags = self._engine.eflags()
+            flags = self._binding.eflags()
         _TOGETHER.pack_into(self._vmcb_bytes, _TOGETHER_AT, dr7, dr6, flags, rip)
         to[_V_RSP], to[_V_RAX], to[_V_CR2] = words[_RSP], words[_RAX], cr2
         to[_V_SHADOW] = 1 if hflags & HF_INHIBIT_IRQ else 0
@@ -130,7 +131,7 @@ class State:
             self._load()
         if shadow or loaded:
             if of[_V_ASID] >> 32 & 0xFF:
-                self._engine.flush_tlb()
+                self._binding.flush_tlb()
             words[_RIP], words[_RSP], words[_RAX] = of[_V_RIP], of[_V_RSP], of[_V_RAX]
             words[_CR2], words[_DR6], words[_DR7] = of[_V_CR2], of[_V_DR6], of[_V_DR7]
             words[_EFLAGS] = of[_V_RFLAGS] | RFLAGS.ALWAYS_ONE  # Unicorn takes them apart as it starts
@@ -142,6 +143,25 @@ class State:
             words[_HFLAGS] = hidden
             return self._engine.resume()
         return self._vmrun()
+
+    @property
+    def nmi_blocked(self) -> bool:
+        """Whether an NMI is being handled: the next one waits for IRET (APM 8.2.3)."""
+        return bool(self._context.hflags2 & HF2_NMI)
+
+    @nmi_blocked.setter
+    def nmi_blocked(self, blocked: bool) -> None:
+        if blocked:
+            self._context.hflags2 |= HF2_NMI
+        else:
+            self._context.hflags2 &= ~HF2_NMI
+
+    def set_a20(self, enabled: bool) -> None:
+        """Let bit 20 of addresses through, or clear it."""
+        mask = _LOW if enabled else _LOW & ~_A20
+        if self._context.a20_mask != mask:
+            self._context.a20_mask = mask
+            self._binding.flush_tlb()
 
     def intercept_iret(self) -> None:
         """Stop with an IRET exit at the next IRET."""

@@ -1,0 +1,74 @@
+"""Interrupts and NMIs at an instruction boundary (APM vol. 2, 8.2, 8.5, 15.21)."""
+
+from trapline.arch.events import Event, EventType
+from trapline.arch.exits import ExitCode, is_intercepted
+from trapline.arch.registers import RFLAGS
+from trapline.arch.vectors import Vector
+from trapline.arch.vmcb import ControlArea, IntCtl, Vmcb
+from trapline.devices.machine import BareMachine
+
+from .cpu import Cpu
+from .state import State
+from .stops import RESUME, Next
+
+
+class Interrupts:
+    """Delivers what the machine and the VMCB have for the guest, as far as the guest can take it."""
+
+    def __init__(self, vmcb: Vmcb, machine: BareMachine, state: State, cpu: Cpu) -> None:
+        self._control, self._save = vmcb.control, vmcb.save
+        self._machine, self._state, self._cpu = machine, state, cpu
+
+    def can_wake(self) -> bool:
+        """Say whether an interrupt of the machine that comes later would end HLT."""
+        return bool(self._save.rflags & RFLAGS.IF) or self._machine.nmi_pending()
+
+    def deliver(self) -> Next:
+        """Deliver the NMI or interrupt that waits, and ask for a stop as soon as the guest can take the next one."""
+        machine, state = self._machine, self._state
+        if not machine.nmi_pending():
+            answer = self._deliver_interrupt()
+        elif state.nmi_blocked:
+            state.intercept_iret()
+            answer = self._deliver_interrupt()
+        else:
+            answer = self._deliver_nmi()
+        state.window = self._physical() or _virtual(self._control)
+        return answer
+
+    def _deliver_nmi(self) -> Next:
+        if is_intercepted(self._control, ExitCode.NMI):
+            return self._cpu.exit(ExitCode.NMI)
+        self._machine.take_nmi()
+        self._state.nmi_blocked = True
+        return self._cpu.deliver(Event(Vector.NMI, EventType.NMI), None)
+
+    def _deliver_interrupt(self) -> Next:
+        control = self._control
+        if not self._save.rflags & RFLAGS.IF or control.interrupt_shadow & 1:
+            return RESUME
+        if self._physical():
+            if is_intercepted(control, ExitCode.INTR):
+                return self._cpu.exit(ExitCode.INTR)
+            vector = self._machine.acknowledge()
+        elif _virtual(control):
+            if is_intercepted(control, ExitCode.VINTR):
+                return self._cpu.exit(ExitCode.VINTR)
+            vector = control.int_ctl >> IntCtl.VECTOR_SHIFT & 0xFF
+            control.int_ctl &= ~IntCtl.V_IRQ
+        else:
+            return RESUME
+        return self._cpu.deliver(Event(vector, EventType.INTR), None)
+
+    def _physical(self) -> bool:
+        """Say whether the machine has an interrupt for the guest."""
+        return self._machine.pending() is not None
+
+
+def _virtual(control: ControlArea) -> bool:
+    """Say whether the VMCB has an interrupt for the guest that V_TPR does not hold back (APM 15.21.4)."""
+    virtual = control.int_ctl
+    if not virtual & IntCtl.V_IRQ:
+        return False
+    priority = virtual >> IntCtl.PRIORITY_SHIFT & 0xF
+    return bool(virtual & IntCtl.V_IGN_TPR) or priority > (virtual & IntCtl.V_TPR) >> 4

@@ -1,0 +1,41 @@
+"""Why Unicorn stopped, and what comes next."""
+
+from enum import Enum, IntEnum
+from typing import Final
+
+INTERCEPTED: Final = 0x100
+"""Added to the exit code of what SVM intercepts. Below are the vectors of exceptions that it does not."""
+
+
+class Stop(IntEnum):
+    """Stops that are neither an exception nor an intercept.
+
+    But for ASKED the context is as before the instruction.
+    """
+
+    ASKED = -1
+    """`Binding.stop` was called: the context is between two instructions."""
+    SYSCALL = -2
+    SYSENTER = -3
+    PORT = -4
+    """A port access that is not permitted."""
+    NO_CODE = -5
+    """An instruction was fetched from where no memory is."""
+    FAILED = -6
+    """Unicorn gave up: `Hooks.failure` says why."""
+
+
+class Next(Enum):
+    """What comes next, once a stop is answered."""
+
+    RESUME = "resume"
+    """The guest goes on."""
+    EXIT = "exit"
+    """The VMCB holds a #VMEXIT."""
+    EXECUTE = "execute"
+    """Unicorn is to execute the instruction that it stopped at."""
+
+
+RESUME: Final = Next.RESUME
+"""By a shorter way, for every exception takes it."""
+EXIT: Final = Next.EXIT
