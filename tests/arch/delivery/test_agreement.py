@@ -5,9 +5,9 @@ import shutil
 import time
 
 import pytest
-from tcg import DEPARTURES, as_supervisor, expect, registers_of, without_pdpt_accessed
 
 from tests.arch.delivery.states import ARENA, HLT, LOW_MEMORY, MODES, RAM, SIZE, make
+from tests.arch.delivery.tcg import DEPARTURES, as_supervisor, expect, registers_of, without_pdpt_accessed
 from trapline.arch.events import VALID, encode
 from trapline.arch.exits import ExitCode, set_intercept
 from trapline.arch.layout import offset_of, size_of
