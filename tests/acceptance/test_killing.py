@@ -38,7 +38,7 @@ def running(start, guest, tmp_path):
 
 def recorded(run):
     """Return how many exceptions the summary speaks of."""
-    return int(re.search(r"^([\d,]+) exceptions recorded", run.words, re.MULTILINE)[1].replace(",", ""))
+    return int(re.search(r"^([\d,]+) exceptions? recorded", run.words, re.MULTILINE)[1].replace(",", ""))
 
 
 def test_qemu_is_killed(running):

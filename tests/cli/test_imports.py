@@ -27,6 +27,12 @@ def test_to_stdout(trapline_command, log):
     assert [json.loads(line)["name"] for line in done.out.splitlines()] == ["#UD", "#GP", "#GP", "#DF", "#GP"]
 
 
+def test_one_exception_is_counted_in_the_singular(trapline_command, tmp_path):
+    path = tmp_path / "qemu.log"
+    path.write_text("check_exception old: 0xffffffff new 0x6\n")
+    assert trapline_command("import", "qemu-int", path).err == "1 exception\n"
+
+
 def test_to_a_file_with_names(trapline_command, log, tmp_path):
     symbols, output = tmp_path / "System.map", tmp_path / "records"
     symbols.write_text("0000000000101300 T main\n")

@@ -108,7 +108,7 @@ def test_each_batch_is_flushed(make_record, tmp_path):
             assert len(path.read_text().splitlines()) == recorder.tally.total
 
 
-def test_a_note_stands_behind_the_records_so_far(make_record):
+def test_a_note_comes_after_the_records_so_far(make_record):
     lines = io.StringIO()
     recorder = Recorder(lines=lines)
     recorder.add(memoryview(make_record(vector=6)))

@@ -26,7 +26,7 @@ def import_qemu_int(name: str, output: str | None, names: Names) -> int:
         raise UsageError(f"{name}: {error.strerror}") from error
     except UsageError as error:
         raise UsageError(f"{name}: {error}") from error
-    print(f"{count:,} exceptions", file=sys.stderr)
+    print(f"{count:,} exception{'s' * (count != 1)}", file=sys.stderr)
     return 0
 
 

@@ -52,8 +52,8 @@ def print_summary(result: Result, choice: Choice, names: Names, syntax: str, fil
             f"{symbols.name} named nothing: no such Linux kernel was seen to run (@SLIDE says where it is)", "", file
         )
     print_line(
-        f"{result.recorded:,} exceptions recorded; {result.exits:,} exits decided in Python, for which the guest stood "
-        f"still {result.stopped * 1000:,.1f} ms ({result.stopped / result.seconds:.1%})",
+        f"{_counted(result.recorded, 'exception')} recorded; {_counted(result.exits, '#VMEXIT')} handled in Python; "
+        f"guest stopped for {result.stopped * 1000:,.1f} ms ({result.stopped / result.seconds:.1%})",
         "",
         file,
     )
@@ -103,6 +103,10 @@ def _ending(result: Result) -> str:
     if result.ending is Ending.DEBUG_EXIT and result.exit_status is not None:
         return f"debug exit with {result.exit_status >> 1:#x}"
     return result.ending.value
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
 def _place(rip: int, cs_base: int, names: Names) -> str:

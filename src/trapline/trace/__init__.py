@@ -1,1 +1,1 @@
-"""What happened: records as columns, lines and counts. Knows records, not vCPUs."""
+"""What happened: records as values, columns, lines and counts, and conditions on them. Knows records, not vCPUs."""

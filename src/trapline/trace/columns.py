@@ -1,4 +1,4 @@
-"""The records of a run as columns of an array: the layout of `machine.Record`, read and not written again.
+"""Stored records as a structured numpy array with the layout of `machine.Record`.
 
 numpy is loaded when the first records come: it takes as long to load as QEMU to start.
 """

@@ -1,4 +1,4 @@
-"""What `qemu -d int,cpu_reset` wrote, as records: those of `run -o`, without what the log does not tell.
+"""A log of `qemu -d int,cpu_reset` as the records of `run -o`, without the fields that the log lacks.
 
 QEMU logs an exception twice (QEMU 7.2, target/i386/tcg): `check_exception old: A new B` when it is raised, A being what
 is under delivery where that is contributory, a page fault or a double fault; and when it is to be delivered a line with
@@ -40,8 +40,8 @@ Fields = dict[str, Any]
 def records(log: Iterable[str], lookup: Lookup | None = None) -> Iterator[str]:
     """Yield one JSON object a line for each exception of a log; `lookup` names its RIP.
 
-    Fields that the log does not tell are left out; null means, as in every record, that there is none. Raises
-    UsageError behind the last line where none of the lines is QEMU's; its message lacks the file's name.
+    Fields that the log lacks are left out; null means, as in every record, that there is none. Raises UsageError
+    after the last line where none of the lines is QEMU's; its message lacks the file's name.
     """
     reader = _Reader()
     number = 0
@@ -57,7 +57,7 @@ def records(log: Iterable[str], lookup: Lookup | None = None) -> Iterator[str]:
 
 
 class _Reader:
-    """Puts an exception's lines together."""
+    """Joins the lines of one exception."""
 
     def __init__(self) -> None:
         self.known = False
@@ -71,7 +71,7 @@ class _Reader:
         """The error code that was last delivered."""
 
     def read(self, line: str) -> Iterator[Fields]:
-        """Take a line; yield the exceptions of which all is known now."""
+        """Take a line; yield the exceptions that are complete now."""
         if self._state:
             for name, value in _REGISTER.findall(line):
                 if self._open is not None:
@@ -90,7 +90,7 @@ class _Reader:
         self.known = True
 
     def end(self) -> Iterator[Fields]:
-        """Yield the exception of which nothing more comes."""
+        """Yield the exception that is complete because the log ends or goes on with another."""
         if self._open is not None:
             yield self._open
         self._open, self._state, self._interrupt = None, False, None

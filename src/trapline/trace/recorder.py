@@ -1,4 +1,4 @@
-"""Takes the records of a run and hands them on: to the counts, to a file, to a terminal, to the black box."""
+"""Takes the records of a run and passes them on: to the counts, to memory, to a file, to a terminal."""
 
 import contextlib
 import signal
@@ -17,15 +17,15 @@ from .store import RecordStore
 from .tally import Tally
 
 BLACK_BOX: Final = 64
-"""How many of the last exceptions are kept for the report of a shutdown."""
+"""How many of the last exceptions the report of a shutdown needs."""
 
 
 class RecordingError(TraplineError):
-    """Records could not be written; those before are in the file."""
+    """Records could not be written; the file holds those before."""
 
 
 class Recorder:
-    """The sink of a VM's records. A batch is handled whole; only lines are made one by one."""
+    """The sink of a VM's records. A batch is processed as a whole; only lines are made one by one."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Recorder:
         return self.tally.total - 1
 
     def note(self, line: str) -> None:
-        """Write a line of JSON that is not a record after the records so far. Raises RecordingError on a full disk."""
+        """Write a line of JSON that is not a record, after the records so far. Raises RecordingError on a full disk."""
         if self._lines is not None:
             with _uninterrupted():
                 self._write(self._lines, (line,))

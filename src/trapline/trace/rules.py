@@ -125,7 +125,7 @@ def _privilege(text: str) -> Privilege:
         return Privilege(text)
     close = get_close_matches(text, names, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]}?" if close else ""
-    raise UsageError(f"{text!r} stands before the colon, where {', '.join(names)} can stand{hint}")
+    raise UsageError(f"{text!r} is written before the colon; there are {', '.join(names)}{hint}")
 
 
 def _pattern(text: str) -> str:

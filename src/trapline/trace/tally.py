@@ -25,7 +25,7 @@ class VectorCount:
 
 
 class Tally:
-    """Counts records as they come, a batch at a time. To load numpy for that would take longer than it can save."""
+    """Counts records as they come, a batch at a time, without numpy: loading it takes longer than it saves."""
 
     def __init__(self) -> None:
         self.total = 0

@@ -26,7 +26,7 @@ def to_python(text: str) -> str:
             continue
         column, pattern = tokens[place - 1], tokens[place + 1]
         if column.type != tokenize.NAME or pattern.type != tokenize.STRING:
-            raise UsageError('~ stands between a column of text and a pattern: symbol ~ "copy_*"')
+            raise UsageError('~ takes a column of text and a pattern: symbol ~ "copy_*"')
         parts += [line[end : column.start[1]], f"match({column.string}, {pattern.string})"]
         end = pattern.end[1]
     return "".join([*parts, line[end:]])
@@ -41,7 +41,7 @@ def _checked(line: str) -> Iterator[tokenize.TokenInfo]:
         if token.type not in _ALLOWED:
             raise UsageError(f"{token.string!r} is not a part of a condition")
         if token.type == tokenize.STRING and (token.string[0] not in "'\"" or "\\" in token.string):
-            raise UsageError(f"{token.string}: text stands in quotes, without a prefix and without a backslash")
+            raise UsageError(f"{token.string}: text is written in quotes, without a prefix and without a backslash")
     for one, two in pairwise(tokens):
         if one.type == tokenize.NUMBER and two.type == tokenize.NAME and one.end == two.start:
             raise UsageError(f"{one.string}{two.string} is neither a number nor a name")
