@@ -9,6 +9,7 @@ from trapline.arch.events import Event, EventType, encode
 from trapline.arch.exits import ExitCode
 from trapline.arch.registers import CR0, EFER, RFLAGS
 from trapline.arch.vectors import Vector
+from trapline.arch.vmcb import IntCtl
 from trapline.asm.operands import AL, DX, EAX, EBX, ECX, EDX, Mem
 from trapline.machine.processor import Outcome
 from trapline.testing.conformance.modes import (
@@ -62,6 +63,40 @@ def test_a_halted_guest_sleeps_and_wakes(start):
     assert guest.exit() == ExitCode.CPUID
     assert guest.save.rip == guest.labels["end"]
     assert guest.u32(DATA) >= 3
+
+
+def test_the_host_holds_the_interrupts_of_the_machine(start):
+    """With V_INTR_MASKING the host's RFLAGS.IF masks them, and the host never sets it (APM 15.21.1)."""
+    counts = ("sti", "again:", ("cmp", Mem(None, DATA, size=32), 0), ("je", "again"), "end:", "cpuid")
+    guest = start(*interrupts(), *counts)
+    guest.handle(IRQ0, *COUNT, at=HANDLER)
+    guest.control.int_ctl |= IntCtl.V_INTR_MASKING
+    assert guest.run(0.1) is Outcome.DEADLINE
+    assert (guest.u32(DATA), guest.save.rflags & RFLAGS.IF) == (0, RFLAGS.IF)
+    guest.control.int_ctl &= ~IntCtl.V_INTR_MASKING
+    assert guest.exit() == ExitCode.CPUID
+    assert guest.u32(DATA) > 0
+
+
+def test_an_interrupt_of_the_vmcb_passes_where_the_host_holds_the_machines(start):
+    guest = start(*interrupts(), "sti", "again:", ("jmp", "again"))
+    guest.handle(0x40, "cpuid", at=HANDLER)
+    guest.control.int_ctl = IntCtl.V_INTR_MASKING
+    assert guest.run(0.05) is Outcome.DEADLINE
+    guest.control.int_ctl |= IntCtl.V_IRQ | IntCtl.V_IGN_TPR | 0x40 << IntCtl.VECTOR_SHIFT
+    assert guest.exit() == ExitCode.CPUID
+    assert guest.save.rip == HANDLER
+
+
+def test_a_guest_halted_while_its_interrupts_are_held_waits_for_nothing(start):
+    guest = start(*interrupts(), "sti", "hlt", "end:", "cpuid")
+    guest.handle(IRQ0, *COUNT, at=HANDLER)
+    guest.control.int_ctl |= IntCtl.V_INTR_MASKING
+    assert guest.run() is Outcome.HALTED
+    guest.control.int_ctl = 0
+    assert guest.exit() == ExitCode.CPUID
+    assert guest.save.rip == guest.labels["end"]
+    assert guest.u32(DATA) > 0
 
 
 def test_a_guest_that_nothing_wakes_is_halted_for_good(start):

@@ -21,7 +21,8 @@ class Interrupts:
 
     def can_wake(self) -> bool:
         """Say whether an interrupt of the machine that comes later would end HLT."""
-        return bool(self._save.rflags & RFLAGS.IF) or self._machine.nmi_pending()
+        takes = self._save.rflags & RFLAGS.IF and not self._control.int_ctl & IntCtl.V_INTR_MASKING
+        return bool(takes) or self._machine.nmi_pending()
 
     def deliver(self) -> Next:
         """Deliver the NMI or interrupt that waits, and ask for a stop as soon as the guest can take the next one."""
@@ -61,8 +62,8 @@ class Interrupts:
         return self._cpu.deliver(Event(vector, EventType.INTR), None)
 
     def _physical(self) -> bool:
-        """Say whether the machine has an interrupt for the guest."""
-        return self._machine.pending() is not None
+        """Say whether the machine has an interrupt for the guest, and the host does not hold it (APM 15.21.1)."""
+        return self._machine.pending() is not None and not self._control.int_ctl & IntCtl.V_INTR_MASKING
 
 
 def _virtual(control: ControlArea) -> bool:
