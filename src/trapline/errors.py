@@ -5,6 +5,7 @@
     │   └── GuestImageError     the file or bytes to run are not what they claim to be
     ├── MissingExtra            a library of an optional extra is not installed
     ├── FaultError              an address of the guest cannot be accessed
+    ├── GuestFailed             a guest ended badly, or did not keep a rule that a test has for it
     └── ProcessorError          what executes VMRUN failed
         ├── LaunchError         it did not start: command, status and last output attached
         └── ProcessorLost       it ran and then went away
@@ -47,6 +48,12 @@ class FaultError(TraplineError):
         """Keep the first address that could not be accessed."""
         super().__init__(f"cannot access {address:#x}: {reason}")
         self.address = address
+
+
+class GuestFailed(TraplineError):
+    """A guest ended badly, or did not keep a rule; the message says why, with the explanation where there is one."""
+
+    exit_code: ClassVar[int] = 5
 
 
 class ProcessorError(TraplineError):

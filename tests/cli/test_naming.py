@@ -1,4 +1,4 @@
-"""Names in what a run says: live lines, records, summary, the scene of a shutdown."""
+"""Names in what a run says: live lines, records, summary, where a guest crashed."""
 
 import json
 import subprocess
@@ -75,7 +75,7 @@ def test_live_lines_and_records_of_a_kernel_with_dwarf(trapline_command, built, 
     assert max(map(len, table.split("\n\n")[0].splitlines()[:-1])) <= 80
 
 
-def test_the_scene_of_a_shutdown(trapline_command, faulty):
+def test_where_a_guest_shut_down(trapline_command, faulty):
     done = trapline_command("run", faulty, "--processor", "unicorn", "--timeout", "30")
     assert done.status == 3
     lines = done.err.splitlines()
@@ -97,10 +97,10 @@ def test_the_other_syntax_and_json(trapline_command, faulty, tmp_path):
     words = ["--processor", "unicorn", "--timeout", "30", "--syntax", "att", "--json"]
     done = trapline_command("run", faulty, *words)
     summary = json.loads(done.out)
-    (at,) = [line for line in summary["scene"]["code"] if line["at"]]
+    (at,) = [line for line in summary["crash"]["code"] if line["at"]]
     assert (at["text"], at["bytes"]) == ("ud2", "0f0b")
-    assert any("%" in line["text"] for line in summary["scene"]["code"])
-    assert [caller["symbol"].split("+")[0] for caller in summary["scene"]["callers_guessed"]] == [
+    assert any("%" in line["text"] for line in summary["crash"]["code"])
+    assert [caller["symbol"].split("+")[0] for caller in summary["crash"]["callers_guessed"]] == [
         "middle",
         "outer",
         "entry",

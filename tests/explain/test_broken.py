@@ -5,15 +5,9 @@ import shutil
 import pytest
 
 from tests.explain.broken import ALL, NOT_ON_QEMU, NOT_ON_UNICORN, REAL
+from trapline.api import run
 from trapline.arch.events import SHUTDOWN
-from trapline.arch.vectors import FORCEABLE
-from trapline.guests.bare import Entry, bare_entry
-from trapline.guests.image import recognise
-from trapline.guests.options import qemu_options
-from trapline.session import Ending, Settings, run
-
-MEMORY = 16 << 20
-
+from trapline.session.result import Ending
 
 @pytest.fixture
 def guest(tmp_path):
@@ -23,7 +17,7 @@ def guest(tmp_path):
         path = tmp_path / "guest"
         image = broken.image()
         path.write_bytes(image.ljust(1 << 20, b"\0") if broken in REAL else image)
-        return recognise(path)
+        return path
 
     return guest
 
@@ -45,8 +39,7 @@ def check(broken, result):
 
 @on_all_but(NOT_ON_UNICORN)
 def test_the_planted_cause_is_named(guest, broken):
-    boot = bare_entry(guest(broken), memory=MEMORY, entry=Entry(boot_sector=True))
-    check(broken, run(Settings(mask=FORCEABLE, memory=MEMORY, timeout=20, boot=boot, output=lambda data: None)))
+    check(broken, run(guest(broken), exceptions="all", memory="16M", processor="unicorn", timeout=20))
 
 
 @pytest.mark.qemu
@@ -54,6 +47,4 @@ def test_the_planted_cause_is_named(guest, broken):
 @pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="QEMU is not installed")
 @on_all_but(NOT_ON_QEMU)
 def test_the_planted_cause_is_named_under_qemu(guest, broken):
-    options = qemu_options(guest(broken))
-    settings = Settings(mask=FORCEABLE, memory=64 << 20, timeout=30, guest_options=options, console=("-serial", "none"))
-    check(broken, run(settings))
+    check(broken, run(guest(broken), exceptions="all", memory="64M", processor="qemu", timeout=30))

@@ -17,7 +17,7 @@ from trapline.explain.instruction import code_bytes, stack_top
 from trapline.explain.memory import MissingMemory, PartialMemory
 from trapline.guests.bare import bare_entry
 from trapline.guests.image import recognise
-from trapline.session import Settings, run
+from trapline.api import run
 
 
 def evidence(event=Vector.GP, vectoring=Vector.UD, becomes=SHUTDOWN, rip=0, qwords=None):
@@ -94,11 +94,8 @@ def test_evidence_of_one_state_is_one_chain():
 def test_a_stored_run_tells_the_same_explanation(tmp_path, broken):
     image = tmp_path / "image"
     image.write_bytes(broken.image())
-    boot = bare_entry(recognise(image), memory=16 << 20)
     path = tmp_path / "lines"
-    with path.open("w") as lines:
-        settings = Settings(mask=FORCEABLE, memory=16 << 20, timeout=20, boot=boot, output=lambda data: None)
-        result = run(settings, lines=lines)
+    result = run(image, exceptions="all", memory="16M", processor="unicorn", timeout=20, output=path)
     read = [json.loads(line) for line in path.read_text().splitlines()]
     records = [fields for fields in read if "type" not in fields]
     found = [from_json(fields) for fields in read if fields.get("type") == "evidence"]
@@ -110,8 +107,7 @@ def test_a_stored_run_tells_the_same_explanation(tmp_path, broken):
 def test_without_forced_exceptions_the_shutdown_is_explained(tmp_path):
     image = tmp_path / "image"
     image.write_bytes(LONG[0].image())
-    boot = bare_entry(recognise(image), memory=16 << 20)
-    explanation = run(Settings(mask=0, memory=16 << 20, timeout=20, boot=boot, output=lambda data: None)).explanation
+    explanation = run(image, exceptions="none", memory="16M", processor="unicorn", timeout=20).explanation
     assert explanation.origin.detail == "the exceptions that led to it were not recorded"
     assert explanation.causes == ("no IDT is loaded: IDTR has base 0 and limit 0.",)
 
@@ -119,10 +115,8 @@ def test_without_forced_exceptions_the_shutdown_is_explained(tmp_path):
 def test_addresses_have_names_and_instructions_a_text_where_somebody_gives_them(tmp_path):
     image = tmp_path / "image"
     image.write_bytes(LONG[0].image())
-    boot = bare_entry(recognise(image), memory=16 << 20)
     path = tmp_path / "lines"
-    with path.open("w") as lines:
-        run(Settings(mask=FORCEABLE, memory=16 << 20, timeout=20, boot=boot, output=lambda data: None), lines=lines)
+    run(image, exceptions="all", memory="16M", processor="unicorn", timeout=20, output=path)
     read = map(json.loads, path.read_text().splitlines())
     chain = chains([from_json(fields) for fields in read if "type" in fields])[-1]
     rip = chain[0].save.rip

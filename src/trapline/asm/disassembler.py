@@ -10,7 +10,7 @@ from .decoder import new_decoder
 SYNTAXES: Final = ("intel", "att")
 
 
-class Line(NamedTuple):
+class Instruction(NamedTuple):
     """An instruction."""
 
     address: int
@@ -19,7 +19,9 @@ class Line(NamedTuple):
     """`(bad)` where the bytes are no instruction, or too few."""
 
 
-def disassemble(code: bytes, address: int, bits: int, *, syntax: str = "intel", count: int = 1 << 30) -> list[Line]:
+def disassemble(
+    code: bytes, address: int, bits: int, *, syntax: str = "intel", count: int = 1 << 30
+) -> list[Instruction]:
     """Decode up to `count` instructions one after the other; `bits` is the size of code: 16, 32 or 64.
 
     `address` is that of the first byte, and what relative jumps are shown against. Behind a byte that starts no
@@ -36,13 +38,13 @@ def instruction(code: bytes, address: int, bits: int, *, syntax: str = "intel") 
 
 def around(
     code: bytes, address: int, at: int, bits: int, *, syntax: str = "intel", before: int = 3, after: int = 3
-) -> list[Line]:
+) -> list[Instruction]:
     """Decode the instruction at `at` with some before and behind it; `code` starts at `address`.
 
     x86 cannot be read backwards: what is shown before is the longest run of instructions that leads there.
     """
     place = at - address
-    lines: list[Line] = []
+    lines: list[Instruction] = []
     for start in range(max(place, 0)):
         lines = disassemble(code[start:place], address + start, bits, syntax=syntax)
         if all(line.text != _BAD for line in lines):
@@ -54,7 +56,7 @@ def around(
 _BAD: Final = "(bad)"
 
 
-def _lines(code: bytes, address: int, bits: int, syntax: str, count: int) -> Iterator[Line]:
+def _lines(code: bytes, address: int, bits: int, syntax: str, count: int) -> Iterator[Instruction]:
     formatter = iced.Formatter(iced.FormatterSyntax.INTEL if syntax == "intel" else iced.FormatterSyntax.GAS)
     formatter.hex_prefix, formatter.hex_suffix = "0x", ""
     formatter.uppercase_hex = False
@@ -69,5 +71,5 @@ def _lines(code: bytes, address: int, bits: int, syntax: str, count: int) -> Ite
         bad = instruction.is_invalid
         length = 1 if bad else instruction.len
         text = _BAD if bad else formatter.format(instruction)
-        yield Line(address + place, code[place : place + length], text)
+        yield Instruction(address + place, code[place : place + length], text)
         place, count = place + length, count - 1

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from trapline.arch.vectors import FORCEABLE
 from trapline.errors import TraplineError
 
 _IN_PROCESS: Final = "in process"
@@ -54,13 +53,10 @@ def doctor(*, as_json: bool, program: str | None) -> int:
 
 def _run_sample() -> str:
     """Run a guest in this process."""
-    from trapline.guests.bare import bare_entry
-    from trapline.guests.samples import sample_guest
-    from trapline.session import Ending, Settings, run
+    from trapline.api import run
+    from trapline.session.result import Ending
 
-    boot = bare_entry(sample_guest("ud"), memory=_SAMPLE_MEMORY)
-    assert not isinstance(boot, str), boot
-    result = run(Settings(FORCEABLE, _SAMPLE_MEMORY, timeout=10, boot=boot, output=lambda _: None))
+    result = run("sample:ud", exceptions="all", memory=_SAMPLE_MEMORY, timeout=10, processor="unicorn")
     if result.ending is not Ending.DEBUG_EXIT:
         raise TraplineError(f"a sample guest does not run as it should: {result.ending.value} {result.detail}")
     return f"Unicorn runs a sample guest: {result.recorded} exception seen"

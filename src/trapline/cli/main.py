@@ -12,9 +12,9 @@ from typing import Final
 from trapline import __version__
 from trapline.errors import TraplineError
 
-from .choice import PROCESSORS
-
 SYNTAXES: Final = ("intel", "att")
+PROCESSORS: Final = ("auto", "unicorn", "qemu")
+"""Written out: what else has them takes long to load, and a test compares them."""
 OK: Final = 0
 FAILED: Final = 1
 USAGE: Final = 2
@@ -27,6 +27,7 @@ exit codes of run:
   2    usage or bad input
   3    the guest shut down (triple fault)
   4    the guest reported a failure through isa-debug-exit
+  5    a rule of --fail-on or --expect was not kept
   124  the time was up
   130  interrupted
 """
@@ -96,6 +97,22 @@ def parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--isolate", action="store_true", help="protect trapline's monitor from a hostile guest; slower")
     run.add_argument("--reboot", action="store_true", help="a guest that resets its machine is started again")
+    run.add_argument(
+        "--fail-on",
+        metavar="RULE",
+        action="append",
+        default=[],
+        help="end the run with exit code 5 at an exception such as kernel:gp,ud@copy_* ([user:|kernel:|any:]"
+        "VECTORS[@SYMBOL-PATTERN]); may be given more than once",
+    )
+    run.add_argument("--keep-going", action="store_true", help="let --fail-on tell at the end, not stop the guest")
+    run.add_argument(
+        "--expect",
+        metavar="RULE[=COUNT]",
+        action="append",
+        default=[],
+        help="exit code 5 unless such an exception came, or came COUNT times; may be given more than once",
+    )
     run.add_argument("--timeout", metavar="SECONDS", type=float, help="stop the guest after that long")
     run.add_argument("-o", "--output", metavar="FILE", help="write a JSON object a line for each exception")
     run.add_argument("--live", action="store_true", help="print a line for each exception on stderr as it happens")
@@ -197,13 +214,15 @@ def _command(options: argparse.Namespace, qemu_options: list[str]) -> int:
 
         return samples(as_json=options.json)
     if options.verb == "import":
+        from trapline.session.symbols import placed_names
+
         from .imports import import_qemu_int
-        from .naming import placed_names
 
         return import_qemu_int(options.log, options.output, placed_names(options.symbols))
     if options.verb == "explain":
+        from trapline.session.symbols import placed_names
+
         from .explain import explain_file
-        from .naming import placed_names
 
         names = placed_names(options.symbols)
         return explain_file(options.file, names, syntax=options.syntax, as_json=options.json)

@@ -154,7 +154,7 @@ def explain(
         )
     attempt = Attempt.of(first, first.vectoring)
     try:
-        origin = _origin(first, attempt, name, disassemble)
+        origin = origin_of(first, attempt, name, disassemble)
         steps = delivery.chain(first.save, attempt.event, first.memory, physical_bits=first.physical_bits)
         deliveries = _deliveries(chain, attempt, steps)
         agree = not any(each.observed for each in deliveries)
@@ -184,7 +184,8 @@ def _name(event: Event | Shutdown | None) -> str | None:
     return None if event is None else _text(event)
 
 
-def _origin(evidence: Evidence, attempt: Attempt, name: Namer | None, disassemble: Disassembler | None) -> Origin:
+def origin_of(evidence: Evidence, attempt: Attempt, name: Namer | None, disassemble: Disassembler | None) -> Origin:
+    """Return the event of an attempt, where it was raised and why."""
     save, code = attempt.save, None
     if disassemble is not None and evidence.event is not None:
         code = disassemble(code_bytes(attempt), attempt.rip, attempt.bits)

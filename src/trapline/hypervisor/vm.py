@@ -102,12 +102,14 @@ class Vm:
         with self._requested:
             self._want((self._wanted or self._policy)._replace(mask=allowed))
 
-    def call_while_stopped(self, callback: Callable[[Vcpu], None]) -> None:
-        """Stop a running guest, call back, and let it go on. Returns at once; does nothing where none runs."""
+    def call_while_stopped(self, callback: Callable[[Vcpu], None]) -> bool:
+        """Stop a running guest, call back, and let it go on. Returns at once; False: none runs."""
         with self._requested:
-            if self._runner is not None:
-                self._callbacks.append(callback)
-                self.processor.kick()
+            if self._runner is None:
+                return False
+            self._callbacks.append(callback)
+            self.processor.kick()
+            return True
 
     def interrupt(self) -> None:
         """Make `run` return with INTERRUPTED and the guest stopped; from any thread or a signal handler.

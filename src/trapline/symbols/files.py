@@ -100,6 +100,14 @@ class Names:
         )
         return found
 
+    def address(self, name: str) -> int | None:
+        """Return where a function lies in the guest, by its name in the file; None: no file has it."""
+        for file in self.files:
+            found = file.addresses((name,))
+            if found:
+                return found[name] + file.slide
+        return None
+
     def caller(self, address: int) -> Symbol | None:
         """Name a return address by the call before it, which may be the last instruction of its function."""
         found = self.lookup(address - 1)

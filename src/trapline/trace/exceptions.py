@@ -31,13 +31,14 @@ class Exceptions(Sequence[ExceptionRecord]):
             raise TraplineError(f"the last record has {rest} bytes instead of {RECORD_SIZE}")
         self._data = memoryview(data)
         self._numbers: range | array[int] = range(first, first + count)
-        self._lookup = lookup
+        self.lookup = lookup
+        """Names instructions; None: nobody does."""
 
     def __len__(self) -> int:
         return len(self._numbers)
 
     def __iter__(self) -> Iterator[ExceptionRecord]:
-        data, lookup = self._data, self._lookup
+        data, lookup = self._data, self.lookup
         for place, number in enumerate(self._numbers):
             yield decode_record(data, place * RECORD_SIZE, number, lookup)
 
@@ -55,7 +56,7 @@ class Exceptions(Sequence[ExceptionRecord]):
             copied = b"".join(self._data[place * size :][:size] for place in places)
             return self._some(copied, self._numbers[index])
         place = range(len(self))[index]
-        return decode_record(self._data, place * RECORD_SIZE, self._numbers[place], self._lookup)
+        return decode_record(self._data, place * RECORD_SIZE, self._numbers[place], self.lookup)
 
     def __repr__(self) -> str:
         return f"<Exceptions: {len(self):,}>"
@@ -69,7 +70,7 @@ class Exceptions(Sequence[ExceptionRecord]):
         """Return the records as a `Condition` takes them for its `mask`."""
         import numpy as np
 
-        return Batch(self.columns, np.array(self._numbers, np.uint64), self._lookup)
+        return Batch(self.columns, np.array(self._numbers, np.uint64), self.lookup)
 
     def where(self, condition: str | Condition) -> "Exceptions":
         """Return those that meet a condition, such as `cpl == 0 and vector == pf`. Raises UsageError for a bad one."""
@@ -85,6 +86,6 @@ class Exceptions(Sequence[ExceptionRecord]):
         return to_table(self.batch())
 
     def _some(self, data: bytes | memoryview, numbers: "range | array[int]") -> "Exceptions":
-        found = Exceptions(data, lookup=self._lookup)
+        found = Exceptions(data, lookup=self.lookup)
         found._numbers = numbers
         return found

@@ -14,12 +14,12 @@ from difflib import get_close_matches
 from enum import Enum
 from fnmatch import translate
 from functools import cache
-from typing import Final
+from typing import Final, Protocol
 
 from trapline.arch.mask import format_mask, parse_mask
 from trapline.errors import UsageError
 
-from .exception_record import ExceptionRecord
+from trapline.symbols import Symbol
 
 _USER_CPL: Final = 3
 
@@ -34,6 +34,22 @@ class Privilege(Enum):
     """CPL 3."""
 
 
+class Named(Protocol):
+    """What a rule asks of an exception: an ExceptionRecord has it, and so has one that is not delivered yet."""
+
+    @property
+    def vector(self) -> int:
+        """Which exception."""
+
+    @property
+    def cpl(self) -> int:
+        """The privilege level at which it was raised."""
+
+    @property
+    def symbol(self) -> Symbol | None:
+        """The name of the instruction's address."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """Some exceptions. `str()` is what `parse_rule` reads."""
@@ -44,7 +60,7 @@ class Rule:
     pattern: str | None = None
     """What the function's name must match; None: any instruction, with a name or without."""
 
-    def matches(self, record: ExceptionRecord) -> bool:
+    def matches(self, record: Named) -> bool:
         """Say whether the rule is about an exception. One without a symbol matches no pattern."""
         if not self.mask >> record.vector & 1:
             return False
@@ -54,7 +70,7 @@ class Rule:
             return True
         return record.symbol is not None and _compiled(self.pattern).match(record.symbol.name) is not None
 
-    def count(self, records: Iterable[ExceptionRecord]) -> int:
+    def count(self, records: Iterable[Named]) -> int:
         """Return how many of some exceptions the rule is about."""
         return sum(map(self.matches, records))
 

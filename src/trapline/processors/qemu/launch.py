@@ -103,11 +103,13 @@ def open_qemu(
     options: Sequence[str] = (),
     serial: Sequence[str] = (),
     stdout: int | IO[bytes] | None = None,
+    inherited: Sequence[int] = (),
 ) -> "QemuProcessor":
     """Start QEMU with the guest's options and the user's, and return it as a processor.
 
     `memory` is the guest's RAM in bytes. `isolated`: hide and protect the monitor by nested paging. `serial` are QEMU
-    options that say where the console goes, `stdout` is what QEMU gets as its standard output.
+    options that say where the console goes, `stdout` is what QEMU gets as its standard output. `inherited` are more
+    files of ours, by number, that the options name.
     """
     if memory % (1 << 20) or not _SMALLEST <= memory <= _LARGEST:
         raise UsageError(f"--memory: a guest has 4M to {_LARGEST >> 30}G of memory, in whole MiB")
@@ -115,7 +117,7 @@ def open_qemu(
     if isolated and "q35" in user.machine:
         raise UsageError("--isolate needs a pc machine: a q35's MMCONFIG reaches the device behind the monitor")
     check_accelerator(accelerator)
-    qemu, firmware = _start(find_qemu(program), guest, memory, accelerator, user, serial, stdout)
+    qemu, firmware = _start(find_qemu(program), guest, memory, accelerator, user, serial, stdout, inherited)
     with contextlib.ExitStack() as undo:
         undo.callback(qemu.close)
         # All of this is loaded and done while QEMU starts.
@@ -140,6 +142,7 @@ def _start(
     user: UserOptions,
     serial: Sequence[str],
     stdout: int | IO[bytes] | None,
+    inherited: Sequence[int],
 ) -> "tuple[QemuProcess, Firmware]":
     tcg = accelerator == "tcg"
     firmware = firmware_room.wrap(find_bios(user.bios).read_bytes(), unlock_svm=tcg)
@@ -156,7 +159,9 @@ def _start(
             serial=serial,
         )
 
-    return QemuProcess(arguments, monitor=layout.SIZE, firmware=firmware.image, stdout=stdout), firmware
+    return QemuProcess(
+        arguments, monitor=layout.SIZE, firmware=firmware.image, stdout=stdout, inherited=inherited
+    ), firmware
 
 
 def _load_monitor(memory: memoryview) -> None:

@@ -30,8 +30,9 @@ class QemuProcess:
         monitor: int,
         firmware: bytes,
         stdout: int | IO[bytes] | None = None,
+        inherited: Sequence[int] = (),
     ) -> None:
-        """Start QEMU. `monitor` is the size of the shared memory in bytes.
+        """Start QEMU. `monitor` is the size of the shared memory in bytes, `inherited` are more files that it gets.
 
         Raises LaunchError when QEMU cannot be started, ProcessorError when there is no room for the memory.
         """
@@ -46,7 +47,7 @@ class QemuProcess:
             self.qmp, qmp = self._pair()
             self._errors = self._closing.enter_context(os.fdopen(os.memfd_create("trapline-errors"), "w+b"))
             self.command = arguments(Descriptors(shared[0], image[0], doorbell.fileno(), qmp.fileno()))
-            self.process = self._start([shared[0], image[0], doorbell.fileno(), qmp.fileno()], stdout)
+            self.process = self._start([shared[0], image[0], doorbell.fileno(), qmp.fileno(), *inherited], stdout)
             doorbell.close()
             qmp.close()
             self.doorbell.setblocking(False)

@@ -163,6 +163,10 @@ class UnicornProcessor:
             answer = self._cpuids[leaf, subleaf] = self._engine.cpuid(leaf, subleaf)
         return answer
 
+    def receive(self, data: bytes) -> None:
+        """Give the guest's serial port bytes to read; only while the guest is stopped."""
+        self.machine.receive(data)
+
     def kick(self) -> None:
         """See `machine.Processor.kick`."""
         self._window.kick()

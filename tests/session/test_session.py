@@ -2,12 +2,12 @@ import json
 
 import pytest
 
-import trapline.session
+from trapline.api import run as run_guest
 from trapline.arch.vectors import FORCEABLE, Vector
 from trapline.errors import LaunchError, ProcessorError, ProcessorLost, UsageError
 from trapline.machine.processor import Outcome, Statistics
 from trapline.machine.scripted import ScriptedProcessor, vmexit
-from trapline.session import Ending, Settings
+from trapline.session.result import Ending
 
 UD = vmexit(0x40 + Vector.UD)
 SHUTDOWN = vmexit(0x7F)
@@ -23,15 +23,14 @@ def overdue(processor):
 
 @pytest.fixture
 def run(monkeypatch):
-    """Return a function that runs a session on a script in place of QEMU."""
+    """Return a function that runs a session on a script."""
 
-    def run(*steps, mask=FORCEABLE, exit_status=None, switched_on=True, options=None, **settings):
+    def run(*steps, exceptions=FORCEABLE, exit_status=None, switched_on=True, **options):
         processor = ScriptedProcessor([Outcome.RESET, *steps] if switched_on else steps)
         processor.exit_status = exit_status
         processor.statistics = Statistics(exits=5, stopped=0.25)
-        monkeypatch.setattr(trapline.session, "open_qemu", lambda **_: processor)
         run.processor = processor
-        return trapline.session.run(Settings(mask=mask, **settings), **options or {})
+        return run_guest(processor=processor, exceptions=exceptions, **options)
 
     return run
 
@@ -54,10 +53,10 @@ def test_endings(run, steps, exit_status, ending):
     result = run(UD, *steps, exit_status=exit_status)
     assert result.ending is ending
     assert result.recorded == 1
-    assert [(row.vector, row.count) for row in result.counts] == [(Vector.UD, 1)]
-    assert (result.exits, result.stopped) == (5, 0.25)
+    assert [(row.vector, row.times) for row in result.counts] == [(Vector.UD, 1)]
+    assert (result.exits, result.stopped_seconds) == (5, 0.25)
     assert result.seconds > 0
-    assert (result.state is not None) == (ending is Ending.SHUTDOWN)
+    assert (result.crash is not None) == (ending is Ending.SHUTDOWN)
     assert run.processor.commands[-1] == "close"
 
 
@@ -79,7 +78,7 @@ def test_an_error_before_the_guest_runs_is_raised(run):
         run(LaunchError("QEMU did not start"), switched_on=False)
     assert run.processor.commands[-1] == "close"
     with pytest.raises(UsageError, match="cannot be forced"):
-        run(mask=1 << Vector.NMI)
+        run(exceptions=1 << Vector.NMI)
     assert run.processor.commands[-1] == "close"
 
 
@@ -99,14 +98,13 @@ def test_the_state_at_a_shutdown_is_that_before_the_reset(run):
         processor.vmcb.control.exit_code = 0x7F
         processor.vmcb.control.exit_int_info = 0x80000B08
 
-    state = run(UD, at_the_end).state
-    assert (state.cs, state.rip, state.rsp, state.cpl) == (8, 0x1234, 0x8000, 3)
-    assert (state.cr2, state.cr3, state.idt_base, state.idt_limit) == (0xDEAD, 0x1000, 0x500, 0xFFF)
-    assert state.vectoring.startswith("#DF")
+    registers = run(UD, at_the_end).crash.registers
+    assert (registers.cs.selector, registers.rip, registers.rsp, registers.cpl) == (8, 0x1234, 0x8000, 3)
+    assert (registers.cr2, registers.cr3, registers.idtr.base, registers.idtr.limit) == (0xDEAD, 0x1000, 0x500, 0xFFF)
 
 
 def test_reboots_play_a_shutdown_as_the_hardware_does(run):
-    result = run(SHUTDOWN, Outcome.RESET, UD, reboots=True)
+    result = run(SHUTDOWN, Outcome.RESET, UD, reboot=True)
     assert result.ending is Ending.OFF
     assert run.processor.commands == ["shutdown", "close"]
 
@@ -117,9 +115,15 @@ def test_the_last_exceptions_are_kept_newest_last(run):
         processor.vmcb.save.rip = len(processor.entries)
 
     result = run(*[numbered] * 70, SHUTDOWN)
-    assert len(result.last) == 64
-    rips = result.last["rip"].tolist()
-    assert rips == list(range(rips[0], rips[0] + 64))
+    rips = [record.rip for record in result.exceptions]
+    assert rips == list(range(rips[0], rips[0] + 70))
+    assert [record.rip for record in result.last()] == rips[-64:]
+    assert [record["seq"] for record in result.to_json()["last"]] == list(range(6, 70))
+
+
+def test_of_very_many_exceptions_the_newest_are_kept(run):
+    result = run(*[UD] * 70, keep=65)
+    assert (result.recorded, len(result.exceptions), result.exceptions[0].seq) == (70, 65, 5)
 
 
 def test_the_deadline_is_as_far_away_as_was_asked_for(run):
@@ -140,8 +144,7 @@ def test_records_of_the_processor_and_of_the_hypervisor_are_one_row(run, tmp_pat
 
     path = tmp_path / "records.jsonl"
     said = []
-    with path.open("w") as file:
-        result = run(by_itself, options={"lines": file, "live": said.append})
+    result = run(by_itself, output=path, live=said.append)
     assert [json.loads(line)["name"] for line in path.read_text().splitlines()] == ["#PF", "#UD"]
     assert [line.split()[0] for line in said] == ["#PF", "#UD"]
     assert result.recorded == 2

@@ -1,27 +1,22 @@
 """Which processor runs a guest, and why."""
 
-import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from trapline.errors import UsageError
 from trapline.guests.image import Guest, GuestKind
 
-from .settings import parse_memory
+from .settings import QEMU, UNICORN, Settings, parse_memory
 
 if TYPE_CHECKING:
     from trapline.machine.boot import Boot
-
-UNICORN: Final = "unicorn"
-QEMU: Final = "qemu"
-PROCESSORS: Final = ("auto", UNICORN, QEMU)
 
 _OF_QEMU: Final = (
     ("isolate", False, "--isolate"),
     ("accel", "auto", "--accel"),
     ("qemu", None, "--qemu"),
 )
-"""Options that only QEMU has, with what they are when nobody gave them."""
+"""Settings that only QEMU has, with what they are when nobody gave them."""
 _LEAST, _MOST = 1 << 20, 3 << 30
 """Bytes of RAM, in one block from address 0 to where a PC has its devices."""
 _OF_BARE: Final = (("entry_mode", "--entry-mode"), ("load_address", "--load-address"))
@@ -36,20 +31,20 @@ class Choice(NamedTuple):
 
     @property
     def processor(self) -> str:
-        """The processor in words."""
-        return "on QEMU" if self.boot is None else "in this process, on Unicorn"
+        """Its name among `PROCESSORS`."""
+        return QEMU if self.boot is None else UNICORN
 
 
-def choose(options: argparse.Namespace, guest: Guest | None, qemu_words: list[str]) -> Choice:
+def choose(settings: Settings, guest: Guest | None) -> Choice:
     """Take the processor that the user named, else Unicorn for a guest that needs no PC, else QEMU."""
-    bare = [name for place, name in _OF_BARE if getattr(options, place) is not None]
-    of_qemu = [name for place, default, name in _OF_QEMU if getattr(options, place) != default]
-    of_qemu += ["options after --"] if qemu_words else []
-    if bare and (options.processor == QEMU or of_qemu):
+    bare = [name for place, name in _OF_BARE if getattr(settings, place) is not None]
+    of_qemu = [name for place, default, name in _OF_QEMU if getattr(settings, place) != default]
+    of_qemu += ["options after --"] if settings.qemu_options else []
+    if bare and (settings.processor == QEMU or of_qemu):
         raise UsageError(f"{bare[0]} is for guests without a PC, which QEMU does not run")
-    if options.processor == QEMU:
+    if settings.processor == QEMU:
         return Choice(None, "as you asked")
-    if options.processor == UNICORN:
+    if settings.processor == UNICORN:
         if of_qemu:
             raise UsageError(f"--processor unicorn has no QEMU for {of_qemu[0]}")
         if guest is None:
@@ -58,22 +53,22 @@ def choose(options: argparse.Namespace, guest: Guest | None, qemu_words: list[st
         return Choice(None, f"{of_qemu[0] if of_qemu else 'no GUEST'}: QEMU's")
     elif guest.kind is GuestKind.PVH:
         return Choice(None, "a PVH kernel such as Linux expects the ACPI tables of a PC")
-    boot = _boot(options, guest)
+    boot = _boot(settings, guest)
     if isinstance(boot, str):
-        if options.processor == UNICORN:
+        if settings.processor == UNICORN:
             raise UsageError(f"{guest.path}: {boot}; leave out --processor unicorn")
         return Choice(None, boot)
     return Choice(boot, f"a guest that needs no PC: {boot.description}")
 
 
-def _boot(options: argparse.Namespace, guest: Guest) -> "Boot | str":
+def _boot(settings: Settings, guest: Guest) -> "Boot | str":
     from trapline.guests.bare import Entry, bare_entry
 
-    memory = parse_memory(options.memory)
-    entry = Entry(options.entry_mode, options.load_address, boot_sector=options.processor == UNICORN)
-    initrd = None if options.initrd is None else Path(options.initrd)
+    memory = parse_memory(settings.memory)
+    entry = Entry(settings.entry_mode, settings.load_address, boot_sector=settings.processor == UNICORN)
+    initrd = None if settings.initrd is None else Path(settings.initrd)
     room = min(max(memory, _LEAST), _MOST)
-    boot = bare_entry(guest, memory=room, entry=entry, initrd=initrd, append=options.append)
+    boot = bare_entry(guest, memory=room, entry=entry, initrd=initrd, append=settings.append)
     if room != memory and not isinstance(boot, str):
-        raise UsageError(f"--memory {options.memory}: a guest in this process has 1M to 3G")
+        raise UsageError(f"--memory {settings.memory}: a guest in this process has 1M to 3G")
     return boot

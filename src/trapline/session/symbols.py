@@ -28,6 +28,25 @@ def open_names(options: Sequence[str], guest: Guest | None) -> Names:
     return Names(files, unplaced)
 
 
+def resolve(names: Names, place: int | str) -> int:
+    """Return the linear address of a place: an address as it is, or a function as `kmain` or `kmain+0x10`.
+
+    Raises UsageError for a name that the symbols do not have.
+    """
+    if isinstance(place, int):
+        return place
+    name, plus, offset = place.partition("+")
+    try:
+        distance = int(offset, 0) if plus else 0
+    except ValueError:
+        raise UsageError(f"{place}: {offset!r} is not a number of bytes") from None
+    address = names.address(name)
+    if address is None:
+        known = "no symbols are known" if not names.files else "the symbols have no such function"
+        raise UsageError(f"{name}: {known}")
+    return address + distance
+
+
 def placed_names(options: Sequence[str]) -> Names:
     """Load what `--symbols` names where no guest runs: a Linux kernel needs its slide. Raises UsageError."""
     names = open_names(options, None)

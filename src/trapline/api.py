@@ -1,0 +1,297 @@
+"""The front door: run a guest, or hold a machine and decide about its exceptions.
+
+    run = trapline.run("kernel.elf", exceptions="all", timeout=10)
+
+    with trapline.Machine("kernel.elf") as m:
+        @m.on(Vector.PF, where="cpl == 0")
+        def fault(exc): ...
+        stop = m.run(timeout=5)
+
+Everything else, the command line too, is built on it.
+"""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import IO, Final, NamedTuple, Self, TypeVar, Unpack
+
+from trapline.arch.vectors import FORCEABLE, Vector
+from trapline.errors import ProcessorError, ProcessorLost, TraplineError, UsageError
+from trapline.explain.explanation import Explanation
+from trapline.hypervisor.exception import Decision, Verdict, injection
+from trapline.hypervisor.exception import ExceptionExit as Reported
+from trapline.hypervisor.stop import Stop as Stopped
+from trapline.hypervisor.stop import StopReason
+from trapline.hypervisor.vcpu import Vcpu
+from trapline.machine.processor import Watchpoint
+from trapline.session.cpu import Memory
+from trapline.session.crash import CrashContext
+from trapline.session.dialogue import Dialogue
+from trapline.session.observing import Callback, ExceptionExit, Handler
+from trapline.session.points import Breakpoints, Watchpoints
+from trapline.session.result import Run
+from trapline.session.rules import RuleObserver
+from trapline.session.rules import RuleObserver
+from trapline.session.session import Session
+from trapline.session.settings import MachineOptions, PathLike, read_options
+from trapline.session.symbols import resolve
+from trapline.symbols import Symbol
+from trapline.trace.condition import Condition
+from trapline.trace.exceptions import Exceptions
+from trapline.trace.rules import parse_expectation, parse_rule
+from trapline.trace.rules import parse_expectation, parse_rule
+
+FORWARD: Final = Verdict.FORWARD
+"""Give the exception to the guest as it was."""
+DISCARD: Final = Verdict.DISCARD
+"""The guest never sees it, and goes on at RIP."""
+STOP: Final = Verdict.STOP
+"""Stop the guest with the exception still undelivered."""
+inject = injection
+
+_ENDS: Final = frozenset({StopReason.OFF, StopReason.RESET, StopReason.SHUTDOWN})
+"""After these there is nothing left to run."""
+_C = TypeVar("_C", bound=Callback)
+
+
+class Stop(NamedTuple):
+    """Why a machine stopped, and where. It is valid until the guest runs on."""
+
+    machine: "Machine"
+    stopped: Stopped
+    reason: StopReason
+    exception: ExceptionExit | None = None
+    """Of EXCEPTION: the one that a callback stopped at, still undelivered."""
+    watchpoint: Watchpoint | None = None
+    """Of WATCHPOINT: the one that was hit."""
+
+    def deliver(self, decision: Decision) -> None:
+        """Decide about the exception after all: FORWARD, DISCARD or `inject(...)`, for when the guest runs on.
+
+        Raises UsageError where the guest is not stopped at an exception, or cannot have the one to be injected.
+        """
+        self.machine.session.vm.decide(decision)
+
+    def explain(self) -> Explanation | None:
+        """Return why the guest shut down, or why the exception was raised; None: it did neither."""
+        return self.machine.session.explanation(self.stopped)
+
+    @property
+    def crash(self) -> CrashContext:
+        """Where the guest is: copies that last."""
+        return self.machine.session.crash(self.explain())
+
+
+class Machine:
+    """A guest on a processor, stopped or running in the thread that called `run`.
+
+    It is switched on when it is made; close it, or use it as a context manager.
+    """
+
+    def __init__(self, guest: PathLike | bytes | None = None, **options: Unpack[MachineOptions]) -> None:
+        """Switch a machine on. The guest is a file, `sample:NAME`, code with `entry_mode`, or QEMU's options boot it.
+
+        Raises UsageError, GuestImageError and LaunchError.
+        """
+        self._runner: int | None = None
+        self._ended: StopReason | None = None
+        self._raised: Exception | None = None
+        self._stopped: Stopped | None = None
+        self._handlers: list[Handler] = []
+        settings, outlets = read_options(guest, options)
+        self.session = session = Session(settings, outlets)
+        self.cpus = (session.cpu(self._check),)
+        """The CPUs of the guest."""
+        self.memory = Memory(session.processor.memory, self._check)
+        """Its physical memory."""
+        self.breakpoints = Breakpoints(self.resolve, self._set_breakpoints)
+        self.watchpoints = Watchpoints(self.resolve, self._set_watchpoints)
+        self.console = Dialogue(
+            session.console,
+            run=lambda timeout: self.run(timeout).reason.value,
+            interrupt=self.interrupt,
+            is_running=lambda: self._runner is not None,
+        )
+
+    def on(self, *vectors: Vector | int, where: str | None = None) -> Callable[[_C], _C]:
+        """Call the decorated function for exceptions of these vectors, or of all, before the guest sees them.
+
+        It gets an ExceptionExit and returns FORWARD, DISCARD, STOP, `inject(...)`, or None, which forwards. `where` is
+        a condition, described in `docs/api.md`: only exceptions for which it holds are shown. Exceptions that are not
+        forced are never shown. What the function raises comes out of `run`, with the guest stopped.
+        """
+        mask = sum({1 << vector for vector in vectors}) if vectors else FORCEABLE
+        condition = None if where is None else Condition(where, live=True)
+
+        def register(callback: _C) -> _C:
+            handler = Handler(mask, callback, condition, self._see, self._callback_failed)
+            self._handlers.append(handler)
+            self.session.vm.observers.add(handler)
+            return callback
+
+        return register
+
+    def off(self, callback: Callback) -> None:
+        """Call a function no more; KeyError where it was not registered."""
+        handler = next((handler for handler in self._handlers if handler.callback is callback), None)
+        if handler is None:
+            raise KeyError(callback)
+        self._handlers.remove(handler)
+        self.session.vm.observers.remove(handler)
+
+    def run(self, timeout: float | None = None) -> Stop:
+        """Run the guest in this thread until something stops it, for `timeout` seconds at most.
+
+        Raises what a callback raised, ProcessorLost where the processor is gone, and UsageError where nothing is left
+        to run.
+        """
+        return self._execute(self.session.run, timeout)
+
+    def step(self, timeout: float | None = None) -> Stop:
+        """Let the guest execute one instruction, or take one event: it then stands at the handler's first instruction.
+
+        The guest cannot find out. A HLT ends with the interrupt that wakes the CPU.
+        """
+        return self._execute(self.session.step, timeout)
+
+    def interrupt(self) -> None:
+        """Make `run` return with INTERRUPTED; from any thread, or from a signal handler.
+
+        If the guest does not run, the next `run` returns at once.
+        """
+        self.session.vm.interrupt()
+
+    def set_exceptions(self, exceptions: str | int) -> None:
+        """Change which exceptions are forced, of a running guest too."""
+        self.session.set_exceptions(exceptions)
+
+    @property
+    def exceptions(self) -> Exceptions:
+        """What was recorded so far, oldest first; of very much the newest."""
+        return self.session.recorder.exceptions()
+
+    def lookup(self, address: int) -> Symbol | None:
+        """Name a linear address."""
+        return self.session.names.lookup(address)
+
+    def resolve(self, place: int | str) -> int:
+        """Return the linear address of a place: an address as it is, or a function as `kmain` or `kmain+0x10`."""
+        return resolve(self.session.names, place)
+
+    def result(self) -> Run:
+        """Return what the machine did so far as one document."""
+        return self.session.result(self._stopped)
+
+    def close(self) -> None:
+        """Switch the machine off. Safe to call twice."""
+        self.session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def _running(self) -> Iterator[None]:
+        if self._runner is not None:
+            raise UsageError("the guest runs already")
+        if self._ended is not None:
+            raise UsageError(f"there is nothing left to run: {self._ended.value}")
+        self._runner = threading.get_ident()
+        try:
+            yield
+        finally:
+            self._runner = None
+
+    def _execute(self, execute: Callable[[float | None], Stopped], timeout: float | None) -> Stop:
+        with self._running():
+            deadline = None if timeout is None else time.monotonic() + timeout
+            self._stopped = stopped = execute(deadline)
+            reason = stopped.reason
+            if reason is StopReason.TIMEOUT:
+                halted = self.session.halt()
+                if halted.reason is not StopReason.INTERRUPTED:
+                    self._stopped, stopped, reason = halted, halted, halted.reason
+            if reason in _ENDS:
+                self._ended = reason
+            if self._raised is not None:
+                raised, self._raised = self._raised, None
+                raise raised
+            if reason is StopReason.FAILED:
+                raise ProcessorError(stopped.detail)
+        exception = None if stopped.exit is None else self._see(self.session.vm.vcpu, stopped.exit)
+        return Stop(self, stopped, reason, exception, stopped.watchpoint)
+
+    def _see(self, vcpu: Vcpu, reported: Reported) -> ExceptionExit:
+        return self.session.observed(self.cpus[vcpu.number], reported)
+
+    def _callback_failed(self, error: Exception) -> None:
+        self._raised = error
+
+    def _check(self, writes: bool) -> None:
+        """Raise UsageError where the guest cannot be accessed."""
+        if self._runner not in (None, threading.get_ident()):
+            raise UsageError("the guest is running: only while it is stopped can it be accessed")
+        if self._ended in (StopReason.OFF, StopReason.RESET):
+            raise UsageError(f"the guest cannot be accessed any more: {self._ended.value}")
+
+    def _set_breakpoints(self, addresses: frozenset[int]) -> None:
+        self._check(True)
+        self.session.vm.set_breakpoints(addresses)
+
+    def _set_watchpoints(self, watched: tuple[Watchpoint, ...]) -> None:
+        self._check(True)
+        self.session.vm.set_watchpoints(watched)
+
+
+def run(
+    guest: PathLike | bytes | None = None,
+    *,
+    timeout: float | None = None,
+    fail_on: Sequence[str] = (),
+    expect: Sequence[str] = (),
+    keep_going: bool = False,
+    inherit: IO[bytes] | None = None,
+    **options: Unpack[MachineOptions],
+) -> Run:
+    """Run a guest until it ends, the time is up, somebody interrupts it, or a rule stops it.
+
+    `fail_on` are rules such as `kernel:gp,ud@copy_*`: an exception that one names ends the run, or with `keep_going` is
+    told at its end. `expect` are rules with `=COUNT`: what must happen. `inherit`: under QEMU the guest's console is
+    this process's standard input and this as its output, and the result does not have it.
+
+    Errors before the guest runs are raised: UsageError, GuestImageError, LaunchError. What happens afterwards is part
+    of the result, with all that was recorded.
+    """
+    rules = [parse_rule(rule) for rule in fail_on]
+    expectations = [parse_expectation(rule) for rule in expect]
+    rules = [parse_rule(rule) for rule in fail_on]
+    expectations = [parse_expectation(rule) for rule in expect]
+    if timeout is not None and not timeout > 0:  # NaN is not either
+        raise UsageError(f"--timeout {timeout}: a time is more than 0 seconds")
+    settings, outlets = read_options(guest, options, inherit)
+    with Session(settings, outlets) as session:
+        cpu = session.cpu(lambda writes: None)
+        observer = RuleObserver(
+            rules, expectations, lambda vcpu, reported: session.observed(cpu, reported), stops=not keep_going
+        )
+        if observer.vectors:
+            session.vm.observers.add(observer)
+        cpu = session.cpu(lambda writes: None)
+        observer = RuleObserver(
+            rules, expectations, lambda vcpu, reported: session.observed(cpu, reported), stops=not keep_going
+        )
+        if observer.vectors:
+            session.vm.observers.add(observer)
+        deadline = None if timeout is None else session.started + timeout
+        try:
+            stop = session.run(deadline)
+        except KeyboardInterrupt as error:
+            return session.result(None, error, violations=observer.violations())
+        except TraplineError as error:
+            if isinstance(error, ProcessorLost) or session.vm.vcpu.resets:
+                return session.result(None, error, violations=observer.violations())
+            raise
+        return session.result(stop, violations=observer.violations())

@@ -1,0 +1,22 @@
+"""Explains one exception that the guest is stopped at: why it was raised."""
+
+from trapline.arch.events import Event
+from trapline.machine.processor import Processor
+
+from .attempt import Attempt
+from .evidence import capture
+from .explanation import Disassembler, Explanation, Namer, origin_of
+
+
+def explain_undelivered(
+    processor: Processor,
+    event: Event,
+    address: int | None,
+    *,
+    name: Namer | None = None,
+    disassemble: Disassembler | None = None,
+) -> Explanation:
+    """Explain an exception of a stopped guest that is not delivered yet; `address` is that of a #PF."""
+    evidence = capture(processor, event, event, (address, address), event, None)
+    origin = origin_of(evidence, Attempt.of(evidence, event), name, disassemble)
+    return Explanation(origin, (), event, (), (), None)

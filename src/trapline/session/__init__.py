@@ -1,0 +1,1 @@
+"""One run wired together: a guest, a processor, the hypervisor and what is recorded of it."""

@@ -1,0 +1,61 @@
+"""Rules for a run: exceptions that must not come, and exceptions that must."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from trapline.hypervisor.exception import Decision, Verdict
+from trapline.hypervisor.exception import ExceptionExit as Reported
+from trapline.hypervisor.vcpu import Vcpu
+from trapline.trace.rules import Expectation, Rule
+
+from .observing import ExceptionExit
+from .result import Violation
+
+
+class RuleObserver:
+    """Implements `hypervisor.observers.Observer`: counts what the rules name, and stops the guest if it is to."""
+
+    def __init__(
+        self,
+        rules: Sequence[Rule],
+        expectations: Sequence[Expectation],
+        see: Callable[[Vcpu, Reported], ExceptionExit],
+        *,
+        stops: bool,
+    ) -> None:
+        """`stops`: the first exception that one of `rules` names stops the guest, undelivered."""
+        self._rules, self._expectations = tuple(rules), tuple(expectations)
+        self._see, self._stops = see, stops
+        self._counts: Counter[Rule] = Counter()
+        self._first: dict[Rule, str] = {}
+        self.vectors = 0
+        for rule in self._all():
+            self.vectors |= rule.mask
+
+    def exception(self, vcpu: Vcpu, exit: Reported, /) -> Decision:
+        """Count an exception for each rule that names it."""
+        seen = self._see(vcpu, exit)
+        broken = False
+        for rule in self._all():
+            if rule.matches(seen):
+                self._counts[rule] += 1
+                self._first.setdefault(rule, str(seen))
+                broken |= rule in self._rules
+        return Verdict.STOP if broken and self._stops else Verdict.FORWARD
+
+    def violations(self) -> tuple[Violation, ...]:
+        """Return the rules that were not kept."""
+        found = []
+        for rule in self._rules:
+            count = self._counts[rule]
+            if count:
+                times = "once" if count == 1 else f"{count:,} times, first"
+                found.append(Violation(str(rule), f"raised {times}: {self._first[rule]}"))
+        for expectation in self._expectations:
+            count = self._counts[expectation.rule]
+            if not expectation.met_by(count):
+                found.append(Violation(str(expectation), expectation.describe(count)))
+        return tuple(found)
+
+    def _all(self) -> set[Rule]:
+        return {*self._rules, *(expectation.rule for expectation in self._expectations)}

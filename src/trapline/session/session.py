@@ -1,0 +1,325 @@
+"""A guest on a processor under the hypervisor, with all that records and names it, from start to end."""
+
+import contextlib
+import socket
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Final, Self
+
+from trapline.errors import LaunchError, ProcessorError, UsageError
+from trapline.guests.image import Guest
+from trapline.guests.options import in_file, qemu_options
+from trapline.machine.processor import Processor
+from trapline.processors.qemu.launch import find_qemu, open_qemu, qemu_version
+
+from .choose import Choice, choose
+from .console import Console, SocketReader
+from .extras import require
+from .output import open_output
+from .settings import AUTO, PROCESSORS, Outlets, Settings, choose_mask, find_guest, parse_memory
+from .symbols import open_names
+
+if TYPE_CHECKING:
+    from trapline.explain.explanation import Explanation
+    from trapline.hypervisor.exception import ExceptionExit as Reported
+    from trapline.hypervisor.stop import Stop
+
+    from .cpu import Cpu
+    from .crash import CrashContext
+    from .observing import ExceptionExit
+    from .registers import Registers
+    from .result import Count, Ending, Run, Violation
+
+_GRACE: Final = 5.0
+"""Seconds that a guest has to stop once its time is up."""
+
+
+class Session:
+    """A machine that was switched on. Close it, or use it as a context manager."""
+
+    def __init__(self, settings: Settings, outlets: Outlets) -> None:
+        """Start the machine; the guest does not run yet. Raises UsageError, LaunchError and GuestImageError."""
+        self.settings, self.console = settings, Console(outlets.console)
+        self.started = time.monotonic()
+        mask = choose_mask(settings.exceptions)
+        with contextlib.ExitStack() as undo:
+            lines = undo.enter_context(open_output(outlets.output))
+            self._open(undo, outlets.inherited)
+            # Loaded only now, while QEMU starts.
+            from trapline.explain.blackbox import BlackBox
+            from trapline.hypervisor.recording import Recording
+            from trapline.hypervisor.vm import Vm
+            from trapline.trace.recorder import Recorder
+
+            lookup = self.names.lookup if self.names.files or self.names.unplaced else None
+            self.recorder = Recorder(lines=lines, live=outlets.live, lookup=lookup, keep=outlets.keep)
+            self.processor.on_records(self.recorder.add)
+            self.black_box = BlackBox(self.recorder.note if lines else None)
+            self.vm = Vm(
+                self.processor,
+                mask=mask,
+                reboots=settings.reboot,
+                enter=None if self.choice.boot is None else self.choice.boot.enter,
+                recorders=(Recording(self.recorder.add_one, (self.black_box,)),),
+            )
+            self._closing = undo.pop_all()
+
+    def run(self, deadline: float | None = None) -> "Stop":
+        """Run the guest until something stops it; `deadline` is on the clock of `time.monotonic`."""
+        return self._run(partial(self.vm.run, deadline))
+
+    def step(self, deadline: float | None = None) -> "Stop":
+        """Let the guest execute one instruction."""
+        return self._run(partial(self.vm.step, deadline))
+
+    def halt(self) -> "Stop":
+        """Stop a guest whose time was up, but which goes on by itself; return how it stopped.
+
+        Raises ProcessorError where it cannot be stopped.
+        """
+        from trapline.hypervisor.stop import StopReason
+
+        self.vm.interrupt()
+        stop = self.vm.run(time.monotonic() + _GRACE)
+        if stop.reason is StopReason.TIMEOUT:
+            raise ProcessorError("the guest cannot be stopped: it blocks NMIs, and causes no #VMEXIT")
+        return stop
+
+    @property
+    def registers(self) -> "Registers":
+        """The registers of the stopped guest."""
+        from .registers import Registers
+
+        return Registers(self.processor.vmcb.save, self.processor.gprs, lambda writes: None)
+
+    def crash(self, explanation: "Explanation | None" = None) -> "CrashContext":
+        """Return where the stopped guest is."""
+        from .crash import take
+        from .kernel_slide import place
+
+        place(self.processor, self.names)
+        context = take(self.registers, self.processor.memory, self.names, self.settings.syntax)
+        return context._replace(explanation=explanation)
+
+    def cpu(self, check: "Callable[[bool], None]") -> "Cpu":
+        """Return the guest's CPU; `check(writes)` raises UsageError while it cannot be accessed."""
+        from .cpu import Cpu
+
+        return Cpu(self.vm.vcpu, self.names, self.settings.syntax, check)
+
+    def observed(self, cpu: "Cpu", reported: "Reported") -> "ExceptionExit":
+        """Return an intercepted exception as a user sees it."""
+        from .observing import ExceptionExit
+
+        return ExceptionExit(cpu, reported, self.recorder.tally.total)
+
+    def explanation(self, stop: "Stop") -> "Explanation | None":
+        """Return why the guest shut down, or why the exception was raised that it stopped at; None: it did neither."""
+        from trapline.asm.disassembler import instruction
+        from trapline.explain.undelivered import explain_undelivered
+        from trapline.hypervisor.stop import StopReason
+
+        name, disassemble = self.names.words, partial(instruction, syntax=self.settings.syntax)
+        if stop.exit is not None:
+            event, address = stop.exit.event, stop.exit.address
+            return explain_undelivered(self.processor, event, address, name=name, disassemble=disassemble)
+        if stop.reason is not StopReason.SHUTDOWN:
+            return None
+        return self.black_box.explanation(name=name, disassemble=disassemble)
+
+    def set_exceptions(self, exceptions: str | int) -> None:
+        """Change which exceptions are forced, of a running guest too."""
+        mask = choose_mask(exceptions)
+        assert mask is not None, "only None asks the parameter"
+        self.vm.set_exception_mask(mask)
+
+    def result(
+        self, stop: "Stop | None", error: BaseException | None = None, violations: "tuple[Violation, ...]" = ()
+    ) -> "Run":
+        """Return what a run was, that ended with a stop or an error."""
+        from trapline.errors import TraplineError
+        from trapline.hypervisor.stop import StopReason
+
+        from .kernel_slide import place
+        from .result import Ending, Run
+
+        ending = Ending.INTERRUPTED if isinstance(error, KeyboardInterrupt) else Ending.FAILED
+        explanation = crash = None
+        if stop is not None:
+            ending = _ending(stop, self.processor.exit_status, ruled=bool(violations))
+            if stop.reason is not StopReason.OFF:
+                place(self.processor, self.names)
+            explanation = self.explanation(stop)
+            crash = self.crash(explanation) if ending in (Ending.SHUTDOWN, Ending.RULE) else None
+        statistics = self.processor.statistics
+        failure = error if isinstance(error, TraplineError) else None
+        return Run(
+            ending=ending,
+            detail=str(failure) if failure else stop.detail if stop is not None else "",
+            processor=self.processor_name,
+            why=self.choice.why,
+            exit_status=self.processor.exit_status,
+            seconds=time.monotonic() - self.started,
+            recorded=self.recorder.tally.total,
+            exits=statistics.exits,
+            stopped_seconds=statistics.stopped,
+            counts=self._counts(),
+            exceptions=self.recorder.exceptions(),
+            crash=crash,
+            explanation=explanation,
+            hints=tuple(self.processor.hints),
+            violations=violations,
+            unplaced=tuple(symbols.name for symbols in self.names.unplaced),
+            console=self.console.output,
+            error=failure,
+        )
+
+    def close(self) -> None:
+        """Switch the machine off and release it. Safe to call twice."""
+        self._closing.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _open(self, undo: contextlib.ExitStack, inherited: IO[bytes] | None) -> None:
+        settings = self.settings
+        if not isinstance(settings.processor, str):
+            _check_own_processor(settings)
+            self.names = open_names(settings.symbols, None)
+            self.choice = Choice(None, "a processor of your own")
+            self.processor: Processor = undo.enter_context(settings.processor)
+            self.processor_name = self.processor.capabilities.name
+            return
+        if settings.processor not in PROCESSORS:
+            raise UsageError(f"--processor {settings.processor}: not one of {', '.join(PROCESSORS)}")
+        guest = find_guest(settings)
+        self.names = open_names(settings.symbols, guest)
+        self.choice = choose(settings, guest)
+        self.processor_name = self.choice.processor
+        if self.choice.boot is None:
+            self.processor = self._open_qemu(undo, guest, inherited)
+            return
+        from trapline.processors.unicorn.processor import UnicornProcessor
+
+        processor = UnicornProcessor(self.choice.boot, parse_memory(settings.memory), output=self.console.take)
+        self.console.connect(lambda data: self._receive(processor.receive, data))
+        self.processor = undo.enter_context(processor)
+
+    def _open_qemu(self, undo: contextlib.ExitStack, guest: Guest | None, inherited: IO[bytes] | None) -> Processor:
+        require("qemu", "qemu.qmp")
+        settings = self.settings
+        guest = None if guest is None else undo.enter_context(in_file(guest))
+        options = _guest_options(settings, guest)
+        start = partial(
+            open_qemu,
+            guest=options,
+            memory=parse_memory(settings.memory),
+            accelerator=_accelerator(settings.accel),
+            isolated=settings.isolate,
+            program=settings.qemu,
+            options=settings.qemu_options,
+        )
+        if inherited is not None:
+            return undo.enter_context(start(serial=["-serial", "stdio"], stdout=inherited))
+        ours, theirs = socket.socketpair()
+        number = theirs.fileno()
+        serial = ["-chardev", f"socket,id=trapline.console,fd={number}", "-serial", "chardev:trapline.console"]
+        with theirs:
+            try:
+                processor = start(serial=serial, stdout=None, inherited=(number,))
+            except BaseException:
+                ours.close()
+                raise
+        self.console.connect(ours.sendall)
+        undo.callback(SocketReader(ours, self.console).close)  # after QEMU, which closes the other end
+        return undo.enter_context(processor)
+
+    def _receive(self, receive: Callable[[bytes], None], data: bytes) -> None:
+        if not self.vm.call_while_stopped(lambda vcpu: receive(data)):
+            receive(data)
+
+    def _run(self, execute: Callable[[], "Stop"]) -> "Stop":
+        from trapline.hypervisor.stop import StopReason
+
+        from .kernel_slide import placing
+
+        try:
+            with placing(self.vm, self.names):
+                while True:
+                    stop = execute()
+                    if stop.reason is not StopReason.SHUTDOWN:
+                        return stop
+                    self.black_box.shut_down(self.vm.vcpu)
+                    if not self.vm.reboots:
+                        return stop
+                    self.processor.shutdown()
+        except LaunchError:
+            qemu_version(find_qemu(self.settings.qemu))  # says it better where the program is not QEMU at all
+            raise
+
+    def _counts(self) -> "tuple[Count, ...]":
+        from trapline.arch.vectors import Vector
+        from trapline.trace.exception_record import linear_rip
+
+        from .result import Count, Place
+
+        def found(rip: int, cs_base: int) -> Place:
+            address = linear_rip(rip, cs_base)
+            return Place(rip, address, self.names.lookup(address))
+
+        return tuple(
+            Count(
+                Vector(row.vector),
+                row.count,
+                found(row.first_rip, row.first_cs_base),
+                found(row.last_rip, row.last_cs_base),
+            )
+            for row in self.recorder.tally.rows()
+        )
+
+
+def _ending(stop: "Stop", exit_status: int | None, *, ruled: bool) -> "Ending":
+    from trapline.hypervisor.stop import StopReason
+
+    from .result import Ending
+
+    if stop.reason is StopReason.EXCEPTION and ruled:
+        return Ending.RULE
+    if stop.reason is StopReason.OFF and exit_status is not None:
+        return Ending.DEBUG_EXIT
+    return Ending.__members__.get(stop.reason.name, Ending.STOPPED)
+
+
+def _check_own_processor(settings: Settings) -> None:
+    """Refuse settings that a processor of one's own brings with it."""
+    defaults = Settings()
+    for name in (
+        *("guest", "memory", "entry_mode", "load_address", "initrd", "append", "isolate", "accel", "qemu"),
+        "qemu_options",
+    ):
+        if getattr(settings, name) != getattr(defaults, name):
+            raise UsageError(f"{name} cannot be given with a processor of your own, which has its guest already")
+
+
+def _guest_options(settings: Settings, guest: Guest | None) -> list[str]:
+    if guest is not None:
+        initrd = None if settings.initrd is None else Path(settings.initrd)
+        return qemu_options(guest, initrd=initrd, append=settings.append)
+    if settings.initrd is not None or settings.append is not None:
+        raise UsageError("--initrd and --append need a GUEST: a Linux or multiboot kernel")
+    if not settings.qemu_options:
+        raise UsageError("nothing to run: name a GUEST, or give QEMU options after --")
+    return []
+
+
+def _accelerator(wanted: str) -> str:
+    from trapline.processors.qemu.kvm import nested_svm_missing
+
+    if wanted == AUTO:
+        return "tcg" if nested_svm_missing() else "kvm"
+    return wanted

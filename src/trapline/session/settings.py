@@ -1,0 +1,155 @@
+"""What to run, and how: the user's wishes, and how they are read."""
+
+import logging
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import IO, Any, Final, TypeAlias, TypedDict
+
+from trapline.arch.mask import parse_mask
+from trapline.arch.vectors import FORCEABLE
+from trapline.errors import UsageError
+from trapline.guests.image import Guest, GuestKind, open_guest, raw_image
+from trapline.machine.processor import Processor
+
+from .console import Sink
+
+log = logging.getLogger(__name__)
+
+PathLike: TypeAlias = str | os.PathLike[str]
+
+AUTO: Final = "auto"
+UNICORN: Final = "unicorn"
+QEMU: Final = "qemu"
+PROCESSORS: Final = (AUTO, UNICORN, QEMU)
+DEFAULT_MEMORY: Final = 256 << 20
+
+_UNITS: Final = {"": 20, "k": 10, "m": 20, "g": 30}
+
+
+class MachineOptions(TypedDict, total=False):
+    """The keywords of `Machine` and `run`: those of `Settings`, then those of `Outlets`."""
+
+    exceptions: str | int | None
+    processor: str | Processor
+    memory: int | str
+    entry_mode: int | None
+    load_address: int | None
+    initrd: PathLike | None
+    append: str | None
+    isolate: bool
+    accel: str
+    reboot: bool
+    qemu: str | None
+    qemu_options: Sequence[str]
+    symbols: Sequence[str]
+    syntax: str
+    console: Sink | None
+    output: PathLike | IO[str] | None
+    live: Callable[[str], None] | None
+    keep: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outlets:
+    """Where to send what a run has to say."""
+
+    console: Sink | None = None
+    """Gets what the guest writes to its console: a binary file, or a function."""
+    inherited: IO[bytes] | None = None
+    """Under QEMU the guest's console is QEMU's own standard input and this as its standard output, and `console` gets
+    nothing.
+    """
+    output: PathLike | IO[str] | None = None
+    """A file for a JSON object a line for each exception, and the evidence that `trapline explain` reads."""
+    live: Callable[[str], None] | None = None
+    """Gets a line of text for each exception."""
+    keep: int = 1_000_000
+    """How many records stay in memory: the newest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The settings of a run. The command line has an option for each, of the same name."""
+
+    guest: PathLike | bytes | None = None
+    """A file, `sample:NAME`, or code to be entered in `entry_mode`; None: what QEMU's options boot."""
+    exceptions: str | int | None = None
+    """Which to force, as `all,!pf` or as a mask; None: the parameter of the process, and all where that is not set."""
+    processor: str | Processor = AUTO
+    """`auto`, `unicorn`, `qemu`, or a processor of one's own."""
+    memory: int | str = DEFAULT_MEMORY
+    """The guest's RAM in bytes, or with a unit: `64M`, `2G`."""
+    entry_mode: int | None = None
+    """16, 32 or 64: the guest is code without a header."""
+    load_address: int | None = None
+    """The gpa where such code is loaded and entered."""
+    initrd: PathLike | None = None
+    append: str | None = None
+    """The kernel's command line."""
+    isolate: bool = False
+    """Hide and protect the monitor in QEMU by nested paging."""
+    accel: str = AUTO
+    """`auto`, `tcg` or `kvm`: what executes QEMU's guest."""
+    reboot: bool = False
+    """A guest that resets its machine is started again."""
+    qemu: str | None = None
+    """The QEMU program."""
+    qemu_options: Sequence[str] = ()
+    """Options for QEMU, as on its command line."""
+    symbols: Sequence[str] = ()
+    """Files that name addresses, each FILE or FILE@SLIDE; an ELF guest's own are used without asking."""
+    syntax: str = "intel"
+    """Of instructions: one of `asm.disassembler.SYNTAXES`."""
+
+
+def read_options(
+    guest: PathLike | bytes | None, options: MachineOptions, inherited: IO[bytes] | None = None
+) -> tuple[Settings, Outlets]:
+    """Sort the keywords of a call into settings and outlets. Raises TypeError for a keyword that there is not."""
+    keywords: dict[str, Any] = dict(options)
+    outlets = {field.name: keywords.pop(field.name) for field in fields(Outlets) if field.name in keywords}
+    return Settings(guest=guest, **keywords), Outlets(inherited=inherited, **outlets)
+
+
+def find_guest(settings: Settings) -> Guest | None:
+    """Open the guest that the settings name. Raises UsageError and GuestImageError."""
+    guest = settings.guest
+    if guest is None:
+        return None
+    if isinstance(guest, bytes):
+        if settings.entry_mode is None:
+            raise UsageError("a guest given as bytes needs entry_mode: 16, 32 or 64")
+        return Guest(Path("code"), GuestKind.RAW, f"{len(guest)} bytes of code", guest)
+    if settings.entry_mode is not None:
+        return raw_image(Path(guest))
+    return open_guest(os.fspath(guest))
+
+
+def parse_memory(size: int | str) -> int:
+    """Return bytes for a size as QEMU takes it: a number of MiB, or with K, M or G. An int is bytes already."""
+    if isinstance(size, int):
+        return size
+    match = re.fullmatch(r"([0-9]{1,15})([kmg]?)(?:i?b)?", size.strip().lower())
+    if match is None:
+        raise UsageError(f"--memory {size}: not a size such as 64M or 2G")
+    return int(match[1]) << _UNITS[match[2]]
+
+
+def choose_mask(exceptions: str | int | None) -> int | None:
+    """Return the exceptions to force; None: those of the parameter.
+
+    A vector in a hexadecimal mask that may not be forced is left out with a warning, any other is a UsageError.
+    """
+    from trapline.hypervisor.parameters import force_intercept_exceptions_mask
+
+    if exceptions is None:
+        return None if force_intercept_exceptions_mask.is_set() else FORCEABLE
+    if isinstance(exceptions, int):
+        return exceptions
+    parsed = parse_mask(exceptions)
+    for row in parsed.dropped:
+        log.warning("%s (vector %d) is not intercepted: %s", row.mnemonic, row.vector, row.refused)
+    return parsed.mask
