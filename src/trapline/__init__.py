@@ -1,10 +1,18 @@
-"""trapline: a hypervisor in Python that shows every guest exception before the guest sees it."""
+"""trapline: a hypervisor in Python that shows every guest exception before the guest sees it.
+
+import trapline
+
+run = trapline.run("kernel.elf", exceptions="all", timeout=10)
+for exc in run.exceptions:
+    print(exc)
+"""
 
 # Rooms, and who may import whom. Arrows only point down; neighbours on one line do not know each other.
 #
-#   cli                                 command line; knows everything, is known by nobody
+#   cli                                 command line: parses, calls api, prints
+#   api                                 run, Machine and what they give: the library's face
 #   session                             one run wired together
-#   explain | scene                     why a delivery failed: evidence and proof · code, callers and stack of a stop
+#   explain                             why an exception was raised, and why its delivery failed: evidence and proof
 #   trace | testing                     records, files, queries · what a processor must pass
 #   hypervisor | processors | guests    KVM's role · who executes VMRUN · images, samples
 #     | symbols                         · names and lines of addresses
@@ -13,8 +21,128 @@
 #   arch                                what the manuals say, as data and pure functions
 #   devices | errors                    a PC's chips, clocked from outside · the tree of errors
 #
-# `lint-imports` checks this, and tests/test_house.py runs it. Importing `trapline` loads no heavy library.
+# `lint-imports` checks this, and tests/test_house.py runs it. Importing `trapline` loads nothing but this module: a name
+# is loaded when it is used (PEP 562).
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from trapline.api import (
+        DISCARD,
+        FORWARD,
+        STOP,
+        Machine,
+        Stop,
+        inject,
+        run,
+    )
+    from trapline.arch.events import Event
+    from trapline.arch.mask import ExceptionMask
+    from trapline.arch.vectors import Vector
+    from trapline.asm.disassembler import Instruction
+    from trapline.errors import (
+        FaultError,
+        GuestFailed,
+        GuestImageError,
+        LaunchError,
+        MissingExtra,
+        ProcessorError,
+        ProcessorLost,
+        TraplineError,
+        UsageError,
+    )
+    from trapline.explain.explanation import Explanation
+    from trapline.hypervisor.exception import Verdict
+    from trapline.hypervisor.parameters import force_intercept_exceptions_mask
+    from trapline.hypervisor.stop import StopReason
+    from trapline.machine.processor import Processor
+    from trapline.machine.scripted import ScriptedProcessor
+    from trapline.session.cpu import Cpu, Memory
+    from trapline.session.crash import CrashContext, Frame
+    from trapline.session.observing import ExceptionExit
+    from trapline.session.registers import Registers
+    from trapline.session.result import Ending, Run
+    from trapline.symbols import Symbol
+    from trapline.trace.condition import Condition
+    from trapline.trace.exception_record import ExceptionRecord
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__"]
+_HOMES = {
+    "trapline.api": "DISCARD FORWARD STOP Machine Stop inject run",
+    "trapline.arch.events": "Event",
+    "trapline.arch.mask": "ExceptionMask",
+    "trapline.arch.vectors": "Vector",
+    "trapline.asm.disassembler": "Instruction",
+    "trapline.errors": "FaultError GuestFailed GuestImageError LaunchError MissingExtra ProcessorError ProcessorLost "
+    "TraplineError UsageError",
+    "trapline.explain.explanation": "Explanation",
+    "trapline.hypervisor.exception": "Verdict",
+    "trapline.hypervisor.parameters": "force_intercept_exceptions_mask",
+    "trapline.hypervisor.stop": "StopReason",
+    "trapline.machine.processor": "Processor",
+    "trapline.machine.scripted": "ScriptedProcessor",
+    "trapline.session.cpu": "Cpu Memory",
+    "trapline.session.crash": "CrashContext Frame",
+    "trapline.session.observing": "ExceptionExit",
+    "trapline.session.registers": "Registers",
+    "trapline.session.result": "Ending Run",
+    "trapline.symbols": "Symbol",
+    "trapline.trace.condition": "Condition",
+    "trapline.trace.exception_record": "ExceptionRecord",
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
+
+__all__ = [
+    "DISCARD",
+    "FORWARD",
+    "STOP",
+    "Condition",
+    "Cpu",
+    "CrashContext",
+    "Ending",
+    "Event",
+    "ExceptionExit",
+    "ExceptionMask",
+    "ExceptionRecord",
+    "Explanation",
+    "FaultError",
+    "Frame",
+    "GuestFailed",
+    "GuestImageError",
+    "Instruction",
+    "LaunchError",
+    "Machine",
+    "Memory",
+    "MissingExtra",
+    "Processor",
+    "ProcessorError",
+    "ProcessorLost",
+    "Registers",
+    "Run",
+    "ScriptedProcessor",
+    "Stop",
+    "StopReason",
+    "Symbol",
+    "TraplineError",
+    "UsageError",
+    "Vector",
+    "Verdict",
+    "__version__",
+    "force_intercept_exceptions_mask",
+    "inject",
+    "run",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(home), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

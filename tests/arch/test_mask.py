@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trapline.arch.mask import format_mask, parse_mask
+from trapline.arch.mask import ExceptionMask, format_mask, parse_mask
 from trapline.arch.vectors import FORCEABLE, VECTORS, Vector, bits
 from trapline.errors import UsageError
 
@@ -112,3 +112,17 @@ def test_the_shorter_form_is_written():
     assert format_mask(PF | GP) == "gp,pf"
     assert format_mask(1 << 2 | 1 << 15) == "nmi,15"
     assert list(bits(parse_mask("de,xm").mask)) == [0, 19]
+
+
+def test_a_mask_is_a_number_with_vectors():
+    mask = ExceptionMask("pf,gp")
+    assert mask == 0x6000
+    assert mask.vectors() == [Vector.GP, Vector.PF]
+    assert (str(mask), repr(ExceptionMask(0))) == ("gp,pf", "ExceptionMask('none')")
+    assert ExceptionMask(str(ExceptionMask("all,!pf"))) == ExceptionMask("all,!pf")
+
+
+@pytest.mark.parametrize("wrong", [1 << 2, 1 << 32, -1, "nmi", "pg"])
+def test_what_is_not_a_mask(wrong):
+    with pytest.raises(UsageError):
+        ExceptionMask(wrong)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import pytest
 
-import trapline.session.session
+import trapline.session.opening
 from trapline.cli.main import main
 from trapline.hypervisor.parameters import ENVIRONMENT
 from trapline.machine.processor import Outcome
@@ -95,7 +95,7 @@ def play(monkeypatch):
 
     def play(*steps, exit_status=None):
         opened = Opened([Outcome.RESET, *steps], exit_status)
-        monkeypatch.setattr(trapline.session.session, "open_qemu", opened)
+        monkeypatch.setattr(trapline.session.opening, "open_qemu", opened)
         return opened
 
     return play

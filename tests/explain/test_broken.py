@@ -9,6 +9,7 @@ from trapline.api import run
 from trapline.arch.events import SHUTDOWN
 from trapline.session.result import Ending
 
+
 @pytest.fixture
 def guest(tmp_path):
     """Return a function that builds a broken guest as a file."""

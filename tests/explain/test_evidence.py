@@ -3,9 +3,10 @@ import json
 import pytest
 
 from tests.explain.broken import LONG
+from trapline.api import run
 from trapline.arch.events import SHUTDOWN, Event, EventType
 from trapline.arch.registers import Gprs
-from trapline.arch.vectors import FORCEABLE, Vector
+from trapline.arch.vectors import Vector
 from trapline.arch.vmcb import SaveArea
 from trapline.asm.disassembler import instruction
 from trapline.errors import UsageError
@@ -15,9 +16,6 @@ from trapline.explain.evidence import Evidence, from_json
 from trapline.explain.explanation import explain
 from trapline.explain.instruction import code_bytes, stack_top
 from trapline.explain.memory import MissingMemory, PartialMemory
-from trapline.guests.bare import bare_entry
-from trapline.guests.image import recognise
-from trapline.api import run
 
 
 def evidence(event=Vector.GP, vectoring=Vector.UD, becomes=SHUTDOWN, rip=0, qwords=None):

@@ -40,7 +40,7 @@ def taken(guest):
 
 
 def test_code_callers_and_stack(guest):
-    vmcb, gprs, memory = guest
+    _vmcb, gprs, memory = guest
     memory.write(0x50F0, b"\x90" * 16 + b"\x0f\x0b")
     memory.write(0x8000, struct.pack("<4Q", 1, 2, 0, 0x5200))
     gprs.rbp = 0x8010
@@ -70,7 +70,7 @@ def test_as_json(guest):
 
 
 def test_a_page_before_that_is_not_mapped(guest):
-    vmcb, gprs, memory = guest
+    vmcb, _gprs, memory = guest
     vmcb.save.rip = 0x5004
     memory.write(0x5000, b"\x90\x90\x90\x90\x0f\x0b")
     texts = {line.address: line.text for line in taken(guest).code}
@@ -79,7 +79,7 @@ def test_a_page_before_that_is_not_mapped(guest):
 
 
 def test_nothing_is_mapped(guest):
-    vmcb, gprs, memory = guest
+    vmcb, gprs, _memory = guest
     vmcb.save.rip, vmcb.save.rsp, gprs.rbp = 0x10_0000, 0xFFFF_8000_0000_0000, 0xFFFF_8000_0000_0000
     crash = taken(guest)
     assert (crash.code, crash.callers, crash.stack) == ((), (), ())

@@ -8,7 +8,7 @@ Words stand in a row, read from left to right: `!` takes away, everything else a
 
 import re
 from difflib import get_close_matches
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 from trapline.errors import UsageError
 
@@ -48,6 +48,31 @@ def parse_mask(text: str) -> ParsedMask:
             mask |= added & FORCEABLE
             dropped |= added & ~FORCEABLE
     return ParsedMask(mask, tuple(VECTORS[vector] for vector in bits(dropped)))
+
+
+class ExceptionMask(int):
+    """A set of exceptions as a bit mask, bit 0 for #DE; written as `all,!pf` or as a number.
+
+    Raises UsageError for vectors that may not be forced, and for what is not a set of exceptions.
+    """
+
+    def __new__(cls, exceptions: str | int = 0) -> Self:
+        """Read a set; a hexadecimal mask in text loses the vectors that may not be forced."""
+        mask = parse_mask(exceptions).mask if isinstance(exceptions, str) else exceptions
+        if not 0 <= mask < 1 << len(VECTORS):
+            raise UsageError(f"{mask:#x} is not a mask of {len(VECTORS)} exception vectors")
+        _refuse(mask)
+        return super().__new__(cls, mask)
+
+    def vectors(self) -> list[Vector]:
+        """Return the exceptions in it, in the order of their vectors."""
+        return [Vector(vector) for vector in bits(self)]
+
+    def __str__(self) -> str:
+        return format_mask(self)
+
+    def __repr__(self) -> str:
+        return f"ExceptionMask({format_mask(self)!r})"
 
 
 def format_mask(mask: int) -> str:

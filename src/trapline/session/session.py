@@ -1,25 +1,18 @@
 """A guest on a processor under the hypervisor, with all that records and names it, from start to end."""
 
 import contextlib
-import socket
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
-from trapline.errors import LaunchError, ProcessorError, UsageError
-from trapline.guests.image import Guest
-from trapline.guests.options import in_file, qemu_options
-from trapline.machine.processor import Processor
-from trapline.processors.qemu.launch import find_qemu, open_qemu, qemu_version
+from trapline.errors import LaunchError, ProcessorError
+from trapline.processors.qemu.launch import find_qemu, qemu_version
 
-from .choose import Choice, choose
-from .console import Console, SocketReader
-from .extras import require
+from .console import Console
+from .opening import open_processor
 from .output import open_output
-from .settings import AUTO, PROCESSORS, Outlets, Settings, choose_mask, find_guest, parse_memory
-from .symbols import open_names
+from .settings import Outlets, Settings, choose_mask
 
 if TYPE_CHECKING:
     from trapline.explain.explanation import Explanation
@@ -46,7 +39,10 @@ class Session:
         mask = choose_mask(settings.exceptions)
         with contextlib.ExitStack() as undo:
             lines = undo.enter_context(open_output(outlets.output))
-            self._open(undo, outlets.inherited)
+            opened = open_processor(undo, settings, self.console, outlets.inherited)
+            self.processor, self.processor_name, self.choice, self.names, receive = opened
+            if receive is not None:
+                self.console.connect(lambda data: self._receive(receive, data))
             # Loaded only now, while QEMU starts.
             from trapline.explain.blackbox import BlackBox
             from trapline.hypervisor.recording import Recording
@@ -69,10 +65,6 @@ class Session:
     def run(self, deadline: float | None = None) -> "Stop":
         """Run the guest until something stops it; `deadline` is on the clock of `time.monotonic`."""
         return self._run(partial(self.vm.run, deadline))
-
-    def step(self, deadline: float | None = None) -> "Stop":
-        """Let the guest execute one instruction."""
-        return self._run(partial(self.vm.step, deadline))
 
     def halt(self) -> "Stop":
         """Stop a guest whose time was up, but which goes on by itself; return how it stopped.
@@ -186,59 +178,6 @@ class Session:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _open(self, undo: contextlib.ExitStack, inherited: IO[bytes] | None) -> None:
-        settings = self.settings
-        if not isinstance(settings.processor, str):
-            _check_own_processor(settings)
-            self.names = open_names(settings.symbols, None)
-            self.choice = Choice(None, "a processor of your own")
-            self.processor: Processor = undo.enter_context(settings.processor)
-            self.processor_name = self.processor.capabilities.name
-            return
-        if settings.processor not in PROCESSORS:
-            raise UsageError(f"--processor {settings.processor}: not one of {', '.join(PROCESSORS)}")
-        guest = find_guest(settings)
-        self.names = open_names(settings.symbols, guest)
-        self.choice = choose(settings, guest)
-        self.processor_name = self.choice.processor
-        if self.choice.boot is None:
-            self.processor = self._open_qemu(undo, guest, inherited)
-            return
-        from trapline.processors.unicorn.processor import UnicornProcessor
-
-        processor = UnicornProcessor(self.choice.boot, parse_memory(settings.memory), output=self.console.take)
-        self.console.connect(lambda data: self._receive(processor.receive, data))
-        self.processor = undo.enter_context(processor)
-
-    def _open_qemu(self, undo: contextlib.ExitStack, guest: Guest | None, inherited: IO[bytes] | None) -> Processor:
-        require("qemu", "qemu.qmp")
-        settings = self.settings
-        guest = None if guest is None else undo.enter_context(in_file(guest))
-        options = _guest_options(settings, guest)
-        start = partial(
-            open_qemu,
-            guest=options,
-            memory=parse_memory(settings.memory),
-            accelerator=_accelerator(settings.accel),
-            isolated=settings.isolate,
-            program=settings.qemu,
-            options=settings.qemu_options,
-        )
-        if inherited is not None:
-            return undo.enter_context(start(serial=["-serial", "stdio"], stdout=inherited))
-        ours, theirs = socket.socketpair()
-        number = theirs.fileno()
-        serial = ["-chardev", f"socket,id=trapline.console,fd={number}", "-serial", "chardev:trapline.console"]
-        with theirs:
-            try:
-                processor = start(serial=serial, stdout=None, inherited=(number,))
-            except BaseException:
-                ours.close()
-                raise
-        self.console.connect(ours.sendall)
-        undo.callback(SocketReader(ours, self.console).close)  # after QEMU, which closes the other end
-        return undo.enter_context(processor)
-
     def _receive(self, receive: Callable[[bytes], None], data: bytes) -> None:
         if not self.vm.call_while_stopped(lambda vcpu: receive(data)):
             receive(data)
@@ -293,33 +232,3 @@ def _ending(stop: "Stop", exit_status: int | None, *, ruled: bool) -> "Ending":
     if stop.reason is StopReason.OFF and exit_status is not None:
         return Ending.DEBUG_EXIT
     return Ending.__members__.get(stop.reason.name, Ending.STOPPED)
-
-
-def _check_own_processor(settings: Settings) -> None:
-    """Refuse settings that a processor of one's own brings with it."""
-    defaults = Settings()
-    for name in (
-        *("guest", "memory", "entry_mode", "load_address", "initrd", "append", "isolate", "accel", "qemu"),
-        "qemu_options",
-    ):
-        if getattr(settings, name) != getattr(defaults, name):
-            raise UsageError(f"{name} cannot be given with a processor of your own, which has its guest already")
-
-
-def _guest_options(settings: Settings, guest: Guest | None) -> list[str]:
-    if guest is not None:
-        initrd = None if settings.initrd is None else Path(settings.initrd)
-        return qemu_options(guest, initrd=initrd, append=settings.append)
-    if settings.initrd is not None or settings.append is not None:
-        raise UsageError("--initrd and --append need a GUEST: a Linux or multiboot kernel")
-    if not settings.qemu_options:
-        raise UsageError("nothing to run: name a GUEST, or give QEMU options after --")
-    return []
-
-
-def _accelerator(wanted: str) -> str:
-    from trapline.processors.qemu.kvm import nested_svm_missing
-
-    if wanted == AUTO:
-        return "tcg" if nested_svm_missing() else "kvm"
-    return wanted

@@ -18,7 +18,6 @@ from typing import Final, Protocol
 
 from trapline.arch.mask import format_mask, parse_mask
 from trapline.errors import UsageError
-
 from trapline.symbols import Symbol
 
 _USER_CPL: Final = 3

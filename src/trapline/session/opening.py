@@ -1,0 +1,121 @@
+"""From settings to a processor that is switched on."""
+
+import contextlib
+import socket
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from trapline.errors import UsageError
+from trapline.guests.image import Guest
+from trapline.guests.options import in_file, qemu_options
+from trapline.machine.processor import Processor
+from trapline.processors.qemu.launch import open_qemu
+from trapline.symbols import Names
+
+from .choose import Choice, choose
+from .console import Console, SocketReader
+from .extras import require
+from .settings import AUTO, PROCESSORS, Settings, find_guest, parse_memory
+from .symbols import open_names
+
+
+class Opened(NamedTuple):
+    """A processor with its guest."""
+
+    processor: Processor
+    name: str
+    """`unicorn` or `qemu`, or the name of a processor of one's own."""
+    choice: Choice
+    names: Names
+    receive: Callable[[bytes], None] | None
+    """Gives the stopped guest bytes on its console; None: the console does that by itself, or there is none."""
+
+
+def open_processor(
+    undo: contextlib.ExitStack, settings: Settings, console: Console, inherited: IO[bytes] | None
+) -> Opened:
+    """Start the machine that the settings describe; `undo` closes it.
+
+    `inherited`: what QEMU gets as its standard output, with the guest's console on it. Raises UsageError,
+    GuestImageError and LaunchError.
+    """
+    if not isinstance(settings.processor, str):
+        _check_own_processor(settings)
+        own = undo.enter_context(settings.processor)
+        choice = Choice(None, "a processor of your own")
+        return Opened(own, own.capabilities.name, choice, open_names(settings.symbols, None), None)
+    if settings.processor not in PROCESSORS:
+        raise UsageError(f"--processor {settings.processor}: not one of {', '.join(PROCESSORS)}")
+    guest = find_guest(settings)
+    names = open_names(settings.symbols, guest)
+    choice = choose(settings, guest)
+    if choice.boot is None:
+        processor = _open_qemu(undo, settings, guest, console, inherited)
+        return Opened(processor, choice.processor, choice, names, None)
+    from trapline.processors.unicorn.processor import UnicornProcessor
+
+    unicorn = undo.enter_context(UnicornProcessor(choice.boot, parse_memory(settings.memory), output=console.take))
+    return Opened(unicorn, choice.processor, choice, names, unicorn.receive)
+
+
+def _open_qemu(
+    undo: contextlib.ExitStack, settings: Settings, guest: Guest | None, console: Console, inherited: IO[bytes] | None
+) -> Processor:
+    require("qemu", "qemu.qmp")
+    guest = None if guest is None else undo.enter_context(in_file(guest))
+    options = _guest_options(settings, guest)
+    start = partial(
+        open_qemu,
+        guest=options,
+        memory=parse_memory(settings.memory),
+        accelerator=_accelerator(settings.accel),
+        isolated=settings.isolate,
+        program=settings.qemu,
+        options=settings.qemu_options,
+    )
+    if inherited is not None:
+        return undo.enter_context(start(serial=["-serial", "stdio"], stdout=inherited))
+    ours, theirs = socket.socketpair()
+    number = theirs.fileno()
+    serial = ["-chardev", f"socket,id=trapline.console,fd={number}", "-serial", "chardev:trapline.console"]
+    with theirs:
+        try:
+            processor = start(serial=serial, stdout=None, inherited=(number,))
+        except BaseException:
+            ours.close()
+            raise
+    console.connect(ours.sendall)
+    undo.callback(SocketReader(ours, console).close)  # after QEMU, which closes the other end
+    return undo.enter_context(processor)
+
+
+def _check_own_processor(settings: Settings) -> None:
+    """Refuse settings that a processor of one's own brings with it."""
+    defaults = Settings()
+    for name in (
+        *("guest", "memory", "entry_mode", "load_address", "initrd", "append", "isolate", "accel", "qemu"),
+        "qemu_options",
+    ):
+        if getattr(settings, name) != getattr(defaults, name):
+            raise UsageError(f"{name} cannot be given with a processor of your own, which has its guest already")
+
+
+def _guest_options(settings: Settings, guest: Guest | None) -> list[str]:
+    if guest is not None:
+        initrd = None if settings.initrd is None else Path(settings.initrd)
+        return qemu_options(guest, initrd=initrd, append=settings.append)
+    if settings.initrd is not None or settings.append is not None:
+        raise UsageError("--initrd and --append need a GUEST: a Linux or multiboot kernel")
+    if not settings.qemu_options:
+        raise UsageError("nothing to run: name a GUEST, or give QEMU options after --")
+    return []
+
+
+def _accelerator(wanted: str) -> str:
+    from trapline.processors.qemu.kvm import nested_svm_missing
+
+    if wanted == AUTO:
+        return "tcg" if nested_svm_missing() else "kvm"
+    return wanted
