@@ -21,8 +21,8 @@ for exc in run.exceptions:
 #   arch                                what the manuals say, as data and pure functions
 #   devices | errors                    a PC's chips, clocked from outside · the tree of errors
 #
-# `lint-imports` checks this, and tests/test_house.py runs it. Importing `trapline` loads nothing but this module: a name
-# is loaded when it is used (PEP 562).
+# `lint-imports` checks this, and tests/test_house.py runs it. Importing `trapline` loads this module alone: a name is
+# loaded when it is used (PEP 562).
 
 from importlib import import_module
 from typing import TYPE_CHECKING
