@@ -244,18 +244,10 @@ def run(
     """
     rules = [parse_rule(rule) for rule in fail_on]
     expectations = [parse_expectation(rule) for rule in expect]
-    rules = [parse_rule(rule) for rule in fail_on]
-    expectations = [parse_expectation(rule) for rule in expect]
     if timeout is not None and not timeout > 0:  # NaN is not either
         raise UsageError(f"--timeout {timeout}: a time is more than 0 seconds")
     settings, outlets = read_options(guest, options, inherit)
     with Session(settings, outlets) as session:
-        cpu = session.cpu(lambda writes: None)
-        observer = RuleObserver(
-            rules, expectations, lambda vcpu, reported: session.observed(cpu, reported), stops=not keep_going
-        )
-        if observer.vectors:
-            session.vm.observers.add(observer)
         cpu = session.cpu(lambda writes: None)
         observer = RuleObserver(
             rules, expectations, lambda vcpu, reported: session.observed(cpu, reported), stops=not keep_going

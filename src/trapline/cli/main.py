@@ -27,6 +27,7 @@ exit codes of run:
   2    usage or bad input
   3    the guest shut down (triple fault)
   4    the guest reported a failure through isa-debug-exit
+  5    a rule of --fail-on or --expect was not kept
   124  the time was up
   130  interrupted
 """
@@ -96,6 +97,22 @@ def parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--isolate", action="store_true", help="protect trapline's monitor from a hostile guest; slower")
     run.add_argument("--reboot", action="store_true", help="a guest that resets its machine is started again")
+    run.add_argument(
+        "--fail-on",
+        metavar="RULE",
+        action="append",
+        default=[],
+        help="end the run with exit code 5 at an exception such as kernel:gp,ud@copy_* ([user:|kernel:|any:]"
+        "VECTORS[@SYMBOL-PATTERN]); may be given more than once",
+    )
+    run.add_argument("--keep-going", action="store_true", help="let --fail-on tell at the end, not stop the guest")
+    run.add_argument(
+        "--expect",
+        metavar="RULE[=COUNT]",
+        action="append",
+        default=[],
+        help="exit code 5 unless such an exception came, or came COUNT times; may be given more than once",
+    )
     run.add_argument("--timeout", metavar="SECONDS", type=float, help="stop the guest after that long")
     run.add_argument("-o", "--output", metavar="FILE", help="write a JSON object a line for each exception")
     run.add_argument("--live", action="store_true", help="print a line for each exception on stderr as it happens")

@@ -41,6 +41,9 @@ def run(options: argparse.Namespace, qemu_options: list[str]) -> int:
         result = run_guest(
             options.guest,
             timeout=options.timeout,
+            fail_on=options.fail_on,
+            expect=options.expect,
+            keep_going=options.keep_going,
             inherit=None if options.console else stream.buffer,
             **keywords,
         )
