@@ -15,7 +15,7 @@ from trapline.explain.blackbox import chains
 from trapline.explain.evidence import Evidence, from_json
 from trapline.explain.explanation import explain
 from trapline.explain.instruction import code_bytes, stack_top
-from trapline.explain.memory import MissingMemory, PartialMemory
+from trapline.explain.memory import PartialMemory
 
 
 def evidence(event=Vector.GP, vectoring=Vector.UD, becomes=SHUTDOWN, rip=0, qwords=None):
@@ -58,19 +58,6 @@ def test_damaged_evidence_is_told_in_a_line(change):
     fields = json.loads(evidence().to_json()) | change
     with pytest.raises(UsageError, match="damaged"):
         from_json(fields)
-
-
-def test_memory_that_was_not_read_is_missing():
-    memory = PartialMemory({0x10: 0x1122334455667788})
-    assert memory.u64(0x10) == 0x1122334455667788
-    assert memory.u32(0x14) == 0x11223344
-    assert memory.changed([(0x11, b"\xaa\xbb")]).u32(0x10) == 0x55BBAA88
-    nowhere = PartialMemory({0: None}).changed([(0, b"\x00")])
-    assert (nowhere.u64(0), nowhere.qword(0)) == ((1 << 64) - 1, None)
-    with pytest.raises(MissingMemory):
-        memory.u64(0x14)
-    with pytest.raises(MissingMemory):
-        memory.u32(0x8)
 
 
 def test_what_memory_does_not_tell_is_no_cause():

@@ -1,0 +1,135 @@
+import pytest
+
+from tests.explain.machines import CODE, GATE, IDT, Machine, fault, page_fault
+from trapline.arch.events import DOUBLE_FAULT, SHUTDOWN, Event, EventType
+from trapline.arch.vectors import Vector
+from trapline.explain.explanation import Delivery, Explanation, Origin, explain
+
+UD, GP, NP = fault(Vector.UD), fault(Vector.GP, 0x33), fault(Vector.NP, 0x33)
+ABSENT = GATE & ~(1 << 47)
+
+
+def machine(**gates):
+    """Return a machine that executes UD2, with other gates for some vectors."""
+    made = Machine(b"\x0f\x0b")
+    for name, gate in gates.items():
+        made.put(IDT + 16 * Vector[name], gate)
+    return made
+
+
+def test_the_whole_chain_is_told():
+    made = machine(UD=ABSENT, NP=ABSENT, DF=ABSENT)
+    second, third = fault(Vector.NP, 0x5B), fault(Vector.NP, 0x43)
+    chain = [
+        made.evidence(UD, NP, NP),
+        made.evidence(NP, second, DOUBLE_FAULT),
+        made.evidence(DOUBLE_FAULT, third, SHUTDOWN),
+    ]
+    found = explain(chain, name={CODE: "main+0x2"}.get, disassemble=lambda code, address, bits: code[:2].hex())
+    assert [str(found.origin), found.origin.detail, *map(str, found.deliveries), found.outcome] == [
+        "#UD at 0008:0000000000006000 main+0x2, CPL 0: 0f0b",
+        "ud2 always raises #UD",
+        "delivering #UD: IDT entry 6 is not present -> #NP(0x33)",
+        "delivering #NP(0x33): IDT entry 11 is not present -> #NP(0x5b) -> #DF",
+        "delivering #DF: IDT entry 8 is not present -> #NP(0x43)",
+        "shutdown",
+    ]
+    assert found.causes == ("IDT entry 6 (#UD) is not present: its P bit is clear.",)
+    assert found.cause == found.causes[0]
+    assert found.repair == "with the P bit of the gate set"
+    assert found.to_json() == {
+        "origin": {
+            "event": "#UD", "cpl": 0, "cs": 8, "rip": "0x6000", "bits": 64, "symbol": "main+0x2",
+            "instruction": "0f0b", "reason": "ud2 always raises #UD",
+        },
+        "deliveries": [
+            {
+                "event": event, "failure": f"IDT entry {entry} is not present", "section": "8.2.12", "raised": raised,
+                "combined": combined, "handler": None, "observed": None,
+            }
+            for event, entry, raised, combined in (
+                ("#UD", 6, "#NP(0x33)", None), ("#NP(0x33)", 11, "#NP(0x5b)", "#DF"), ("#DF", 8, "#NP(0x43)", None),
+            )
+        ],
+        "ending": "shutdown",
+        "causes": ["IDT entry 6 (#UD) is not present: its P bit is clear."],
+        "repair": "with the P bit of the gate set",
+        "unproven": None,
+    }  # fmt: skip
+
+
+def test_a_double_fault_that_is_delivered():
+    found = explain([machine(UD=ABSENT, NP=ABSENT).evidence(UD, NP, NP)])
+    assert [each.handler for each in found.deliveries] == [None, None, CODE]
+    assert str(found.deliveries[-1]) == "delivering #DF: the handler at 0x6000 starts"
+    assert found.deliveries[-1].to_json()["handler"] == "0x6000"
+    assert found.outcome == "#NP(0x33)"
+
+
+@pytest.mark.parametrize(
+    ("made", "event", "told"),
+    [
+        (machine(), GP, "delivering #UD: no check fails in the model, but the processor raised #GP(0x33)"),
+        (machine(), None, "delivering #UD: no check fails in the model, but the processor shut down"),
+        (machine(UD=ABSENT), GP, "delivering #UD: IDT entry 6 is not present, but the processor raised #GP(0x33)"),
+        (machine(UD=ABSENT), None, "delivering #UD: IDT entry 6 is not present, but the processor shut down"),
+    ],
+)
+def test_without_the_same_result_as_the_processor_nothing_is_proven(made, event, told):
+    found = explain([made.evidence(UD, event, SHUTDOWN)])
+    assert [str(each) for each in found.deliveries] == [told]
+    assert (found.causes, found.changes, found.repair) == ((), (), None)
+    assert found.unproven == found.cause == "The processor and the model of delivery disagree."
+
+
+def test_a_page_fault_at_another_address_is_another_result():
+    made = Machine(b"\x0f\x0b", rsp=1 << 40)
+    for address, observed in ((5, page_fault(2)), (0xFF_FFFF_FFF8, None)):
+        piece = made.evidence(UD, page_fault(2), page_fault(2), address=address)
+        assert explain([piece]).deliveries[0].observed == observed
+
+
+def test_a_stack_that_is_not_canonical_may_raise_either_of_two():
+    made = Machine(b"\x0f\x0b", rsp=(1 << 47) + 0x100)
+    for event in (fault(Vector.SS, 1), fault(Vector.GP, 1)):
+        found = explain([made.evidence(UD, event, event)])
+        assert (found.deliveries[0].observed, found.deliveries[0].raised) == (None, event)
+        assert found.causes == ("RSP is 0x800000000100, which is not a canonical address.",)
+    assert explain([made.evidence(UD, NP, NP)]).causes == ()
+
+
+def test_what_was_delivered_is_not_known():
+    found = explain([machine().evidence(None, None, SHUTDOWN)])
+    assert found == Explanation(None, (), SHUTDOWN, (), (), found.unproven)
+    assert found.unproven.startswith("The event under delivery is not known")
+    assert found.to_json()["origin"] is None
+
+
+def test_an_event_that_was_discarded():
+    found = explain([machine(UD=ABSENT).evidence(UD, NP, None)])
+    assert (found.outcome, found.to_json()["ending"]) == ("discarded", "discarded")
+
+
+def origin(event, reason=None, **fields):
+    return Origin(event, 3, 0x33, 0x1234, 32, None, None, reason)._replace(**fields)
+
+
+@pytest.mark.parametrize(
+    ("found", "text", "detail"),
+    [
+        (origin(UD, "why"), "#UD at 0033:00001234, CPL 3", "why"),
+        (origin(GP), "#GP(0x33) at 0033:00001234, CPL 3", "IDT entry 6, external"),
+        (origin(fault(Vector.GP, 0)), "#GP(0x0) at 0033:00001234, CPL 3", None),
+        (origin(DOUBLE_FAULT), "#DF at 0033:00001234, CPL 3", "the exceptions that led to it were not recorded"),
+        (origin(Event(0x20, EventType.INTR), bits=16), "interrupt 0x20 at 0033:1234, CPL 3", None),
+        (origin(Event(8, EventType.SOFT), instruction="int 8"), "INT 0x08 at 0033:00001234, CPL 3: int 8", None),
+    ],
+)
+def test_the_first_event_has_a_line_and_a_detail(found, text, detail):
+    assert (str(found), found.detail) == (text, detail)
+
+
+def test_a_task_gate_goes_no_further():
+    assert (
+        str(Delivery(UD, "a task switch follows", "12.5", None, None, None)) == "delivering #UD: a task switch follows"
+    )
