@@ -86,6 +86,8 @@ class Answers:
         if event == Stop.ASKED:
             self._pending.due = True
             return RESUME
+        if event == Stop.BREAKPOINT:
+            return Next.BREAKPOINT
         if event == Stop.PORT:
             return cpu.raise_exception(*self._bus.refusal)
         if event == Stop.SYSCALL:

@@ -144,7 +144,7 @@ class Hooks:
             return 0
         if self._bus.permits(port, size):
             return self._bus.port_read(port, size)
-        self._refuse(Stop.PORT)
+        self.refuse(Stop.PORT)
         return 0
 
     def _on_out(self, _: Any, port: int, size: int, value: int, __: Any) -> int:
@@ -153,7 +153,7 @@ class Hooks:
         if self._bus.permits(port, size):
             self._bus.port_write(port, size, value)
         else:
-            self._refuse(Stop.PORT)
+            self.refuse(Stop.PORT)
         return 0
 
     def _on_call(self, event: int, *_: Any) -> int:
@@ -170,12 +170,14 @@ class Hooks:
             words[_HFLAGS] &= ~_GIF
             self._binding.restore()
 
-    def _refuse(self, event: int) -> None:
-        """Leave the guest before the instruction that called back.
+    def refuse(self, event: int) -> None:
+        """Leave the guest before the instruction that calls back, unless it is left already.
 
         Unicorn ends a block of instructions before it stops. What comes after this one must change no memory,
         and so no page is mapped any more; the context is already saved, and wins.
         """
+        if self._saved:
+            return
         binding, context = self._binding, self._binding.context
         binding.save()
         # Status flags cannot be computed later: what comes after this instruction changes them.

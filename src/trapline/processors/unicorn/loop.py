@@ -1,5 +1,7 @@
 """The loop of a run: enter the guest and answer what it stops for, until the hypervisor is to decide."""
 
+from typing import Final
+
 from trapline.arch.consistency import is_illegal, why_invalid
 from trapline.arch.events import VALID, decode, is_software
 from trapline.arch.exits import ExitCode
@@ -7,22 +9,33 @@ from trapline.arch.vmcb import Vmcb
 from trapline.machine.processor import Outcome
 
 from .answers import Answers
+from .breakpoints import Breakpoints
 from .cpu import Cpu
 from .event_window import EventWindow
 from .pending import Pending
 from .state import State
 from .stops import EXIT, RESUME, Next
 
+_OUTCOMES: Final = {Next.EXIT: Outcome.VMEXIT, Next.BREAKPOINT: Outcome.BREAKPOINT}
+
 
 class RunLoop:
     """VMRUN on the VMCB, and everything until its #VMEXIT."""
 
     def __init__(
-        self, vmcb: Vmcb, state: State, cpu: Cpu, window: EventWindow, pending: Pending, answers: Answers
+        self,
+        vmcb: Vmcb,
+        state: State,
+        cpu: Cpu,
+        window: EventWindow,
+        pending: Pending,
+        answers: Answers,
+        breakpoints: Breakpoints,
     ) -> None:
         self._vmcb, self._control = vmcb, vmcb.control
         self._state, self._cpu = state, cpu
         self._window, self._pending, self._answers = window, pending, answers
+        self._breakpoints = breakpoints
 
     def run(self, deadline: float | None) -> Outcome:
         """Run the guest; OFF: the machine has a request."""
@@ -33,6 +46,7 @@ class RunLoop:
         window.set_deadline(deadline)
         while True:
             if pending.due or cpu.halted:
+                self._breakpoints.tidy()
                 outcome = window.service()
                 if outcome is not None:
                     return outcome
@@ -43,8 +57,11 @@ class RunLoop:
                 pacemaker.running = False
             state.collect()
             cpu.generation = state.generation
-            if not pending.ended and answer(event) is EXIT:
-                return Outcome.VMEXIT
+            if pending.ended:
+                continue
+            follows = answer(event)
+            if follows is not RESUME:
+                return _OUTCOMES[follows]
 
     def _inject(self) -> Next:
         """Check the VMCB and deliver the event of EVENTINJ."""

@@ -22,6 +22,7 @@ from trapline.machine.processor import Capabilities, Outcome, Statistics, Watchp
 
 from .answers import Answers
 from .binding import Binding
+from .breakpoints import Breakpoints
 from .bus import MachineBus
 from .cpu import Cpu
 from .engine import Engine
@@ -71,6 +72,7 @@ class UnicornProcessor:
         self._pending = pending = Pending(binding.stop)
         bus = MachineBus(machine, binding, self.memory, pending, physical_bits=_PHYSICAL_BITS)
         hooks = Hooks(binding, bus, self.memory.note_code)
+        self._breakpoints = Breakpoints(binding, hooks, pending)
         self._engine = engine = Engine(binding, hooks, memory)
         self.msrpm = engine.msrpm
         self._state = state = State(binding, engine, vmcb, buffer)
@@ -93,7 +95,7 @@ class UnicornProcessor:
             forwarding,
             instructions,
         )
-        self._loop = RunLoop(vmcb, state, cpu, self._window, pending, answers)
+        self._loop = RunLoop(vmcb, state, cpu, self._window, pending, answers, self._breakpoints)
         self._cpuids: dict[tuple[int, int], tuple[int, int, int, int]] = {}
         self.signature = self.cpuid(1, 0)[0]
         self.capabilities = Capabilities(
@@ -143,9 +145,8 @@ class UnicornProcessor:
         self._forwarding.set_vectors(forwarded)
 
     def set_breakpoints(self, addresses: frozenset[int]) -> None:
-        """See `machine.Processor.set_breakpoints`; not implemented for Unicorn: raises UsageError."""
-        if addresses:
-            raise UsageError("this processor has no breakpoints yet")
+        """See `machine.Processor.set_breakpoints`."""
+        self._breakpoints.set(addresses)
 
     def set_watchpoints(self, watched: tuple[Watchpoint, ...]) -> None:
         """See `machine.Processor.set_watchpoints`; not implemented for Unicorn: raises UsageError."""

@@ -19,6 +19,7 @@ class Stop(IntEnum):
     SYSENTER = -3
     PORT = -4
     """A port access that is not permitted."""
+    BREAKPOINT = -7
     NO_CODE = -5
     """An instruction was fetched from where no memory is."""
     FAILED = -6
@@ -34,6 +35,8 @@ class Next(Enum):
     """The VMCB holds a #VMEXIT."""
     EXECUTE = "execute"
     """Unicorn is to execute the instruction that it stopped at."""
+    BREAKPOINT = "breakpoint"
+    """The hypervisor hears of a breakpoint."""
 
 
 RESUME: Final = Next.RESUME
