@@ -15,7 +15,7 @@ from trapline.arch.layout import size_of
 from trapline.arch.registers import CR0, CR4, DR6, DR7, EFER, RFLAGS
 from trapline.arch.vectors import FORCEABLE, Vector
 from trapline.arch.vmcb import Vmcb
-from trapline.guests.bare.raw import raw
+from trapline.guests.boot.raw import raw
 from trapline.hypervisor.exception import ExceptionExit, Verdict
 from trapline.hypervisor.recording import Recording
 from trapline.hypervisor.vcpu import Vcpu

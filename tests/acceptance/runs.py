@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from trapline.guests import qemu_options, recognise
+from trapline.guests.qemu import qemu_options
+from trapline.guests.recognise import recognise
 
 QEMU = "qemu-system-x86_64"
 TRAPLINE = (sys.executable, "-m", "trapline")

@@ -19,7 +19,8 @@ from enum import Enum
 from pathlib import Path
 
 from tools import testguests
-from trapline.guests import qemu_options, recognise
+from trapline.guests.qemu import qemu_options
+from trapline.guests.recognise import recognise
 
 QEMU = "qemu-system-x86_64"
 

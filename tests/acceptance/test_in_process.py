@@ -13,8 +13,8 @@ from tests.acceptance.test_matrix import CHAINS
 from trapline.arch.events import decode
 from trapline.arch.mask import parse_mask
 from trapline.arch.vectors import Vector
-from trapline.guests import recognise
-from trapline.guests.bare import Entry, bare_entry
+from trapline.guests.boot import Entry, bare_entry
+from trapline.guests.recognise import recognise
 from trapline.hypervisor.recording import Recording
 from trapline.hypervisor.stop import Stop, StopReason
 from trapline.hypervisor.vm import Vm

@@ -19,8 +19,8 @@ from trapline.explain.blackbox import BlackBox
 from trapline.explain.evidence import Evidence
 from trapline.explain.explanation import explain
 from trapline.explain.memory import PartialMemory
-from trapline.guests.bare import bare_entry
-from trapline.guests.image import recognise
+from trapline.guests.boot import bare_entry
+from trapline.guests.recognise import recognise
 from trapline.guests.samples import places
 from trapline.hypervisor.recording import Recording
 from trapline.hypervisor.stop import StopReason

@@ -10,8 +10,11 @@ from trapline.arch.registers import CR0, CR4, EFER
 from trapline.arch.vectors import FORCEABLE, VECTORS, Vector, bits
 from trapline.asm.operands import RAX
 from trapline.errors import UsageError
-from trapline.guests import GuestKind, in_file, open_guest, qemu_options, recognise
-from trapline.guests.bare import bare_entry
+from trapline.guests.boot import bare_entry
+from trapline.guests.guest import GuestKind
+from trapline.guests.open import open_guest
+from trapline.guests.qemu import in_file, qemu_options
+from trapline.guests.recognise import recognise
 from trapline.guests.samples import SAMPLES, End, find_sample, places, tables
 from trapline.guests.samples.kernel import Kernel, guest
 from trapline.machine.boot import Boot

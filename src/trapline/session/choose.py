@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from trapline.errors import UsageError
-from trapline.guests.image import Guest, GuestKind
+from trapline.guests.guest import Guest, GuestKind
 
 from .settings import QEMU, UNICORN, Settings, parse_memory
 
@@ -62,7 +62,7 @@ def choose(settings: Settings, guest: Guest | None) -> Choice:
 
 
 def _boot(settings: Settings, guest: Guest) -> "Boot | str":
-    from trapline.guests.bare import Entry, bare_entry
+    from trapline.guests.boot import Entry, bare_entry
 
     memory = parse_memory(settings.memory)
     entry = Entry(settings.entry_mode, settings.load_address, boot_sector=settings.processor == UNICORN)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from trapline.errors import UsageError
-from trapline.guests.image import Guest
-from trapline.guests.options import in_file, qemu_options
+from trapline.guests.guest import Guest
+from trapline.guests.qemu import in_file, qemu_options
 from trapline.machine.processor import Processor
 from trapline.processors.qemu.launch import open_qemu
 from trapline.symbols import Names

@@ -11,7 +11,9 @@ from typing import IO, Any, Final, TypeAlias, TypedDict
 from trapline.arch.mask import parse_mask
 from trapline.arch.vectors import FORCEABLE
 from trapline.errors import UsageError
-from trapline.guests.image import Guest, GuestKind, open_guest, raw_image
+from trapline.guests.guest import Guest, GuestKind
+from trapline.guests.open import open_guest
+from trapline.guests.recognise import raw_image
 from trapline.machine.processor import Processor
 
 from .console import Sink

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from trapline.errors import UsageError
-from trapline.guests.image import Guest, GuestKind
+from trapline.guests.guest import Guest, GuestKind
 from trapline.symbols import Names, Symbols, load, parse_option
 from trapline.symbols.files import of_image
 

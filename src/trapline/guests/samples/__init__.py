@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from trapline.errors import UsageError
-from trapline.guests.image import SAMPLE_PREFIX, Guest, GuestKind
+from trapline.guests.guest import Guest, GuestKind
 
 from .exceptions import EXCEPTIONS
 from .programs import PROGRAMS
@@ -36,5 +36,5 @@ def sample_guest(name: str) -> Guest:
     """Build the sample of that name."""
     sample = find_sample(name)
     return Guest(
-        Path(SAMPLE_PREFIX + sample.name), GuestKind.MULTIBOOT, f"sample guest: {sample.description}", sample.build()
+        Path(f"sample:{sample.name}"), GuestKind.MULTIBOOT, f"sample guest: {sample.description}", sample.build()
     )

@@ -1,53 +1,15 @@
 """Recognise a guest by its content, never by its name."""
 
-from __future__ import annotations
-
 import stat
-from enum import Enum
 from pathlib import Path
-from typing import NamedTuple
 
 from trapline.errors import GuestImageError
 
-from . import bzimage, elf, foreign, media, multiboot
+from .formats import bzimage, elf, foreign, media, multiboot
+from .guest import Guest, GuestKind
 
 # Enough for every header looked at: the farthest is El Torito's boot record, the descriptor in sector 17.
 HEAD_SIZE = 0x9000
-SAMPLE_PREFIX = "sample:"
-
-
-class GuestKind(Enum):
-    """What a guest file is, and so how it has to be booted."""
-
-    BZIMAGE = "bzImage"
-    MULTIBOOT = "multiboot"
-    PVH = "PVH"
-    ISO = "ISO 9660"
-    DISK = "disk"
-    FLOPPY = "floppy"
-    ELF = "ELF"
-    RAW = "raw"
-
-
-class Guest(NamedTuple):
-    """What boots: where it is, what it is, and that in words for the user."""
-
-    path: Path
-    """The file, or a name to show where `content` is given."""
-    kind: GuestKind
-    description: str
-    content: bytes | None = None
-    """An image that is no file."""
-
-    def read(self, size: int = -1) -> bytes:
-        """Return the image, or its first `size` bytes; raise GuestImageError where it cannot be read."""
-        if self.content is not None:
-            return self.content if size < 0 else self.content[:size]
-        try:
-            with self.path.open("rb") as file:
-                return file.read(size)
-        except OSError as error:
-            raise GuestImageError(f"cannot be read: {error.strerror}") from error
 
 
 def recognise(path: Path) -> Guest:
@@ -60,15 +22,6 @@ def recognise(path: Path) -> Guest:
     except OSError as error:
         raise GuestImageError(f"{path}: cannot be read: {error.strerror}") from error
     return Guest(path, kind, description)
-
-
-def open_guest(name: str) -> Guest:
-    """Return the guest that the user names: a sample as `sample:NAME`, else a file."""
-    if name.startswith(SAMPLE_PREFIX):
-        from .samples import sample_guest  # loads the assembler, which no other guest needs
-
-        return sample_guest(name.removeprefix(SAMPLE_PREFIX))
-    return recognise(Path(name))
 
 
 def raw_image(path: Path) -> Guest:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from trapline.errors import UsageError
 
-from .image import GuestKind
+from .guest import GuestKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .image import Guest
+    from .guest import Guest
 
 _BARE = {
     GuestKind.ELF: "QEMU's PC boots no ELF file without a multiboot header in the first 8 KiB or a PVH note "

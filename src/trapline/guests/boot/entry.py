@@ -6,9 +6,10 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from trapline.errors import GuestImageError, UsageError
-from trapline.guests import elf
-from trapline.guests import multiboot as multiboot_header
-from trapline.guests.image import HEAD_SIZE, GuestKind
+from trapline.guests.formats import elf
+from trapline.guests.formats import multiboot as multiboot_header
+from trapline.guests.guest import GuestKind
+from trapline.guests.recognise import HEAD_SIZE
 
 from .executable import executable
 from .multiboot import Module, multiboot
@@ -19,7 +20,7 @@ from .raw import DEFAULT_ADDRESS, SECTOR, boot_sector, raw
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trapline.guests.image import Guest
+    from trapline.guests.guest import Guest
     from trapline.machine.boot import Boot
 
 _HARD_DISK, _FLOPPY = 0x80, 0x00

@@ -7,7 +7,8 @@ import struct
 import pytest
 
 from trapline.errors import GuestImageError, UsageError
-from trapline.guests import Guest, GuestKind, recognise
+from trapline.guests.guest import Guest, GuestKind
+from trapline.guests.recognise import recognise
 
 NOBODY = 65534
 
@@ -257,7 +258,7 @@ def test_a_file_that_fails_while_it_is_read_is_refused(file, build, monkeypatch)
     def fail(*arguments):
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("trapline.guests.elf.parse", fail)
+    monkeypatch.setattr("trapline.guests.formats.elf.parse", fail)
     assert refused(path) == "cannot be read: Input/output error"
 
 

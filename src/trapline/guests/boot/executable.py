@@ -8,7 +8,7 @@ from trapline.errors import GuestImageError
 from trapline.machine.boot import Boot
 
 if TYPE_CHECKING:
-    from trapline.guests.elf import ElfImage
+    from trapline.guests.formats.elf import ElfImage
 
     from .ram import Ram
 

@@ -13,8 +13,8 @@ from .executable import load_segments
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trapline.guests.elf import ElfImage
-    from trapline.guests.multiboot import MultibootHeader
+    from trapline.guests.formats.elf import ElfImage
+    from trapline.guests.formats.multiboot import MultibootHeader
 
     from .ram import Ram
 

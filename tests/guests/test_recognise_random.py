@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from trapline.arch.registers import Gprs
 from trapline.arch.vmcb import Vmcb
 from trapline.errors import GuestImageError
-from trapline.guests import Guest, recognise
-from trapline.guests.bare import Entry, bare_entry
+from trapline.guests.boot import Entry, bare_entry
+from trapline.guests.guest import Guest
+from trapline.guests.recognise import recognise
 from trapline.machine.boot import Boot
 
 MEMORY = 16 << 20

@@ -11,8 +11,9 @@ from trapline.arch.registers import CR0, CR4, EFER, RFLAGS, Gprs
 from trapline.arch.reset import reset
 from trapline.arch.vmcb import Vmcb
 from trapline.errors import GuestImageError, UsageError
-from trapline.guests import Guest, GuestKind, raw_image, recognise
-from trapline.guests.bare import Entry, bare_entry
+from trapline.guests.boot import Entry, bare_entry
+from trapline.guests.guest import Guest, GuestKind
+from trapline.guests.recognise import raw_image, recognise
 from trapline.machine.boot import Boot
 from trapline.machine.scripted import ScriptedMemory
 

@@ -12,7 +12,7 @@ from .executable import load_segments
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trapline.guests.elf import ElfImage
+    from trapline.guests.formats.elf import ElfImage
 
     from .multiboot import Module
     from .ram import Ram

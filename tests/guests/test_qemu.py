@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from trapline.errors import UsageError
-from trapline.guests import Guest, GuestKind, qemu_options, recognise
-from trapline.guests.bare import bare_entry
+from trapline.guests.boot import bare_entry
+from trapline.guests.guest import Guest, GuestKind
+from trapline.guests.qemu import qemu_options
+from trapline.guests.recognise import recognise
 
 KERNELS = [GuestKind.BZIMAGE, GuestKind.MULTIBOOT, GuestKind.PVH]
 MEDIA = [GuestKind.ISO, GuestKind.DISK, GuestKind.FLOPPY]
