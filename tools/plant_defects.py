@@ -42,6 +42,14 @@ _HYPERVISOR: Final = "src/trapline/hypervisor"
 _DELIVERY, _HANDLERS, _INTERCEPTS, _LOOP = (
     f"{_HYPERVISOR}/{name}.py" for name in ("delivery", "handlers", "intercepts", "loop")
 )
+_TRACE: Final = "src/trapline/trace"
+_CLOSURES, _ARRAYS, _TREE, _EXCEPTIONS, _STORE, _TALLY, _RECORDER, _RULES, _JSONL, _QEMU_LOG = (
+    f"{_TRACE}/{name}.py"
+    for name in (
+        "condition/closures", "condition/arrays", "condition/tree", "exceptions", "store", "tally", "recorder", "rules",
+        "jsonl", "qemu_log",
+    )
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +64,8 @@ class Defect:
     no_guest_can_tell: str = ""
     """Why a whole guest sees nothing of it."""
 
+
+_AFTER: Final = "a guest sees nothing of what reads its records"
 
 DEFECTS: Final = (
     Defect("1a", "no #DF combining", _DELIVERY, "    if result is SHUTDOWN:",
@@ -117,6 +127,23 @@ DEFECTS: Final = (
     Defect("20", "back-pressure removed", _MONITOR, "cmp(EDX, layout.RING_RECORDS)", "cmp(EDX, 0x7FFF_FFFF)"),
     Defect("21", "PG not repaired", _MONITOR, "code.or_(ECX, CR0.PG)", "pass"),
     Defect("22", "PAM opened again on reset", _PROCESSOR, "self._mailbox.open_shadow = 0", "pass"),
+    Defect("23a", "a missing value compared as 0", _CLOSURES,
+           "(one := left(exception)) is not None and compare(one, constant)",
+           "compare(left(exception) or 0, constant)", _AFTER),
+    Defect("23b", "a missing value compared as 0", _ARRAYS, "return result if present is None else result & present",
+           "return result", _AFTER),
+    Defect("24", "arithmetic of a condition without a bound", _TREE, "left + right & WORD", "left + right", _AFTER),
+    Defect("25", "exceptions numbered from 0 in every slice", _EXCEPTIONS, "        found._numbers = numbers\n", "",
+           _AFTER),
+    Defect("26", "stored records out of order", _STORE, "parts.appendleft(", "parts.append(", _AFTER),
+    Defect("27", "the last place counted as the first", _TALLY, "self._first.setdefault(vector, record)",
+           "self._first[vector] = record", _AFTER),
+    Defect("28", "a Ctrl-C lost while records are written", _RECORDER, "signal.raise_signal(signal.SIGINT)", "pass",
+           _AFTER),
+    Defect("29", "CPL 1 and 2 taken for user code", _RULES, "(record.cpl == _USER_CPL)", "(record.cpl != 0)", _AFTER),
+    Defect("30", "an address printed that is not there", _JSONL, "if flags & RecordFlags.HAS_ADDRESS else",
+           "if address else", _AFTER),
+    Defect("31", "a triple fault in QEMU's log read as a #DF", _QEMU_LOG, "if old == Vector.DF:", "if False:", _AFTER),
 )  # fmt: skip
 
 

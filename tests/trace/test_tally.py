@@ -25,11 +25,15 @@ def test_nothing_was_seen():
 
 
 def test_counts_are_those_of_a_naive_count(make_record):
-    @given(st.lists(st.lists(SIGHTING, min_size=1, max_size=20), max_size=6))
-    def check(batches):
+    @given(st.lists(st.lists(SIGHTING, min_size=1, max_size=20), max_size=6), st.booleans())
+    def check(batches, one_by_one):
         tally = Tally()
         for batch in batches:
-            add(tally, make_record, batch)
+            if one_by_one or len(batch) == 1:
+                for vector, rip in batch:
+                    tally.add_one(make_record(vector=vector, rip=rip))
+            else:
+                add(tally, make_record, batch)
         seen = [sighting for batch in batches for sighting in batch]
         assert tally.rows() == naive(seen)
         assert tally.total == len(seen)
