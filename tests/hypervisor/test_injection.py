@@ -22,14 +22,30 @@ def event(vector, code=None):
     return Event(vector, EventType.EXCEPTION, code)
 
 
+def with_shadow_stacks(step):
+    """Return a step on a CPU that can raise #CP."""
+
+    def perform(processor):
+        processor.answers[7, 0] = (0, 0, 1 << 7, 0)
+        return step(processor)
+
+    return perform
+
+
 @pytest.mark.parametrize("instead", list(bits(FORCEABLE)))
 def test_any_exception_takes_the_place_of_any_other(play, watch, instead):
     code = 0x18 if WITH_ERROR_CODE >> instead & 1 and instead != DF else None
     address = 0xCAFE if instead == PF else None
     for vector in bits(FORCEABLE):
         observer = watch(1 << vector, [injection(instead, code, address)])
-        raised = vmexit(EXCEPTION_EXITS.start + vector, info_1=1, info_2=0xBAD)
-        played = play(raised, mask=FORCEABLE, observers=[observer], rip=0x7C00, nrip=0x7C01, cr2=0x55)
+        played = play(
+            with_shadow_stacks(vmexit(EXCEPTION_EXITS.start + vector, info_1=1, info_2=0xBAD)),
+            mask=FORCEABLE,
+            observers=[observer],
+            rip=0x7C00,
+            nrip=0x7C01,
+            cr2=0x55,
+        )
         expected = 0 if instead == DF else code
         assert played.entry.event == event(instead, expected)
         assert played.entry.vmcb.save.cr2 == (address or 0x55)
@@ -112,12 +128,21 @@ def test_what_no_cpu_delivers_is_refused(arguments, words):
     assert words in str(error.value)
 
 
-def test_what_the_mode_does_not_have_is_the_observers_failure(build, watch):
-    vm = build(vmexit(0x46), mask=1 << UD, observers=[watch(verdicts=[injection(BR)])], **LONG)
-    vm.processor.vmcb.save.cs.attributes = Attribute.L | Attribute.CODE | Attribute.S | Attribute.P
-    enter = lambda save, gprs: setattr(save.cs, "attributes", Attribute.L)  # noqa: E731  # it is one field
-    vm.vcpu.policy = vm.vcpu.policy._replace(enter=enter)
+@pytest.mark.parametrize(
+    ("instead", "attributes", "words"),
+    [
+        (BR, Attribute.L, "in the guest's mode"),
+        (OF, Attribute.L, "in the guest's mode"),
+        (Vector.CP, 0, "shadow stacks"),
+    ],
+)
+def test_what_the_guest_cannot_have_is_the_observers_failure(build, watch, instead, attributes, words):
+    def long_mode(processor):
+        processor.vmcb.save.cs.attributes = attributes
+        return vmexit(0x46)(processor)
+
+    vm = build(long_mode, mask=1 << UD, observers=[watch(verdicts=[injection(instead)])], **LONG)
     assert vm.run().reason is StopReason.OFF
     ((_, error),) = vm.observers.failures
-    assert "#BR cannot be injected" in str(error)
+    assert words in str(error)
     assert vm.processor.entries[-1].event == event(UD)  # forwarded, as it was

@@ -10,11 +10,14 @@ from trapline.arch.events import DOUBLE_FAULT, SHUTDOWN, Event, EventType, Shutd
 from trapline.arch.registers import CR0, RFLAGS
 from trapline.arch.vectors import FAULTS, SOFTWARE_EXCEPTIONS, VECTORS, ErrorCode, Vector
 from trapline.errors import UsageError
+from trapline.machine.linear import code_bits
 
 from .exception import Decision, ExceptionExit, Injection, Verdict
 from .stop import Answer, Resume, Stop, StopReason
 from .vcpu import Undelivered, Vcpu
 
+_CET_SS: Final = 7
+"""The bit of ECX in CPUID function 7 that says that there are shadow stacks."""
 _FORWARD: Final = Verdict.FORWARD
 _DONE: Final = Resume.DONE
 _EXCEPTION: Final = EventType.EXCEPTION
@@ -65,9 +68,18 @@ def deliver(vcpu: Vcpu, exit: ExceptionExit) -> Answer:
 
 
 def check_injection(vcpu: Vcpu, injection: Injection) -> None:
-    """Raise UsageError for an exception that the guest cannot have in its mode (APM 15.20)."""
-    if is_illegal(injection.event, vcpu.processor.vmcb):
-        raise UsageError(f"{injection.event} cannot be injected: no instruction raises it in the guest's mode")
+    """Raise UsageError for an exception that the guest cannot have in its mode, or on its CPU (APM 15.20)."""
+    event = injection.event
+    lacks_into = event.vector == Vector.OF and code_bits(vcpu.save) == 64  # APM vol. 3, INTO
+    if lacks_into or is_illegal(event, vcpu.processor.vmcb):
+        raise UsageError(f"{event} cannot be injected: no instruction raises it in the guest's mode")
+    if event.vector == Vector.CP and not _has_shadow_stacks(vcpu):
+        raise UsageError(f"{event} cannot be injected: the guest's CPU has no shadow stacks")
+
+
+def _has_shadow_stacks(vcpu: Vcpu) -> bool:
+    """Say whether the CPU can raise #CP (APM vol. 3, CPUID Fn0000_0007_ECX_x0)."""
+    return bool(vcpu.processor.cpuid(7, 0)[2] >> _CET_SS & 1)
 
 
 def _deliver_instead(vcpu: Vcpu, exit: ExceptionExit, injection: Injection) -> Answer:
