@@ -1,6 +1,8 @@
 """Any exception in the place of any other, on both processors: the guest's handler finds what the model predicts."""
 
 import struct
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import pytest
@@ -29,7 +31,7 @@ class Trigger(NamedTuple):
     """Code that raises an exception, and how the registers are before it."""
 
     code: bytes
-    registers: dict[str, int] = {}
+    registers: Mapping[str, int] = MappingProxyType({})
 
 
 TRIGGERS = {
