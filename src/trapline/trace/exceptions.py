@@ -8,7 +8,6 @@ from trapline.errors import TraplineError
 from trapline.machine.record import RECORD_SIZE
 
 from .columns import view
-from .condition import Condition
 from .exception_record import ExceptionRecord, Lookup, decode_record
 from .schema import Batch
 
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from .columns import Records
+    from .condition import Condition
 
 
 class Exceptions(Sequence[ExceptionRecord]):
@@ -72,8 +72,10 @@ class Exceptions(Sequence[ExceptionRecord]):
 
         return Batch(self.columns, np.array(self._numbers, np.uint64), self.lookup)
 
-    def where(self, condition: str | Condition) -> "Exceptions":
+    def where(self, condition: "str | Condition") -> "Exceptions":
         """Return those that meet a condition, such as `cpl == 0 and vector == pf`. Raises UsageError for a bad one."""
+        from .condition import Condition
+
         batch = self.batch()
         mask = (Condition(condition) if isinstance(condition, str) else condition).mask(batch)
         numbers = array("Q", batch.numbers[mask].tobytes())

@@ -4,12 +4,13 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from trapline.arch.events import Event, EventType, decode
+from trapline.arch.events import decode
 from trapline.arch.vectors import mnemonic
 from trapline.machine.record import RecordFlags
 from trapline.symbols import Symbol
 
 from .exception_record import Lookup, linear_rip, outcome_of
+from .schema import EVENT_TYPES
 
 if TYPE_CHECKING:
     from .columns import Records
@@ -50,11 +51,7 @@ def _json_symbol(symbol: Symbol | None) -> str:
 
 def _json_event(word: int) -> str:
     event = decode(word)
-    return "null" if event is None else _json_of(event)
-
-
-def _json_of(event: Event) -> str:
-    kind = event.type
-    name = EventType(kind).name.lower() if kind in EventType._value2member_map_ else str(kind)
+    if event is None:
+        return "null"
     code = "null" if event.error_code is None else event.error_code
-    return f'{{"vector":{event.vector},"type":"{name}","error_code":{code}}}'
+    return f'{{"vector":{event.vector},"type":"{EVENT_TYPES[event.type]}","error_code":{code}}}'
