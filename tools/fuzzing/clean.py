@@ -3,12 +3,13 @@
 import struct
 from typing import Final
 
+from trapline.arch.descriptors import CODE_64, DATA_32, flat
 from trapline.arch.paging import PS, RW, A, D, P
 from trapline.arch.registers import CR0, CR4, DR6, DR7, EFER, RFLAGS, Gprs
-from trapline.arch.vmcb import SaveArea
+from trapline.arch.vmcb import SaveArea, load_segment
 
 from . import places
-from .tables import CODE, DATA, DB, Arena, G, L, set_segment
+from .tables import BUSY_TSS, LDT, Arena
 
 _FXRSTOR: Final = b"\x0f\xae\x0c\x25" + struct.pack("<I", places.CLEAN_IMAGE)
 _CODE: Final = b"".join(
@@ -50,10 +51,10 @@ def state() -> bytes:
     save.cr3, save.cr4 = places.CLEAN, CR4.PAE | CR4.OSFXSR
     save.efer = EFER.SVME | EFER.LME | EFER.LMA
     save.dr6, save.dr7, save.rflags = DR6.FIXED, DR7.FIXED, RFLAGS.ALWAYS_ONE
-    set_segment(save.cs, 8, 0, 0xFFFF_FFFF, CODE | G | L)
+    load_segment(save.cs, flat(8, CODE_64))
     for register in (save.ss, save.ds, save.es, save.fs, save.gs):
-        set_segment(register, 16, 0, 0xFFFF_FFFF, DATA | G | DB)
-    set_segment(save.ldtr, 0, 0, 0xFFFF, 0x82)
-    set_segment(save.tr, 0, 0, 0xFFFF, 0x8B)
+        load_segment(register, flat(16, DATA_32))
+    load_segment(save.ldtr, flat(0, LDT))
+    load_segment(save.tr, flat(0, BUSY_TSS))
     save.rip = places.CLEAN_CODE
     return bytes(save)

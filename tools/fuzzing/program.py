@@ -4,14 +4,15 @@ import random
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from trapline.arch.descriptors import CODE_16, DATA_16, DPL_SHIFT, VIRTUAL_8086, SegmentState, flat
 from trapline.arch.layout import leaves
 from trapline.arch.registers import CR0, CR4, DR6, DR7, EFER, RFLAGS, Gprs
 from trapline.arch.reset import DEFAULT_PAT
-from trapline.arch.vmcb import SaveArea
+from trapline.arch.vmcb import SaveArea, load_segment
 
 from . import clean, code, operands, places, tables, values
 from .mutations import MUTATIONS
-from .tables import CODE, DATA, Arena, load, set_segment
+from .tables import BUSY_TSS, LDT, Arena, load
 
 MODES: Final = ("real", "pm16", "pm32", "v86", "long", "compat")
 _BITS: Final = {"real": 16, "pm16": 16, "v86": 16, "pm32": 32, "compat": 32, "long": 64}
@@ -87,10 +88,10 @@ def _shared(mode: str, save: SaveArea, arena: Arena, rng: random.Random) -> None
 def _real(save: SaveArea, arena: Arena, rng: random.Random) -> None:
     save.cr0 = CR0.ET
     for register, at in ((save.es, 0x2000), (save.ds, 0x2000), (save.fs, 0x1000), (save.gs, 0x2100), (save.ss, 0x1000)):
-        set_segment(register, at, at << 4, 0xFFFF, DATA)
-    set_segment(save.cs, places.CODE >> 4, places.CODE, 0xFFFF, CODE)
-    set_segment(save.ldtr, 0, 0, 0xFFFF, 0x82)
-    set_segment(save.tr, 0, 0, 0xFFFF, 0x8B)
+        load_segment(register, SegmentState(at, DATA_16, 0xFFFF, at << 4))
+    load_segment(save.cs, SegmentState(places.CODE >> 4, CODE_16, 0xFFFF, places.CODE))
+    load_segment(save.ldtr, flat(0, LDT))
+    load_segment(save.tr, flat(0, BUSY_TSS))
     save.gdtr.base, save.gdtr.limit = places.GDT, places.TABLE_LIMIT
     save.rsp = places.TOPS[0] - places.BASE
 
@@ -111,7 +112,8 @@ def _protected(mode: str, pagings: tuple[str, ...]) -> Callable[[SaveArea, Arena
         load(mode, save.cs, tables.CODE_0 + 2 * cpl, cpl)
         if mode == "compat":
             base, limit, attributes = tables.segments(mode)[tables.CODE_32_0]
-            set_segment(save.cs, tables.CODE_0 + 2 * cpl << 3 | cpl, base, limit << 12 | 0xFFF, attributes | cpl << 5)
+            selector = tables.CODE_0 + 2 * cpl << 3 | cpl
+            load_segment(save.cs, SegmentState(selector, attributes | cpl << DPL_SHIFT, limit, base))
         load(mode, save.ss, tables.DATA_0 + 2 * cpl, cpl)
         for register in (save.ds, save.es, save.fs, save.gs):
             load(mode, register, tables.DATA_3, 3)
@@ -124,8 +126,8 @@ def _protected(mode: str, pagings: tuple[str, ...]) -> Callable[[SaveArea, Arena
 def _virtual(save: SaveArea, rng: random.Random) -> None:
     save.rflags |= RFLAGS.VM | rng.choice((0, RFLAGS.IOPL))
     for register, at in ((save.es, 0x2000), (save.ds, 0x2000), (save.fs, 0x1000), (save.gs, 0x2100), (save.ss, 0x1000)):
-        set_segment(register, at, at << 4, 0xFFFF, 0xF3)
-    set_segment(save.cs, places.CODE >> 4, places.CODE, 0xFFFF, 0xF3)
+        load_segment(register, SegmentState(at, VIRTUAL_8086, 0xFFFF, at << 4))
+    load_segment(save.cs, SegmentState(places.CODE >> 4, VIRTUAL_8086, 0xFFFF, places.CODE))
     save.rsp = places.TOPS[3] - places.BASE
 
 

@@ -3,6 +3,7 @@
 import re
 from typing import Final
 
+from trapline.arch.descriptors import Attribute
 from trapline.arch.events import VALID
 from trapline.arch.registers import CR0, DR6, EFER, RFLAGS
 from trapline.arch.vectors import Vector
@@ -12,7 +13,6 @@ from . import places
 from .compare import Difference
 from .evidence import only, opcode_of, ours_of, pair_of, theirs_of
 from .runner import End
-from .tables import DB, L
 
 _ALIGNED: Final = frozenset((0x28, 0x29, 0x2B, 0xE7, *range(0x51, 0x70), *range(0x7F, 0x80), *range(0xD0, 0xFF))) - {
     0x5A,
@@ -20,6 +20,7 @@ _ALIGNED: Final = frozenset((0x28, 0x29, 0x2B, 0xE7, *range(0x51, 0x70), *range(
     0xD6,
 }
 """Second opcode bytes of SSE instructions whose 16 bytes in memory must be aligned."""
+_LONG_32: Final = Attribute.L | Attribute.DB
 _IN: Final = rb"[\xec\xed]"
 _INS: Final = rb"[\x6c\x6d]"
 _REX_TOO_EARLY: Final = rb"[\x40-\x4f][\x66\x67\xf0\xf2\xf3\x26\x2e\x36\x3e\x64\x65]"
@@ -95,7 +96,7 @@ def resume(difference: Difference) -> bool:
 def sysenter(difference: Difference) -> bool:
     """CS has D there."""
     if difference.second.end is End.OTHER and "INVALID" in difference.second.detail:
-        return difference.second.save.cs.attributes & (L | DB) == L | DB
+        return difference.second.save.cs.attributes & _LONG_32 == _LONG_32
     return only(difference, "cs.attributes") and difference.fields["cs.attributes"] == (0xA9B, 0xE9B)
 
 

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from trapline.arch.descriptors import Selector
+from trapline.arch.descriptors import Attribute, Selector
 from trapline.arch.events import VALID, Event, EventType, decode
 from trapline.arch.paging import A
 from trapline.arch.registers import CR0, CR4, EFER, RFLAGS
@@ -11,7 +11,6 @@ from trapline.arch.vectors import Vector
 from . import places
 from .compare import Difference
 from .evidence import only, ours_of, pair_of, theirs_of
-from .tables import DB
 
 _RSV: Final = 1 << 3
 
@@ -156,7 +155,7 @@ def real_stack(difference: Difference) -> bool:
     if difference.record is not None or any(name[0] != "[" for name in difference.fields):
         return False
     ends = (difference.first.save, difference.second.save)
-    return all(not save.cr0 & CR0.PE and save.ss.attributes & DB for save in ends)
+    return all(not save.cr0 & CR0.PE and save.ss.attributes & Attribute.DB for save in ends)
 
 
 def table_base(difference: Difference) -> bool:

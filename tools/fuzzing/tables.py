@@ -4,84 +4,72 @@ import struct
 from functools import cache
 from typing import Final
 
-from trapline.arch.descriptors import IO_MAP_BASE
+from trapline.arch.descriptors import (
+    CODE_16,
+    CODE_32,
+    CODE_64,
+    DATA_16,
+    DATA_32,
+    DPL_SHIFT,
+    RING_3,
+    Attribute,
+    GateType,
+    SegmentState,
+    SystemType,
+)
+from trapline.arch.encode import descriptor, far_pointer, gate, long_gate, long_tss, tss
 from trapline.arch.paging import NX, RW, US, A, D, P
 from trapline.arch.registers import CR0, CR4
-from trapline.arch.vmcb import SaveArea, Segment
+from trapline.arch.vmcb import SaveArea, Segment, load_segment
 
 from . import places
 from .places import PAGE
 
-CODE: Final = 0x9B
-DATA: Final = 0x93
-G: Final = 0x800
-DB: Final = 0x400
-L: Final = 0x200
-
-(CODE_0, DATA_0, CODE_1, DATA_1, CODE_2, DATA_2, CODE_3, DATA_3, CONFORMING, CODE_32_3, CODE_32_0, CODE_16, DATA_16) = (
-    range(1, 14)
-)
+(CODE_0, DATA_0, CODE_1, DATA_1, CODE_2, DATA_2, CODE_3, DATA_3, CONFORMING) = range(1, 10)
+(CODE_32_3, CODE_32_0, CODE_16_0, DATA_16_3) = range(10, 14)
 (EXPAND_DOWN, EXECUTE_ONLY, READ_ONLY, NOT_PRESENT, CALL_GATE) = range(14, 19)
 LDT_INDEX, TSS_INDEX, OTHER_TSS, TASK_GATE, CODE_ABSENT = 20, 22, 24, 26, 27
+
+LDT: Final = Attribute.P | SystemType.LDT
+BUSY_TSS: Final = Attribute.P | SystemType.TSS_32 | SystemType.BUSY
+_ALL: Final = 0xFFFF_FFFF
 
 _WITH_CODE: Final = frozenset((8, 10, 11, 12, 13, 14, 17))
 _TRAPS: Final = frozenset((1, 3, 4))
 _FROM_USER: Final = frozenset((3, 4, 5, 0x80, places.END_VECTOR))
 
 
-def descriptor(base: int, limit: int, attributes: int) -> int:
-    """Build a descriptor; the limit is its 20 bits, attributes are those of the VMCB."""
-    return (
-        limit & 0xFFFF
-        | (base & 0xFFFFFF) << 16
-        | (attributes & 0xFF) << 40
-        | (limit & 0xF0000) << 32
-        | (attributes & 0xF00) << 44
-        | (base >> 24 & 0xFF) << 56
-    )
-
-
-def gate(selector: int, offset: int, kind: int, *, dpl: int = 0, ist: int = 0) -> int:
-    """Build the low half of a gate that is present."""
-    return offset & 0xFFFF | selector << 16 | ist << 32 | (kind | dpl << 5 | 0x80) << 40 | (offset >> 16) << 48
-
-
 def segments(mode: str) -> dict[int, tuple[int, int, int]]:
-    """Return base, 20-bit limit and attributes of each code and data segment, by index."""
+    """Return base, limit in bytes and attributes of each code and data segment, by index."""
     if mode == "pm16":
-        code, data = (places.BASE, 0xFFFF, CODE), (places.BASE, 0xFFFF, DATA)
+        code, data = (places.BASE, 0xFFFF, CODE_16), (places.BASE, 0xFFFF, DATA_16)
     else:
-        wide = L if mode in ("long", "compat") else DB
-        code, data = (0, 0xFFFFF, CODE | G | wide), (0, 0xFFFFF, DATA | G | DB)
+        code, data = (0, _ALL, CODE_64 if mode in ("long", "compat") else CODE_32), (0, _ALL, DATA_32)
+    short = 0xFFFF if mode == "pm16" else 0xF_FFFF
     found = {
-        index + 2 * ring: (base, limit, attributes | ring << 5)
+        index + 2 * ring: (base, limit, attributes | ring << DPL_SHIFT)
         for ring in range(4)
         for index, (base, limit, attributes) in ((CODE_0, code), (DATA_0, data))
     }
     found |= {
-        CONFORMING: (code[0], code[1], code[2] | 4),
-        CODE_32_3: (0, 0xFFFFF, CODE | G | DB | 0x60),
-        CODE_32_0: (0, 0xFFFFF, CODE | G | DB),
-        CODE_16: (places.BASE, 0xFFFF, CODE),
-        DATA_16: (places.USER, 0xFFFF, DATA | 0x60),
-        EXPAND_DOWN: (0, 0x10, 0x97 | G | DB | 0x60),
-        EXECUTE_ONLY: (data[0], data[1], 0x99 | DB | 0x60),
-        READ_ONLY: (data[0], data[1], 0x91 | DB | 0x60),
-        NOT_PRESENT: (data[0], data[1], 0x13 | DB | 0x60),
-        CODE_ABSENT: (code[0], code[1], code[2] & ~0x80 | 0x60),
+        CONFORMING: (code[0], code[1], code[2] | Attribute.CONFORMING),
+        CODE_32_3: (0, _ALL, CODE_32 | RING_3),
+        CODE_32_0: (0, _ALL, CODE_32),
+        CODE_16_0: (places.BASE, 0xFFFF, CODE_16),
+        DATA_16_3: (places.USER, 0xFFFF, DATA_16 | RING_3),
+        EXPAND_DOWN: (0, 0x1_0FFF, DATA_32 | Attribute.EXPAND_DOWN | RING_3),
+        EXECUTE_ONLY: (data[0], short, CODE_16 & ~Attribute.WRITABLE | Attribute.DB | RING_3),
+        READ_ONLY: (data[0], short, DATA_16 & ~Attribute.WRITABLE | Attribute.DB | RING_3),
+        NOT_PRESENT: (data[0], short, DATA_16 & ~Attribute.P | Attribute.DB | RING_3),
+        CODE_ABSENT: (code[0], code[1], code[2] & ~Attribute.P | RING_3),
     }
     return found
-
-
-def set_segment(register: Segment, selector: int, base: int, limit: int, attributes: int) -> None:
-    """Write a segment register with its hidden part."""
-    register.selector, register.base, register.limit, register.attributes = selector, base, limit, attributes
 
 
 def load(mode: str, register: Segment, index: int, rpl: int) -> None:
     """Load a segment register from the GDT."""
     base, limit, attributes = segments(mode)[index]
-    set_segment(register, index << 3 | rpl, base, limit << 12 | 0xFFF if attributes & G else limit, attributes)
+    load_segment(register, SegmentState(index << 3 | rpl, attributes, limit, base))
 
 
 def _empty() -> bytes:
@@ -119,36 +107,31 @@ class Arena:
 def descriptors(mode: str, arena: Arena, save: SaveArea) -> None:
     """Fill GDT, LDT and TSS, and point the registers at them."""
     long = mode in ("long", "compat")
+    narrow = mode == "pm16"
+    call, kind = (
+        (SystemType.CALL_GATE_16, SystemType.TSS_16) if narrow else (SystemType.CALL_GATE_32, SystemType.TSS_32)
+    )
     values = {index: descriptor(*row) for index, row in segments(mode).items()}
-    values[CALL_GATE] = gate(CODE_0 << 3, _offset(mode, 0x80), 12 if mode != "pm16" else 4, dpl=3)
-    values[TASK_GATE] = gate(OTHER_TSS << 3, 0, 5, dpl=3)
-    tss = 3 if mode == "pm16" else 11
-    values[LDT_INDEX] = descriptor(places.LDT, places.TABLE_LIMIT, 0x82)
-    values[TSS_INDEX] = descriptor(places.TSS, 0x6F, 0x80 | tss)
-    values[OTHER_TSS] = descriptor(places.TSS, 0x6F, 0x80 | tss & ~2)
+    values[CALL_GATE] = gate(CODE_0 << 3, _offset(mode, 0x80), call, dpl=3)
+    values[TASK_GATE] = gate(OTHER_TSS << 3, 0, GateType.TASK, dpl=3)
+    values[LDT_INDEX] = descriptor(places.LDT, places.TABLE_LIMIT, LDT)
+    values[TSS_INDEX] = descriptor(places.TSS, 0x6F, Attribute.P | kind | SystemType.BUSY)
+    values[OTHER_TSS] = descriptor(places.TSS, 0x6F, Attribute.P | kind)
     for table in (places.GDT, places.LDT):
         for index, value in values.items():
             if not (long and index == TASK_GATE):
                 arena.put(table + 8 * index, value)
     save.gdtr.base, save.gdtr.limit = places.GDT, places.TABLE_LIMIT
-    set_segment(save.ldtr, LDT_INDEX << 3, places.LDT, places.TABLE_LIMIT, 0x82)
+    load_segment(save.ldtr, SegmentState(LDT_INDEX << 3, LDT, places.TABLE_LIMIT, places.LDT))
     # QEMU 7.2 aborts at a busy TSS in legacy mode and refuses ports by one in long mode: seg_helper.c,
     # get_ss_esp_from_tss and check_io; LTR leaves TR as it was before it sets the bit.
-    set_segment(save.tr, TSS_INDEX << 3, places.TSS, 0x6F, 0x80 | tss & ~2)
-    for ring, top in enumerate(places.TOPS[:3]):
-        if long:
-            arena.put(places.TSS + 4 + 8 * ring, top)
-        elif mode == "pm16":
-            arena.put(places.TSS + 2 + 4 * ring, top - places.BASE, 2)
-            arena.put(places.TSS + 4 + 4 * ring, DATA_0 + 2 * ring << 3 | ring, 2)
-        else:
-            arena.put(places.TSS + 4 + 8 * ring, top, 4)
-            arena.put(places.TSS + 8 + 8 * ring, DATA_0 + 2 * ring << 3 | ring, 4)
+    load_segment(save.tr, SegmentState(TSS_INDEX << 3, Attribute.P | kind, 0x6F, places.TSS))
     if long:
-        for number in range(7):
-            arena.put(places.TSS + 0x24 + 8 * number, places.IST - 0x40 * number)
-    if mode != "pm16":
-        arena.put(places.TSS + IO_MAP_BASE, 0x68, 2)
+        task = long_tss(places.TOPS[:3], [places.IST - 0x40 * number for number in range(7)])
+    else:
+        base = places.BASE if narrow else 0
+        task = tss(kind, [(DATA_0 + 2 * ring << 3 | ring, top - base) for ring, top in enumerate(places.TOPS[:3])])
+    arena.write(places.TSS, task)
 
 
 def interrupts(mode: str, arena: Arena, save: SaveArea, *, skip: int | None) -> None:
@@ -173,11 +156,12 @@ def _interrupts(mode: str, skip: int | None) -> tuple[bytes, bytes]:
         arena.write(at, b"\xf4" if halts else _stub(mode, vector, 0 if vector in _TRAPS or vector > 31 else skip or 0))
         dpl = 3 if vector in _FROM_USER else 0
         if mode == "real":
-            arena.put(places.IDT + 4 * vector, places.HANDLERS >> 4 << 16 | places.STUB * vector, 4)
+            arena.put(places.IDT + 4 * vector, far_pointer(places.HANDLERS >> 4, places.STUB * vector), 4)
         elif mode in ("long", "compat"):
-            arena.put(places.IDT + 16 * vector, gate(CODE_0 << 3, offset, 14, dpl=dpl))
+            arena.put(places.IDT + 16 * vector, long_gate(CODE_0 << 3, offset, dpl=dpl), 16)
         else:
-            arena.put(places.IDT + 8 * vector, gate(CODE_0 << 3, offset, 6 if mode == "pm16" else 14, dpl=dpl))
+            kind = GateType.INTERRUPT_16 if mode == "pm16" else GateType.INTERRUPT_32
+            arena.put(places.IDT + 8 * vector, gate(CODE_0 << 3, offset, kind, dpl=dpl))
     return (
         bytes(arena.data[places.IDT : places.IDT + PAGE]),
         bytes(arena.data[places.HANDLERS : places.HANDLERS + PAGE]),

@@ -54,6 +54,33 @@ ACCESSED_BYTE: Final = 5
 _GRANULARITY: Final = 1 << 55
 
 
+CODE_16: Final = Attribute.P | Attribute.S | Attribute.CODE | Attribute.WRITABLE | Attribute.ACCESSED
+"""Attributes of readable code and of writable data of ring 0 as a CPU has loaded them: of 16 bits, real mode's too."""
+DATA_16: Final = Attribute.P | Attribute.S | Attribute.WRITABLE | Attribute.ACCESSED
+CODE_32: Final = CODE_16 | Attribute.DB | Attribute.G
+"""The same with a limit in pages, as flat segments have it."""
+DATA_32: Final = DATA_16 | Attribute.DB | Attribute.G
+CODE_64: Final = CODE_16 | Attribute.L | Attribute.G
+RING_3: Final = 3 << DPL_SHIFT
+"""Added to the attributes of a segment of CPL 3."""
+VIRTUAL_8086: Final = DATA_16 | RING_3
+"""Attributes of each segment in virtual-8086 mode (APM 4.12.3)."""
+
+
+class SystemType:
+    """Bits 43:40 of a descriptor whose S bit is clear (APM 4.7.4, 4.8.3), but for gates of events: see `GateType`."""
+
+    TSS_16: Final = 0x1
+    LDT: Final = 0x2
+    CALL_GATE_16: Final = 0x4
+    TSS_32: Final = 0x9
+    """In long mode: of 64 bits."""
+    CALL_GATE_32: Final = 0xC
+    """In long mode: of 64 bits."""
+    BUSY: Final = 1 << 1
+    """In the type of a TSS: a task uses it."""
+
+
 class GateType:
     """Bits 44:40 of a gate, S included (APM 4.7.5, 4.8.3)."""
 
@@ -76,6 +103,11 @@ class SegmentState(NamedTuple):
     attributes: int
     limit: int
     base: int
+
+
+def flat(selector: int, attributes: int) -> SegmentState:
+    """Return a segment register with a segment from 0 on: of 4 GiB with Attribute.G, else of 64 KiB."""
+    return SegmentState(selector, attributes, 0xFFFF_FFFF if attributes & Attribute.G else 0xFFFF, 0)
 
 
 def attributes(descriptor: int) -> int:
@@ -134,9 +166,11 @@ def ist_offset(number: int) -> int:
     return 0x1C + 8 * number
 
 
+TSS_SIZE: Final = 104
+"""Bytes of a 32-bit or 64-bit TSS without an I/O map (APM 12.2.4, 12.2.5)."""
 IO_MAP_BASE: Final = 102
 """Offset in a 32-bit or 64-bit TSS of the word that holds the offset of the I/O map (APM 12.2.4, 12.2.5)."""
-IO_MAP_TSS: Final = (0x9, 0xB)
+IO_MAP_TSS: Final = (SystemType.TSS_32, SystemType.TSS_32 | SystemType.BUSY)
 """The types of TSS that have such a map: available and busy."""
 REDIRECTION_SIZE: Final = 32
 """Bytes of the interrupt-redirection bitmap, which ends where the I/O map begins (APM 12.2.4)."""

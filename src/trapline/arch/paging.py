@@ -10,6 +10,17 @@ from .error_codes import PF_FETCH, PF_USER, PF_WRITE
 PAGE: Final = 0x1000
 """Bytes of the smallest page (APM 5.3)."""
 
+
+def page_size(level: int) -> int:
+    """Return the bytes that an entry of a table of 64-bit entries maps: 4 KiB at level 1, 2 MiB, 1 GiB (APM 5.3)."""
+    return PAGE << 9 * (level - 1)
+
+
+def table_index(gva: int, level: int) -> int:
+    """Return which of the 512 entries of a table is for an address (APM 5.3)."""
+    return gva >> 9 * level + 3 & 511
+
+
 P: Final = 1 << 0
 RW: Final = 1 << 1
 US: Final = 1 << 2

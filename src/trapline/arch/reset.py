@@ -2,9 +2,10 @@
 
 from typing import Final
 
+from .descriptors import CODE_16, DATA_16, Attribute, SegmentState, SystemType, flat
 from .layout import zero
 from .registers import CR0, DR6, DR7, EFER, RFLAGS, Gprs
-from .vmcb import Segment, Vmcb
+from .vmcb import Vmcb, load_segment
 
 RESET_VECTOR: Final = 0xFFFF_FFF0
 """The physical address of the first instruction: the base of CS plus RIP."""
@@ -13,10 +14,8 @@ DEFAULT_PAT: Final = 0x0007_0406_0007_0406
 
 # Attributes with the accessed bit set, and TR as a busy 32-bit TSS: the manual's table prints 092, 09A and
 # 083; QEMU and Bochs load these, and a descriptor that a CPU has loaded looks like this.
-_CODE: Final = 0x09B
-_DATA: Final = 0x093
-_LDT: Final = 0x082
-_TSS: Final = 0x08B
+_LDT: Final = Attribute.P | SystemType.LDT
+_TSS: Final = Attribute.P | SystemType.TSS_32 | SystemType.BUSY
 
 
 def reset(vmcb: Vmcb, gprs: Gprs, *, signature: int) -> None:
@@ -29,10 +28,10 @@ def reset(vmcb: Vmcb, gprs: Gprs, *, signature: int) -> None:
     zero(save)
     zero(gprs)
     for segment in (save.es, save.ss, save.ds, save.fs, save.gs):
-        _load(segment, _DATA)
-    _load(save.cs, _CODE, selector=0xF000, base=0xFFFF_0000)
-    _load(save.ldtr, _LDT)
-    _load(save.tr, _TSS)
+        load_segment(segment, flat(0, DATA_16))
+    load_segment(save.cs, SegmentState(0xF000, CODE_16, 0xFFFF, 0xFFFF_0000))
+    load_segment(save.ldtr, flat(0, _LDT))
+    load_segment(save.tr, flat(0, _TSS))
     save.gdtr.limit = save.idtr.limit = 0xFFFF
     save.efer = EFER.SVME
     save.cr0 = CR0.CD | CR0.NW | CR0.ET
@@ -42,10 +41,3 @@ def reset(vmcb: Vmcb, gprs: Gprs, *, signature: int) -> None:
     save.rip = 0xFFF0
     save.g_pat = DEFAULT_PAT
     gprs.rdx = signature
-
-
-def _load(segment: Segment, attributes: int, *, selector: int = 0, base: int = 0) -> None:
-    segment.selector = selector
-    segment.attributes = attributes
-    segment.limit = 0xFFFF
-    segment.base = base

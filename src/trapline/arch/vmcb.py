@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
+from .descriptors import SegmentState
 from .events import decode
 from .exits import exit_name
 from .layout import Array, Structure, at, layout, leaves, u8, u16, u32, u64
@@ -18,6 +19,16 @@ class Segment(Structure):
     limit: u32 = at(0x4)
     """In bytes, the granularity already applied."""
     base: u64 = at(0x8)
+
+
+def segment_state(segment: Segment) -> SegmentState:
+    """Copy a segment register."""
+    return SegmentState(segment.selector, segment.attributes, segment.limit, segment.base)
+
+
+def load_segment(segment: Segment, state: SegmentState) -> None:
+    """Write a segment register."""
+    segment.selector, segment.attributes, segment.limit, segment.base = state
 
 
 class IntCtl:

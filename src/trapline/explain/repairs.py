@@ -7,7 +7,17 @@ none is ever made in a guest.
 from collections.abc import Iterator
 from typing import Final
 
-from trapline.arch.descriptors import DPL_SHIFT, Attribute, GateType, Selector, attributes, gate_offset_64
+from trapline.arch.descriptors import (
+    CODE_32,
+    CODE_64,
+    DPL_SHIFT,
+    TSS_SIZE,
+    Attribute,
+    Selector,
+    attributes,
+    gate_offset_64,
+)
+from trapline.arch.encode import descriptor, far_pointer, gate, long_gate
 from trapline.arch.paging import FETCH, PAGE, WRITE
 from trapline.arch.vectors import mnemonic
 
@@ -27,10 +37,10 @@ def code_selectors(attempt: Attempt) -> Iterator[int]:
     for selector in dict.fromkeys(
         (attempt.save.cs.selector, *range(8, min(attempt.save.gdtr.limit + 1, 8 * _ENTRIES), 8))
     ):
-        descriptor = attempt.descriptor(selector)
-        if descriptor is None or selector & Selector.TI:
+        found = attempt.descriptor(selector)
+        if found is None or selector & Selector.TI:
             continue
-        kept = attributes(descriptor)
+        kept = attributes(found)
         long = kept & (Attribute.L | Attribute.DB) == Attribute.L
         if kept & _CODE == _CODE and not kept >> DPL_SHIFT & 3 and (long or not attempt.long):
             yield selector & ~Selector.RPL
@@ -41,10 +51,9 @@ def handlers(attempt: Attempt) -> Iterator[int]:
     save = attempt.save
     for vector in (attempt.event.vector, *range(32)):
         gva = save.idtr.base + vector * attempt.gate_size
-        gate = attempt.read(gva, 8)
-        if gate:
-            high = (attempt.read(gva + 8, 4) or 0) if attempt.long else 0
-            yield gate_offset_64(gate, high)
+        low = attempt.read(gva, 8)
+        if low:
+            yield gate_offset_64(low, (attempt.read(gva + 8, 4) or 0) if attempt.long else 0)
     yield save.rip
     yield save.lstar
 
@@ -58,10 +67,10 @@ def handler(attempt: Attempt) -> int:
 def gate_bytes(attempt: Attempt, selector: int, offset: int) -> bytes:
     """Return a present interrupt gate of DPL 3; in real mode a far pointer."""
     if attempt.real:
-        return (offset & 0xFFFF | selector << 16).to_bytes(4, "little")
-    low = offset & 0xFFFF | selector << 16 | (GateType.INTERRUPT_32 | 3 << 5 | 0x80) << 40
-    low |= (offset >> 16 & 0xFFFF) << 48
-    return low.to_bytes(8, "little") + ((offset >> 32).to_bytes(8, "little") if attempt.long else b"")
+        return far_pointer(selector, offset & 0xFFFF).to_bytes(4, "little")
+    if attempt.long:
+        return long_gate(selector, offset, dpl=3).to_bytes(16, "little")
+    return gate(selector, offset & 0xFFFF_FFFF, dpl=3).to_bytes(8, "little")
 
 
 def own_gate(attempt: Attempt) -> Iterator[Change]:
@@ -93,12 +102,11 @@ def new_idt(attempt: Attempt) -> Iterator[Change]:
 
 def new_gdt(attempt: Attempt) -> Iterator[Change]:
     """Yield another GDT, with code for the handler at the gate's selector."""
-    kind = Attribute.G | (Attribute.L if attempt.long else Attribute.DB)
     start = attempt.save.cs.base & 0xFFFF_FFFF if attempt.save.cpl == 0 and not attempt.long else 0
-    descriptor = 0xFFFF | 0xF << 48 | 0x9B << 40 | kind << 44 | (start & 0xFF_FFFF) << 16 | start >> 24 << 56
+    code = descriptor(start, 0xFFFF_FFFF, CODE_64 if attempt.long else CODE_32)
     offset = attempt.selector & Selector.INDEX
     for place in places(attempt):
-        stores = attempt.store(place, descriptor, 8)
+        stores = attempt.store(place, code, 8)
         if stores is not None:
             yield Change(
                 f"with a code segment of DPL 0 at selector {attempt.selector:#x} of the GDT",
@@ -116,7 +124,7 @@ def new_tss(attempt: Attempt, slot: Slot) -> Iterator[Change]:
             if stores is not None:
                 registers = {
                     "tr.base": place - slot.offset & attempt.space.mask,
-                    "tr.limit": 0x67,
+                    "tr.limit": TSS_SIZE - 1,
                     "tr.attributes": attempt.save.tr.attributes | Attribute.WIDE_TSS,
                 }
                 yield Change(
@@ -146,11 +154,11 @@ def _slot_value(attempt: Attempt, slot: Slot, top: int) -> tuple[int | None, int
 def data_selectors(attempt: Attempt) -> Iterator[int]:
     """Yield selectors of the GDT for SS at CPL 0."""
     for selector in range(8, min(attempt.save.gdtr.limit + 1, 8 * _ENTRIES), 8):
-        descriptor = attempt.descriptor(selector)
+        found = attempt.descriptor(selector)
         wanted = Attribute.S | Attribute.P | Attribute.WRITABLE
-        if descriptor is None:
+        if found is None:
             continue
-        kept = attributes(descriptor)
+        kept = attributes(found)
         if kept & (wanted | Attribute.CODE | Attribute.EXPAND_DOWN | 3 << DPL_SHIFT) == wanted:
             yield selector
 

@@ -10,7 +10,7 @@ from trapline.arch.memory import PhysicalMemory
 from trapline.arch.paging import IMPLICIT, READ, USER, WRITE
 from trapline.arch.registers import RFLAGS
 from trapline.arch.vectors import FAULTS
-from trapline.arch.vmcb import SaveArea, Segment
+from trapline.arch.vmcb import SaveArea
 
 from . import checks
 from .checks import Check
@@ -47,11 +47,6 @@ def pushed_flags(rflags: int, event: Event, sets_rf: bool) -> int:
     if sets_rf and event.type == _EXCEPTION and FAULTS >> event.vector & 1:
         return rflags | RFLAGS.RF
     return rflags
-
-
-def state_of(segment: Segment) -> SegmentState:
-    """Copy a segment register."""
-    return SegmentState(segment.selector, segment.attributes, segment.limit, segment.base)
 
 
 class Delivery:

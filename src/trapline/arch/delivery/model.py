@@ -9,7 +9,7 @@ from trapline.arch.events import Event, EventType
 from trapline.arch.memory import PhysicalMemory
 from trapline.arch.paging import PHYSICAL_BITS, Denied, NotMapped, PageFault
 from trapline.arch.registers import CR0, RFLAGS
-from trapline.arch.vmcb import SaveArea, Segment
+from trapline.arch.vmcb import SaveArea, load_segment
 
 from . import long, protected, real, virtual
 from .access import Delivery
@@ -82,13 +82,9 @@ def _failed(
 def apply(save: SaveArea, delivered: Delivered) -> None:
     """Write the new register state into the save area; storing `delivered.writes` is the caller's."""
     save.rip, save.rsp, save.rflags, save.cpl = delivered.rip, delivered.rsp, delivered.rflags, delivered.cpl
-    _set(save.cs, delivered.cs)
+    load_segment(save.cs, delivered.cs)
     if delivered.ss is not None:
-        _set(save.ss, delivered.ss)
+        load_segment(save.ss, delivered.ss)
     if delivered.nulled:
         for segment in (save.es, save.ds, save.fs, save.gs):
-            _set(segment, _NULL)
-
-
-def _set(segment: Segment, state: SegmentState) -> None:
-    segment.selector, segment.attributes, segment.limit, segment.base = state
+            load_segment(segment, _NULL)

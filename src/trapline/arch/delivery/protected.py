@@ -3,11 +3,21 @@
 from typing import Final, NoReturn
 
 from trapline.arch import descriptors
-from trapline.arch.descriptors import ACCESSED, DPL_SHIFT, GATE_PRESENT, Attribute, GateType, SegmentState, Selector
+from trapline.arch.descriptors import (
+    ACCESSED,
+    DPL_SHIFT,
+    GATE_PRESENT,
+    Attribute,
+    GateType,
+    SegmentState,
+    Selector,
+    SystemType,
+)
 from trapline.arch.registers import RFLAGS
+from trapline.arch.vmcb import segment_state
 
 from . import checks
-from .access import IDT, M32, M64, TSS, Delivery, state_of
+from .access import IDT, M32, M64, TSS, Delivery
 from .long import check_code, check_use
 from .outcome import CheckFailed, Delivered
 from .real import merge
@@ -20,8 +30,6 @@ _GATES: Final = (
     GateType.INTERRUPT_32,
     GateType.TRAP_32,
 )
-_FREE_TSS: Final = 1
-"""Type and S of a TSS that is not busy, of either width."""
 _CLEARED: Final = M64 ^ (RFLAGS.TF | RFLAGS.NT | RFLAGS.RF | RFLAGS.VM)
 _CLEARED_WITH_IF: Final = _CLEARED & ~RFLAGS.IF
 _STACK: Final = Attribute.S | Attribute.CODE | Attribute.WRITABLE
@@ -46,7 +54,7 @@ def deliver(d: Delivery) -> Delivered:
     cs = descriptors.load(selector & ~Selector.RPL | cpl, descriptor)
 
     save = d.save
-    old_ss, rsp = state_of(save.ss), save.rsp
+    old_ss, rsp = segment_state(save.ss), save.rsp
     values: tuple[int, ...] = (d.flags & M32, save.cs.selector, d.return_rip & M32)
     if d.event.error_code is not None:
         values = (*values, d.event.error_code)
@@ -86,7 +94,7 @@ def _refuse_task(d: Delivery, gate: int, selector: int) -> NoReturn:
         raise CheckFailed(checks.TASK_TABLE, selector)
     descriptor, _ = d.descriptor(selector, checks.TASK_LIMIT)
     kind = descriptor >> 40 & (Attribute.S | Attribute.TYPE & ~Attribute.WIDE_TSS)
-    if kind != _FREE_TSS:
+    if kind != SystemType.TSS_16:
         raise CheckFailed(checks.TASK_TYPE, selector, descriptor=descriptor)
     if not descriptor & GATE_PRESENT:
         raise CheckFailed(checks.TASK_PRESENT, selector, descriptor=descriptor)
@@ -95,7 +103,7 @@ def _refuse_task(d: Delivery, gate: int, selector: int) -> NoReturn:
 
 def _inner_stack(d: Delivery, cpl: int) -> tuple[SegmentState, int]:
     """Return the stack that the TSS names for a privilege level (APM 8.7.3, 12.2.4)."""
-    tr = state_of(d.save.tr)
+    tr = segment_state(d.save.tr)
     slot = descriptors.stack_slot(tr.attributes & Attribute.TYPE, cpl)
     if slot.offset + 2 * slot.width - 1 > tr.limit:
         raise CheckFailed(checks.TSS_LIMIT, tr.selector, limit=tr.limit)

@@ -4,9 +4,10 @@ from typing import Final
 
 from trapline.arch.descriptors import Attribute, SegmentState
 from trapline.arch.registers import RFLAGS
+from trapline.arch.vmcb import segment_state
 
 from . import checks
-from .access import IDT, M16, M64, Delivery, state_of
+from .access import IDT, M16, M64, Delivery
 from .outcome import CheckFailed, Delivered
 
 _ENTRY_SIZE: Final = 4
@@ -26,8 +27,8 @@ def deliver(d: Delivery) -> Delivered:
 def enter(d: Delivery, entry: int, flags: int, rflags: int) -> Delivered:
     """Push three words and go where a far pointer of a vector table points, as real and virtual-8086 mode do."""
     save = d.save
-    old = state_of(save.cs)
-    ss, rsp = state_of(save.ss), save.rsp
+    old = segment_state(save.cs)
+    ss, rsp = segment_state(save.ss), save.rsp
     sp, frame = d.push((flags & M16, old.selector, d.return_rip & M16), 2, ss, rsp, d.cpl)
     rip, selector = entry & M16, entry >> 16
     if rip > old.limit:

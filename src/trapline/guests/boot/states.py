@@ -6,37 +6,42 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from trapline.arch import paging
+from trapline.arch.descriptors import CODE_32, CODE_64, DATA_32, flat
+from trapline.arch.encode import flat_descriptor, page_entry, page_table
 from trapline.arch.layout import zero
+from trapline.arch.paging import PAGE
 from trapline.arch.registers import CR0, CR4, EFER, RFLAGS
+from trapline.arch.vmcb import load_segment
 
 if TYPE_CHECKING:
     from trapline.arch.registers import Gprs
-    from trapline.arch.vmcb import SaveArea, Segment
+    from trapline.arch.vmcb import SaveArea
 
 CODE: Final = 0x08
 DATA: Final = 0x10
 
-# APM 4.8: accessed code and data, 4 KiB granular, limit 4 GiB. 64-bit code has L in place of D.
-_DATA: Final = 0x00CF_9300_0000_FFFF
-_CODES: Final = {32: 0x00CF_9B00_0000_FFFF, 64: 0x00AF_9B00_0000_FFFF}
+_CODES: Final = {32: CODE_32, 64: CODE_64}
 
-TABLES_SIZE: Final = 6 * 0x1000
+TABLES_SIZE: Final = 6 * PAGE
 """A PML4, a table of the next level, and four that map 1 GiB each."""
-_LARGE: Final = 1 << 21
 
 
 def gdt(bits: int) -> bytes:
     """Return the descriptors: null, code of 32 or 64 bits, data."""
-    return struct.pack("<3Q", 0, _CODES[bits], _DATA)
+    return struct.pack("<3Q", 0, flat_descriptor(_CODES[bits]), flat_descriptor(DATA_32))
 
 
 def identity_tables(gpa: int) -> bytes:
     """Return page tables for the address `gpa` that map the first 4 GiB to themselves, in pages of 2 MiB."""
     table = paging.P | paging.RW | paging.US
-    pml4 = [gpa + 0x1000 | table]
-    directories = [gpa + 0x2000 + number * 0x1000 | table for number in range(4)]
-    pages = [number * _LARGE | paging.PS | table for number in range(4 * 512)]
-    return b"".join(struct.pack(f"<{len(level)}Q", *level).ljust(0x1000, b"\0") for level in (pml4, directories, pages))
+    large = paging.page_size(2)
+    pages = [page_entry(number * large, table | paging.PS) for number in range(4 * 512)]
+    levels = [
+        {0: page_entry(gpa + PAGE, table)},
+        {number: page_entry(gpa + (2 + number) * PAGE, table) for number in range(4)},
+        *(dict(enumerate(pages[start : start + 512])) for start in range(0, len(pages), 512)),
+    ]
+    return b"".join(map(page_table, levels))
 
 
 def enter_real(save: SaveArea, gprs: Gprs, *, address: int, rsp: int, rdx: int, rflags: int = 0) -> None:
@@ -69,9 +74,9 @@ def enter_flat(
     _clear(save, gprs)
     save.gdtr.base, save.gdtr.limit = gdt_base, len(gdt(bits)) - 1
     save.idtr.base = save.idtr.limit = 0
-    _load(save.cs, CODE, _CODES[bits])
+    load_segment(save.cs, flat(CODE, _CODES[bits]))
     for segment in (save.ds, save.es, save.fs, save.gs, save.ss):
-        _load(segment, DATA, _DATA)
+        load_segment(segment, flat(DATA, DATA_32))
     save.cr0 = CR0.PE | CR0.ET
     if bits == 64:
         save.cr0 |= CR0.NE | CR0.WP | CR0.PG
@@ -84,10 +89,3 @@ def _clear(save: SaveArea, gprs: Gprs) -> None:
     zero(gprs)
     save.rax = 0
     save.rflags = RFLAGS.ALWAYS_ONE
-
-
-def _load(segment: Segment, selector: int, descriptor: int) -> None:
-    segment.selector = selector
-    segment.attributes = descriptor >> 40 & 0xFF | descriptor >> 44 & 0xF00
-    segment.limit = 0xFFFF_FFFF
-    segment.base = 0

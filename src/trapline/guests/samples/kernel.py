@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from trapline.arch import msr
+from trapline.arch.encode import pseudo_descriptor
 from trapline.arch.registers import CR0, CR4, EFER
 from trapline.arch.vectors import VECTORS
 from trapline.asm import operands
@@ -93,8 +94,10 @@ class Kernel:
             places.USER: self.user.assemble(places.USER),
             places.TEXT: bytes(self.words.content),
             places.TABLES: gdt,
-            places.GDTR: struct.pack("<HQ", len(gdt) - 1, places.TABLES),
-            places.IDTR: struct.pack("<HQ", len(idt) - 1 if self.idt_limit is None else self.idt_limit, places.IDT),
+            places.GDTR: pseudo_descriptor(places.TABLES, len(gdt) - 1, bits=self.bits),
+            places.IDTR: pseudo_descriptor(
+                places.IDT, len(idt) - 1 if self.idt_limit is None else self.idt_limit, bits=self.bits
+            ),
             places.TSS: tables.tss(self.bits, self.rsp0, places.INTERRUPT_STACK),
             places.NAMES: tables.names(),
             places.IDT: idt,

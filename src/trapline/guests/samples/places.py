@@ -40,7 +40,6 @@ NON_CANONICAL: Final = 0x8000_0000_0000
 GDTR: Final = TABLES + 0x100
 IDTR: Final = TABLES + 0x110
 TSS: Final = TABLES + 0x200
-TSS_SIZE: Final = 0x68
 NAMES: Final = TABLES + 0x400
 """The mnemonics of the vectors, 16 bytes each."""
 NAME_SIZE: Final = 16

@@ -10,6 +10,8 @@ import struct
 from typing import Final, NamedTuple
 
 from trapline.arch import paging
+from trapline.arch.descriptors import CODE_32, CODE_64, DATA_32
+from trapline.arch.encode import flat_descriptor, page_entry, page_table, pseudo_descriptor
 from trapline.arch.layout import offset_of
 from trapline.arch.msr import EFER as EFER_MSR
 from trapline.arch.registers import CR0, CR4, EFER
@@ -24,8 +26,8 @@ _TOP: Final = 1 << 32
 _ENTRY_SIZE: Final = 0x10000
 _PML4, _LOW_PDPT, _HIGH_PDPT, _GDT, _CODE32, _CODE64 = range(0, 0x6000, 0x1000)
 
-DESCRIPTORS: Final = (0, 0x00CF_9B00_0000_FFFF, 0x00CF_9300_0000_FFFF, 0x00AF_9B00_0000_FFFF)
-"""Null, flat 32-bit code, flat data, 64-bit code (APM 4.8)."""
+DESCRIPTORS: Final = (0, *map(flat_descriptor, (CODE_32, DATA_32, CODE_64)))
+"""Null, flat 32-bit code, flat data, 64-bit code."""
 CODE32: Final = 0x08
 DATA: Final = 0x10
 CODE64: Final = 0x18
@@ -94,23 +96,29 @@ def _trampoline(offset: int, base: int) -> bytes:
         code.mov(operands.CR0, EAX)
         code.far_jump(CODE32, base + _CODE32)
         blob = code.assemble(offset)
-    return blob + struct.pack("<HI", len(DESCRIPTORS) * 8 - 1, base + _GDT)
+    return blob + pseudo_descriptor(base + _GDT, len(DESCRIPTORS) * 8 - 1, bits=16)
 
 
 def _entry(base: int, unlock_svm: bool) -> bytes:
     blob = bytearray(_ENTRY_SIZE)
     table = paging.P | paging.RW | paging.A
     page = table | paging.D | paging.PS
-    struct.pack_into("<Q", blob, _PML4, base + _LOW_PDPT | table)
-    struct.pack_into("<Q", blob, _PML4 + 8 * (layout.BASE >> 39), base + _HIGH_PDPT | table)
-    for gigabyte in range(4):
-        struct.pack_into("<Q", blob, _LOW_PDPT + 8 * gigabyte, gigabyte << 30 | page)
-    struct.pack_into("<Q", blob, _HIGH_PDPT + 8 * (layout.BASE >> 30 & 511), layout.BASE | page)
+    for at, entries in (
+        (_PML4, {0: page_entry(base + _LOW_PDPT, table), _index(4): page_entry(base + _HIGH_PDPT, table)}),
+        (_LOW_PDPT, {number: page_entry(number * paging.page_size(3), page) for number in range(4)}),
+        (_HIGH_PDPT, {_index(3): page_entry(layout.BASE, page)}),
+    ):
+        blob[at : at + paging.PAGE] = page_table(entries)
     struct.pack_into("<4Q", blob, _GDT, *DESCRIPTORS)
     for offset, code in ((_CODE32, _protected_mode(base, unlock_svm)), (_CODE64, _long_mode(unlock_svm))):
         machine_code = code.assemble(base + offset)
         blob[offset : offset + len(machine_code)] = machine_code
     return bytes(blob)
+
+
+def _index(level: int) -> int:
+    """Return the entry of a page table that leads to the shared memory."""
+    return paging.table_index(layout.BASE, level)
 
 
 def _protected_mode(base: int, unlock_svm: bool) -> Assembler:

@@ -8,14 +8,15 @@ from collections.abc import Callable
 from typing import Final
 
 from trapline.arch import paging
-from trapline.arch.paging import PAGE
+from trapline.arch.encode import page_entry
+from trapline.arch.paging import PAGE, page_size
 
 from .firmware import Firmware
 from .layout import BASE, BIOS_PIECES, NESTED_AT, SIZE
 
 ROOT: Final = BASE + NESTED_AT
 
-_HUGE: Final = 1 << 30
+_HUGE: Final = page_size(3)
 _FOUR_GIB: Final = 1 << 32
 _PHYSICAL_END: Final = 1 << 40
 _NOTHING: Final = _PHYSICAL_END - SIZE
@@ -58,18 +59,18 @@ def _fill(
     special: tuple[tuple[int, int], ...],
 ) -> None:
     """Map what a table covers from `start` on: in the largest pages, but page by page where it is special."""
-    size = PAGE << 9 * (level - 1)
+    size = page_size(level)
     for index in range(512):
         gpa = start + index * size
         if gpa >= _PHYSICAL_END:
             return
         if level == 1:
-            tables.set(table, index, target(gpa) | _TABLE)
+            tables.set(table, index, page_entry(target(gpa), _TABLE))
         elif size <= _HUGE and not _touches(gpa, size, special):
-            tables.set(table, index, gpa | _LEAF)
+            tables.set(table, index, page_entry(gpa, _LEAF))
         else:
             below = tables.new()
-            tables.set(table, index, below | _TABLE)
+            tables.set(table, index, page_entry(below, _TABLE))
             _fill(tables, below, level - 1, gpa, target, special)
 
 

@@ -2,54 +2,47 @@
 
 from typing import Final
 
-from trapline.arch.descriptors import Attribute
+from trapline.arch.descriptors import CODE_32, CODE_64, DATA_32, Attribute, Selector, flat
 from trapline.arch.registers import CR0, EFER, RFLAGS, Gprs
 from trapline.arch.vectors import Vector
-from trapline.arch.vmcb import SaveArea, Segment
+from trapline.arch.vmcb import SaveArea, load_segment
 
 _LENGTH: Final = 2
 """Bytes of SYSCALL."""
 
 _LOW: Final = 0xFFFF_FFFF
-_CODE_32: Final = 0xC9B
-_CODE_64: Final = 0xA9B
-_DATA: Final = 0xC93
 
 
 def syscall(save: SaveArea, gprs: Gprs) -> Vector | None:
     """Enter the kernel, or return the vector of the fault: #UD where EFER.SCE is clear."""
     if not save.efer & EFER.SCE:
         return Vector.UD
-    selector = save.star >> 32 & 0xFFFC
+    selector = save.star >> 32 & Selector.REFERENCE
     if save.efer & EFER.LMA:
         from_64 = bool(save.cs.attributes & Attribute.L)
         gprs.rcx, gprs.r11 = save.rip + _LENGTH, save.rflags & ~RFLAGS.RF
-        _flat(save.cs, selector, _CODE_64)
+        load_segment(save.cs, flat(selector, CODE_64))
         save.rflags = save.rflags & ~(save.sfmask | RFLAGS.RF)
         save.rip = save.lstar if from_64 else save.cstar
     else:
         gprs.rcx = save.rip + _LENGTH & _LOW
-        _flat(save.cs, selector, _CODE_32)
+        load_segment(save.cs, flat(selector, CODE_32))
         save.rflags &= ~(RFLAGS.IF | RFLAGS.VM | RFLAGS.RF)
         save.rip = save.star & _LOW
-    _flat(save.ss, selector + 8, _DATA)
+    load_segment(save.ss, flat(selector + 8, DATA_32))
     save.cpl = 0
     return None
 
 
 def sysenter(save: SaveArea) -> Vector | None:
     """Enter the kernel, or return the vector of the fault: #GP(0) in real mode and for a null selector in the MSR."""
-    selector = save.sysenter_cs & 0xFFFC
+    selector = save.sysenter_cs & Selector.REFERENCE
     if not save.cr0 & CR0.PE or not selector:
         return Vector.GP
     long = bool(save.efer & EFER.LMA)
     save.rflags &= ~(RFLAGS.IF | RFLAGS.VM | RFLAGS.RF)
-    _flat(save.cs, selector, _CODE_64 if long else _CODE_32)
-    _flat(save.ss, selector + 8, _DATA)
+    load_segment(save.cs, flat(selector, CODE_64 if long else CODE_32))
+    load_segment(save.ss, flat(selector + 8, DATA_32))
     save.cpl = 0
     save.rsp, save.rip = save.sysenter_esp, save.sysenter_eip
     return None
-
-
-def _flat(segment: Segment, selector: int, attributes: int) -> None:
-    segment.selector, segment.attributes, segment.limit, segment.base = selector, attributes, _LOW, 0

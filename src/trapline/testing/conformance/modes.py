@@ -1,14 +1,22 @@
 """The modes that a guest is entered in, and the memory that goes with them: all of it below 64 KiB."""
 
-import struct
 from functools import cache
 from typing import Final, NamedTuple
 
-from trapline.arch import paging
-from trapline.arch.descriptors import ACCESSED_BYTE, DPL_SHIFT, IO_MAP_BASE, Attribute, GateType, rsp_offset, stack_slot
+from trapline.arch import descriptors, encode, paging
+from trapline.arch.descriptors import (
+    RING_3,
+    TSS_SIZE,
+    VIRTUAL_8086,
+    Attribute,
+    GateType,
+    SegmentState,
+    SystemType,
+    flat,
+)
 from trapline.arch.layout import zero
 from trapline.arch.registers import CR0, CR4, DR6, DR7, EFER, RFLAGS
-from trapline.arch.vmcb import SaveArea, Segment
+from trapline.arch.vmcb import SaveArea, Segment, load_segment
 
 SIZE: Final = 0x1_0000
 """Bytes of memory that a check uses, from address 0, in each mode at the same linear addresses."""
@@ -41,15 +49,20 @@ BEYOND_GDT: Final = 0xFFF8
 """A selector that the GDT has no descriptor for."""
 
 _ATTRIBUTES: Final = {
-    CODE_32: 0xC9B, DATA_32: 0xC93, CODE_16: 0x09B, DATA_16: 0x093, CODE_64: 0xA9B,
-    USER_CODE_32: 0xCFB, USER_DATA_32: 0xCF3, USER_CODE_64: 0xAFB, USER_CODE_16: 0x0FB, USER_DATA_16: 0x0F3,
-    ABSENT_DATA: 0xC13,
-}  # fmt: skip
-_TASK_ATTRIBUTES: Final = 0x89
+    CODE_32: descriptors.CODE_32,
+    DATA_32: descriptors.DATA_32,
+    CODE_16: descriptors.CODE_16,
+    DATA_16: descriptors.DATA_16,
+    CODE_64: descriptors.CODE_64,
+    USER_CODE_32: descriptors.CODE_32 | RING_3,
+    USER_DATA_32: descriptors.DATA_32 | RING_3,
+    USER_CODE_64: descriptors.CODE_64 | RING_3,
+    USER_CODE_16: descriptors.CODE_16 | RING_3,
+    USER_DATA_16: descriptors.DATA_16 | RING_3,
+    ABSENT_DATA: descriptors.DATA_32 & ~Attribute.P,
+}
+_TASK: Final = SegmentState(TASK, Attribute.P | SystemType.TSS_32, TSS_SIZE - 1, TSS)
 """A TSS that no LTR made busy: VMRUN does not ask, and QEMU gives up at a busy one."""
-_TASK_LIMIT: Final = 0x67
-_LDT_ATTRIBUTES: Final = 0x82
-_VIRTUAL_ATTRIBUTES: Final = 0xF3
 CPUID: Final = b"\x0f\xa2"
 
 
@@ -120,7 +133,7 @@ def handler(vector: int) -> int:
 
 def page_table_entry(page: int) -> int:
     """Return where the entry of a page stands in the page table of every paged mode."""
-    return _PT + (page >> 12) * 8
+    return _PT + paging.table_index(page, 1) * 8
 
 
 @cache
@@ -128,17 +141,11 @@ def image(mode: Mode) -> bytes:
     """Return the memory of a mode: descriptors, gates, handlers, page tables."""
     memory = bytearray(SIZE)
     for selector, attributes in _ATTRIBUTES.items():
-        put(memory, GDT + (selector & ~3), _descriptor(attributes).to_bytes(8, "little"))
-    put(memory, GDT + TASK, struct.pack("<HHBBBB", _TASK_LIMIT, TSS, 0, _TASK_ATTRIBUTES, 0, 0))
-    if mode.long:
-        put(memory, TSS + rsp_offset(0), KERNEL_STACK.to_bytes(8, "little"))
-    else:
-        put(
-            memory,
-            TSS + stack_slot(GateType.INTERRUPT_32, 0).offset,
-            struct.pack("<II", KERNEL_STACK, mode_stack(mode)),
-        )
-    put(memory, TSS + IO_MAP_BASE, (_TASK_LIMIT + 1).to_bytes(2, "little"))  # no map, and so no ports
+        put(memory, GDT + (selector & ~3), encode.flat_descriptor(attributes).to_bytes(8, "little"))
+    task = encode.descriptor(_TASK.base, _TASK.limit, _TASK.attributes)
+    put(memory, GDT + TASK, task.to_bytes(8, "little"))
+    legacy = encode.tss(SystemType.TSS_32, [(mode_stack(mode), KERNEL_STACK)])
+    put(memory, TSS, encode.long_tss([KERNEL_STACK]) if mode.long else legacy)
     for vector in range(256):
         put(memory, handler(vector), CPUID)
         put(memory, *gate(mode, vector))
@@ -155,11 +162,11 @@ def gate(mode: Mode, vector: int, *, present: bool = True) -> tuple[int, bytes]:
     """Return (gpa, bytes) of the gate of a vector; programs of any ring may use it."""
     offset = handler(vector)
     if not mode.gate:
-        return vector * 4, struct.pack("<HH", offset, 0)
+        return vector * 4, encode.far_pointer(0, offset).to_bytes(4, "little")
     selector = CODE_64 if mode.long else CODE_16 if mode.gate == GateType.INTERRUPT_16 else CODE_32
-    access = mode.gate | 3 << DPL_SHIFT | (Attribute.P if present else 0)
-    low = struct.pack("<HHBBH", offset, selector, 0, access, 0)
-    return (IDT + vector * 16, low + bytes(8)) if mode.long else (IDT + vector * 8, low)
+    encoder, size = (encode.long_gate, 16) if mode.long else (encode.gate, 8)
+    row = encoder(selector, offset, mode.gate, dpl=3, present=present)
+    return IDT + vector * size, row.to_bytes(size, "little")
 
 
 def enter(save: SaveArea, mode: Mode, cpl: int, rip: int) -> None:
@@ -170,12 +177,12 @@ def enter(save: SaveArea, mode: Mode, cpl: int, rip: int) -> None:
     save.rip, save.rsp, save.cpl = rip, mode.stack(cpl), cpl
     save.gdtr.base, save.gdtr.limit = GDT, GDT_LIMIT
     save.idtr.base, save.idtr.limit = (IDT, 0xFFF) if mode.gate else (0, 0x3FF)
-    _load(save.ldtr, 0, _LDT_ATTRIBUTES, 0xFFFF)
-    _load(save.tr, TASK, _TASK_ATTRIBUTES, _TASK_LIMIT, TSS)
+    load_segment(save.ldtr, flat(0, Attribute.P | SystemType.LDT))
+    load_segment(save.tr, _TASK)
     user = int(cpl == 3)
     for segment in (save.es, save.ss, save.ds, save.fs, save.gs):
-        _enter_segment(segment, mode, mode.data[user], 0x93)
-    _enter_segment(save.cs, mode, mode.code[user], 0x9B)
+        _enter_segment(segment, mode, mode.data[user], descriptors.DATA_16)
+    _enter_segment(save.cs, mode, mode.code[user], descriptors.CODE_16)
 
 
 def put(memory: bytearray, at: int, data: bytes) -> None:
@@ -185,30 +192,19 @@ def put(memory: bytearray, at: int, data: bytes) -> None:
 
 def _enter_segment(segment: Segment, mode: Mode, selector: int, real: int) -> None:
     if mode.flags & RFLAGS.VM:
-        _load(segment, 0, _VIRTUAL_ATTRIBUTES, 0xFFFF)
+        load_segment(segment, flat(0, VIRTUAL_8086))
     elif not mode.gate:
-        _load(segment, 0, real, 0xFFFF)
+        load_segment(segment, flat(0, real))
     else:
-        attributes = _ATTRIBUTES[selector]
-        _load(segment, selector, attributes, 0xFFFF_FFFF if attributes & Attribute.G else 0xFFFF)
-
-
-def _load(segment: Segment, selector: int, attributes: int, limit: int, base: int = 0) -> None:
-    segment.selector, segment.attributes, segment.limit, segment.base = selector, attributes, limit, base
-
-
-def _descriptor(attributes: int) -> int:
-    limit = 0xF_FFFF if attributes & Attribute.G else 0xFFFF
-    low, high = attributes & 0xFF, attributes >> 8
-    return limit & 0xFFFF | low << 8 * ACCESSED_BYTE | (limit >> 16) << 48 | high << 52
+        load_segment(segment, flat(selector, _ATTRIBUTES[selector]))
 
 
 def _put_page_tables(memory: bytearray) -> None:
     """Map the memory to itself for everybody, but for one page; all of it looks used already."""
     rights = paging.P | paging.RW | paging.US | paging.A | paging.D
     for table, next_table in ((_PML4, _PDPT), (_PDPT, _PD), (_PD, _PT)):
-        put(memory, table, (next_table | rights).to_bytes(8, "little"))
-    put(memory, _PDPT_PAE, (_PD | paging.P).to_bytes(8, "little"))
-    for page in range(0, SIZE, 0x1000):
+        put(memory, table, encode.page_entry(next_table, rights).to_bytes(8, "little"))
+    put(memory, _PDPT_PAE, encode.page_entry(_PD, paging.P).to_bytes(8, "little"))
+    for page in range(0, SIZE, paging.PAGE):
         kept = rights & ~paging.RW if page == READ_ONLY else rights
-        put(memory, page_table_entry(page), (page | kept).to_bytes(8, "little"))
+        put(memory, page_table_entry(page), encode.page_entry(page, kept).to_bytes(8, "little"))
