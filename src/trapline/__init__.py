@@ -9,11 +9,12 @@ for exc in run.exceptions:
 
 # Rooms, and who may import whom. Arrows only point down; neighbours on one line do not know each other.
 #
-#   cli                                 command line: parses, calls api, prints
+#   cli | testing                       command line: parses, calls api, prints · what tests use
 #   api                                 run, Machine and what they give: the library's face
 #   session                             one run wired together
+#   report                              a run that is over as one document: values, text, JSON
 #   explain                             why an exception was raised, and why its delivery failed: evidence and proof
-#   trace | testing                     records, files, queries · what a processor must pass
+#   trace                               records, files, queries
 #   hypervisor | processors | guests    KVM's role · who executes VMRUN · images, samples
 #     | symbols                         · names and lines of addresses
 #   asm                                 machine code written as Python, and guest code decoded
@@ -57,12 +58,12 @@ if TYPE_CHECKING:
     from trapline.hypervisor.parameters import force_intercept_exceptions_mask
     from trapline.hypervisor.stop import StopReason
     from trapline.machine.processor import Processor
+    from trapline.machine.registers import Registers
     from trapline.machine.scripted import ScriptedProcessor
+    from trapline.report.crash import CrashContext, Frame
+    from trapline.report.run import Ending, Run
     from trapline.session.cpu import Cpu, Memory
-    from trapline.session.crash import CrashContext, Frame
     from trapline.session.observing import ExceptionExit
-    from trapline.session.registers import Registers
-    from trapline.session.result import Ending, Run
     from trapline.symbols import Symbol
     from trapline.trace.condition import Condition
     from trapline.trace.exception_record import ExceptionRecord
@@ -84,10 +85,10 @@ _HOMES = {
     "trapline.machine.processor": "Processor",
     "trapline.machine.scripted": "ScriptedProcessor",
     "trapline.session.cpu": "Cpu Memory",
-    "trapline.session.crash": "CrashContext Frame",
+    "trapline.report.crash": "CrashContext Frame",
     "trapline.session.observing": "ExceptionExit",
-    "trapline.session.registers": "Registers",
-    "trapline.session.result": "Ending Run",
+    "trapline.machine.registers": "Registers",
+    "trapline.report.run": "Ending Run",
     "trapline.symbols": "Symbol",
     "trapline.trace.condition": "Condition",
     "trapline.trace.exception_record": "ExceptionRecord",

@@ -24,11 +24,11 @@ from trapline.hypervisor.exception import ExceptionExit as Reported
 from trapline.hypervisor.stop import Stop as Stopped
 from trapline.hypervisor.stop import StopReason
 from trapline.hypervisor.vcpu import Vcpu
+from trapline.report.crash import CrashContext
+from trapline.report.run import Run
 from trapline.session.cpu import Memory
-from trapline.session.crash import CrashContext
 from trapline.session.dialogue import Dialogue
 from trapline.session.observing import Callback, ExceptionExit, Handler
-from trapline.session.result import Run
 from trapline.session.rules import RuleObserver
 from trapline.session.session import Session
 from trapline.session.settings import MachineOptions, PathLike, read_options

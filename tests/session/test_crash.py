@@ -7,10 +7,10 @@ import pytest
 from trapline.arch.layout import size_of
 from trapline.arch.registers import Gprs
 from trapline.arch.vmcb import Vmcb
+from trapline.machine.registers import Registers
 from trapline.machine.scripted import ScriptedMemory, ScriptedProcessor
 from trapline.session.crash import take
 from trapline.session.kernel_slide import kernel_values
-from trapline.session.registers import Registers
 from trapline.symbols import Names
 
 CODE_64, CODE_32, CODE_16 = 1 << 9, 1 << 10, 0

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import IO, Final
 
-from trapline.session.crash import CrashContext
+from trapline.report.crash import CrashContext
 
 _VALUES: Final = 8
 """Values of the stack that are shown where no callers are known."""

@@ -2,7 +2,7 @@
 
 from typing import IO, Final
 
-from trapline.session.result import Ending, Place, Run
+from trapline.report.run import Ending, Place, Run
 
 from .crash import print_crash
 from .explanation import print_explanation

@@ -15,10 +15,11 @@ from trapline.machine.linear import (
     write_linear,
 )
 from trapline.machine.memory import GuestMemory
+from trapline.machine.registers import Registers
+from trapline.report.crash import Frame
 from trapline.symbols import Names, Symbol
 
-from .crash import Frame, callers
-from .registers import Registers
+from .crash import callers
 
 Check = Callable[[bool], None]
 """`check(writes)` raises UsageError while the guest cannot be accessed."""

@@ -9,11 +9,11 @@ from trapline.hypervisor.delivery import check_injection
 from trapline.hypervisor.exception import Decision, Injection, Verdict
 from trapline.hypervisor.exception import ExceptionExit as Reported
 from trapline.hypervisor.vcpu import Vcpu
+from trapline.machine.registers import Registers
 from trapline.symbols import Symbol
 from trapline.trace.condition import Condition
 
 from .cpu import Cpu
-from .registers import Registers
 
 
 class ExceptionExit:

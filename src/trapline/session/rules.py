@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from trapline.hypervisor.exception import Decision, Verdict
 from trapline.hypervisor.exception import ExceptionExit as Reported
 from trapline.hypervisor.vcpu import Vcpu
+from trapline.report.run import Violation
 from trapline.trace.rules import Expectation, Rule
 
 from .observing import ExceptionExit
-from .result import Violation
 
 
 class RuleObserver:

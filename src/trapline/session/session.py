@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from trapline.explain.explanation import Explanation
     from trapline.hypervisor.exception import ExceptionExit as Reported
     from trapline.hypervisor.stop import Stop
+    from trapline.machine.registers import Registers
+    from trapline.report.crash import CrashContext
+    from trapline.report.run import Count, Ending, Run, Violation
 
     from .cpu import Cpu
-    from .crash import CrashContext
     from .observing import ExceptionExit
-    from .registers import Registers
-    from .result import Count, Ending, Run, Violation
 
 _GRACE: Final = 5.0
 """Seconds that a guest has to stop once its time is up."""
@@ -82,7 +82,7 @@ class Session:
     @property
     def registers(self) -> "Registers":
         """The registers of the stopped guest."""
-        from .registers import Registers
+        from trapline.machine.registers import Registers
 
         return Registers(self.processor.vmcb.save, self.processor.gprs, lambda writes: None)
 
@@ -133,9 +133,9 @@ class Session:
         """Return what a run was, that ended with a stop or an error."""
         from trapline.errors import TraplineError
         from trapline.hypervisor.stop import StopReason
+        from trapline.report.run import Ending, Run
 
         from .kernel_slide import place
-        from .result import Ending, Run
 
         ending = Ending.INTERRUPTED if isinstance(error, KeyboardInterrupt) else Ending.FAILED
         explanation = crash = None
@@ -203,9 +203,8 @@ class Session:
 
     def _counts(self) -> "tuple[Count, ...]":
         from trapline.arch.vectors import Vector
+        from trapline.report.run import Count, Place
         from trapline.trace.exception_record import linear_rip
-
-        from .result import Count, Place
 
         def found(rip: int, cs_base: int) -> Place:
             address = linear_rip(rip, cs_base)
@@ -224,8 +223,7 @@ class Session:
 
 def _ending(stop: "Stop", exit_status: int | None, *, ruled: bool) -> "Ending":
     from trapline.hypervisor.stop import StopReason
-
-    from .result import Ending
+    from trapline.report.run import Ending
 
     if stop.reason is StopReason.EXCEPTION and ruled:
         return Ending.RULE

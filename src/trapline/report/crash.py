@@ -1,0 +1,72 @@
+"""Where a guest was when it crashed or was stopped, as values."""
+
+from typing import Any, NamedTuple
+
+from trapline.asm.disassembler import Instruction
+from trapline.explain.explanation import Explanation
+from trapline.machine.registers import Registers
+from trapline.symbols import Symbol
+
+
+class Frame(NamedTuple):
+    """A caller."""
+
+    address: int
+    """Linear: where it goes on, after its call."""
+    symbol: Symbol | None
+
+
+class StackEntry(NamedTuple):
+    """A value on the stack, as wide as the code is."""
+
+    value: int
+    symbol: Symbol | None
+    """What it is called if it is a return address."""
+
+
+class CrashContext(NamedTuple):
+    """Copies of what a stopped guest had."""
+
+    registers: Registers
+    bits: int
+    """Size of code: 16, 32 or 64."""
+    address: int
+    """Of the instruction at CS:RIP; linear, as all addresses here."""
+    symbol: Symbol | None
+    code: tuple[Instruction, ...]
+    """The instruction at `address` with some before and after it; empty: nothing is mapped there."""
+    callers: tuple[Frame, ...]
+    """By frame pointers, the innermost first: a guess."""
+    stack_address: int
+    stack: tuple[StackEntry, ...]
+    """From the stack pointer up; empty: the stack is not mapped."""
+    explanation: Explanation | None = None
+    """Why the guest shut down."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the same for programs; addresses and values are hexadecimal text."""
+        return {
+            "registers": self.registers.to_json(),
+            "bits": self.bits,
+            "address": f"{self.address:#x}",
+            **named(self.symbol),
+            "code": [
+                {
+                    "address": f"{line.address:#x}",
+                    "bytes": line.data.hex(),
+                    "text": line.text,
+                    "at": line.address == self.address,
+                }
+                for line in self.code
+            ],
+            "callers_guessed": [{"address": f"{frame.address:#x}", **named(frame.symbol)} for frame in self.callers],
+            "stack_address": f"{self.stack_address:#x}",
+            "stack": [{"value": f"{entry.value:#x}", **named(entry.symbol)} for entry in self.stack],
+        }
+
+
+def named(symbol: Symbol | None) -> dict[str, str]:
+    """Return the members of an object that name an address."""
+    if symbol is None:
+        return {}
+    return {"symbol": symbol.place} if symbol.source is None else {"symbol": symbol.place, "source": symbol.source}
