@@ -15,7 +15,7 @@ MEDIA = [GuestKind.ISO, GuestKind.DISK, GuestKind.FLOPPY]
 
 
 def guest(kind, path="/images/guest"):
-    return Guest(Path(path), kind, "")
+    return Guest(Path(path), kind, "", b"")
 
 
 @pytest.mark.parametrize("kind", KERNELS)

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import io
 import os
 import stat
 import struct
+from pathlib import Path
 
 import pytest
 
 from trapline.errors import GuestImageError, UsageError
 from trapline.guests.guest import Guest, GuestKind
-from trapline.guests.recognise import recognise
+from trapline.guests.recognise import raw_image, recognise
 
 NOBODY = 65534
 
@@ -255,14 +257,44 @@ def test_an_unreadable_file_is_refused(file):
 def test_a_file_that_fails_while_it_is_read_is_refused(file, build, monkeypatch):
     path = file(build.elf())
 
-    def fail(*arguments):
-        raise OSError(5, "Input/output error")
+    class Failing(io.BytesIO):
+        def read(self, size=-1):
+            if size < 0:
+                raise OSError(5, "Input/output error")
+            return super().read(size)
 
-    monkeypatch.setattr("trapline.guests.formats.elf.parse", fail)
+    monkeypatch.setattr(Path, "open", lambda self, mode: Failing(build.elf()))
     assert refused(path) == "cannot be read: Input/output error"
 
 
 def test_a_guest_is_a_value(file, build):
     path = file(build.disk(512))
-    assert recognise(path) == Guest(path, GuestKind.DISK, "boot sector (512 bytes)")
+    assert recognise(path) == Guest(path, GuestKind.DISK, "boot sector (512 bytes)", build.disk(512))
     assert issubclass(GuestImageError, UsageError)
+
+
+def test_what_is_loaded_is_read_whole(file, build):
+    content = build.elf(64, content=bytes(1 << 16), notes=build.note())
+    guest = recognise(file(content))
+    assert guest.content == content
+    assert guest.image.pvh_entry == 0x1000200
+    flat = build.multiboot_header(0x10000, 0x100000, 0x100000, 0, 0, 0x100020) + bytes(1 << 16)
+    guest = recognise(file(flat))
+    assert (guest.content, guest.image, guest.header.entry) == (flat, None, 0x100020)
+
+
+@pytest.mark.parametrize("name", ["bzimage", "iso", "disk"])
+def test_of_what_only_qemu_loads_the_head_is_read(file, build, name):
+    image = {"bzimage": build.bzimage(paragraphs=1 << 16), "iso": build.iso(), "disk": build.disk(1 << 20)}[name]
+    guest = recognise(file(image))
+    assert image.startswith(guest.content)
+    assert len(guest.content) < len(image)
+
+
+def test_what_no_ram_holds_is_not_read(tmp_path, build):
+    path = tmp_path / "huge"
+    path.write_bytes(build.elf())
+    os.truncate(path, 5 << 30)  # sparse
+    assert refused(path) == "5368709120 bytes: no guest's RAM has room for them"
+    with pytest.raises(GuestImageError, match="no guest's RAM has room"):
+        raw_image(path)

@@ -1,10 +1,11 @@
 """What boots: a guest and its kind."""
 
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import NamedTuple
 
-from trapline.errors import GuestImageError
+from .formats.elf import ElfImage
+from .formats.multiboot import MultibootHeader
 
 
 class GuestKind(Enum):
@@ -20,22 +21,20 @@ class GuestKind(Enum):
     RAW = "raw"
 
 
-class Guest(NamedTuple):
-    """What boots: where it is, what it is, and that in a line for the user."""
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """What boots, as it was when it was recognised: its file is opened and parsed once."""
 
     path: Path
-    """The file, or a name to show where `content` is given."""
+    """The file; of an image in memory a name to show."""
     kind: GuestKind
     description: str
-    content: bytes | None = None
-    """An image that is not a file."""
-
-    def read(self, size: int = -1) -> bytes:
-        """Return the image, or its first `size` bytes; raise GuestImageError where it cannot be read."""
-        if self.content is not None:
-            return self.content if size < 0 else self.content[:size]
-        try:
-            with self.path.open("rb") as file:
-                return file.read(size)
-        except OSError as error:
-            raise GuestImageError(f"cannot be read: {error.strerror}") from error
+    """What it is, on one line for the user."""
+    content: bytes = field(repr=False)
+    """The whole image; of a bzImage, an ISO image, a disk and a floppy only the first bytes."""
+    image: ElfImage | None = None
+    """Of an ELF file: its headers."""
+    header: MultibootHeader | None = None
+    """Of a multiboot kernel."""
+    in_memory: bool = False
+    """The image is not in a file."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,14 +30,14 @@ _KERNELS = frozenset({GuestKind.BZIMAGE, GuestKind.MULTIBOOT, GuestKind.PVH})
 
 @contextlib.contextmanager
 def in_file(guest: Guest) -> Iterator[Guest]:
-    """Lend a guest that is no file a file in memory, which nothing can leave behind."""
-    if guest.content is None:
+    """Give an image in memory a file without a name, which is gone when this process is. Other guests have a file."""
+    if not guest.in_memory:
         yield guest
         return
     with os.fdopen(os.memfd_create("trapline.guest"), "wb") as file:
         file.write(guest.content)
         file.flush()
-        yield guest._replace(path=Path(f"/proc/{os.getpid()}/fd/{file.fileno()}"))
+        yield replace(guest, path=Path(f"/proc/{os.getpid()}/fd/{file.fileno()}"))
 
 
 def qemu_options(guest: Guest, *, initrd: Path | None = None, append: str | None = None) -> list[str]:
@@ -69,7 +70,7 @@ def _kernel_options(guest: Guest, initrd: Path | None, append: str | None) -> li
         options += ["-initrd", _initrd(guest, initrd)]
     if append is not None:
         options += ["-append", append]
-    return options if guest.content is None else [*options, *_DEBUG_EXIT]
+    return [*options, *_DEBUG_EXIT] if guest.in_memory else options
 
 
 def _initrd(guest: Guest, initrd: Path) -> str:

@@ -1,91 +1,118 @@
 """Recognise a guest by its content, never by its name."""
 
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO, Final, NamedTuple
 
 from trapline.errors import GuestImageError
 
 from .formats import bzimage, elf, foreign, media, multiboot
 from .guest import Guest, GuestKind
 
-# Enough for every header looked at: the farthest is El Torito's boot record, the descriptor in sector 17.
-HEAD_SIZE = 0x9000
+_HEAD_SIZE: Final = 0x9000
+"""Enough for every header looked at: the farthest is El Torito's boot record, the descriptor in sector 17."""
+_LARGEST: Final = 4 << 30
+"""What is loaded into RAM is smaller: RAM in one block ends at 3 GiB."""
+
+
+class _File(NamedTuple):
+    """An open file: its first bytes, and the rest to be read on."""
+
+    head: bytes
+    size: int
+    file: BinaryIO
+
+    def read(self) -> bytes:
+        """Return the whole file, once."""
+        if self.size > _LARGEST:
+            raise GuestImageError(f"{self.size} bytes: no guest's RAM has room for them")
+        return self.head + self.file.read()
 
 
 def recognise(path: Path) -> Guest:
     """Say what guest the file holds, or raise GuestImageError with what was looked for and what was found."""
-    head, size = _read_head(path)
-    try:
-        kind, description = _classify(path, head, size)
-    except GuestImageError as error:
-        raise GuestImageError(f"{path}: {error}") from None
-    except OSError as error:
-        raise GuestImageError(f"{path}: cannot be read: {error.strerror}") from error
-    return Guest(path, kind, description)
+    with _opened(path) as file:
+        return _classify(path, file)
 
 
 def raw_image(path: Path) -> Guest:
     """Take a file as it is: code without a header, whatever its bytes look like."""
-    _, size = _read_head(path)
-    return Guest(path, GuestKind.RAW, f"raw image of {size} bytes")
+    with _opened(path) as file:
+        return Guest(path, GuestKind.RAW, f"raw image of {file.size} bytes", file.read())
 
 
-def _classify(path: Path, head: bytes, size: int) -> tuple[GuestKind, str]:
+def _classify(path: Path, file: _File) -> Guest:
+    head, size = file.head, file.size
+    guest = partial(Guest, path, content=head)
     if bzimage.present(head):
-        return GuestKind.BZIMAGE, bzimage.describe(head, size)
+        return guest(GuestKind.BZIMAGE, bzimage.describe(head, size))
     if elf.present(head):
-        return _classify_elf(path, head, size)
+        return _classify_elf(path, file.read())
     if media.iso_present(head):
-        return GuestKind.ISO, media.describe_iso(head)
+        return guest(GuestKind.ISO, media.describe_iso(head))
     if sentence := foreign.name_it(head):
         raise GuestImageError(sentence)
     # The boot signature comes before flat multiboot: GRUB's core image, in the gap behind the MBR of most
     # disks, carries a multiboot header with addresses of its own, and the disk is what the user means.
     if media.boot_signature_present(head):
         if name := media.floppy_format(size):
-            return GuestKind.FLOPPY, f"{name} floppy image with a boot signature"
-        return GuestKind.DISK, media.describe_disk(head, size)
+            return guest(GuestKind.FLOPPY, f"{name} floppy image with a boot signature")
+        return guest(GuestKind.DISK, media.describe_disk(head, size))
     if header := multiboot.find(head):
-        return GuestKind.MULTIBOOT, multiboot.describe_flat(header, size)
+        description = multiboot.describe_flat(header, size)
+        return Guest(path, GuestKind.MULTIBOOT, description, file.read(), header=header)
     raise GuestImageError(_not_known(head, size))
 
 
-def _classify_elf(path: Path, head: bytes, size: int) -> tuple[GuestKind, str]:
-    with path.open("rb") as file:
-        image = elf.parse(file, head, size)
-    header = multiboot.find(head)
+def _classify_elf(path: Path, content: bytes) -> Guest:
+    image = elf.parse(content)
+    guest = partial(Guest, path, content=content, image=image)
+    header = multiboot.find(content)
     if header is not None:
-        return GuestKind.MULTIBOOT, multiboot.describe_elf(header, image)
+        return guest(GuestKind.MULTIBOOT, multiboot.describe_elf(header, image), header=header)
     if image.pvh_entry is not None:
-        return GuestKind.PVH, f"{image.name} with a PVH note, entry at {image.pvh_entry:#x}"
-    if multiboot.multiboot2_present(head):
+        return guest(GuestKind.PVH, f"{image.name} with a PVH note, entry at {image.pvh_entry:#x}")
+    if multiboot.multiboot2_present(content):
         raise GuestImageError(
             f"{image.name} with a multiboot 2 header only: QEMU's -kernel takes multiboot 1 or a PVH note; "
             "add one of them, or boot it by GRUB from an ISO image (grub-mkrescue)"
         )
     if image.needs_loader:
         raise GuestImageError(f"{image.name} that names a dynamic loader: a program for an operating system")
-    return GuestKind.ELF, f"{image.name}, entry at {image.entry:#x}"
+    return guest(GuestKind.ELF, f"{image.name}, entry at {image.entry:#x}")
 
 
-def _read_head(path: Path) -> tuple[bytes, int]:
-    # stat first: to open a FIFO would wait for its writer.
+@contextmanager
+def _opened(path: Path) -> Iterator[_File]:
+    """Open a file; errors that are raised while it is open get its name."""
     try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise GuestImageError(f"{path}: is a directory, not a guest image")
-        if not stat.S_ISREG(status.st_mode):
-            raise GuestImageError(f"{path}: is not a regular file")
-        if status.st_size == 0:
-            raise GuestImageError(f"{path}: is empty")
+        size = _size(path)
         with path.open("rb") as file:
-            return file.read(HEAD_SIZE), status.st_size
+            yield _File(file.read(_HEAD_SIZE), size, file)
+    except GuestImageError as error:
+        raise GuestImageError(f"{path}: {error}") from None
     except FileNotFoundError:
         raise GuestImageError(f"{path}: no such file") from None
     except OSError as error:
         raise GuestImageError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _size(path: Path) -> int:
+    """Return a file's size before it is opened: to open a FIFO would wait for its writer."""
+    try:
+        status = path.stat()
     except ValueError:  # a NUL byte in the name
-        raise GuestImageError(f"{str(path)!r}: not a file name") from None
+        raise GuestImageError("not a file name") from None
+    if stat.S_ISDIR(status.st_mode):
+        raise GuestImageError("is a directory, not a guest image")
+    if not stat.S_ISREG(status.st_mode):
+        raise GuestImageError("is not a regular file")
+    if status.st_size == 0:
+        raise GuestImageError("is empty")
+    return status.st_size
 
 
 def _not_known(head: bytes, size: int) -> str:

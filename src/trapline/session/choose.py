@@ -1,15 +1,14 @@
 """Which processor runs a guest, and why."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from trapline.errors import UsageError
+from trapline.guests.boot import Entry, NeedsPc, bare_entry
 from trapline.guests.guest import Guest, GuestKind
+from trapline.machine.boot import Boot
 
 from .settings import QEMU, UNICORN, Settings, parse_memory
-
-if TYPE_CHECKING:
-    from trapline.machine.boot import Boot
 
 _OF_QEMU: Final = (
     ("isolate", False, "--isolate"),
@@ -25,7 +24,7 @@ _OF_BARE: Final = (("entry_mode", "--entry-mode"), ("load_address", "--load-addr
 class Choice(NamedTuple):
     """The processor for a run."""
 
-    boot: "Boot | None"
+    boot: Boot | None
     """How the guest enters the bare machine in this process; None: QEMU runs it."""
     why: str
 
@@ -54,21 +53,19 @@ def choose(settings: Settings, guest: Guest | None) -> Choice:
     elif guest.kind is GuestKind.PVH:
         return Choice(None, "a PVH kernel such as Linux expects the ACPI tables of a PC")
     boot = _boot(settings, guest)
-    if isinstance(boot, str):
+    if isinstance(boot, NeedsPc):
         if settings.processor == UNICORN:
-            raise UsageError(f"{guest.path}: {boot}; leave out --processor unicorn")
-        return Choice(None, boot)
+            raise UsageError(f"{guest.path}: {boot.reason}; leave out --processor unicorn")
+        return Choice(None, boot.reason)
     return Choice(boot, f"a guest that needs no PC: {boot.description}")
 
 
-def _boot(settings: Settings, guest: Guest) -> "Boot | str":
-    from trapline.guests.boot import Entry, bare_entry
-
+def _boot(settings: Settings, guest: Guest) -> Boot | NeedsPc:
     memory = parse_memory(settings.memory)
     entry = Entry(settings.entry_mode, settings.load_address, boot_sector=settings.processor == UNICORN)
     initrd = None if settings.initrd is None else Path(settings.initrd)
     room = min(max(memory, _LEAST), _MOST)
     boot = bare_entry(guest, memory=room, entry=entry, initrd=initrd, append=settings.append)
-    if room != memory and not isinstance(boot, str):
+    if room != memory and isinstance(boot, Boot):
         raise UsageError(f"--memory {settings.memory}: a guest in this process has 1M to 3G")
     return boot

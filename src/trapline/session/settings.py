@@ -124,7 +124,7 @@ def find_guest(settings: Settings) -> Guest | None:
     if isinstance(guest, bytes):
         if settings.entry_mode is None:
             raise UsageError("a guest given as bytes needs entry_mode: 16, 32 or 64")
-        return Guest(Path("code"), GuestKind.RAW, f"{len(guest)} bytes of code", guest)
+        return Guest(Path("code"), GuestKind.RAW, f"{len(guest)} bytes of code", guest, in_memory=True)
     if settings.entry_mode is not None:
         return raw_image(Path(guest))
     return open_guest(os.fspath(guest))

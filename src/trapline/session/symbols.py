@@ -3,11 +3,9 @@
 from collections.abc import Sequence
 
 from trapline.errors import UsageError
-from trapline.guests.guest import Guest, GuestKind
+from trapline.guests.guest import Guest
 from trapline.symbols import Names, Symbols, load, parse_option
 from trapline.symbols.files import of_image
-
-_MAY_HAVE_SYMBOLS = frozenset({GuestKind.ELF, GuestKind.MULTIBOOT, GuestKind.PVH})
 
 
 def open_names(options: Sequence[str], guest: Guest | None) -> Names:
@@ -21,7 +19,7 @@ def open_names(options: Sequence[str], guest: Guest | None) -> Names:
         path, slide = parse_option(option)
         file = load(path, slide or 0)
         (unplaced if slide is None and file.is_linux else files).append(file)
-    if guest is not None and guest.kind in _MAY_HAVE_SYMBOLS:
+    if guest is not None and guest.image is not None:
         own = of_image(str(guest.path), guest.content)
         if own is not None:
             (unplaced if own.is_linux else files).append(own)

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import BinaryIO, Final, NamedTuple
 
 from trapline.errors import UsageError
 
@@ -146,17 +146,16 @@ def load(path: Path, slide: int = 0) -> Symbols:
         raise UsageError(f"{path}: {error}") from error
 
 
-def of_image(name: str, content: bytes | None) -> Symbols | None:
-    """Return the symbols that a guest's image has in itself: of the file of that name, or of its content.
+def of_image(name: str, content: bytes) -> Symbols | None:
+    """Return the symbols that an ELF file's content has in itself. None: it is a stripped or damaged one, or none."""
+    if not elf.present(content):
+        return None
 
-    None: it is no ELF file, or a stripped or damaged one.
-    """
-    path = Path(name)
-    opener = elf.opener(path) if content is None else lambda: io.BytesIO(content)
+    def opener() -> BinaryIO:
+        return io.BytesIO(content)
+
     try:
-        with opener() as file:
-            head = file.read(64)
-        code = elf.read(opener) if elf.present(head) else None
+        code = elf.read(opener)
     except (OSError, UsageError):
         return None
     return None if code is None else _of_code(name, code, opener, 0)

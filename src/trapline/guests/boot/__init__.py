@@ -11,6 +11,6 @@ of stack, then the GDT and the boot information, then the page tables. RSP point
 code, 0x10 data, flat. Interrupts are off and registers zero where a protocol says nothing else.
 """
 
-from .entry import Entry, bare_entry
+from .entry import Entry, NeedsPc, bare_entry
 
-__all__ = ["Entry", "bare_entry"]
+__all__ = ["Entry", "NeedsPc", "bare_entry"]

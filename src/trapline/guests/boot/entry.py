@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from io import BytesIO
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from trapline.errors import GuestImageError, UsageError
-from trapline.guests.formats import elf
-from trapline.guests.formats import multiboot as multiboot_header
 from trapline.guests.guest import GuestKind
-from trapline.guests.recognise import HEAD_SIZE
 
 from .executable import executable
 from .multiboot import Module, multiboot
 from .pvh import pvh
 from .ram import Ram
-from .raw import DEFAULT_ADDRESS, SECTOR, boot_sector, raw
+from .raw import DEFAULT_ADDRESS, boot_sector, raw
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,14 +21,24 @@ if TYPE_CHECKING:
     from trapline.machine.boot import Boot
 
 _HARD_DISK, _FLOPPY = 0x80, 0x00
-_NEEDS_A_PC: Final = {
-    GuestKind.BZIMAGE: "a Linux kernel needs a PC: its BIOS tables, timers and interrupt controllers",
-    GuestKind.ISO: "an ISO image needs a PC: a BIOS that boots from a CD drive",
-    GuestKind.DISK: "a disk image needs a PC: the BIOS that its boot sector calls, and the disk itself",
-    GuestKind.FLOPPY: "a floppy image needs a PC: the BIOS that its boot sector calls, and the floppy itself",
-}
 _TAKE_A_COMMAND_LINE: Final = frozenset({GuestKind.MULTIBOOT, GuestKind.PVH})
 MODES: Final = (16, 32, 64)
+
+
+@dataclass(frozen=True, slots=True)
+class NeedsPc:
+    """A guest that a bare machine cannot run."""
+
+    reason: str
+    """What it lacks there, on one line for the user."""
+
+
+_NEED_A_PC: Final = {
+    GuestKind.BZIMAGE: NeedsPc("a Linux kernel needs a PC: its BIOS tables, timers and interrupt controllers"),
+    GuestKind.ISO: NeedsPc("an ISO image needs a PC: a BIOS that boots from a CD drive"),
+    GuestKind.DISK: NeedsPc("a disk image needs a PC: the BIOS that its boot sector calls, and the disk itself"),
+    GuestKind.FLOPPY: NeedsPc("a floppy image needs a PC: the BIOS that its boot sector calls, and the floppy itself"),
+}
 
 
 class Entry(NamedTuple):
@@ -52,7 +59,7 @@ def bare_entry(
     entry: Entry = Entry(),  # noqa: B008  # it is immutable
     initrd: Path | None = None,
     append: str | None = None,
-) -> Boot | str:
+) -> Boot | NeedsPc:
     """Return how the guest enters a bare machine with `memory` bytes of RAM, or why it needs a PC.
 
     Raises GuestImageError where the image cannot be loaded, UsageError for options that do not fit its kind.
@@ -60,8 +67,8 @@ def bare_entry(
     if entry.mode is None and entry.address is not None and guest.kind is not GuestKind.RAW:
         raise UsageError(f"--load-address is for raw images, but {guest.path} is {guest.description}")
     sector = entry.boot_sector and guest.kind in (GuestKind.DISK, GuestKind.FLOPPY)
-    if guest.kind in _NEEDS_A_PC and not sector and entry.mode is None:
-        return _NEEDS_A_PC[guest.kind]
+    if guest.kind in _NEED_A_PC and not sector and entry.mode is None:
+        return _NEED_A_PC[guest.kind]
     kernel = entry.mode is None and guest.kind in _TAKE_A_COMMAND_LINE
     for value, option in ((initrd, "--initrd"), (append, "--append")):
         if value is not None and not kernel:
@@ -73,36 +80,29 @@ def bare_entry(
         raise GuestImageError(f"{guest.path}: {error}") from None
 
 
-def _boot(guest: Guest, memory: int, entry: Entry, modules: list[Module], append: str | None) -> Boot | str:
+def _boot(guest: Guest, memory: int, entry: Entry, modules: list[Module], append: str | None) -> Boot | NeedsPc:
     if entry.mode is not None:
         if entry.mode not in MODES:
             raise GuestImageError(f"there is no {entry.mode}-bit code: 16, 32 or 64")
         address = DEFAULT_ADDRESS[entry.mode] if entry.address is None else entry.address
-        return raw(guest.read(memory + 1), entry.mode, address, memory)
+        return raw(guest.content, entry.mode, address, memory)
     if guest.kind in (GuestKind.DISK, GuestKind.FLOPPY):
-        return boot_sector(guest.read(SECTOR), _FLOPPY if guest.kind is GuestKind.FLOPPY else _HARD_DISK, memory)
+        return boot_sector(guest.content, _FLOPPY if guest.kind is GuestKind.FLOPPY else _HARD_DISK, memory)
     if guest.kind is GuestKind.RAW:
         raise GuestImageError("nothing says how to enter a raw image: give --entry-mode 16, 32 or 64")
     return _kernel(guest, Ram(memory), modules, append)
 
 
-def _kernel(guest: Guest, ram: Ram, modules: list[Module], append: str | None) -> Boot | str:
-    content = guest.read()
-    head = content[:HEAD_SIZE]
-    image = elf.parse(BytesIO(content), head, len(content)) if elf.present(head) else None
-    if guest.kind is GuestKind.MULTIBOOT:
-        header = multiboot_header.find(head)
-        if header is None:
-            raise GuestImageError("the multiboot header is gone: the file changed")
-        if header.wants_video:
-            return "the multiboot kernel asks for a video mode: it needs a PC"
+def _kernel(guest: Guest, ram: Ram, modules: list[Module], append: str | None) -> Boot | NeedsPc:
+    if guest.header is not None:
+        if guest.header.wants_video:
+            return NeedsPc("the multiboot kernel asks for a video mode: it needs a PC")
         command_line = f"{guest.path} {append or ''}"
-        return multiboot(header, image, content, ram, command_line, modules)
-    if image is None:
-        raise GuestImageError("the ELF header is gone: the file changed")
-    if guest.kind is GuestKind.PVH and image.pvh_entry is not None:
-        return pvh(image, image.pvh_entry, content, ram, append, modules)
-    return executable(image, content, ram)
+        return multiboot(guest.header, guest.image, guest.content, ram, command_line, modules)
+    assert guest.image is not None, "what is neither media nor raw has a multiboot or an ELF header"
+    if guest.kind is GuestKind.PVH and guest.image.pvh_entry is not None:
+        return pvh(guest.image, guest.image.pvh_entry, guest.content, ram, append, modules)
+    return executable(guest.image, guest.content, ram)
 
 
 def _module(path: Path) -> Module:

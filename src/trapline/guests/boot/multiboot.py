@@ -51,7 +51,7 @@ def multiboot(
         _load_flat(header, content, ram)
         entry = header.entry
     else:
-        assert image is not None, "without addresses it is an ELF file: recognition saw to that"
+        assert image is not None, "a header without addresses is accepted in an ELF file only"
         load_segments(image, content, ram)
         entry = image.entry
     ram.check_entry(entry)

@@ -9,7 +9,6 @@ from trapline.errors import GuestImageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import BinaryIO
 
 MAGIC = b"\x7fELF"
 EM_386 = 3
@@ -18,7 +17,6 @@ PT_LOAD = 1
 PT_INTERP = 3
 PT_NOTE = 4
 XEN_ELFNOTE_PHYS32_ENTRY = 18  # xen/include/public/elfnote.h
-_NO_FILE_REACHES = 1 << 62
 
 _MACHINES = {8: "MIPS", 20: "PowerPC", 21: "PowerPC64", 22: "S/390", 40: "ARM", 183: "AArch64", 243: "RISC-V"}
 _TYPES = {1: "a relocatable object (.o)", 4: "a core dump"}
@@ -87,39 +85,40 @@ def present(head: bytes) -> bool:
     return head.startswith(MAGIC)
 
 
-def parse(file: BinaryIO, head: bytes, size: int) -> ElfImage:
-    """Read headers and notes; raise GuestImageError for what no x86 PC can boot and for a file cut short."""
-    elf_class = head[4] if len(head) > 4 else 1
+def parse(content: bytes) -> ElfImage:
+    """Read headers and notes of a file; raise GuestImageError for what no x86 PC can boot and for a file cut short."""
+    elf_class = content[4] if len(content) > 4 else 1
     if elf_class not in _HEADER:
         raise GuestImageError(f"ELF file of unknown class {elf_class}")
     header = _HEADER[elf_class]
-    if len(head) < _IDENT_SIZE + header.size:
-        raise GuestImageError(f"ELF file cut short: {size} bytes end inside the ELF header")
-    if head[5] != 1:
+    if len(content) < _IDENT_SIZE + header.size:
+        raise GuestImageError(f"ELF file cut short: {len(content)} bytes end inside the ELF header")
+    if content[5] != 1:
         raise GuestImageError("big-endian ELF file: not a guest for an x86 PC")
-    kind, machine, _, entry, table, _, _, _, entry_size, entries, *_ = header.unpack_from(head, _IDENT_SIZE)
+    kind, machine, _, entry, table, _, _, _, entry_size, entries, *_ = header.unpack_from(content, _IDENT_SIZE)
     if machine not in (EM_386, EM_X86_64):
         raise GuestImageError(f"ELF file for {_MACHINES.get(machine, f'machine {machine}')}: not a guest for an x86 PC")
     if kind in _TYPES:
         raise GuestImageError(f"ELF file that is {_TYPES[kind]}, not an executable: link it first")
     bits = 32 * elf_class
     pvh_entry: int | None = None
-    segments = tuple(_segments(file, bits, _Table(table, entry_size, entries), size))
+    segments = tuple(_segments(content, bits, _Table(table, entry_size, entries)))
     for segment in segments:
         if segment.kind == PT_NOTE and pvh_entry is None:
-            notes = _read(file, segment.offset, min(segment.file_size, _NOTES_LIMIT))
-            pvh_entry = _pvh_entry(notes, segment.alignment)
+            end = segment.offset + min(segment.file_size, _NOTES_LIMIT)
+            pvh_entry = _pvh_entry(content[segment.offset : end], segment.alignment)
     return ElfImage(bits, machine, pvh_entry, entry, segments)
 
 
-def _segments(file: BinaryIO, bits: int, table: _Table, size: int) -> Iterator[Segment]:
+def _segments(content: bytes, bits: int, table: _Table) -> Iterator[Segment]:
+    size = len(content)
     if table.entries == 0:
         raise GuestImageError("ELF file without program headers: nothing in it can be loaded")
     if table.entry_size < (32 if bits == 32 else 56):
         raise GuestImageError(f"ELF file with program headers of {table.entry_size} bytes: damaged")
     if table.end > size:
         raise GuestImageError(f"ELF file cut short: its program headers end at {table.end}, the file at {size}")
-    data = _read(file, table.offset, table.end - table.offset)
+    data = content[table.offset : table.end]
     for start in range(0, len(data), table.entry_size):
         if bits == 32:
             kind, offset, virtual, gpa, file_size, memory_size, _, alignment = struct.unpack_from("<8I", data, start)
@@ -147,10 +146,3 @@ def _pvh_entry(notes: bytes, alignment: int) -> int | None:
             return int.from_bytes(descriptor[:4], "little")
         at = start + -(-descriptor_size // pad) * pad
     return None
-
-
-def _read(file: BinaryIO, offset: int, length: int) -> bytes:
-    if not 0 <= offset < _NO_FILE_REACHES:
-        return b""
-    file.seek(offset)
-    return file.read(min(length, _NO_FILE_REACHES))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from trapline.errors import UsageError
+from trapline.guests.formats import multiboot
 from trapline.guests.guest import Guest, GuestKind
 
 from .exceptions import EXCEPTIONS
@@ -35,6 +36,12 @@ def find_sample(name: str) -> Sample:
 def sample_guest(name: str) -> Guest:
     """Build the sample of that name."""
     sample = find_sample(name)
+    image = sample.build()
     return Guest(
-        Path(f"sample:{sample.name}"), GuestKind.MULTIBOOT, f"sample guest: {sample.description}", sample.build()
+        Path(f"sample:{sample.name}"),
+        GuestKind.MULTIBOOT,
+        f"sample guest: {sample.description}",
+        image,
+        header=multiboot.find(image),
+        in_memory=True,
     )
