@@ -54,7 +54,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from trapline.explain.explanation import Explanation
-    from trapline.hypervisor.exception import Verdict
+    from trapline.hypervisor.exception import Decision, Verdict
     from trapline.hypervisor.parameters import force_intercept_exceptions_mask
     from trapline.hypervisor.stop import StopReason
     from trapline.machine.processor import Processor
@@ -79,7 +79,7 @@ _HOMES = {
     "trapline.errors": "FaultError GuestFailed GuestImageError LaunchError MissingExtra ProcessorError ProcessorLost "
     "TraplineError UsageError",
     "trapline.explain.explanation": "Explanation",
-    "trapline.hypervisor.exception": "Verdict",
+    "trapline.hypervisor.exception": "Decision Verdict",
     "trapline.hypervisor.parameters": "force_intercept_exceptions_mask",
     "trapline.hypervisor.stop": "StopReason",
     "trapline.machine.processor": "Processor",
@@ -102,6 +102,7 @@ __all__ = [
     "Condition",
     "Cpu",
     "CrashContext",
+    "Decision",
     "Ending",
     "Event",
     "ExceptionExit",
