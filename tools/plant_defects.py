@@ -34,8 +34,8 @@ UNIT_LIMIT: Final = 300.0
 MATRIX_LIMIT: Final = 1800.0
 
 _QEMU: Final = "src/trapline/processors/qemu"
-_TCG, _MONITOR, _PROCESSOR, _RING, _BIOS = (
-    f"{_QEMU}/{name}.py" for name in ("quirks_tcg", "monitor/monitor", "processor", "ring", "bios")
+_TCG, _MONITOR, _PROCESSOR, _PLANS, _RING, _BIOS = (
+    f"{_QEMU}/{name}.py" for name in ("quirks_tcg", "monitor/monitor", "processor", "plans", "ring", "bios")
 )
 _EMULATION: Final = "src/trapline/arch/emulation.py"
 _HYPERVISOR: Final = "src/trapline/hypervisor"
@@ -117,7 +117,7 @@ DEFECTS: Final = (
     Defect("17a", "RF left after an emulated instruction", _EMULATION, "= flags & ~RFLAGS.RF", "= flags"),
     Defect("17b", "RF left after an emulated instruction", _MONITOR, "0xFFFF_FFFF & ~RFLAGS.RF", "0xFFFF_FFFF"),
     Defect("17d", "RF set where TCG sets none", _DELIVERY, "capabilities.forwards_set_rf", "capabilities"),
-    Defect("17e", "RF set where TCG sets none", _PROCESSOR, "RFLAGS.RF if self.capabilities.forwards_set_rf and",
+    Defect("17e", "RF set where TCG sets none", _PLANS, "RFLAGS.RF if sets_rf and",
            "RFLAGS.RF if"),
     Defect("18", "fast path: arming forgotten", _MONITOR,
            'code.or_(vmcb("control.intercept_exceptions"), EDX)', "pass"),

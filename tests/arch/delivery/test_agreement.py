@@ -30,7 +30,7 @@ _INTERCEPTS = (ExitCode.HLT, ExitCode.VMRUN, ExitCode.SHUTDOWN, ExitCode.INTR, E
 _MASK_INTERRUPTS = 1 << 24
 
 
-class QemuProcess:
+class Machine:
     """QEMU's CPU without any mending: what VMRUN does with an event is seen as it is."""
 
     def __init__(self):
@@ -67,7 +67,7 @@ class QemuProcess:
 
 @pytest.fixture(scope="module")
 def machine():
-    machine = QemuProcess()
+    machine = Machine()
     yield machine
     machine.close()
 

@@ -13,7 +13,7 @@ from trapline.processors.qemu.command import (
     read_user_options,
 )
 
-FILES = Descriptors(monitor=11, firmware=12, doorbell=13, qmp=14)
+FILES = Descriptors(monitor=11, firmware=12, doorbell=13, qmp=14, gdb=15)
 
 
 def line(*words, accelerator="tcg", guest=(), serial=("-serial", "stdio"), hide_svm=True):
@@ -157,6 +157,7 @@ def test_files_are_inherited_by_number():
     assert values(words, "-chardev") == [
         "socket,id=trapline.doorbell,fd=13",
         "socket,id=trapline.qmp,fd=14",
+        "socket,id=trapline.gdb,fd=15",
     ]
     assert values(words, "-m") == ["128M"]
     assert "ivshmem-plain,memdev=trapline.monitor,addr=1e.7" in values(words, "-device")

@@ -19,6 +19,7 @@ REGIONS = {
     "tables": (layout.TABLES_AT, size_of(Tables)),
     "PML4": (layout.PML4_AT, PAGE),
     "PDPT": (layout.PDPT_AT, PAGE),
+    "identity PDPT": (layout.IDENTITY_PDPT_AT, PAGE),
     "MSRPM": (layout.MSRPM_AT, MSRPM_SIZE),
     "IOPM": (layout.IOPM_AT, IOPM_SIZE),
     "scratch": (layout.SCRATCH_AT, PAGE),

@@ -5,10 +5,11 @@ import time
 
 import pytest
 
+from trapline.arch.exits import ExitCode, is_intercepted
 from trapline.arch.registers import EFER
 from trapline.arch.vectors import FORCEABLE, Vector
-from trapline.errors import LaunchError, ProcessorError, ProcessorLost
-from trapline.machine.processor import Outcome
+from trapline.errors import LaunchError, ProcessorError, ProcessorLost, UsageError
+from trapline.machine.processor import Outcome, Watchpoint
 from trapline.machine.record import RECORD_SIZE, RecordFlags
 from trapline.processors.qemu import firmware, nested
 from trapline.processors.qemu.layout import (
@@ -45,6 +46,7 @@ class Qemu:
         self.doorbell, self._bell = socket.socketpair()
         self.doorbell.setblocking(False)
         self.qmp, self._qmp = socket.socketpair()
+        self.gdb, self._gdb = socket.socketpair()
         self.process = Process()
         self.shared = SharedMemory(memory)
         self.commands, self.outputs = [], []
@@ -73,7 +75,7 @@ class Qemu:
         self._closed.set()
         if self._thread.ident:
             self._thread.join(10)
-        for one in (self.doorbell, self._bell, self.qmp, self._qmp):
+        for one in (self.doorbell, self._bell, self.qmp, self._qmp, self.gdb, self._gdb):
             one.close()
 
     def _play(self):
@@ -434,3 +436,36 @@ def test_an_old_qemu_is_refused(start):
     qemu.version = (6, 2, 0)
     with pytest.raises(LaunchError, match=r"QEMU 6\.2\.0; trapline needs 7\.2"):
         processor.run(None)
+
+
+def test_breakpoints_need_tcg(start):
+    processor, _ = start(power_on, accelerator="kvm")
+    processor.run(None)
+    with pytest.raises(UsageError, match="need --accel tcg"):
+        processor.set_breakpoints(frozenset((0x4000,)))
+    with pytest.raises(UsageError, match="need --accel tcg"):
+        processor.set_watchpoints((Watchpoint(0x8000, 4, False),))
+
+
+def test_breakpoints_force_exits_and_watchpoints_leave_nothing_to_the_monitor(start):
+    processor, qemu = start(power_on)
+    processor.run(None)
+    processor.vmcb.control.intercept_exceptions = 1 << Vector.UD
+    processor.intercepts_changed(1 << Vector.UD)
+
+    def seen():
+        control = processor.vmcb.control
+        policies = {Policy(plan.policy) for plan in qemu.shared.plans}
+        return is_intercepted(control, ExitCode.SWINT), is_intercepted(control, ExitCode.INTR), policies
+
+    plain = {Policy.ASK, Policy.FORWARD, Policy.RECORD}
+    assert seen() == (False, False, plain)
+    processor.set_breakpoints(frozenset((0x4000,)))
+    assert seen() == (True, False, plain)
+    processor.set_watchpoints((Watchpoint(0x8000, 4, False),))
+    assert seen() == (True, True, {Policy.ASK})
+    assert processor.vmcb.control.intercept_exceptions & FORCEABLE == FORCEABLE
+    processor.set_breakpoints(frozenset())
+    processor.set_watchpoints(())
+    assert seen() == (False, False, plain)
+    assert processor.vmcb.control.intercept_exceptions == 1 << Vector.UD | 1 << Vector.GP

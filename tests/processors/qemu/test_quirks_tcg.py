@@ -35,11 +35,12 @@ class Cpu:
         self.vmcb, self.control, self.save = shared.vmcb, shared.vmcb.control, shared.vmcb.save
         self.save.rip = RIP
 
-    def want(self, mask, *, int_n=False):
-        self.control.intercept_exceptions = mask
+    def want(self, mask, *, int_n=False, stopping=False, watching=False):
+        self.control.intercept_exceptions, self.control.intercept_misc1 = mask, 0
         if int_n:
             set_intercept(self.control, ExitCode.SWINT)
-        return self.tcg.intercepts_changed()
+        self.tcg.note_intercepts()
+        return self.tcg.write_intercepts(stopping=stopping, watching=watching)
 
     def code(self, text):
         self.ram.write(self.save.rip, bytes.fromhex(text))
@@ -84,11 +85,33 @@ def cpu(shared):
 
 @pytest.mark.parametrize("mask", [0, 1 << UD, 1 << BP, 1 << OF, FORCEABLE])
 def test_what_is_intercepted_besides_what_is_wanted(cpu, mask):
-    added = cpu.want(mask)
-    assert added == 1 << GP & ~mask
+    unwanted = cpu.want(mask)
+    assert unwanted == 0xFFFF_FFFF & ~mask
     assert cpu.control.intercept_exceptions == cpu.shared.mailbox.intercepts == mask | 1 << GP
     assert is_intercepted(cpu.control, ExitCode.NMI)
     assert is_intercepted(cpu.control, ExitCode.SWINT) == bool(mask & (1 << BP | 1 << OF))
+
+
+def test_forced_exits_need_int3_and_watchpoints_every_event(cpu):
+    cpu.want(1 << UD, stopping=True)
+    assert is_intercepted(cpu.control, ExitCode.SWINT)
+    assert not is_intercepted(cpu.control, ExitCode.INTR)
+    assert cpu.want(1 << UD, stopping=True, watching=True) == 0xFFFF_FFFF & ~(1 << UD)
+    assert cpu.control.intercept_exceptions == cpu.shared.mailbox.intercepts == FORCEABLE | 1 << GP
+    assert is_intercepted(cpu.control, ExitCode.INTR)
+    cpu.tcg.write_intercepts(stopping=False, watching=False)
+    assert cpu.control.intercept_exceptions == 1 << UD | 1 << GP
+    assert not is_intercepted(cpu.control, ExitCode.INTR)
+    assert not is_intercepted(cpu.control, ExitCode.SWINT)
+
+
+def test_a_software_interrupt_that_was_delivered_otherwise_is_forgotten(cpu):
+    cpu.want(1 << UD)
+    cpu.enter(soft(0x80))
+    cpu.control.event_inj, cpu.save.rip = 0, 0x700  # the model of delivery did it
+    cpu.go_on()
+    cpu.raised(UD, vectoring=soft(0x80))
+    assert cpu.save.rip == 0x700
 
 
 def test_a_combining_event_arms_all_that_combine(cpu):

@@ -7,7 +7,7 @@ from trapline.arch.layout import offset_of
 from trapline.arch.registers import CR0, CR4, EFER
 from trapline.errors import FaultError
 from trapline.processors.qemu import firmware, tables
-from trapline.processors.qemu.layout import BASE, PML4_AT, SIZE, TABLES_AT, Tables
+from trapline.processors.qemu.layout import BASE, IDENTITY_PDPT_AT, PDPT_AT, PML4_AT, SIZE, TABLES_AT, Tables
 
 HANDLER = 0x80_0000_4321
 
@@ -33,7 +33,12 @@ def test_the_shared_memory_is_mapped_at_its_own_address(translate, gva):
     assert translate(gva) == gva
 
 
-@pytest.mark.parametrize("gva", [0, 0xFFFF_FFF0, BASE - 1, BASE + (1 << 30)])
+@pytest.mark.parametrize("gva", [0, 0xFFFF_FFF0, BASE - 1])
+def test_the_memory_below_is_mapped_at_its_own_address(translate, gva):
+    assert translate(gva) == gva
+
+
+@pytest.mark.parametrize("gva", [BASE + (1 << 30), BASE + (1 << 39)])
 def test_nothing_else_is_mapped(translate, gva):
     with pytest.raises(paging.NotMapped):
         translate(gva)
@@ -61,4 +66,4 @@ def test_only_an_nmi_has_a_gate(written):
 
 def test_nothing_is_written_beyond_its_page(written):
     pages = {place // 0x1000 for place in range(0, 0x10000, 8) if any(written[place : place + 8])}
-    assert {page * 0x1000 for page in pages} == {TABLES_AT, PML4_AT, 0x8000}
+    assert {page * 0x1000 for page in pages} == {TABLES_AT, PML4_AT, PDPT_AT, IDENTITY_PDPT_AT}

@@ -30,6 +30,8 @@ _REFUSED_PROPERTIES: Final = {
     "pflash1": _REFUSED["-pflash"],
 }
 """Properties of the machine, by the part of their name before a dot."""
+GDB_CHARDEV: Final = "trapline.gdb"
+"""Name of the character device that QEMU's gdbstub is started on, once breakpoints are asked for."""
 _DEFAULT_CPU: Final = {"tcg": "qemu64", "kvm": "host"}
 
 
@@ -118,6 +120,7 @@ class Descriptors(NamedTuple):
     firmware: int
     doorbell: int
     qmp: int
+    gdb: int
 
 
 def command(
@@ -150,6 +153,7 @@ def command(
         ),
         *("-chardev", f"socket,id=trapline.qmp,fd={descriptors.qmp}"),
         *("-mon", "chardev=trapline.qmp,mode=control"),
+        *("-chardev", f"socket,id={GDB_CHARDEV},fd={descriptors.gdb}"),
         *("-bios", _by_number(descriptors.firmware)),
         *("-display", "none"),
         *(() if user.own_serial else serial),

@@ -59,6 +59,11 @@ class Firmware(NamedTuple):
     start: tuple[int, int] | None
     """Selector and offset of the BIOS's first jump, where it is a far one."""
 
+    @property
+    def page_tables(self) -> int:
+        """The CR3 that the entry runs with."""
+        return _TOP - len(self.image) + _PML4
+
 
 def wrap(bios: bytes, *, unlock_svm: bool) -> Firmware:
     """Put the entry below the BIOS and bend the reset vector to it.

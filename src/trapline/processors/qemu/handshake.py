@@ -41,7 +41,8 @@ class Handshake:
         self._on_wake = on_wake
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._poll = select.poll()
-        for descriptor in (qemu.doorbell.fileno(), self._wake_read):
+        self._doorbell = qemu.doorbell.fileno()
+        for descriptor in (self._doorbell, self._wake_read):
             self._poll.register(descriptor, select.POLLIN)
 
     @property
@@ -64,8 +65,15 @@ class Handshake:
                 raise ProcessorLost("QEMU ended while the guest was stopped")
         self._take()
 
-    def wait(self, deadline: float | None) -> Outcome:
-        """Wait until the monitor hands the mailbox back, draining the ring meanwhile. OFF: QEMU has ended."""
+    def watch(self, descriptor: int) -> None:
+        """Let `wait` return when there is something to read in a file."""
+        self._poll.register(descriptor, select.POLLIN)
+
+    def wait(self, deadline: float | None) -> Outcome | None:
+        """Wait until the monitor hands the mailbox back, draining the ring meanwhile. OFF: QEMU has ended.
+
+        None: a file of `watch` has something to read.
+        """
         owner, mailbox = self._owner, self._mailbox
         mailbox.attended = 1
         for _ in range(_SPIN if self.reported else 0):
@@ -79,7 +87,8 @@ class Handshake:
                 if left is not None and left <= 0:
                     self.ring.drain()
                     return Outcome.DEADLINE
-                self._sleep(poll if left is None else min(poll, left))
+                if self._sleep(poll if left is None else min(poll, left)):
+                    return None
             poll = _BUSY_POLL if self.ring.drain() else _IDLE_POLL
             if owner[0]:
                 return self._take()
@@ -106,13 +115,18 @@ class Handshake:
         self.ring.drain()
         return Outcome.VMEXIT
 
-    def _sleep(self, seconds: float) -> None:
-        for descriptor, _ in self._poll.poll(seconds * 1000):
+    def _sleep(self, seconds: float) -> bool:
+        """Sleep until something happens; True: a file of `watch` has something to read."""
+        watched = False
+        for descriptor, event in self._poll.poll(seconds * 1000):
             if descriptor == self._wake_read:
                 os.read(descriptor, 64)
                 self._on_wake()
+            elif descriptor != self._doorbell:
+                watched = event == select.POLLIN
             elif not self._drain_doorbell():
                 self._qemu.wait()
+        return watched
 
     def _drain_doorbell(self) -> bool:
         """Discard the bytes that the doorbell sent; False: QEMU hung up."""

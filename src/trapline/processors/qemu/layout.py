@@ -140,6 +140,7 @@ TABLES_AT: Final = 0x6000
 """GDT, IDT and the operands of LGDT and LIDT."""
 PML4_AT: Final = 0x7000
 PDPT_AT: Final = 0x8000
+IDENTITY_PDPT_AT: Final = 0x9000
 MSRPM_AT: Final = 0xA000
 IOPM_AT: Final = 0xC000
 SCRATCH_AT: Final = 0x10000

@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Callable, Sequence
 from typing import IO, Final
 
-from trapline.errors import LaunchError, ProcessorError
+from trapline.errors import LaunchError, ProcessorError, ProcessorLost
 
 from .command import Descriptors
 
@@ -45,11 +45,14 @@ class QemuProcess:
             image[1][:] = firmware
             self.doorbell, doorbell = self._pair()
             self.qmp, qmp = self._pair()
+            self.gdb, gdb = self._pair()
             self._errors = self._closing.enter_context(os.fdopen(os.memfd_create("trapline-errors"), "w+b"))
-            self.command = arguments(Descriptors(shared[0], image[0], doorbell.fileno(), qmp.fileno()))
-            self.process = self._start([shared[0], image[0], doorbell.fileno(), qmp.fileno(), *inherited], stdout)
-            doorbell.close()
-            qmp.close()
+            theirs = [doorbell, qmp, gdb]
+            descriptors = Descriptors(shared[0], image[0], *(one.fileno() for one in theirs))
+            self.command = arguments(descriptors)
+            self.process = self._start([*descriptors, *inherited], stdout)
+            for one in theirs:
+                one.close()
             self.doorbell.setblocking(False)
             undo.pop_all()
 
@@ -126,3 +129,15 @@ class QemuProcess:
                 returncode=None,
                 output="",
             ) from error
+
+
+def exit_status(returncode: int, command: Sequence[str], errors: Callable[[], str]) -> int | None:
+    """Return what the guest ended QEMU with, None for a plain power off; raises ProcessorLost if it was not the guest.
+
+    `returncode` is the process's, `command` its command line, `errors` returns what it wrote on stderr.
+    """
+    if returncode < 0:
+        raise ProcessorLost(f"QEMU was killed by {signal.Signals(-returncode).name}")
+    if returncode == 1 and not any("isa-debug-exit" in argument for argument in command):
+        raise ProcessorLost(f"QEMU failed: {errors() or 'it said nothing'}")
+    return returncode or None

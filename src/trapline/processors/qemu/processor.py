@@ -1,34 +1,31 @@
 """QEMU as a processor: what its exits mean, and what a reset needs."""
 
-import signal
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
-from trapline.arch.events import ERROR_CODE_VALID, VALID, EventType
 from trapline.arch.exits import ExitCode
 from trapline.arch.layout import zero
-from trapline.arch.registers import EFER, RFLAGS, Gprs
-from trapline.arch.vectors import SOFTWARE_EXCEPTIONS, VECTORS, WITH_ERROR_CODE, Kind, Vector, bits
+from trapline.arch.registers import EFER, Gprs
 from trapline.arch.vmcb import Vmcb
-from trapline.errors import ProcessorError, ProcessorLost, UsageError
+from trapline.errors import ProcessorError
 from trapline.machine.processor import Capabilities, Outcome, Statistics, Watchpoint
-from trapline.machine.record import RecordFlags
 
 from . import bios, nested
+from .deliveries import Deliveries
 from .firmware import Firmware
+from .gdb import GdbClient
 from .guard import ConfigGuard
 from .handshake import Handshake
 from .hostmem import ProcessMemory
-from .layout import BASE, IOPM_AT, MSRPM_AT, Command, Policy, SharedMemory
-from .process import QemuProcess
+from .layout import BASE, IOPM_AT, MSRPM_AT, Command, SharedMemory
+from .plans import write_plans
+from .process import QemuProcess, exit_status
 from .qmp import Qmp
 from .quirks_tcg import TcgQuirks
 from .ram import Ram
+from .stops import Stops
 from .version import check_version
-
-_ALWAYS_ASKED: Final = SOFTWARE_EXCEPTIONS | 1 << Vector.DF
-"""Vectors that the monitor leaves to Python: their RIP or their error code needs a look."""
 
 
 class QemuProcessor:
@@ -57,7 +54,6 @@ class QemuProcessor:
         self._block = block
         self.memory = ram
         self.exit_status: int | None = None
-        self.hit: Watchpoint | None = None
         self.capabilities = Capabilities(
             name=f"QEMU ({accelerator})",
             ts_error_code=accelerator == "tcg",
@@ -71,6 +67,10 @@ class QemuProcessor:
         self._fresh = False
         self._kicked = False
         self._qmp = Qmp(qemu.qmp)
+        self._handshake.watch(qemu.gdb.fileno())
+        self._stops = Stops(GdbClient(qemu.gdb), self._qmp, self._shared, ram, firmware, accelerator)
+        self._deliveries = Deliveries(self._shared, ram, sets_rf=self.capabilities.sets_rf)
+        self._forwarded = 0
 
     @property
     def hints(self) -> Sequence[str]:
@@ -92,68 +92,85 @@ class QemuProcessor:
         """See `machine.Processor.statistics`."""
         return self._handshake.statistics
 
+    @property
+    def hit(self) -> Watchpoint | None:
+        """See `machine.Processor.hit`."""
+        return self._stops.hit
+
     def set_breakpoints(self, addresses: frozenset[int]) -> None:
-        """See `machine.Processor.set_breakpoints`; not implemented for QEMU: raises UsageError."""
-        if addresses:
-            raise UsageError("this processor has no breakpoints yet")
+        """See `machine.Processor.set_breakpoints`; only under TCG."""
+        self._stops.set_breakpoints(addresses)
+        self._write_intercepts()
 
     def set_watchpoints(self, watched: tuple[Watchpoint, ...]) -> None:
-        """See `machine.Processor.set_watchpoints`; not implemented for QEMU: raises UsageError."""
-        if watched:
-            raise UsageError("this processor has no watchpoints yet")
+        """See `machine.Processor.set_watchpoints`; only under TCG."""
+        self._stops.set_watchpoints(watched)
+        self._write_intercepts()
 
     def on_records(self, sink: Callable[[memoryview], None]) -> None:
         """See `machine.Processor.on_records`."""
         self._handshake.ring.sink = sink
 
     def intercepts_changed(self, forwarded: int) -> None:
-        """See `machine.Processor.intercepts_changed`: writes the monitor's plan for each vector."""
-        control = self.vmcb.control
+        """See `machine.Processor.intercepts_changed`."""
+        self._forwarded = forwarded
+        if self._quirks is not None:
+            self._quirks.note_intercepts()
+        self._write_intercepts()
+
+    def _write_intercepts(self) -> None:
+        """Write the intercepts of the VMCB, and what the monitor does with each exception by itself."""
+        recorded, unwanted, arm = self._forwarded, 0, None
         if self._quirks is None:
-            self._mailbox.intercepts, silent = control.intercept_exceptions, 0
+            self._mailbox.intercepts = self.vmcb.control.intercept_exceptions
         else:
-            silent = self._quirks.intercepts_changed() | 0xFFFF_FFFF & ~control.intercept_exceptions
+            watching = bool(self._stops.watchpoints)
+            unwanted = self._quirks.write_intercepts(stopping=bool(self._stops), watching=watching)
+            recorded, unwanted, arm = 0 if watching else recorded, 0 if watching else unwanted, self._quirks.arm_for
         self._guard.watch()
-        for row in VECTORS:
-            plan = self._shared.plans[row.vector]
-            has_code = WITH_ERROR_CODE >> row.vector & 1
-            plan.event = VALID | EventType.EXCEPTION << 8 | has_code * ERROR_CODE_VALID | row.vector
-            plan.arm = self._quirks.arm_for(row.vector) if self._quirks else 0
-            plan.rflags = RFLAGS.RF if self.capabilities.forwards_set_rf and row.kind is Kind.FAULT else 0
-            plan.flags = RecordFlags.FORWARDED | has_code * RecordFlags.HAS_ERROR_CODE
-            plan.flags |= RecordFlags.HAS_ADDRESS if row.vector == Vector.PF else 0
-            plan.policy = Policy.ASK
-        for vector in bits(silent & ~_ALWAYS_ASKED):
-            self._shared.plans[vector].policy = Policy.FORWARD
-        for vector in bits(forwarded & ~_ALWAYS_ASKED):
-            self._shared.plans[vector].policy = Policy.RECORD
+        sets_rf = self.capabilities.forwards_set_rf
+        write_plans(self._shared.plans, recorded=recorded, forwarded=unwanted, arm=arm, sets_rf=sets_rf)
 
     def run(self, deadline: float | None) -> Outcome:
         """See `machine.Processor.run`."""
-        if not self._handshake.running:
-            if self._kicked:
-                self._kicked = False
-                return Outcome.KICKED
-            if self._fresh and not self._isolated:
-                bios.start(self._firmware, self.vmcb)
-            self._fresh = False
-            if self._quirks is not None:
-                self._quirks.before_entry()
-            self._enter()
-        while True:
-            outcome: Outcome | None = self._handshake.wait(deadline)
-            if outcome is Outcome.OFF:
+        outcome = None if self._handshake.running else self._start_guest()
+        while outcome is None:
+            outcome = self._handshake.wait(deadline)
+            if outcome is None:
+                self._stops.take()
+            elif outcome is Outcome.OFF:
                 self._ended()
-            if outcome is Outcome.VMEXIT:
+            elif outcome is Outcome.VMEXIT:
                 outcome = self._sort_exit()
-            if outcome is not None:
-                return outcome
-            self._enter()
+                if outcome is None:
+                    self._enter()
+        return outcome
+
+    def _start_guest(self) -> Outcome | None:
+        """Enter the guest for the hypervisor, unless there is something to tell it before."""
+        if self._kicked:
+            self._kicked = False
+            return Outcome.KICKED
+        if self._stops.take_pending():
+            return Outcome.WATCHPOINT
+        if self._fresh and not self._isolated:
+            bios.start(self._firmware, self.vmcb)
+        self._fresh = False
+        if self._quirks is not None:
+            self._quirks.before_entry()
+        self._enter()
+        return None
 
     def _sort_exit(self) -> Outcome | None:
         """Return what the exit means to the hypervisor; None: it was handled here, and the guest is to go on."""
         if self._mailbox.reset:
             return self._begin()
+        forced = self._stops.take_outcome()
+        if forced is not None and self._quirks is not None:
+            self._quirks.drop_exit()
+            return forced
+        if self._fetches_vectors() and self._deliveries.fetch_vector():
+            return None
         control = self.vmcb.control
         if control.exit_code == ExitCode.IOIO and not self._guarded():
             return None
@@ -168,6 +185,9 @@ class QemuProcessor:
         self._kicked = False
         self._handshake.running = False
         return Outcome.KICKED
+
+    def _fetches_vectors(self) -> bool:
+        return bool(self._stops.watchpoints) and self._quirks is not None and not self._quirks.wants_interrupts
 
     def cpuid(self, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
         """See `machine.Processor.cpuid`."""
@@ -205,7 +225,10 @@ class QemuProcessor:
 
     def _enter(self) -> None:
         if self._quirks is not None:
+            if self._stops.watchpoints:
+                self._deliveries.before_entry(self._stops.watchpoints)
             self._quirks.entering()
+            self._stops.apply()
         self._handshake.give(Command.LOAD_AND_RESUME)
 
     def _begin(self) -> Outcome:
@@ -227,6 +250,8 @@ class QemuProcessor:
             nested.build(self._qemu.monitor, self._firmware)
             control.np_control, control.ncr3 = 1, nested.ROOT
         self._guard.reset()
+        self._stops.take_outcome()
+        self._deliveries.reset()
         self._fresh = self._handshake.reported = True
         return Outcome.RESET
 
@@ -251,11 +276,6 @@ class QemuProcessor:
 
     def _ended(self) -> None:
         """QEMU is gone: tell how."""
-        status = self._qemu.process.returncode
         if not self._handshake.reported:
             raise self._qemu.launch_error()
-        if status < 0:
-            raise ProcessorLost(f"QEMU was killed by {signal.Signals(-status).name}")
-        if status == 1 and not any("isa-debug-exit" in word for word in self._qemu.command):
-            raise ProcessorLost(f"QEMU failed: {self._qemu.errors() or 'it said nothing'}")
-        self.exit_status = status or None
+        self.exit_status = exit_status(self._qemu.process.returncode, self._qemu.command, self._qemu.errors)

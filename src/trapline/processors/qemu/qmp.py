@@ -31,8 +31,8 @@ class Qmp:
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def command(self, name: str) -> None:
-        """Execute a command without arguments and wait for its answer; a QEMU that is gone needs none."""
+    def command(self, name: str, **arguments: str) -> None:
+        """Execute a command and wait until it is done; a QEMU that is gone needs none."""
         from qemu.qmp import QMPClient, QMPError
 
         with contextlib.suppress(QMPError, EOFError):
@@ -42,7 +42,17 @@ class Qmp:
                 self._runner = asyncio.Runner()
                 self._client = QMPClient("trapline")
                 self._runner.run(self._client.connect(self._connection))
-            self._runner.run(self._client.execute(name))
+            self._runner.run(self._client.execute(name, arguments))
+
+    def human_command(self, line: str) -> None:
+        """Execute a command of QEMU's human monitor."""
+        self.command("human-monitor-command", **{"command-line": line})
+
+    def drop_events(self) -> None:
+        """Forget the events that QEMU has sent so far, which would pile up."""
+        self.command("query-status")  # answered after them
+        if self._client is not None:
+            self._client.events.clear()
 
     def close(self) -> None:
         """Hang up. Safe to call twice."""

@@ -8,7 +8,7 @@ from typing import Final
 
 from trapline.arch.events import SHUTDOWN, Event, EventType, combine, decode, encode, is_software
 from trapline.arch.exits import EXCEPTION_EXITS, ExitCode, clear_intercept, set_intercept
-from trapline.arch.vectors import CONTRIBUTORY, SOFTWARE_EXCEPTIONS, WITH_ERROR_CODE, Vector
+from trapline.arch.vectors import CONTRIBUTORY, FORCEABLE, SOFTWARE_EXCEPTIONS, WITH_ERROR_CODE, Vector
 from trapline.asm.decoder import SVM_MNEMONICS, Decoded, Mnemonic, decode_at_rip
 from trapline.machine.linear import next_rip
 from trapline.machine.memory import GuestMemory
@@ -42,31 +42,45 @@ class TcgQuirks:
         self._mailbox: Mailbox = shared.mailbox
         self._memory = memory
         self._wanted = 0
-        self._wants_int_n = False
+        self._wanted_misc1 = 0
         self._soft: tuple[int, Event] | None = None
         self._seen = 0
         self.foreign_nmis = 0
         """NMIs of ours on their way: not the guest's."""
 
-    def intercepts_changed(self) -> int:
-        """Read what the hypervisor wants from the VMCB, add what TCG needs; returns the exceptions added."""
+    @property
+    def wants_interrupts(self) -> bool:
+        """Whether the hypervisor intercepts interrupts itself."""
+        return bool(self._wanted_misc1 >> (ExitCode.INTR & 31) & 1)
+
+    def note_intercepts(self) -> None:
+        """Read what the hypervisor wants from the VMCB; `write_intercepts` has to follow."""
         control = self._vmcb.control
-        self._wanted = control.intercept_exceptions
-        self._wants_int_n = bool(control.intercept_misc1 >> (ExitCode.SWINT & 31) & 1)
+        self._wanted, self._wanted_misc1 = control.intercept_exceptions, control.intercept_misc1
+
+    def write_intercepts(self, *, stopping: bool, watching: bool) -> int:
+        """Add what TCG needs to what the hypervisor wants; returns the exceptions that it does not want.
+
+        `stopping`: exits are forced by INT3 (`stops`). `watching`: TCG is to deliver no event by itself (`deliveries`).
+        """
+        control = self._vmcb.control
         # SVM instructions can raise #GP, since the real EFER.SVME is set: see `_fixup_gp`.
-        real = self._wanted | 1 << Vector.GP
+        real = self._wanted | 1 << Vector.GP | (FORCEABLE if watching else 0)
         control.intercept_exceptions = self._mailbox.intercepts = real
-        if self._wanted & SOFTWARE_EXCEPTIONS:
+        control.intercept_misc1 = self._wanted_misc1
+        if stopping or self._wanted & SOFTWARE_EXCEPTIONS:
             set_intercept(control, ExitCode.SWINT)
+        if watching:
+            set_intercept(control, ExitCode.INTR)
         set_intercept(control, ExitCode.NMI)
-        return real & ~self._wanted
+        return 0xFFFF_FFFF & ~self._wanted
 
     def arm_for(self, vector: int) -> int:
         """Return what to intercept while an exception is delivered, besides the standing intercepts."""
         return COMBINING if COMBINING >> vector & 1 else 0
 
     def before_entry(self) -> None:
-        """Owner what the hypervisor asks for into what TCG does right."""
+        """Turn what the hypervisor asks for into what TCG does right."""
         control = self._vmcb.control
         event = decode(control.event_inj)
         if event is None:
@@ -82,6 +96,12 @@ class TcgQuirks:
         control = self._vmcb.control
         self._mailbox.injected = control.event_inj & 0xFFFF_FFFF | BY_PYTHON
         self._seen = control.intercept_exceptions
+        if self._soft is not None and control.event_inj >> 8 & 7 != EventType.SOFT:
+            self._soft = None
+
+    def drop_exit(self) -> None:
+        """Forget an exit that was forced: nothing happened that the hypervisor asked for."""
+        self._vmcb.control.event_inj = self._vmcb.control.exit_int_info = 0
 
     def after_exit(self) -> bool:
         """Turn the exit into the one that the manual specifies; False: the hypervisor did not ask for it, resume."""
@@ -182,7 +202,7 @@ class TcgQuirks:
         if found.mnemonic != Mnemonic.INT and self._wanted >> vector & 1:
             control.exit_code = EXCEPTION_EXITS.start + vector
             return True
-        if found.mnemonic == Mnemonic.INT and self._wants_int_n:
+        if found.mnemonic == Mnemonic.INT and self._wanted_misc1 >> (ExitCode.SWINT & 31) & 1:
             control.exit_info_1 = vector
             return True
         self._inject_soft(Event(vector, EventType.SOFT))

@@ -8,17 +8,27 @@ from trapline.arch.layout import offset_of
 from trapline.arch.vectors import Vector
 
 from .firmware import CODE64, DESCRIPTORS
-from .layout import BASE, PDPT_AT, PML4_AT, TABLES_AT, Tables
+from .layout import BASE, IDENTITY_PDPT_AT, PDPT_AT, PML4_AT, TABLES_AT, Tables
 
 
 def write(memory: memoryview, *, nmi_handler: int) -> None:
-    """Map the shared memory at its own address, one page of 1 GiB; fill GDT and IDT."""
+    """Map the shared memory and all memory below it at their own addresses, in pages of 1 GiB; fill GDT and IDT.
+
+    The monitor uses the shared memory alone. The rest is for QEMU's gdbstub, which writes by linear address, even to
+    ROM: so it reaches the guest's memory while the monitor runs (`stops`).
+    """
     table = paging.P | paging.RW | paging.A
-    for at, level, entry in (
-        (PML4_AT, 4, page_entry(BASE + PDPT_AT, table)),
-        (PDPT_AT, 3, page_entry(BASE, table | paging.D | paging.PS)),
+    page = table | paging.D | paging.PS
+    upper = {
+        0: page_entry(BASE + IDENTITY_PDPT_AT, table),
+        paging.table_index(BASE, 4): page_entry(BASE + PDPT_AT, table),
+    }
+    for at, entries in (
+        (PML4_AT, upper),
+        (IDENTITY_PDPT_AT, {number: page_entry(number << 30, page) for number in range(512)}),
+        (PDPT_AT, {paging.table_index(BASE, 3): page_entry(BASE, page)}),
     ):
-        memory[at : at + paging.PAGE] = page_table({paging.table_index(BASE, level): entry})
+        memory[at : at + paging.PAGE] = page_table(entries)
     gdt, idt = offset_of(Tables, "gdt"), offset_of(Tables, "idt")
     struct.pack_into("<4Q", memory, TABLES_AT + gdt, *DESCRIPTORS)
     gate = long_gate(CODE64, nmi_handler).to_bytes(16, "little")

@@ -1,0 +1,194 @@
+"""Breakpoints and watchpoints under TCG, by QEMU's gdbstub: the guest cannot see them, and there can be any number.
+
+The stub compares linear addresses in every mode and stops the whole machine. What the hypervisor needs is a #VMEXIT at
+that instruction, and it is forced: while the machine stands still, INT3 is written over the instruction's first byte,
+one step executes it and leaves through the SWINT intercept, and the byte is put back. Nobody can see it meanwhile.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from trapline.arch.exits import EXCEPTION_EXITS
+from trapline.arch.registers import EFER
+from trapline.arch.vectors import Vector
+from trapline.errors import FaultError, ProcessorError, UsageError
+from trapline.machine.linear import code_address, translate
+from trapline.machine.memory import GuestMemory
+from trapline.machine.processor import Outcome, Watchpoint
+
+from .command import GDB_CHARDEV
+from .firmware import Firmware
+from .gdb import CpuState, GdbClient, read_registers, read_stop
+from .layout import BASE, PML4_AT, SIZE, SharedMemory
+from .qmp import Qmp
+
+_INT3: Final = b"cc"
+_NO_EXIT: Final = 0x7777_7777
+"""An exit code that no CPU writes."""
+_DB_EXIT: Final = EXCEPTION_EXITS.start + Vector.DB
+_DRAIN_EVERY: Final = 256
+"""Stops between two looks at QMP, where each leaves events behind."""
+
+
+class Stops:
+    """What stops the guest, and what to do when it did."""
+
+    def __init__(
+        self,
+        gdb: GdbClient,
+        qmp: Qmp,
+        shared: SharedMemory,
+        memory: GuestMemory,
+        firmware: Firmware,
+        accelerator: str,
+    ) -> None:
+        self._gdb = gdb
+        self._qmp = qmp
+        self._vmcb = shared.vmcb
+        self._memory = memory
+        self._not_the_guest = (BASE + PML4_AT, firmware.page_tables)
+        self._accelerator = accelerator
+        self._started = False
+        self._taken = 0
+        self._set: tuple[frozenset[int], tuple[Watchpoint, ...]] = (frozenset(), ())
+        """The breakpoints and watchpoints that QEMU has."""
+        self.breakpoints: frozenset[int] = frozenset()
+        self.watchpoints: tuple[Watchpoint, ...] = ()
+        self.hit: Watchpoint | None = None
+        self._outcome: Outcome | None = None
+        """What the forced exit that is on its way means."""
+        self._pending: Watchpoint | None = None
+        """Accessed by an instruction that ended in an exit by its own #DB: to be told before the next entry."""
+
+    def __bool__(self) -> bool:
+        return bool(self.breakpoints or self.watchpoints)
+
+    def set_breakpoints(self, addresses: frozenset[int]) -> None:
+        """See `machine.Processor.set_breakpoints`; they count from the next `apply` on."""
+        self._check((address, 1) for address in addresses)
+        self.breakpoints = addresses
+
+    def set_watchpoints(self, watched: tuple[Watchpoint, ...]) -> None:
+        """See `machine.Processor.set_watchpoints`; they count from the next `apply` on."""
+        self._check((one.address, one.size) for one in watched)
+        self.watchpoints = distinct(watched)
+
+    def _check(self, places: Iterable[tuple[int, int]]) -> None:
+        for address, size in places:
+            if self._accelerator != "tcg":
+                raise UsageError("breakpoints and watchpoints need --accel tcg so far")
+            if address < BASE + SIZE and address + size > BASE:
+                raise UsageError(f"{address:#x} cannot be watched: trapline's monitor uses this linear address")
+
+    def apply(self) -> None:
+        """Set in QEMU what is wanted, before an entry. The monitor runs meanwhile, and waits."""
+        wanted = (self.breakpoints, self.watchpoints)
+        if wanted == self._set:
+            return
+        if self._started:
+            self._gdb.interrupt()
+        else:
+            self._start()
+        packets = changes(self._set, wanted)
+        self._gdb.send(*packets)
+        for packet in packets:
+            if self._gdb.receive() != b"OK":
+                raise ProcessorError(f"QEMU's gdbstub refuses {packet.decode()}")
+        self._set = wanted
+        self._gdb.send(b"c")
+
+    def take_pending(self) -> bool:
+        """Say whether an access is still to be told, and tell it: `hit` says which."""
+        pending, self._pending = self._pending, None
+        if pending is None or pending not in self.watchpoints:
+            return False
+        self.hit = pending
+        return True
+
+    def take_outcome(self) -> Outcome | None:
+        """Return what a forced exit means, once; None: the exit is the guest's own."""
+        outcome, self._outcome = self._outcome, None
+        return outcome
+
+    def take(self) -> None:
+        """Sort the stop that QEMU reports, if any, force an exit where the guest is to leave, and let QEMU go on."""
+        reply = self._gdb.poll()
+        stop = read_stop(reply or b"")
+        if not stop.trapped:
+            return  # an acknowledgement, or a pause by the user, who will let it run again
+        self._taken += 1
+        if self._taken % _DRAIN_EVERY == 0:
+            self._qmp.drop_events()
+        state = read_registers(self._gdb.monitor("info registers"))
+        hit = next((one for one in self.watchpoints if (one.address, one.reads) == stop.watched), None)
+        if not self._is_guest(state):
+            self._pass(hit)
+        elif (hit or state.code_address in self.breakpoints) and self._force_exit(state.code_address):
+            self.hit, self._outcome = hit, Outcome.WATCHPOINT if hit else Outcome.BREAKPOINT
+        self._gdb.send(b"c")
+
+    def _start(self) -> None:
+        self._qmp.human_command(f"gdbserver chardev:{GDB_CHARDEV}")
+        self._gdb.send(b"qSupported")
+        while not self._gdb.receive().startswith(b"PacketSize"):
+            pass  # opening stops the machine, which some versions report
+        self._started = True
+
+    def _is_guest(self, state: CpuState) -> bool:
+        """Whether the CPU runs the guest, and not the firmware's entry or the monitor."""
+        return bool(state.efer & EFER.SVME) and not state.in_smm and state.cr3 not in self._not_the_guest
+
+    def _pass(self, hit: Watchpoint | None) -> None:
+        """Get past a stop in the firmware or the monitor."""
+        if hit is None:
+            self._gdb.command(b"s")
+        elif self._vmcb.control.exit_code == _DB_EXIT:  # a trap: the instruction is complete
+            self._pending = hit
+
+    def _force_exit(self, address: int) -> bool:
+        """Make the guest leave before the instruction at a linear address; False: its fetch faults, unseen.
+
+        An intercepted fault of the fetch does as well as INT3: it is raised again when the guest goes on.
+        """
+        control, gdb = self._vmcb.control, self._gdb
+        control.exit_code = _NO_EXIT
+        gdb.send(b"m%x,1" % address, b"M%x,1:%b" % (address, _INT3), b"s")
+        byte, stored, _ = gdb.receive(), gdb.receive(), gdb.receive()
+        left = control.exit_code != _NO_EXIT
+        if stored == b"OK":
+            self._put_back(address, byte, in_guest=not left)
+        return left and code_address(self._vmcb.save) == address
+
+    def _put_back(self, address: int, byte: bytes, *, in_guest: bool) -> None:
+        """Restore the byte: by its linear address in the guest, by its physical one in the monitor (`tables`)."""
+        try:
+            where = address if in_guest else translate(self._vmcb.save, self._memory, address)
+        except FaultError as error:
+            raise ProcessorError(f"the breakpoint at {address:#x} cannot be taken out of memory: {error}") from error
+        if self._gdb.command(b"M%x,1:%b" % (where, byte)) != b"OK":
+            raise ProcessorError(f"the breakpoint at {address:#x} cannot be taken out of memory")
+
+
+def changes(
+    before: tuple[frozenset[int], tuple[Watchpoint, ...]], wanted: tuple[frozenset[int], tuple[Watchpoint, ...]]
+) -> list[bytes]:
+    """Return the packets that lead from what is set to what is wanted: (breakpoints, watchpoints) each."""
+    found = [b"z0,%x,1" % address for address in sorted(before[0] - wanted[0])]
+    found += [b"Z0,%x,1" % address for address in sorted(wanted[0] - before[0])]
+    if before[1] != wanted[1]:
+        found += [b"z" + _watch(one) for one in before[1]]
+        found += [b"Z" + _watch(one) for one in reversed(wanted[1])]  # QEMU asks first what was set last
+    return found
+
+
+def _watch(one: Watchpoint) -> bytes:
+    return b"%d,%x,%x" % (4 if one.reads else 2, one.address, one.size)
+
+
+def distinct(watchpoints: tuple[Watchpoint, ...]) -> tuple[Watchpoint, ...]:
+    """Return the watchpoints; of those that a stop reply cannot tell apart, of one address and kind, the widest."""
+    widest: dict[tuple[int, bool], Watchpoint] = {}
+    for one in watchpoints:
+        known = widest.get((one.address, one.reads), one)
+        widest[one.address, one.reads] = max(known, one, key=lambda each: each.size)
+    return tuple(widest.values())
