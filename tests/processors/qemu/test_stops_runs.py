@@ -147,7 +147,7 @@ def test_a_breakpoint_stops_before_its_instruction(guest, mode, cpl, base):
     hit_often(guest, mode, cpl, base, 3)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize(
     ("mode", "cpl", "base"), [(REAL, 0, BASE_OF_CS), (PROTECTED_32, 0, 0), (VIRTUAL, 3, 0), (LONG, 3, 0)]
 )
