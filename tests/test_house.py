@@ -48,7 +48,11 @@ def test_import_trapline_is_light():
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("path", sorted(SOURCES.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCES)))
+@pytest.mark.parametrize(
+    "path",
+    sorted((*SOURCES.rglob("*.py"), *(ROOT / "tools").rglob("*.py"))),
+    ids=lambda path: str(path.relative_to(ROOT)).removeprefix("src/trapline/"),
+)
 def test_modules_stay_small(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 300
 
@@ -56,3 +60,10 @@ def test_modules_stay_small(path):
 def test_names_say_what_is_inside():
     vague = {"utils", "common", "helpers", "misc", "base"}
     assert not [path for path in SOURCES.rglob("*") if path.stem in vague]
+
+
+def test_tests_mirror_the_rooms():
+    """Beside them are whole guests and their sources, and the tests of the tools."""
+    rooms = {path.parent.name for path in SOURCES.glob("*/__init__.py")} | {"acceptance", "programs", "tools"}
+    folders = {path.parent.name for path in (ROOT / "tests").glob("*/*.py")}
+    assert folders <= rooms

@@ -187,7 +187,7 @@ def cpio(members: list[_Member]) -> bytes:
     archive = bytearray()
     for inode, member in enumerate([*members, _Member("TRAILER!!!", 0)], start=1):
         name = member.name.encode() + b"\0"
-        # inode, mode, uid, gid, links, mtime, size, the file's own device (2), the device it stands for (2),
+        # inode, mode, uid, gid, links, mtime, size, the file's own device (2), the device that it names (2),
         # size of the name, checksum
         fields = (inode, member.mode, 0, 0, 1, 0, len(member.content), 0, 0, *member.device, len(name), 0)
         archive += b"070701" + b"".join(b"%08X" % field for field in fields) + name

@@ -54,7 +54,7 @@ def package(name: str) -> Path:
         return tree
     if missing := missing_tools("apt-get", "dpkg-deb"):
         raise Unobtainable(f"package {name} is not in the cache, and {missing[0]} is not installed")
-    # Unpacked beside its place and renamed when whole: a broken download leaves nothing behind.
+    # Unpacked beside its place and renamed when whole: a broken download leaves nothing.
     with tempfile.TemporaryDirectory(dir=cache_directory(), prefix=f".{name}-") as scratch:
         # _apt, the user apt sandboxes itself as, may not write here, and apt need not warn of that.
         _run(f"package {name}", ["apt-get", "-q", "-o", "APT::Sandbox::User=", "download", name], Path(scratch))
@@ -158,7 +158,7 @@ def ipxe_iso() -> Path:
 
 
 def grub_disk() -> Path:
-    """Return a raw disk: GRUB's boot sector, and right behind it a core image with a configuration."""
+    """Return a raw disk: GRUB's boot sector, and right after it a core image with a configuration."""
     modules = package("grub-pc-bin") / "usr/lib/grub/i386-pc"
     core = _grub_core("i386-pc", modules)
     image = (modules / "boot.img").read_bytes() + core.read_bytes()
@@ -200,7 +200,7 @@ def grub_iso() -> Path:
 def kvm_unit_tests() -> Path:
     """Return the folder with the x86 images of kvm-unit-tests: TRAPLINE_KVM_UNIT_TESTS names it, or the tree above it.
 
-    No package registry has them; who wants them builds them as their README says (`./configure && make`).
+    No package registry has them; they are built as their README says (`./configure && make`).
     """
     named = os.environ.get("TRAPLINE_KVM_UNIT_TESTS")
     if not named:

@@ -35,8 +35,8 @@ def image(tmp_path_factory):
 
     @functools.cache
     def image(name, **defines):
-        words = [name, *(f"{key}{value}" for key, value in sorted(defines.items()))]
-        return build.build(name, folder / f"{'-'.join(words)}.img", **defines)
+        parts = [name, *(f"{key}{value}" for key, value in sorted(defines.items()))]
+        return build.build(name, folder / f"{'-'.join(parts)}.img", **defines)
 
     return image
 

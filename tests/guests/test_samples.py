@@ -169,8 +169,8 @@ def test_the_tss_names_the_stacks():
 
 def test_a_text_stands_once():
     kernel = Kernel(64)
-    first = kernel.words("once\n")
-    assert kernel.words("once\n") == first
+    first = kernel.texts("once\n")
+    assert kernel.texts("once\n") == first
     kernel.finish()
     assert part(kernel.image(), first, "6s") == (b"once\n\0",)
 

@@ -15,7 +15,7 @@ from .runner import Run
 _IN_RECORDS: Final = tuple(
     leaf.path for leaf in leaves(Record()) if not leaf.path.startswith(("tsc", "vcpu", "reserved"))
 )
-_BEHIND_TSC: Final = 8
+_AFTER_TSC: Final = 8
 _IN_SAVE: Final = tuple(
     leaf.path
     for leaf in leaves(SaveArea())
@@ -35,10 +35,10 @@ class Difference(NamedTuple):
     """The number of the record; None: it is not in the records."""
     fields: dict[str, tuple[int, int]]
     """By name, the values of both."""
-    words: str
+    text: str
 
     def __str__(self) -> str:
-        return f"{self.program}\n    {self.words}"
+        return f"{self.program}\n    {self.text}"
 
 
 def first_difference(program: Program, first: Run, second: Run, *, records: bool = True) -> Difference | None:
@@ -47,23 +47,23 @@ def first_difference(program: Program, first: Run, second: Run, *, records: bool
         for number, (one, two) in enumerate(zip(first.records, second.records, strict=False)):
             fields = _fields(one, two)
             if fields:
-                words = f"record {number}: {_words(fields)}\n      {_record(one)}\n      {_record(two)}"
-                return Difference(program, first, second, number, fields, words)
+                text = f"record {number}: {_shown(fields)}\n      {_record(one)}\n      {_record(two)}"
+                return Difference(program, first, second, number, fields, text)
         if len(first.records) != len(second.records):
             return _missing(program, first, second)
     fields = dict(_ends(first, second)) | dict(_states(first, second)) | dict(_memory(first, second))
     if not fields:
         return None
     return Difference(
-        program, first, second, None, fields, f"at the end: {_words(fields)} {first.detail[:300]} {second.detail[:300]}"
+        program, first, second, None, fields, f"at the end: {_shown(fields)} {first.detail[:300]} {second.detail[:300]}"
     )
 
 
 def _fields(one: Record, two: Record) -> dict[str, tuple[int, int]]:
-    if bytes(one)[_BEHIND_TSC:] == bytes(two)[_BEHIND_TSC:]:
+    if bytes(one)[_AFTER_TSC:] == bytes(two)[_AFTER_TSC:]:
         return {}
     found = {path: (getattr(one, path), getattr(two, path)) for path in _IN_RECORDS}
-    # Who found that an SVM instruction is undefined, the processor or the hypervisor, is no difference.
+    # Whether the processor or the hypervisor found an SVM instruction undefined does not count.
     found["flags"] = (one.flags & ~RecordFlags.SYNTHESIZED, two.flags & ~RecordFlags.SYNTHESIZED)
     for word in ("exit_int_info", "event"):
         found[word] = tuple(value if value & VALID else 0 for value in found[word])  # type: ignore[assignment]
@@ -73,12 +73,12 @@ def _fields(one: Record, two: Record) -> dict[str, tuple[int, int]]:
 def _missing(program: Program, first: Run, second: Run) -> Difference:
     number = min(len(first.records), len(second.records))
     more = max(first.records, second.records, key=len)
-    words = (
+    text = (
         f"records: {len(first.records)} and {len(second.records)}, ends {first.end.value} and {second.end.value} "
         f"{first.detail[:300]}{second.detail[:300]}; "
         f"the next is\n      {_record(more[number])}"
     )
-    return Difference(program, first, second, number, {"records": (len(first.records), len(second.records))}, words)
+    return Difference(program, first, second, number, {"records": (len(first.records), len(second.records))}, text)
 
 
 def _ends(first: Run, second: Run) -> Iterator[tuple[str, tuple[int, int]]]:
@@ -104,7 +104,7 @@ def _memory(first: Run, second: Run) -> Iterator[tuple[str, tuple[int, int]]]:
                 yield f"[{offset:#x}]", (one, two)
 
 
-def _words(fields: dict[str, tuple[int, int]]) -> str:
+def _shown(fields: dict[str, tuple[int, int]]) -> str:
     return ", ".join(f"{name} {one:#x} / {two:#x}" for name, (one, two) in list(fields.items())[:12])
 
 

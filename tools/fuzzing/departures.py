@@ -180,7 +180,7 @@ DEPARTURES: Final = (
         rules_code.store_to_register,
     ),
     Departure(
-        "EMMS", "QEMU: EMMS looks at neither CR0.EM nor TS: emit.c.inc, gen_EMMS (APM vol. 5 EMMS)", rules_code.emms
+        "EMMS", "QEMU: EMMS checks neither CR0.EM nor TS: emit.c.inc, gen_EMMS (APM vol. 5 EMMS)", rules_code.emms
     ),
     Departure(
         "LOCK", "Unicorn: LOCK with x87 and SSE is nothing: translate.c, gen_sse (APM vol. 3, 1.2.5)", rules_code.lock
@@ -201,7 +201,7 @@ DEPARTURES: Final = (
     ),
     Departure(
         "REX",
-        "QEMU: REX counts although another prefix stands behind it: translate.c, disas_insn (APM vol. 3, 1.2.7)",
+        "QEMU: REX counts although another prefix follows it: translate.c, disas_insn (APM vol. 3, 1.2.7)",
         rules_code.early_rex,
     ),
 )

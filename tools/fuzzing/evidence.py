@@ -1,4 +1,4 @@
-"""What a rule looks at in a difference between Unicorn (first) and QEMU (second)."""
+"""What a rule needs to know of a difference between Unicorn (first) and QEMU (second)."""
 
 from typing import Final
 
@@ -39,7 +39,7 @@ def opcode_of(difference: Difference, record: Record) -> tuple[bytes, bytes]:
 
 
 def _physical(difference: Difference, record: Record, gva: int) -> int:
-    """Return where an instruction stands in the arena, by the page tables as they are at the end."""
+    """Return where an instruction is in the arena, by the page tables as they are at the end."""
     arena = difference.first.memory
     memory = ReaderMemory(lambda gpa, size: arena[gpa : gpa + size].ljust(size, b"\xff"))
     space = AddressSpace(memory, record.cr0, record.cr3, record.cr4, record.efer, 40)

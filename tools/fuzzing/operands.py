@@ -167,7 +167,7 @@ def part(text: str) -> Part:
 
 
 def _choices(text: str, base: int) -> list[bytes]:
-    """Return the bytes that a list of numbers and ranges names; a point is no byte at all."""
+    """Return the bytes that a list of numbers and ranges names; a point names none."""
     found: list[bytes] = []
     for item in text.split(","):
         first, _, last = item.partition("-")

@@ -42,7 +42,7 @@ CLEAN_IMAGE: Final = CLEAN_CODE + 0x100
 
 TABLE_LIMIT: Final = 0xFF
 ALIAS: Final = 0xFFFF_8000_0000_0000
-"""Where the same memory stands once more in long mode."""
+"""Where the same memory is mapped once more in long mode."""
 END_VECTOR: Final = 0x81
 """INT of this vector ends a program, from any ring."""
 STUB: Final = 16

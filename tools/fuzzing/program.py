@@ -29,7 +29,7 @@ class Program(NamedTuple):
     gprs: bytes
     """`Gprs`."""
     arena: bytes
-    """What stands in memory from 0 on."""
+    """What is in memory from 0 on."""
     code: bytes
     mutations: tuple[str, ...]
 

@@ -110,12 +110,12 @@ def fetch_ahead(difference: Difference) -> bool:
 
 
 def sti(difference: Difference) -> bool:
-    """#DB here, behind STI or LSS."""
+    """#DB here, after STI or LSS."""
     ours = ours_of(difference, Vector.DB)
     if ours is None or not ours.dr6 & DR6.BS:
         return False
-    behind = ours.cs_base + ours.rip
-    text = difference.first.memory[behind - 8 : behind]
+    after = ours.cs_base + ours.rip
+    text = difference.first.memory[after - 8 : after]
     return text[-1:] == b"\xfb" or b"\x0f\xb2" in text[:-1]
 
 
@@ -182,11 +182,11 @@ def string_zero(difference: Difference) -> bool:
 
 
 def loop(difference: Difference) -> bool:
-    """Status flags, behind LOOPE or LOOPNE."""
+    """Status flags, after LOOPE or LOOPNE."""
     if (pair := pair_of(difference)) is None or not _status(difference):
         return False
-    behind = pair[0].cs_base + pair[0].rip
-    return difference.first.memory[behind - 2 : behind - 1] in (b"\xe0", b"\xe1")
+    after = pair[0].cs_base + pair[0].rip
+    return difference.first.memory[after - 2 : after - 1] in (b"\xe0", b"\xe1")
 
 
 def early_rex(difference: Difference) -> bool:

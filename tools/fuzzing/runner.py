@@ -28,7 +28,7 @@ from .program import Program
 _SAVE_AT: Final = offset_of(Vmcb, "save")
 _SAVE_SIZE: Final = size_of(SaveArea)
 _AROUND: Final = b"\xf4" * places.SIZE
-"""What stands around the arena where no paging keeps a program in it."""
+"""What surrounds the arena where no paging keeps a program in it."""
 _TIME: Final = 0.1
 _PATIENCE: Final = 10.0
 MOST: Final = 24
@@ -77,7 +77,7 @@ class Runner:
         """How often a processor was opened."""
 
     def run(self, program: Program, mask: int, *, ask: bool = False) -> Run:
-        """Run a program with exceptions forced; `ask`: an observer looks at each of them."""
+        """Run a program with exceptions forced; `ask`: an observer sees each of them."""
         limited = self._opened or self._begin()
         limited.memory.write(0, program.arena)
         if program.mode == "real":

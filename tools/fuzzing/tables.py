@@ -137,7 +137,7 @@ def descriptors(mode: str, arena: Arena, save: SaveArea) -> None:
 def interrupts(mode: str, arena: Arena, save: SaveArea, *, skip: int | None) -> None:
     """Fill the IDT and write a handler for each vector.
 
-    A handler pushes its vector, drops that and the error code, and returns `skip` bytes behind the exception; with
+    A handler pushes its vector, drops that and the error code, and returns `skip` bytes after the exception; with
     None it halts, as those of #DF and of the end always do.
     """
     save.idtr.base = places.IDT
@@ -169,7 +169,7 @@ def _interrupts(mode: str, skip: int | None) -> tuple[bytes, bytes]:
 
 
 def _offset(mode: str, vector: int) -> int:
-    """Return where a handler stands in the handlers' code segment."""
+    """Return where a handler is in the handlers' code segment."""
     at = places.HANDLERS + places.STUB * vector
     return at - places.BASE if mode == "pm16" else at
 
@@ -178,7 +178,7 @@ def _stub(mode: str, vector: int, skip: int) -> bytes:
     coded = vector in _WITH_CODE and mode != "real"
     if mode in ("real", "pm16"):
         # push vector; add sp, n; push bp; push sp; pop bp; add word [bp+2], skip; pop bp; iret
-        # MOV BP, SP has a byte that is IN, for who jumps into its middle.
+        # MOV BP, SP has a byte that is IN, for a jump into its middle.
         return (
             b"\x68"
             + struct.pack("<H", vector)
@@ -206,7 +206,7 @@ def _stub(mode: str, vector: int, skip: int) -> bytes:
 
 
 def pages(mode: str, paging: str, arena: Arena, save: SaveArea, *, user_code: bool) -> None:
-    """Map the arena where it stands, and in long mode a second time at ALIAS."""
+    """Map the arena to itself, and in long mode a second time at ALIAS."""
     root, second, third, last = (places.TABLES + PAGE * number for number in range(4))
     save.cr0 |= CR0.PG
     save.cr3 = root

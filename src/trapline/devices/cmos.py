@@ -1,4 +1,4 @@
-"""The real-time clock and the CMOS memory behind ports 0x70 and 0x71 (Motorola MC146818A data sheet).
+"""The real-time clock and the CMOS memory at ports 0x70 and 0x71 (Motorola MC146818A data sheet).
 
 The clock runs with the virtual clock. Firmware's memory sizes are those that SeaBIOS and QEMU agree on.
 """
@@ -118,7 +118,7 @@ class Cmos:
         return [second, minute, hour, weekday, day, month, self._shown(year), self._shown(century)]
 
     def _set(self, fields: list[int]) -> None:
-        """Set the clock, or keep the fields while it is stopped. What is no time changes nothing."""
+        """Set the clock, or keep the fields while it is stopped. What is not a time changes nothing."""
         if self._stopped:
             self._keep(fields)
             return

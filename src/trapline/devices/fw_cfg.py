@@ -1,7 +1,7 @@
 """QEMU's firmware configuration by its two ports, as far as bare guests read it (QEMU docs/specs/fw_cfg).
 
-A word written to the selector chooses an item, bytes read from the next port are its contents; behind its end, and of
-an item that does not exist, one reads zero. There is no DMA interface and no file.
+A word written to the selector chooses an item, bytes read from the next port are its contents; after its end, and of
+an item that does not exist, it reads as zero. There is no DMA interface and no file.
 """
 
 from typing import Final

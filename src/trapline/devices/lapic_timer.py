@@ -23,7 +23,7 @@ class LapicTimer:
         self.initial = 0
         self.periodic = False
         self.deadline: int | None = None
-        """When the count reaches zero, in virtual ns; None: it stands at zero."""
+        """When the count reaches zero, in virtual ns; None: it is at zero."""
         self.divide_code = 0
         self._unit = 2 * TICK
 

@@ -5,7 +5,7 @@
     vector = machine.pending()
 
 The processor calls `advance` when `next_event` is reached, and takes a vector when the guest may be interrupted. Each
-access looks at the clock by itself, so a guest that polls sees what has happened until then.
+access reads the clock by itself, so a guest that polls sees what has happened until then.
 """
 
 from collections.abc import Callable
@@ -156,7 +156,7 @@ class BareMachine:
         return min((time for time in times if time is not None), default=None)
 
     def advance(self) -> None:
-        """Look at the clock; a timer whose time has come interrupts once, however late."""
+        """Read the clock; a timer whose time has come interrupts once, however late."""
         self._pit.advance()
         self._lapic.advance()
         self._cmos.interrupts.advance()

@@ -1,4 +1,4 @@
-"""Two 8259A interrupt controllers, the second behind line 2 of the first, as in every PC (Intel 8259A data sheet).
+"""Two 8259A interrupt controllers, the second on line 2 of the first, as in every PC (Intel 8259A data sheet).
 
 Lines are edge triggered unless the PC's edge/level registers (ports 0x4D0, 0x4D1) say otherwise; an edge stays in IRR
 until it is acknowledged, also when the line falls (as in QEMU, unlike the chip).

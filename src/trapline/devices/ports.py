@@ -22,7 +22,7 @@ class Claim(NamedTuple):
     """A range of ports that belongs to a device."""
 
     end: int
-    """The first port behind the range."""
+    """The first port after the range."""
     width: int
     """The widest access in bytes that the device takes as one."""
     read: Reader

@@ -32,7 +32,7 @@ class Request(NamedTuple):
 
     action: Action
     cause: str
-    """How, in words."""
+    """How, for the user."""
     status: int = 0
     """The exit status as QEMU would end with it, for EXIT."""
 

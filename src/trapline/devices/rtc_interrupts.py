@@ -1,7 +1,7 @@
 """The three interrupts of the real-time clock, on IRQ 8 (Motorola MC146818A data sheet).
 
 The divider that makes them runs with the virtual clock, whatever time of day the guest sets. Flags are collected when
-somebody looks; what happened more than once meanwhile happened once.
+the register is read; what happened more than once meanwhile happened once.
 """
 
 from collections.abc import Callable
@@ -55,13 +55,13 @@ class RtcInterrupts:
         return flags | ANY if flags & self._enabled else flags
 
     def advance(self) -> None:
-        """Look at the clock and raise the line if something enabled has happened."""
+        """Read the clock and raise the line if something enabled has happened."""
         if self._enabled:
             self._collect()
             self._update()
 
     def next_event(self) -> int | None:
-        """Return the virtual ns of the next thing to look at; None while the line is up or nothing is enabled."""
+        """Return the virtual ns of the next interrupt; None while the line is up or nothing is enabled."""
         if self._flags & self._enabled:
             return None
         now, times = self._clock(), []

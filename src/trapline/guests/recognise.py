@@ -55,7 +55,7 @@ def _classify(path: Path, file: _File) -> Guest:
         return guest(GuestKind.ISO, media.describe_iso(head))
     if sentence := foreign.name_it(head):
         raise GuestImageError(sentence)
-    # The boot signature comes before flat multiboot: GRUB's core image, in the gap behind the MBR of most
+    # The boot signature comes before flat multiboot: GRUB's core image, in the gap after the MBR of most
     # disks, carries a multiboot header with addresses of its own, and the disk is what the user means.
     if media.boot_signature_present(head):
         if name := media.floppy_format(size):

@@ -6,7 +6,7 @@
     PVH             32-bit code, EBX the start info (Xen, docs/misc/pvh.pandoc and public/arch-x86/hvm/start_info.h)
     ELF             64-bit code with the first 4 GiB mapped to themselves; a 32-bit file in 32-bit code, no paging
 
-What a protocol needs beside the image lies in one block, as low as the image leaves room, from 0x1000 up: 16 KiB
+What a protocol needs beside the image is one block, as low as the image leaves room, from 0x1000 up: 16 KiB
 of stack, then the GDT and the boot information, then the page tables. RSP points to the end of the stack. GDT: 0x08
 code, 0x10 data, flat. Interrupts are off and registers zero where a protocol says nothing else.
 """

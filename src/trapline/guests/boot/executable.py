@@ -26,5 +26,5 @@ def executable(image: ElfImage, content: bytes, ram: Ram) -> Boot:
     """Enter an ELF file at its entry."""
     load_segments(image, content, ram)
     ram.check_entry(image.entry)
-    words = f"{image.name}, {image.bits}-bit code, entry at {image.entry:#x}"
-    return Boot("ELF", words, ram.loads, ram.block(image.bits).enter(image.entry))
+    description = f"{image.name}, {image.bits}-bit code, entry at {image.entry:#x}"
+    return Boot("ELF", description, ram.loads, ram.block(image.bits).enter(image.entry))

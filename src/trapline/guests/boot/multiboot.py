@@ -32,9 +32,9 @@ _AVAILABLE, _RESERVED = 1, 2
 
 
 class Module(NamedTuple):
-    """A file that goes with the kernel, and the words that it is given."""
+    """A file that goes with the kernel, and the string that goes with it (3.3, mods_addr)."""
 
-    words: str
+    string: str
     content: bytes
 
 
@@ -55,14 +55,14 @@ def multiboot(
         load_segments(image, content, ram)
         entry = image.entry
     ram.check_entry(entry)
-    places = [ram.load_above(f"module {module.words}", module.content) for module in modules]
+    places = [ram.load_above(f"module {module.string}", module.content) for module in modules]
 
     def information(gpa: int) -> bytes:
-        return _information(gpa, ram, command_line, [module.words for module in modules], places)
+        return _information(gpa, ram, command_line, [module.string for module in modules], places)
 
     block = ram.block(32, information)
-    words = f"multiboot kernel, 32-bit code, entry at {entry:#x}"
-    return Boot("multiboot", words, ram.loads, block.enter(entry, rax=BOOT_MAGIC, rbx=block.information))
+    description = f"multiboot kernel, 32-bit code, entry at {entry:#x}"
+    return Boot("multiboot", description, ram.loads, block.enter(entry, rax=BOOT_MAGIC, rbx=block.information))
 
 
 def _load_flat(header: MultibootHeader, content: bytes, ram: Ram) -> None:
@@ -88,7 +88,7 @@ def _load_flat(header: MultibootHeader, content: bytes, ram: Ram) -> None:
 
 
 def _information(
-    gpa: int, ram: Ram, command_line: str, words: Sequence[str], places: Sequence[tuple[int, int]]
+    gpa: int, ram: Ram, command_line: str, strings: Sequence[str], places: Sequence[tuple[int, int]]
 ) -> bytes:
     regions = b"".join(
         _REGION.pack(_REGION_SIZE, start, size, _AVAILABLE if available else _RESERVED)
@@ -96,8 +96,8 @@ def _information(
     )
     regions_at = gpa + _INFORMATION.size
     modules_at = regions_at + len(regions)
-    texts = [_LOADER, _encoded(command_line), *map(_encoded, words)]
-    texts_at = [modules_at + _MODULE.size * len(words)]
+    texts = [_LOADER, _encoded(command_line), *map(_encoded, strings)]
+    texts_at = [modules_at + _MODULE.size * len(strings)]
     for text in texts:
         texts_at.append(texts_at[-1] + len(text) + 1)
     modules = b"".join(
@@ -109,7 +109,7 @@ def _information(
         ram.upper_size >> 10,
         0,
         texts_at[1],
-        len(words),
+        len(strings),
         modules_at,
         len(regions),
         regions_at,

@@ -32,14 +32,14 @@ def pvh(
     """Load a kernel by its program headers and enter it as its note demands."""
     load_segments(image, content, ram)
     ram.check_entry(entry)
-    places = [ram.load_above(f"module {module.words}", module.content) for module in modules]
+    places = [ram.load_above(f"module {module.string}", module.content) for module in modules]
 
     def information(gpa: int) -> bytes:
         return _start_info(gpa, ram, command_line, places)
 
     block = ram.block(32, information)
-    words = f"PVH kernel, 32-bit code, entry at {entry:#x}"
-    return Boot("PVH", words, ram.loads, block.enter(entry, rbx=block.information))
+    description = f"PVH kernel, 32-bit code, entry at {entry:#x}"
+    return Boot("PVH", description, ram.loads, block.enter(entry, rbx=block.information))
 
 
 def _start_info(gpa: int, ram: Ram, command_line: str | None, places: Sequence[tuple[int, int]]) -> bytes:

@@ -84,11 +84,11 @@ class Ram:
         return max(0, min(self.size, _HIGH_LIMIT) - HIGH_START)
 
     def load(self, what: str, gpa: int, data: bytes, size: int | None = None) -> None:
-        """Put bytes at an address, and zeros behind them up to `size` bytes."""
+        """Put bytes at an address, followed by zeros up to `size` bytes."""
         size = len(data) if size is None else size
         end = gpa + size
         if end > self.size:
-            raise GuestImageError(f"{what} lies at {gpa:#x} to {end:#x}, beyond the RAM, which ends at {self.size:#x}")
+            raise GuestImageError(f"{what} is at {gpa:#x} to {end:#x}, beyond the RAM, which ends at {self.size:#x}")
         if size == 0:
             return
         for start, taken_end in self._taken:

@@ -26,14 +26,14 @@ def raw(image: bytes, mode: int, address: int, memory: int) -> Boot:
     """Enter code at its first byte, in code of 16, 32 or 64 bits."""
     ram = Ram(memory)
     ram.load("the image", address, image)
-    words = f"raw image of {len(image)} bytes at {address:#x}, {mode}-bit code"
+    description = f"raw image of {len(image)} bytes at {address:#x}, {mode}-bit code"
     if mode == 16:
         if address >= _REAL_END:
             raise GuestImageError(f"real mode reaches no entry at {address:#x}: load it below 1 MiB")
         # Without a BIOS the stack grows down from the image, or from the end of the segment.
         rsp = address & 0xFFFF if 0x1000 <= address < 0x10000 else 0xFFFE
-        return Boot("raw", words, ram.loads, partial(states.enter_real, address=address, rsp=rsp, rdx=0))
-    return Boot("raw", words, ram.loads, ram.block(mode).enter(address))
+        return Boot("raw", description, ram.loads, partial(states.enter_real, address=address, rsp=rsp, rdx=0))
+    return Boot("raw", description, ram.loads, ram.block(mode).enter(address))
 
 
 def boot_sector(image: bytes, drive: int, memory: int) -> Boot:
@@ -43,5 +43,5 @@ def boot_sector(image: bytes, drive: int, memory: int) -> Boot:
     ram.load("the BIOS data area", _MEMORY_SIZE, struct.pack("<H", LOW_END >> 10))
     ram.load("the boot sector", BOOT_ADDRESS, image[:SECTOR])
     enter = partial(states.enter_real, address=BOOT_ADDRESS, rsp=BOOT_ADDRESS, rdx=drive, rflags=RFLAGS.IF)
-    words = f"boot sector at 0000:{BOOT_ADDRESS:04X}, DL={drive:#04x}; no BIOS: INT 10h, 13h and 15h do nothing"
-    return Boot("boot sector", words, ram.loads, enter)
+    description = f"boot sector at 0000:{BOOT_ADDRESS:04X}, DL={drive:#04x}; no BIOS: INT 10h, 13h and 15h do nothing"
+    return Boot("boot sector", description, ram.loads, enter)

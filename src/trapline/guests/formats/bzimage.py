@@ -24,7 +24,7 @@ def present(head: bytes) -> bool:
 
 
 def describe(head: bytes, size: int) -> str:
-    """Say protocol and kernel version in words; raise GuestImageError when the file ends too early."""
+    """Say protocol and kernel version on one line; raise GuestImageError when the file ends too early."""
     if len(head) < _HEADER_END:
         raise GuestImageError(f"bzImage cut short: {size} bytes end inside the setup header")
     (version,) = struct.unpack_from("<H", head, _VERSION_OFFSET)
@@ -32,9 +32,9 @@ def describe(head: bytes, size: int) -> str:
         raise GuestImageError(f"bzImage with boot protocol {version:#06x}: 2.00 or later is needed")
     _check_length(head, size, version)
     name = "bzImage" if head[_LOADFLAGS_OFFSET] & _LOADED_HIGH else "zImage (loaded low)"
-    words = f"{name}, boot protocol {version >> 8}.{version & 0xFF:02}"
+    text = f"{name}, boot protocol {version >> 8}.{version & 0xFF:02}"
     kernel = kernel_version(head)
-    return f"{words}, {kernel}" if kernel else words
+    return f"{text}, {kernel}" if kernel else text
 
 
 def kernel_version(head: bytes) -> str:

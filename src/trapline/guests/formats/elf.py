@@ -66,7 +66,7 @@ class ElfImage(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The file's type in words."""
+        """The file's type, for the user."""
         return f"{self.bits}-bit ELF for {'x86-64' if self.machine == EM_X86_64 else 'i386'}"
 
 

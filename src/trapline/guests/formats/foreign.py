@@ -1,4 +1,4 @@
-"""Files that are no guest as they stand: name them, and say what makes a guest of them."""
+"""Files that are not guests yet: name them, and say what makes a guest of them."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x02\x21\x4c\x18", _UNPACK.format(name="lz4-compressed", tool="unlz4")),
     (0, b"\x5d\0\0", _UNPACK.format(name="lzma-compressed", tool="unlzma")),
     (0, b"PK\x03\x04", _UNPACK.format(name="ZIP", tool="unzip")),
-    (0, b"070701", "cpio archive: an initramfs is no guest; give a kernel and this as --initrd"),
-    (0, b"070702", "cpio archive: an initramfs is no guest; give a kernel and this as --initrd"),
+    (0, b"070701", "cpio archive: an initramfs is not a guest; give a kernel and this as --initrd"),
+    (0, b"070702", "cpio archive: an initramfs is not a guest; give a kernel and this as --initrd"),
     (0, b"!<arch>\n", "static library or Debian package (ar archive): give the kernel inside it"),
     (257, b"ustar", "tar archive: unpack it first, then give what is in it"),
     (0, b"\xcf\xfa\xed\xfe", "Mach-O file: not a guest for a PC with a BIOS; link it as ELF"),

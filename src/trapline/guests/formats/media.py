@@ -64,13 +64,13 @@ def describe_disk(head: bytes, size: int) -> str:
         return "boot sector (512 bytes)"
     kinds = _partition_types(head)
     if head[SECTOR : SECTOR + 8] == _GPT_MAGIC:
-        return f"raw disk of {_in_words(size)} with a GPT"
+        return f"raw disk of {_readable(size)} with a GPT"
     if _GPT_PROTECTIVE in kinds:
-        return f"raw disk of {_in_words(size)} with a protective MBR but no GPT header"
+        return f"raw disk of {_readable(size)} with a protective MBR but no GPT header"
     if kinds:
         count = f"{len(kinds)} partition" + ("s" if len(kinds) > 1 else "")
-        return f"raw disk of {_in_words(size)} with an MBR, {count}"
-    return f"raw disk of {_in_words(size)} with a boot sector, no partitions"
+        return f"raw disk of {_readable(size)} with an MBR, {count}"
+    return f"raw disk of {_readable(size)} with a boot sector, no partitions"
 
 
 def _partition_types(head: bytes) -> list[int]:
@@ -87,7 +87,7 @@ def _partition_types(head: bytes) -> list[int]:
     return kinds
 
 
-def _in_words(size: int) -> str:
+def _readable(size: int) -> str:
     for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
         if size >= unit:
             return f"{size / unit:.4g} {name}"

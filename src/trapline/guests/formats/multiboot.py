@@ -67,7 +67,7 @@ def _header(searched: bytes, offset: int, flags: int) -> MultibootHeader:
 
 
 def multiboot2_present(head: bytes) -> bool:
-    """Whether a multiboot 2 header (magic, architecture i386, length, checksum) lies in the first 32 KiB."""
+    """Whether a multiboot 2 header (magic, architecture i386, length, checksum) is in the first 32 KiB."""
     for offset in range(0, min(32768, len(head)) - 15, 8):
         words = struct.unpack_from("<4I", head, offset)
         if words[0] == MAGIC2 and sum(words) & 0xFFFF_FFFF == 0:
@@ -89,7 +89,7 @@ def describe_elf(header: MultibootHeader, image: ElfImage) -> str:
 
 
 def describe_flat(header: MultibootHeader, size: int) -> str:
-    """Say what a multiboot image is that is no ELF file: its header must carry the addresses."""
+    """Say what a multiboot image is that is not an ELF file: its header must have the addresses."""
     _check_needs(header)
     if not header.has_addresses:
         raise GuestImageError(

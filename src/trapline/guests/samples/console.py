@@ -1,4 +1,4 @@
-"""What every sample guest has: words on COM1, and a handler that tells of an exception and steps over it."""
+"""What every sample guest has: text on COM1, and a handler that tells of an exception and steps over it."""
 
 from typing import Final, NamedTuple
 
@@ -33,7 +33,7 @@ REGISTERS: Final = {
 }
 
 
-class Words:
+class Texts:
     """The texts of a guest, and where each lies."""
 
     def __init__(self) -> None:
@@ -49,10 +49,10 @@ class Words:
         return places.TEXT + at
 
 
-def routines(code: Assembler, bits: int, words: Words) -> None:
+def routines(code: Assembler, bits: int, texts: Texts) -> None:
     """Emit `print` (text at SI), `hex` (number in AX), `finish`, `fail` and the stubs `vector0` and so on."""
     _print(code, bits)
-    _hex(code, bits, words)
+    _hex(code, bits, texts)
     for label, status in (("finish", 0), ("fail", 1)):
         code.label(label)
         code.mov(AL, status)
@@ -62,10 +62,10 @@ def routines(code: Assembler, bits: int, words: Words) -> None:
         code.hlt()
         code.jmp(f"{label} forever")
     code.label("nothing raised")
-    code.mov(REGISTERS[bits].si, words("nothing was raised: this CPU does not know the exception\n"))
+    code.mov(REGISTERS[bits].si, texts("nothing was raised: this CPU does not know the exception\n"))
     code.call("print")
     code.jmp("fail")
-    _handler(code, bits, words)
+    _handler(code, bits, texts)
 
 
 def _print(code: Assembler, bits: int) -> None:
@@ -95,11 +95,11 @@ def _print(code: Assembler, bits: int) -> None:
     code.ret()
 
 
-def _hex(code: Assembler, bits: int, words: Words) -> None:
+def _hex(code: Assembler, bits: int, texts: Texts) -> None:
     r = REGISTERS[bits]
     code.label("hex")
     code.mov(r.dx, r.ax)
-    code.mov(r.si, words("0x"))
+    code.mov(r.si, texts("0x"))
     code.call("print")
     code.mov(ECX, bits - 4)
     code.label("leading zeros")
@@ -123,7 +123,7 @@ def _hex(code: Assembler, bits: int, words: Words) -> None:
     code.ret()
 
 
-def _handler(code: Assembler, bits: int, words: Words) -> None:
+def _handler(code: Assembler, bits: int, texts: Texts) -> None:
     """Print "#GP(0x18) at rip 0x101234, handled", step over the instruction and go on."""
     for row in VECTORS:
         code.label(f"vector{row.vector}")
@@ -137,7 +137,7 @@ def _handler(code: Assembler, bits: int, words: Words) -> None:
     vector, error, rip, _, rflags = (Mem(r.sp, (len(saved) + place) * bits // 8) for place in range(5))
 
     def say(text: str) -> None:
-        code.mov(r.si, words(text))
+        code.mov(r.si, texts(text))
         code.call("print")
 
     code.label("handler")

@@ -133,7 +133,7 @@ _ROWS: Final = (
     (Vector.DE, "DIV by zero", _divide_error),
     (Vector.DB, "a single step by RFLAGS.TF", _debug),
     (Vector.BP, "INT3", _breakpoint),
-    (Vector.OF, "INTO behind an addition that overflows", _overflow),
+    (Vector.OF, "INTO after an addition that overflows", _overflow),
     (Vector.BR, "BOUND with an index of 1 and bounds of 0 and 0", _bound_range),
     (Vector.UD, "UD2", _invalid_opcode),
     (Vector.NM, "an x87 instruction with CR0.TS set", _device_not_available),
@@ -156,10 +156,10 @@ _BITS: Final = {Vector.OF: 32, Vector.BR: 32, Vector.TS: 32}
 EXCEPTIONS: Final = tuple(
     Sample(
         vector.name.lower(),
-        words,
+        description,
         tuple(sorted((vector, *_ALSO.get(vector, ())))),
         End.DONE,
-        partial(guest, words, fill, bits=_BITS.get(vector, 64)),
+        partial(guest, description, fill, bits=_BITS.get(vector, 64)),
     )
-    for vector, words, fill in _ROWS
+    for vector, description, fill in _ROWS
 )

@@ -13,7 +13,7 @@ from trapline.asm.assembler import Assembler
 from trapline.asm.operands import AX, DS, EAX, ECX, EDX, ES, SS, Mem
 
 from . import places, tables
-from .console import REGISTERS, Words, routines
+from .console import REGISTERS, Texts, routines
 from .tables import Gate
 
 _MAGIC: Final = 0x1BAD_B002
@@ -39,7 +39,7 @@ class Kernel:
         self.code = Assembler(bits)
         self.user = Assembler(bits)
         """The program at CPL 3."""
-        self.words = Words()
+        self.texts = Texts()
         self.registers = REGISTERS[bits]
         self.gates: dict[int, Gate | str] = {row.vector: f"vector{row.vector}" for row in VECTORS}
         """By vector: a row of the IDT, or the label of the handler."""
@@ -55,13 +55,13 @@ class Kernel:
 
     def say(self, text: str) -> None:
         """Emit code that prints a line."""
-        self.code.mov(self.registers.si, self.words(f"{text}\n"))
+        self.code.mov(self.registers.si, self.texts(f"{text}\n"))
         self.code.call("print")
 
     def raises(self, emit: Callable[[Assembler], None], *, trap: bool = False, user: bool = False) -> None:
         """Emit an instruction that raises an exception, at CPL 3 if `user`, and check that it did.
 
-        The handler steps over the instruction, unless it is a `trap`, which leaves RIP behind it.
+        The handler steps over the instruction, unless it is a `trap`, which leaves RIP after it.
         """
         code = self.user if user else self.code
         alone = Assembler(self.bits)
@@ -92,7 +92,7 @@ class Kernel:
             places.ENTRY: self._enter(),
             places.CODE: self.code.assemble(places.CODE),
             places.USER: self.user.assemble(places.USER),
-            places.TEXT: bytes(self.words.content),
+            places.TEXT: bytes(self.texts.content),
             places.TABLES: gdt,
             places.GDTR: pseudo_descriptor(places.TABLES, len(gdt) - 1, bits=self.bits),
             places.IDTR: pseudo_descriptor(
@@ -139,24 +139,24 @@ class Kernel:
         code.mov(EAX, places.TSS_SELECTOR)
         code.ltr(AX)
         code.jmp("main")
-        routines(code, self.bits, self.words)
+        routines(code, self.bits, self.texts)
         code.label("main")
 
 
-def guest(words: str, fill: Callable[[Kernel], None], *, bits: int = 64, loads_idt: bool = True) -> bytes:
+def guest(description: str, fill: Callable[[Kernel], None], *, bits: int = 64, loads_idt: bool = True) -> bytes:
     """Return the image of a guest that prints what it is, does what `fill` emits, and ends."""
     kernel = Kernel(bits)
     if loads_idt:
         kernel.load_idt()
-    kernel.say(words)
+    kernel.say(description)
     fill(kernel)
     kernel.finish()
     return kernel.image()
 
 
 def _header() -> bytes:
-    words = (places.LOAD, places.LOAD, places.LOAD_END, places.END, places.ENTRY)
-    return struct.pack("<8I", _MAGIC, _HAS_ADDRESSES, -(_MAGIC + _HAS_ADDRESSES) & 0xFFFF_FFFF, *words)
+    fields = (places.LOAD, places.LOAD, places.LOAD_END, places.END, places.ENTRY)
+    return struct.pack("<8I", _MAGIC, _HAS_ADDRESSES, -(_MAGIC + _HAS_ADDRESSES) & 0xFFFF_FFFF, *fields)
 
 
 def _join(parts: dict[int, bytes]) -> bytes:

@@ -1,9 +1,9 @@
-"""Where everything of a sample guest lies: addresses are gva and gpa alike."""
+"""Where everything of a sample guest is: addresses are gva and gpa alike."""
 
 from typing import Final
 
 LOAD: Final = 0x10_0000
-"""The multiboot header, and the 32-bit code that is entered behind it."""
+"""The multiboot header, and the 32-bit code that is entered, which follows it."""
 ENTRY: Final = 0x10_0020
 CODE: Final = 0x10_1000
 USER: Final = 0x10_4000

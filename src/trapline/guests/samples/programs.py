@@ -20,7 +20,7 @@ _SYSTEM_CALL: Final = 0x80
 _EXIT, _SAY, _NOTHING_RAISED = range(3)
 """System calls: end; print the text at RSI; end with a failure."""
 _SYSRET_BASE: Final = 0x18 | 3
-"""SYSRET takes SS from 8, CS from 16 behind it (APM 6.1.1)."""
+"""SYSRET takes SS from 8, CS from the one 16 bytes after it (APM 6.1.1)."""
 
 
 def enter_user(kernel: Kernel) -> None:
@@ -80,10 +80,10 @@ def enter_user(kernel: Kernel) -> None:
 
 def _ring3(kernel: Kernel) -> None:
     user = kernel.user
-    user.mov(RSI, kernel.words("a system call by SYSCALL\n"))
+    user.mov(RSI, kernel.texts("a system call by SYSCALL\n"))
     user.mov(EAX, _SAY)
     user.syscall()
-    user.mov(RSI, kernel.words("a system call by INT 0x80\n"))
+    user.mov(RSI, kernel.texts("a system call by INT 0x80\n"))
     user.mov(EAX, _SAY)
     user.int(_SYSTEM_CALL)
     kernel.raises(lambda code: code.mov(EAX, Mem(None, places.CODE)), user=True)
@@ -164,8 +164,8 @@ def _ud_loop(kernel: Kernel) -> None:
 
 
 PROGRAMS: Final = tuple(
-    Sample(name, words, vectors, End.DONE, partial(guest, words, fill))
-    for name, words, vectors, fill in (
+    Sample(name, description, vectors, End.DONE, partial(guest, description, fill))
+    for name, description, vectors, fill in (
         ("demand-paging", f"{_PAGES} pages that are mapped as they are touched", (Vector.PF,), _demand_paging),
         ("ring3", "a program at CPL 3: SYSCALL, INT 0x80, #PF and #GP", (Vector.GP, Vector.PF), _ring3),
         ("double-fault", "a push to no stack, and #DF has a stack of its own", (Vector.DF, Vector.PF), _double_fault),

@@ -75,7 +75,7 @@ SHUTDOWNS: Final = (
         partial(guest, _NO_IDT, _undefined, loads_idt=False),
     ),
     *(
-        Sample(name, words, tuple(sorted((*vectors, Vector.DF))), End.SHUTDOWN, partial(guest, words, fill))
-        for name, vectors, words, fill in _ROWS
+        Sample(name, description, tuple(sorted((*vectors, Vector.DF))), End.SHUTDOWN, partial(guest, description, fill))
+        for name, vectors, description, fill in _ROWS
     ),
 )
