@@ -1,6 +1,20 @@
 """What the hypervisor does at each exit that it asks for."""
 
 from trapline.arch import msr
+from trapline.arch.cpuid import (
+    EBX,
+    EFER_FEATURES,
+    EXTENDED,
+    EXTENDED_2,
+    FEATURES,
+    HAS_SVM,
+    NO_LMSLE,
+    OSPKE,
+    OSXSAVE,
+    SIZES,
+    STRUCTURED,
+    SVM,
+)
 from trapline.arch.events import Event, EventType
 from trapline.arch.exits import EXCEPTION_EXITS, ExitCode
 from trapline.arch.registers import CR0, CR4, EFER
@@ -19,32 +33,8 @@ TABLE = ExitTable()
 _LOW = 0xFFFF_FFFF
 _PAGE_OFFSET = 0xFFF
 
-_CPUID_FEATURES = 1
-_CPUID_OSXSAVE = 1 << 27
-_CPUID_STRUCTURED = 7
-_CPUID_OSPKE = 1 << 4
-_CPUID_EXTENDED = 0x8000_0001
-_CPUID_EXTENDED_SVM = 1 << 2
-_CPUID_SVM = 0x8000_000A
-
-_CPUID_SIZES = 0x8000_0008
-_CPUID_NO_LMSLE = 1 << 20
-_CPUID_EXTENDED_2 = 0x8000_0021
-_EAX, _EBX, _ECX, _EDX = range(4)
 _PLAIN = tuple(ExceptionExit(Event(vector, EventType.EXCEPTION), None, None) for vector in range(len(VECTORS)))
 """Exceptions without error code, address and vectoring: made once."""
-_EFER_FEATURES = (
-    (EFER.SCE, _CPUID_EXTENDED, _EDX, 11),
-    (EFER.LME, _CPUID_EXTENDED, _EDX, 29),
-    (EFER.NXE, _CPUID_EXTENDED, _EDX, 20),
-    (EFER.FFXSR, _CPUID_EXTENDED, _EDX, 25),
-    (EFER.TCE, _CPUID_EXTENDED, _ECX, 17),
-    (EFER.MCOMMIT, _CPUID_SIZES, _EBX, 8),
-    (EFER.INTWB, _CPUID_SIZES, _EBX, 13),
-    (EFER.UAIE, _CPUID_EXTENDED_2, _EAX, 7),
-    (EFER.AIBRSE, _CPUID_EXTENDED_2, _EAX, 8),
-)
-"""Where CPUID says that a bit of EFER can be set: leaf, register, bit (APM 3.1.7)."""
 
 
 @TABLE.on(EXCEPTION_EXITS)
@@ -93,13 +83,13 @@ def cpuid(vcpu: Vcpu) -> Answer:
     subleaf = gprs.rcx & _LOW
     eax, ebx, ecx, edx = vcpu.processor.cpuid(leaf, subleaf)
     # Two bits show CR4, not the guest's while the processor answered (CPUID functions 1 and 7).
-    if leaf == _CPUID_FEATURES:
-        ecx = ecx & ~_CPUID_OSXSAVE | (_CPUID_OSXSAVE if save.cr4 & CR4.OSXSAVE else 0)
-    elif leaf == _CPUID_STRUCTURED and subleaf == 0:
-        ecx = ecx & ~_CPUID_OSPKE | (_CPUID_OSPKE if save.cr4 & CR4.PKE else 0)
-    elif leaf == _CPUID_EXTENDED:
-        ecx &= ~_CPUID_EXTENDED_SVM
-    elif leaf == _CPUID_SVM:
+    if leaf == FEATURES:
+        ecx = ecx & ~OSXSAVE | (OSXSAVE if save.cr4 & CR4.OSXSAVE else 0)
+    elif leaf == STRUCTURED and subleaf == 0:
+        ecx = ecx & ~OSPKE | (OSPKE if save.cr4 & CR4.PKE else 0)
+    elif leaf == EXTENDED:
+        ecx &= ~HAS_SVM
+    elif leaf == SVM:
         eax = ebx = ecx = edx = 0
     save.rax, gprs.rbx, gprs.rcx, gprs.rdx = eax, ebx, ecx, edx
     return skip_instruction(vcpu)
@@ -145,8 +135,8 @@ def _write(vcpu: Vcpu, number: int, value: int) -> bool:
 
 def _writable_efer(vcpu: Vcpu) -> int:
     """Return the bits of EFER that this CPU has; VMRUN refuses any other."""
-    leaves = {leaf: vcpu.processor.cpuid(leaf, 0) for leaf in (_CPUID_EXTENDED, _CPUID_SIZES, _CPUID_EXTENDED_2)}
-    writable = 0 if leaves[_CPUID_SIZES][_EBX] & _CPUID_NO_LMSLE else EFER.LMSLE
-    for bit, leaf, register, place in _EFER_FEATURES:
+    leaves = {leaf: vcpu.processor.cpuid(leaf, 0) for leaf in (EXTENDED, SIZES, EXTENDED_2)}
+    writable = 0 if leaves[SIZES][EBX] & NO_LMSLE else EFER.LMSLE
+    for bit, leaf, register, place in EFER_FEATURES:
         writable |= bit * (leaves[leaf][register] >> place & 1)
     return writable

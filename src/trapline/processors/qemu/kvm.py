@@ -5,14 +5,14 @@ import os
 import struct
 from typing import Final
 
+from trapline.arch import cpuid
+
 _DEVICE: Final = "/dev/kvm"
 _GET_SUPPORTED_CPUID: Final = 0xC008_AE05
 """KVM_GET_SUPPORTED_CPUID: _IOWR(0xAE, 0x05, struct kvm_cpuid2)."""
 _ENTRIES: Final = 256
 _ENTRY: Final = struct.Struct("<7I3I")
 """struct kvm_cpuid_entry2: function, index, flags, eax, ebx, ecx, edx, padding."""
-_EXTENDED: Final = 0x8000_0001
-_SVM: Final = 1 << 2
 
 
 def nested_svm_missing() -> str | None:
@@ -31,8 +31,10 @@ def nested_svm_missing() -> str | None:
     count = struct.unpack_from("<I", request)[0]
     for number in range(count):
         function, _, _, _, _, ecx, *_ = _ENTRY.unpack_from(request, 8 + number * _ENTRY.size)
-        if function == _EXTENDED:
+        if function == cpuid.EXTENDED:
             return (
-                None if ecx & _SVM else f"{_DEVICE} offers guests no SVM (it needs an AMD host with kvm_amd nested=1)"
+                None
+                if ecx & cpuid.HAS_SVM
+                else f"{_DEVICE} offers guests no SVM (it needs an AMD host with kvm_amd nested=1)"
             )
     return f"{_DEVICE} does not say what CPU it offers"

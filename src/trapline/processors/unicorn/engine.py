@@ -6,6 +6,7 @@ from typing import Any, Final
 from unicorn import x86_const as x86
 
 from trapline.arch import msr
+from trapline.arch.cpuid import XSAVE_AREAS
 from trapline.arch.msr import MSRPM_SIZE
 from trapline.arch.paging import PAGE
 from trapline.arch.registers import CR0, CR4, EFER
@@ -35,7 +36,10 @@ _CS: Final = 1
 _NO_EXCEPTION: Final = 0xFFFF_FFFF
 
 _ALL_ONES: Final = (1 << 64) - 1
-_WITHOUT_AVX: Final = {(0xD, 0): (0b011, _ALL_ONES, 0x240, _ALL_ONES), (0xD, 2): (0, 0, 0, 0)}
+_WITHOUT_AVX: Final = {
+    (XSAVE_AREAS, 0): (0b011, _ALL_ONES, 0x240, _ALL_ONES),
+    (XSAVE_AREAS, 2): (0, 0, 0, 0),
+}
 """What Unicorn's CPUID shows of the areas of XSAVE but for the upper halves of YMM registers: it has no AVX."""
 
 

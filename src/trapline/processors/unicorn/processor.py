@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from trapline.arch import msr
+from trapline.arch.cpuid import EAX, FEATURES
 from trapline.arch.layout import offset_of, size_of, zero
 from trapline.arch.registers import Gprs
 from trapline.arch.vmcb import Vmcb
@@ -97,7 +98,7 @@ class UnicornProcessor:
         )
         self._loop = RunLoop(vmcb, state, cpu, self._window, pending, answers, self._breakpoints)
         self._cpuids: dict[tuple[int, int], tuple[int, int, int, int]] = {}
-        self.signature = self.cpuid(1, 0)[0]
+        self.signature = self.cpuid(FEATURES, 0)[EAX]
         self.capabilities = Capabilities(
             "Unicorn",
             ts_error_code=True,

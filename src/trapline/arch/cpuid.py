@@ -1,0 +1,39 @@
+"""CPUID: functions and feature bits (APM vol. 3, appendix E)."""
+
+from typing import Final
+
+from .registers import EFER
+
+FEATURES: Final = 0x0000_0001
+"""Function numbers: what EAX has before CPUID."""
+STRUCTURED: Final = 0x0000_0007
+XSAVE_AREAS: Final = 0x0000_000D
+EXTENDED: Final = 0x8000_0001
+SIZES: Final = 0x8000_0008
+SVM: Final = 0x8000_000A
+EXTENDED_2: Final = 0x8000_0021
+
+EAX, EBX, ECX, EDX = range(4)
+"""Places in an answer."""
+
+OSXSAVE: Final = 1 << 27
+"""ECX of FEATURES: CR4.OSXSAVE as it is."""
+OSPKE: Final = 1 << 4
+"""ECX of STRUCTURED, subfunction 0: CR4.PKE as it is."""
+HAS_SVM: Final = 1 << 2
+"""ECX of EXTENDED."""
+NO_LMSLE: Final = 1 << 20
+"""EBX of SIZES: EFER.LMSLE cannot be set."""
+
+EFER_FEATURES: Final = (
+    (EFER.SCE, EXTENDED, EDX, 11),
+    (EFER.LME, EXTENDED, EDX, 29),
+    (EFER.NXE, EXTENDED, EDX, 20),
+    (EFER.FFXSR, EXTENDED, EDX, 25),
+    (EFER.TCE, EXTENDED, ECX, 17),
+    (EFER.MCOMMIT, SIZES, EBX, 8),
+    (EFER.INTWB, SIZES, EBX, 13),
+    (EFER.UAIE, EXTENDED_2, EAX, 7),
+    (EFER.AIBRSE, EXTENDED_2, EAX, 8),
+)
+"""Where CPUID says that a bit of EFER can be set: function, register, bit (APM 3.1.7)."""
