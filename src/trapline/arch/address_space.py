@@ -3,6 +3,7 @@
 from functools import cache
 from typing import Final
 
+from .bits import M32, M64
 from .error_codes import PF_PRESENT, PF_RESERVED
 from .memory import PhysicalMemory, Reader, ReaderMemory
 from .paging import (
@@ -96,12 +97,12 @@ class AddressSpace:
         self._marked: dict[int, int] | None = None
         # The last 2 MiB that were walked to in small pages: tables and stacks are often neighbours.
         self._near, self._near_table, self._near_rights = -1, 0, 0
-        self.long, self.mask = False, 0xFFFF_FFFF
+        self.long, self.mask = False, M32
         # With paging on, LME alone means long mode; LMA is its echo, which a hand-made state may lack.
         if not cr0 & CR0.PG:
             self._levels = _NO_TABLES
         elif efer & _LONG:
-            self.long, self.mask = True, 0xFFFF_FFFF_FFFF_FFFF
+            self.long, self.mask = True, M64
             self._levels, self._root = 5 if cr4 & CR4.LA57 else 4, cr3 & ADDRESS
         elif cr4 & CR4.PAE:
             self._levels, self._root = _PAE, cr3 & 0xFFFF_FFE0

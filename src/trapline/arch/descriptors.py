@@ -96,6 +96,14 @@ class GateType:
     """Clear: the handler starts with IF clear."""
 
 
+REAL_GATE_SIZE: Final = 4
+"""Bytes of an entry of the IDT: in real mode (APM 8.6), in protected mode (4.7.5) and in long mode (4.8.4)."""
+GATE_SIZE: Final = 8
+LONG_GATE_SIZE: Final = 16
+REAL_IDT_LIMIT: Final = 256 * REAL_GATE_SIZE - 1
+"""The limit of real mode's vector table."""
+
+
 class SegmentState(NamedTuple):
     """A segment register with its hidden part, as in the VMCB."""
 
@@ -129,6 +137,16 @@ def limit(descriptor: int) -> int:
 def load(selector: int, descriptor: int) -> SegmentState:
     """Return the segment register that loading a code or data segment gives."""
     return SegmentState(selector, attributes(descriptor) | Attribute.ACCESSED, limit(descriptor), base(descriptor))
+
+
+def gate_selector(gate: int) -> int:
+    """Return the selector in a gate of any mode, of a long one in its low half (APM 4.7.5)."""
+    return gate >> 16 & 0xFFFF
+
+
+def gate_type(gate: int) -> int:
+    """Return a `GateType`: the S bit and the type (APM 4.7.5)."""
+    return gate >> ATTRIBUTES_LOW & 0x1F
 
 
 def gate_offset_32(gate: int) -> int:

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from .descriptors import Selector
 from .exits import exit_name
 from .registers import DR6
 from .vectors import Vector
@@ -86,7 +87,7 @@ def _selector(code: int) -> str:
     external = ", external" if code & SELECTOR_EXTERNAL else ""
     if code & SELECTOR_IDT:
         return f"IDT entry {code >> 3 & 0x1FFF}{external}"
-    if not code & 0xFFFC:
+    if not code & Selector.REFERENCE:
         return f"no selector{external}"
     table = "LDT" if code & SELECTOR_LDT else "GDT"
-    return f"selector {code & 0xFFFC:#x}: {table} index {code >> 3 & 0x1FFF}{external}"
+    return f"selector {code & Selector.REFERENCE:#x}: {table} index {code >> 3 & 0x1FFF}{external}"

@@ -168,6 +168,12 @@ Intercept: TypeAlias = ExitCode
 EXCEPTION_EXITS: Final = range(0x40, 0x60)
 """Exit code 0x40 + vector, intercepted by a bit of the exception word."""
 
+
+def exception_exit(vector: int) -> int:
+    """Return the exit code of an intercepted exception."""
+    return EXCEPTION_EXITS.start + vector
+
+
 INTERCEPTS: Final[tuple[Intercept, ...]] = tuple(code for code in ExitCode if code < ExitCode.NPF)
 """All intercepts but the exceptions."""
 

@@ -9,6 +9,9 @@ from .error_codes import PF_FETCH, PF_USER, PF_WRITE
 
 PAGE: Final = 0x1000
 """Bytes of the smallest page (APM 5.3)."""
+PAGE_SHIFT: Final = 12
+PAGE_OFFSET: Final = PAGE - 1
+"""The bits of an address that paging keeps."""
 
 
 def page_size(level: int) -> int:

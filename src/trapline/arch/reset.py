@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from .bits import M16
 from .descriptors import CODE_16, DATA_16, Attribute, SegmentState, SystemType, flat
 from .layout import zero
 from .registers import CR0, DR6, DR7, EFER, RFLAGS, Gprs
@@ -29,7 +30,7 @@ def reset(vmcb: Vmcb, gprs: Gprs, *, signature: int) -> None:
     zero(gprs)
     for segment in (save.es, save.ss, save.ds, save.fs, save.gs):
         load_segment(segment, flat(0, DATA_16))
-    load_segment(save.cs, SegmentState(0xF000, CODE_16, 0xFFFF, 0xFFFF_0000))
+    load_segment(save.cs, SegmentState(0xF000, CODE_16, 0xFFFF, RESET_VECTOR & ~M16))
     load_segment(save.ldtr, flat(0, _LDT))
     load_segment(save.tr, flat(0, _TSS))
     save.gdtr.limit = save.idtr.limit = 0xFFFF
@@ -38,6 +39,6 @@ def reset(vmcb: Vmcb, gprs: Gprs, *, signature: int) -> None:
     save.dr6 = DR6.FIXED
     save.dr7 = DR7.FIXED
     save.rflags = RFLAGS.ALWAYS_ONE
-    save.rip = 0xFFF0
+    save.rip = RESET_VECTOR & M16
     save.g_pat = DEFAULT_PAT
     gprs.rdx = signature

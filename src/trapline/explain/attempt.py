@@ -5,7 +5,19 @@ from typing import Final, NamedTuple
 
 from trapline.arch.address_space import AddressSpace
 from trapline.arch.delivery import Delivered, Failed, deliver
-from trapline.arch.descriptors import DPL_SHIFT, Attribute, Selector, attributes, ist_offset, rsp_offset, stack_slot
+from trapline.arch.descriptors import (
+    DPL_SHIFT,
+    GATE_SIZE,
+    LONG_GATE_SIZE,
+    REAL_GATE_SIZE,
+    Attribute,
+    Selector,
+    attributes,
+    gate_selector,
+    ist_offset,
+    rsp_offset,
+    stack_slot,
+)
 from trapline.arch.events import Event
 from trapline.arch.paging import FETCH, IMPLICIT, PAGE, READ, USER, NotMapped, PageFault
 from trapline.arch.registers import CR0
@@ -61,7 +73,7 @@ class Attempt:
         self.space = AddressSpace(memory, save.cr0, save.cr3, save.cr4, save.efer, physical_bits)
         self.long = self.space.long
         self.real = not save.cr0 & CR0.PE
-        self.gate_size = 16 if self.long else 4 if self.real else 8
+        self.gate_size = LONG_GATE_SIZE if self.long else REAL_GATE_SIZE if self.real else GATE_SIZE
         self.gate_gva = save.idtr.base + event.vector * self.gate_size & self.space.mask
 
     @classmethod
@@ -139,7 +151,7 @@ class Attempt:
     @property
     def selector(self) -> int:
         """The gate's selector."""
-        return self.gate >> 16 & 0xFFFF
+        return gate_selector(self.gate)
 
     def descriptor(self, selector: int) -> int | None:
         """Return the descriptor of a selector; None: it is null, beyond the end of its table, or cannot be read."""

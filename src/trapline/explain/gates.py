@@ -5,7 +5,8 @@ from itertools import chain
 from typing import Final
 
 from trapline.arch.delivery import Failed, checks
-from trapline.arch.descriptors import ATTRIBUTES_LOW, DPL_SHIFT, GATE_PRESENT, GateType, attributes
+from trapline.arch.descriptors import ATTRIBUTES_LOW, DPL_SHIFT, GATE_PRESENT, REAL_IDT_LIMIT, GateType, attributes
+from trapline.arch.paging import PAGE
 from trapline.arch.vectors import mnemonic
 
 from . import pages, repairs
@@ -29,7 +30,7 @@ _DESCRIPTOR_TYPES: Final = {
     0x0B: "a TSS descriptor",
 }
 _NOT_IN_LONG_MODE: Final = (GateType.TASK, GateType.INTERRUPT_16, GateType.TRAP_16)
-_REAL_LIMITS: Final = (0x3FF, 0xFFFF)
+_REAL_LIMITS: Final = (REAL_IDT_LIMIT, 0xFFFF)
 """Of the vector table of real mode: as a BIOS leaves it, and after RESET."""
 
 
@@ -64,7 +65,7 @@ def _without_memory(attempt: Attempt) -> Iterator[Finding]:
     gpa = attempt.unbacked(attempt.gate_gva)
     if gpa is not None:
         yield Finding(
-            f"the IDT is at {attempt.save.idtr.base:#x}, but its page is mapped to {gpa & -0x1000:#x}, where there is "
+            f"the IDT is at {attempt.save.idtr.base:#x}, but its page is mapped to {gpa & -PAGE:#x}, where there is "
             "no memory.",
             repairs.new_idt(attempt),
         )

@@ -1,13 +1,10 @@
 """Guest-physical memory as the 64-bit values that were read from it, kept as part of the evidence."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final
 
+from trapline.arch.bits import M32, M64
 from trapline.errors import FaultError, TraplineError
 from trapline.machine.memory import GuestMemory
-
-_ALL_ONES: Final = (1 << 64) - 1
-_LOW: Final = 0xFFFF_FFFF
 
 
 class MissingMemory(TraplineError):
@@ -49,7 +46,7 @@ class PartialMemory:
     def u32(self, gpa: int) -> int:
         """Return 32 bits, all ones where there is no memory."""
         if gpa % 8 <= 4:
-            return self._aligned(gpa & ~7) >> gpa % 8 * 8 & _LOW
+            return self._aligned(gpa & ~7) >> gpa % 8 * 8 & M32
         return self.read(gpa, 4)
 
     def read(self, gpa: int, size: int) -> int:
@@ -72,7 +69,7 @@ class PartialMemory:
 
     def _aligned(self, gpa: int) -> int:
         value = self.qword(gpa)
-        return _ALL_ONES if value is None else value
+        return M64 if value is None else value
 
 
 def partial_memory(memory: GuestMemory) -> PartialMemory:

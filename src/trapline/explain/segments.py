@@ -6,6 +6,7 @@ from typing import Final
 
 from trapline.arch.delivery import Failed, checks
 from trapline.arch.descriptors import ATTRIBUTES_HIGH, ATTRIBUTES_LOW, DPL_SHIFT, Attribute, Selector, attributes
+from trapline.arch.paging import PAGE
 
 from . import pages, repairs
 from .attempt import Attempt, Change, Finding
@@ -64,7 +65,7 @@ def _without_memory(attempt: Attempt) -> Iterator[Finding]:
     gpa = attempt.unbacked(base + (attempt.selector & Selector.INDEX))
     if gpa is not None:
         yield Finding(
-            f"the GDT is at {base:#x}, but its page is mapped to {gpa & -0x1000:#x}, where there is no memory.",
+            f"the GDT is at {base:#x}, but its page is mapped to {gpa & -PAGE:#x}, where there is no memory.",
             repairs.new_gdt(attempt),
         )
 

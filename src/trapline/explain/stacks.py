@@ -5,7 +5,7 @@ from itertools import chain
 from typing import Final
 
 from trapline.arch.delivery import Failed, checks
-from trapline.arch.descriptors import Attribute, Selector
+from trapline.arch.descriptors import TSS_SIZE, Attribute, Selector
 from trapline.arch.paging import PAGE, WRITE, Denied
 
 from . import pages, repairs
@@ -19,7 +19,7 @@ _SELECTOR: Final = (
 )
 _PUSH: Final = (checks.PUSH_ADDRESS, checks.PUSH_LIMIT, checks.PUSH_PAGE)
 _STACK: Final = (*_TSS, *_SELECTOR, *_PUSH, checks.STACK_POINTER)
-_TSS_LIMIT: Final = 0x67
+_TSS_LIMIT: Final = TSS_SIZE - 1
 """Of a TSS without an I/O map (APM 12.2.4, 12.2.5)."""
 
 

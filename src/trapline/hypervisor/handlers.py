@@ -1,6 +1,7 @@
 """What the hypervisor does at each exit that it asks for."""
 
 from trapline.arch import msr
+from trapline.arch.bits import M32
 from trapline.arch.cpuid import (
     EBX,
     EFER_FEATURES,
@@ -17,6 +18,7 @@ from trapline.arch.cpuid import (
 )
 from trapline.arch.events import Event, EventType
 from trapline.arch.exits import EXCEPTION_EXITS, ExitCode
+from trapline.arch.paging import PAGE_OFFSET
 from trapline.arch.registers import CR0, CR4, EFER
 from trapline.arch.vectors import VECTORS, WITH_ERROR_CODE, Vector
 from trapline.arch.vmcb import dump
@@ -29,9 +31,6 @@ from .stop import Answer, Stop, StopReason
 from .vcpu import Vcpu
 
 TABLE = ExitTable()
-
-_LOW = 0xFFFF_FFFF
-_PAGE_OFFSET = 0xFFF
 
 _PLAIN = tuple(ExceptionExit(Event(vector, EventType.EXCEPTION), None, None) for vector in range(len(VECTORS)))
 """Exceptions without error code, address and vectoring: made once."""
@@ -79,8 +78,8 @@ def svm_instruction(vcpu: Vcpu) -> Answer:
 def cpuid(vcpu: Vcpu) -> Answer:
     """Answer as the CPU does, without SVM."""
     save, gprs = vcpu.processor.vmcb.save, vcpu.processor.gprs
-    leaf = save.rax & _LOW
-    subleaf = gprs.rcx & _LOW
+    leaf = save.rax & M32
+    subleaf = gprs.rcx & M32
     eax, ebx, ecx, edx = vcpu.processor.cpuid(leaf, subleaf)
     # Two bits show CR4, not the guest's while the processor answered (CPUID functions 1 and 7).
     if leaf == FEATURES:
@@ -98,9 +97,9 @@ def cpuid(vcpu: Vcpu) -> Answer:
 @TABLE.on(ExitCode.MSR)
 def model_specific_register(vcpu: Vcpu) -> Answer:
     """RDMSR or WRMSR of a register that shows or endangers SVM."""
-    number = vcpu.processor.gprs.rcx & _LOW
+    number = vcpu.processor.gprs.rcx & M32
     if vcpu.processor.vmcb.control.exit_info_1 & 1:
-        value = (vcpu.processor.gprs.rdx & _LOW) << 32 | vcpu.processor.vmcb.save.rax & _LOW
+        value = (vcpu.processor.gprs.rdx & M32) << 32 | vcpu.processor.vmcb.save.rax & M32
         accepted = _write(vcpu, number, value)
     else:
         accepted = _read(vcpu, number)
@@ -112,7 +111,7 @@ def _read(vcpu: Vcpu, number: int) -> bool:
     values = {msr.EFER: save.efer & ~EFER.SVME, msr.VM_HSAVE_PA: vcpu.vm_hsave_pa, msr.VM_CR: 0}
     if number not in values:
         return False
-    save.rax, vcpu.processor.gprs.rdx = values[number] & _LOW, values[number] >> 32
+    save.rax, vcpu.processor.gprs.rdx = values[number] & M32, values[number] >> 32
     return True
 
 
@@ -126,7 +125,7 @@ def _write(vcpu: Vcpu, number: int, value: int) -> bool:
         save.efer = value & ~EFER.LMA | save.efer & EFER.LMA | EFER.SVME
         return True
     if number == msr.VM_HSAVE_PA:
-        if value & _PAGE_OFFSET or value >> vcpu.processor.capabilities.physical_bits:
+        if value & PAGE_OFFSET or value >> vcpu.processor.capabilities.physical_bits:
             return False
         vcpu.vm_hsave_pa = value
         return True

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from trapline.arch.address_space import walk
+from trapline.arch.bits import M16, M32, M64
 from trapline.arch.descriptors import Attribute
 from trapline.arch.paging import PAGE, NotMapped
 from trapline.arch.registers import EFER
@@ -17,8 +18,6 @@ from .memory import GuestMemory
 
 LONGEST: Final = 15
 """Bytes in the longest instruction (APM vol. 3, 1.1)."""
-
-_MASKS: Final = {16: 0xFFFF_FFFF, 32: 0xFFFF_FFFF, 64: 0xFFFF_FFFF_FFFF_FFFF}
 
 
 def code_bits(save: SaveArea) -> int:
@@ -31,7 +30,7 @@ def code_bits(save: SaveArea) -> int:
 
 def address_mask(save: SaveArea) -> int:
     """Return the bits of a linear address: 64 in 64-bit code, else 32, since segmentation wraps there."""
-    return _MASKS[code_bits(save)]
+    return M64 if code_bits(save) == 64 else M32
 
 
 def code_base(save: SaveArea) -> int:
@@ -49,7 +48,7 @@ def stack_pointer(save: SaveArea) -> int:
     bits = code_bits(save)
     if bits == 64:
         return save.rsp
-    return save.rsp & (0xFFFF_FFFF if save.ss.attributes & Attribute.DB else 0xFFFF)
+    return save.rsp & (M32 if save.ss.attributes & Attribute.DB else M16)
 
 
 def code_address(save: SaveArea) -> int:

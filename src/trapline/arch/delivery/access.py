@@ -4,10 +4,11 @@ import struct
 from typing import Final, NamedTuple
 
 from trapline.arch.address_space import AddressSpace
+from trapline.arch.bits import M16, M32, M64
 from trapline.arch.descriptors import ACCESSED, ACCESSED_BYTE, Attribute, SegmentState, Selector, attributes
 from trapline.arch.events import Event, EventType, is_software
 from trapline.arch.memory import PhysicalMemory
-from trapline.arch.paging import IMPLICIT, READ, USER, WRITE
+from trapline.arch.paging import IMPLICIT, PAGE, PAGE_OFFSET, PAGE_SHIFT, READ, USER, WRITE
 from trapline.arch.registers import RFLAGS
 from trapline.arch.vectors import FAULTS
 from trapline.arch.vmcb import SaveArea
@@ -15,10 +16,6 @@ from trapline.arch.vmcb import SaveArea
 from . import checks
 from .checks import Check
 from .outcome import CheckFailed, Frame
-
-M16: Final = 0xFFFF
-M32: Final = 0xFFFF_FFFF
-M64: Final = 0xFFFF_FFFF_FFFF_FFFF
 
 _EXCEPTION: Final = EventType.EXCEPTION.value
 """A plain int: it is asked for at every event."""
@@ -106,10 +103,10 @@ class Delivery:
     def _find(self, gva: int, size: int, place: Place) -> int | None:
         """Return the gpa of what stands in one page; None: it stands in two."""
         self.place = place
-        offset = gva & 0xFFF
-        if offset + size > 0x1000:
+        offset = gva & PAGE_OFFSET
+        if offset + size > PAGE:
             return None
-        page = gva >> 12
+        page = gva >> PAGE_SHIFT
         if page != self._page:
             self._base = self.space.translate(gva, _SYSTEM) - offset
             self._page = page
@@ -117,7 +114,7 @@ class Delivery:
 
     def _across(self, gva: int, size: int) -> int:
         """Return a value that stands in two pages."""
-        first = 0x1000 - (gva & 0xFFF)
+        first = PAGE - (gva & PAGE_OFFSET)
         low = self._part(gva, first)
         return low | self._part(gva + first, size - first) << 8 * first
 
@@ -167,7 +164,7 @@ class Delivery:
         access, ac = self._push_access(cpl)
         top = (rsp & ~0xF) - 8 & M64
         bottom = top - 8 * len(values) + 8 & M64
-        if top >> 12 == bottom >> 12:
+        if top >> PAGE_SHIFT == bottom >> PAGE_SHIFT:
             gpa = self.space.translate(top, access, ac) - top + bottom
             self.writes.append((gpa, _QUADS[len(values)](*values[::-1])))
         else:
@@ -187,7 +184,7 @@ class Delivery:
 
     def _store(self, gva: int, value: int, width: int, access: int, ac: bool) -> None:
         data = (value & (1 << 8 * width) - 1).to_bytes(width, "little")
-        first = 0x1000 - (gva & 0xFFF)
+        first = PAGE - (gva & PAGE_OFFSET)
         gpa = self.space.translate(gva, access, ac)
         if first >= width:
             self.writes.append((gpa, data))

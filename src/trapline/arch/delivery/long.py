@@ -3,11 +3,14 @@
 from typing import Final
 
 from trapline.arch import descriptors
+from trapline.arch.bits import M64
 from trapline.arch.descriptors import (
     ACCESSED,
     ATTRIBUTES_HIGH,
+    ATTRIBUTES_LOW,
     DPL_SHIFT,
     GATE_PRESENT,
+    LONG_GATE_SIZE,
     Attribute,
     GateType,
     SegmentState,
@@ -16,10 +19,9 @@ from trapline.arch.descriptors import (
 from trapline.arch.registers import RFLAGS
 
 from . import checks
-from .access import IDT, M64, TSS, Delivery
+from .access import IDT, TSS, Delivery
 from .outcome import CheckFailed, Delivered
 
-_GATE_SIZE: Final = 16
 _CLEARED: Final = M64 ^ (RFLAGS.TF | RFLAGS.NT | RFLAGS.RF | RFLAGS.VM)
 _CLEARED_WITH_IF: Final = _CLEARED & ~RFLAGS.IF
 _CODE: Final = Attribute.S | Attribute.CODE
@@ -30,7 +32,7 @@ _LONG: Final = _L | Attribute.DB << ATTRIBUTES_HIGH
 def deliver(d: Delivery) -> Delivered:
     """Deliver the event; raises CheckFailed and what page walks raise."""
     gate, rip = _read_gate(d)
-    selector = gate >> 16 & 0xFFFF
+    selector = descriptors.gate_selector(gate)
     if not selector & Selector.REFERENCE:
         raise CheckFailed(checks.CODE_NULL, gate=gate)
     descriptor, where = d.descriptor(selector, checks.CODE_LIMIT)
@@ -51,7 +53,7 @@ def deliver(d: Delivery) -> Delivered:
     if not d.space.is_canonical(rip):
         raise CheckFailed(checks.HANDLER_ADDRESS, rip=rip)
 
-    rflags = d.rflags & (_CLEARED if gate >> 40 & GateType.TRAP else _CLEARED_WITH_IF)
+    rflags = d.rflags & (_CLEARED if gate >> ATTRIBUTES_LOW & GateType.TRAP else _CLEARED_WITH_IF)
     ss = None if cpl == d.cpl else SegmentState(cpl, cpl << DPL_SHIFT, 0, 0)
     cs = descriptors.load(selector & ~Selector.RPL | cpl, descriptor)
     return Delivered(rip, frame.gva, rflags, cpl, cs, ss, False, d.writes, frame)
@@ -60,11 +62,11 @@ def deliver(d: Delivery) -> Delivered:
 def _read_gate(d: Delivery) -> tuple[int, int]:
     """Return the first half of the gate, found fit for the event, and the entry point."""
     idtr = d.save.idtr
-    offset = d.event.vector * _GATE_SIZE
-    if offset + _GATE_SIZE - 1 > idtr.limit:
+    offset = d.event.vector * LONG_GATE_SIZE
+    if offset + LONG_GATE_SIZE - 1 > idtr.limit:
         raise CheckFailed(checks.IDT_LIMIT, limit=idtr.limit)
     gate, high = d.read_pair(idtr.base + offset, IDT)
-    if (gate >> 40 & 0x1F) | GateType.TRAP != GateType.TRAP_32:
+    if descriptors.gate_type(gate) | GateType.TRAP != GateType.TRAP_32:
         raise CheckFailed(checks.GATE_TYPE, gate=gate)
     if d.software or not gate & GATE_PRESENT:
         check_use(d, gate)
@@ -73,7 +75,7 @@ def _read_gate(d: Delivery) -> tuple[int, int]:
 
 def check_use(d: Delivery, gate: int) -> None:
     """Check that the event may take the gate, and that the gate is there (APM 8.7.4)."""
-    if d.software and gate >> 45 & 3 < d.cpl:
+    if d.software and gate >> ATTRIBUTES_LOW + DPL_SHIFT & 3 < d.cpl:
         raise CheckFailed(checks.GATE_DPL, gate=gate, cpl=d.cpl)
     if not gate & GATE_PRESENT:
         raise CheckFailed(checks.GATE_PRESENT, gate=gate)
@@ -81,7 +83,7 @@ def check_use(d: Delivery, gate: int) -> None:
 
 def check_code(d: Delivery, selector: int, descriptor: int) -> int:
     """Check the handler's code segment, and return the CPL it runs at (APM 8.7.4)."""
-    kept = descriptor >> 40 & 0xFF
+    kept = descriptor >> ATTRIBUTES_LOW & 0xFF
     if kept & _CODE != _CODE:
         raise CheckFailed(checks.CODE_TYPE, selector, descriptor=descriptor)
     dpl = kept >> DPL_SHIFT & 3

@@ -3,10 +3,13 @@
 from typing import Final, NoReturn
 
 from trapline.arch import descriptors
+from trapline.arch.bits import M32, M64
 from trapline.arch.descriptors import (
     ACCESSED,
+    ATTRIBUTES_LOW,
     DPL_SHIFT,
     GATE_PRESENT,
+    GATE_SIZE,
     Attribute,
     GateType,
     SegmentState,
@@ -17,12 +20,11 @@ from trapline.arch.registers import RFLAGS
 from trapline.arch.vmcb import segment_state
 
 from . import checks
-from .access import IDT, M32, M64, TSS, Delivery
+from .access import IDT, TSS, Delivery
 from .long import check_code, check_use
 from .outcome import CheckFailed, Delivered
 from .real import merge
 
-_GATE_SIZE: Final = 8
 _GATES: Final = (
     GateType.TASK,
     GateType.INTERRUPT_16,
@@ -38,8 +40,8 @@ _STACK: Final = Attribute.S | Attribute.CODE | Attribute.WRITABLE
 def deliver(d: Delivery) -> Delivered:
     """Deliver the event; raises CheckFailed and PageFault."""
     gate = _read_gate(d)
-    kind = gate >> 40 & 0x1F
-    selector = gate >> 16 & 0xFFFF
+    kind = descriptors.gate_type(gate)
+    selector = descriptors.gate_selector(gate)
     if kind == GateType.TASK:
         _refuse_task(d, gate, selector)
     if not selector & Selector.REFERENCE:
@@ -77,11 +79,11 @@ def deliver(d: Delivery) -> Delivered:
 def _read_gate(d: Delivery) -> int:
     """Return the gate, found fit for the event."""
     idtr = d.save.idtr
-    offset = d.event.vector * _GATE_SIZE
-    if offset + _GATE_SIZE - 1 > idtr.limit:
+    offset = d.event.vector * GATE_SIZE
+    if offset + GATE_SIZE - 1 > idtr.limit:
         raise CheckFailed(checks.IDT_LIMIT, limit=idtr.limit)
     gate = d.read(idtr.base + offset, 8, IDT)
-    if gate >> 40 & 0x1F not in _GATES:
+    if descriptors.gate_type(gate) not in _GATES:
         raise CheckFailed(checks.GATE_TYPE, gate=gate)
     if d.software or not gate & GATE_PRESENT:
         check_use(d, gate)
@@ -93,7 +95,7 @@ def _refuse_task(d: Delivery, gate: int, selector: int) -> NoReturn:
     if selector & Selector.TI:
         raise CheckFailed(checks.TASK_TABLE, selector)
     descriptor, _ = d.descriptor(selector, checks.TASK_LIMIT)
-    kind = descriptor >> 40 & (Attribute.S | Attribute.TYPE & ~Attribute.WIDE_TSS)
+    kind = descriptor >> ATTRIBUTES_LOW & (Attribute.S | Attribute.TYPE & ~Attribute.WIDE_TSS)
     if kind != SystemType.TSS_16:
         raise CheckFailed(checks.TASK_TYPE, selector, descriptor=descriptor)
     if not descriptor & GATE_PRESENT:

@@ -2,23 +2,23 @@
 
 from typing import Final
 
-from trapline.arch.descriptors import Attribute, SegmentState
+from trapline.arch.bits import M16, M64
+from trapline.arch.descriptors import REAL_GATE_SIZE, Attribute, SegmentState
 from trapline.arch.registers import RFLAGS
 from trapline.arch.vmcb import segment_state
 
 from . import checks
-from .access import IDT, M16, M64, Delivery
+from .access import IDT, Delivery
 from .outcome import CheckFailed, Delivered
 
-_ENTRY_SIZE: Final = 4
 _CLEARED: Final = M64 ^ (RFLAGS.IF | RFLAGS.TF | RFLAGS.AC | RFLAGS.RF)
 
 
 def deliver(d: Delivery) -> Delivered:
     """Deliver the event; raises CheckFailed."""
     save = d.save
-    offset = d.event.vector * _ENTRY_SIZE
-    if offset + _ENTRY_SIZE - 1 > save.idtr.limit:
+    offset = d.event.vector * REAL_GATE_SIZE
+    if offset + REAL_GATE_SIZE - 1 > save.idtr.limit:
         raise CheckFailed(checks.IDT_LIMIT, limit=save.idtr.limit)
     entry = d.read(save.idtr.base + offset, 4, IDT)
     return enter(d, entry, d.flags, d.rflags & _CLEARED)

@@ -6,12 +6,13 @@ With the bit clear the program's own vector table at linear address 0 serves it.
 
 from typing import Final
 
+from trapline.arch.bits import M64
 from trapline.arch.descriptors import IO_MAP_BASE, REDIRECTION_SIZE
 from trapline.arch.events import EventType
 from trapline.arch.registers import CR4, RFLAGS
 
 from . import checks, protected, real
-from .access import IDT, M64, TSS, Delivery
+from .access import IDT, TSS, Delivery
 from .outcome import CheckFailed, Delivered
 
 _CLEARED: Final = M64 ^ (RFLAGS.TF | RFLAGS.RF)

@@ -6,7 +6,7 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from trapline.arch import paging
-from trapline.arch.descriptors import CODE_32, CODE_64, DATA_32, flat
+from trapline.arch.descriptors import CODE_32, CODE_64, DATA_32, REAL_IDT_LIMIT, flat
 from trapline.arch.encode import flat_descriptor, page_entry, page_table
 from trapline.arch.layout import zero
 from trapline.arch.paging import PAGE
@@ -53,7 +53,7 @@ def enter_real(save: SaveArea, gprs: Gprs, *, address: int, rsp: int, rdx: int, 
     base, save.rip = (0, address) if address < 0x10000 else (address & ~0xF, address & 0xF)
     save.cs.selector, save.cs.base = base >> 4, base
     save.cr0 = CR0.ET
-    save.idtr.base, save.idtr.limit = 0, 0x3FF
+    save.idtr.base, save.idtr.limit = 0, REAL_IDT_LIMIT
     save.rflags |= rflags
     save.rsp, gprs.rdx = rsp, rdx
 

@@ -6,6 +6,7 @@ from typing import Final
 
 from trapline.arch import msr
 from trapline.arch.encode import pseudo_descriptor
+from trapline.arch.paging import PAGE
 from trapline.arch.registers import CR0, CR4, EFER
 from trapline.arch.vectors import VECTORS
 from trapline.asm import operands
@@ -18,7 +19,7 @@ from .tables import Gate
 
 _MAGIC: Final = 0x1BAD_B002
 _HAS_ADDRESSES: Final = 1 << 16
-_USER_PAGES: Final = (places.USER, places.VARIABLES, places.TEXT, places.TEXT + 0x1000, places.USER_STACK - 0x1000)
+_USER_PAGES: Final = (places.USER, places.VARIABLES, places.TEXT, places.TEXT + PAGE, places.USER_STACK - PAGE)
 
 
 class Kernel:

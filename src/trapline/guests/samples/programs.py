@@ -4,6 +4,7 @@ from functools import partial
 from typing import Final
 
 from trapline.arch import msr, paging
+from trapline.arch.paging import PAGE
 from trapline.arch.registers import RFLAGS
 from trapline.arch.vectors import Vector
 from trapline.asm import operands
@@ -13,7 +14,6 @@ from . import places
 from .kernel import Kernel, guest
 from .sample import End, Sample
 
-_PAGE: Final = 0x1000
 _PAGES: Final = 64
 _LOOPS: Final = 20_000
 _SYSTEM_CALL: Final = 0x80
@@ -97,15 +97,15 @@ def _demand_paging(kernel: Kernel) -> None:
     code.mov(RCX, places.LAZY)
     code.label("touch")
     code.mov(Mem(RCX), ECX)
-    code.add(RCX, _PAGE)
-    code.cmp(RCX, places.LAZY + _PAGES * _PAGE)
+    code.add(RCX, PAGE)
+    code.cmp(RCX, places.LAZY + _PAGES * PAGE)
     code.jne("touch")
     code.mov(RCX, places.LAZY)
     code.label("read back")
     code.cmp(Mem(RCX), ECX)
     code.jne("fail")
-    code.add(RCX, _PAGE)
-    code.cmp(RCX, places.LAZY + _PAGES * _PAGE)
+    code.add(RCX, PAGE)
+    code.cmp(RCX, places.LAZY + _PAGES * PAGE)
     code.jne("read back")
     code.cmp(Mem(None, places.COUNT, size=32), _PAGES)
     code.jne("fail")
@@ -123,7 +123,7 @@ def _demand_paging(kernel: Kernel) -> None:
     code.mov(RAX, Mem(None, places.FREE))
     code.or_(RAX, paging.P | paging.RW)
     code.mov(Mem(None, places.LAZY_PAGES, RDX, 8), RAX)
-    code.add(Mem(None, places.FREE, size=64), _PAGE)
+    code.add(Mem(None, places.FREE, size=64), PAGE)
     code.pop(RDX)
     code.pop(RAX)
     code.add(RSP, 8)
@@ -133,7 +133,7 @@ def _demand_paging(kernel: Kernel) -> None:
 
 def _double_fault(kernel: Kernel) -> None:
     code = kernel.code
-    code.mov(RSP, places.STACK - _PAGE)
+    code.mov(RSP, places.STACK - PAGE)
     code.push(RAX)
 
     code.label("double fault")

@@ -10,11 +10,14 @@ import struct
 from typing import Final, NamedTuple
 
 from trapline.arch import paging
+from trapline.arch.bits import M16
 from trapline.arch.descriptors import CODE_32, CODE_64, DATA_32
 from trapline.arch.encode import flat_descriptor, page_entry, page_table, pseudo_descriptor
 from trapline.arch.layout import offset_of
 from trapline.arch.msr import EFER as EFER_MSR
+from trapline.arch.paging import PAGE
 from trapline.arch.registers import CR0, CR4, EFER
+from trapline.arch.reset import RESET_VECTOR
 from trapline.asm import operands
 from trapline.asm.assembler import Assembler
 from trapline.asm.operands import AX, CS, DS, DX, EAX, EBP, ECX, EDX, ES, ESI, RAX, RCX, RDI, RSI, SS, Mem
@@ -24,7 +27,7 @@ from . import layout, pci
 
 _TOP: Final = 1 << 32
 _ENTRY_SIZE: Final = 0x10000
-_PML4, _LOW_PDPT, _HIGH_PDPT, _GDT, _CODE32, _CODE64 = range(0, 0x6000, 0x1000)
+_PML4, _LOW_PDPT, _HIGH_PDPT, _GDT, _CODE32, _CODE64 = range(0, 6 * PAGE, PAGE)
 
 DESCRIPTORS: Final = (0, *map(flat_descriptor, (CODE_32, DATA_32, CODE_64)))
 """Null, flat 32-bit code, flat data, 64-bit code."""
@@ -32,7 +35,7 @@ CODE32: Final = 0x08
 DATA: Final = 0x10
 CODE64: Final = 0x18
 
-_RESET_VECTOR: Final = 0xFFF0
+_RESET_VECTOR: Final = RESET_VECTOR & M16
 _SEGMENT: Final = 0x10000
 _FAR_JUMP: Final = 0xEA
 _NEAR_JUMP: Final = 0xE9
@@ -113,7 +116,7 @@ def _entry(base: int, unlock_svm: bool) -> bytes:
         (_LOW_PDPT, {number: page_entry(number * paging.page_size(3), page) for number in range(4)}),
         (_HIGH_PDPT, {_index(3): page_entry(layout.BASE, page)}),
     ):
-        blob[at : at + paging.PAGE] = page_table(entries)
+        blob[at : at + PAGE] = page_table(entries)
     struct.pack_into("<4Q", blob, _GDT, *DESCRIPTORS)
     for offset, code in ((_CODE32, _protected_mode(base, unlock_svm)), (_CODE64, _long_mode(unlock_svm))):
         machine_code = code.assemble(base + offset)

@@ -8,14 +8,14 @@ from typing import Final
 
 from trapline.arch import ioio
 from trapline.arch.emulation import finish_instruction
-from trapline.arch.exits import EXCEPTION_EXITS, ExitCode, set_intercept
+from trapline.arch.exits import ExitCode, exception_exit, set_intercept
 from trapline.arch.vectors import Vector
 from trapline.errors import ProcessorError
 
 from . import pci
 from .layout import SharedMemory
 
-_DB_EXIT: Final = EXCEPTION_EXITS.start + Vector.DB
+_DB_EXIT: Final = exception_exit(Vector.DB)
 
 
 class ConfigGuard:

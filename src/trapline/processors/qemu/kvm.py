@@ -32,9 +32,7 @@ def nested_svm_missing() -> str | None:
     for number in range(count):
         function, _, _, _, _, ecx, *_ = _ENTRY.unpack_from(request, 8 + number * _ENTRY.size)
         if function == cpuid.EXTENDED:
-            return (
-                None
-                if ecx & cpuid.HAS_SVM
-                else f"{_DEVICE} offers guests no SVM (it needs an AMD host with kvm_amd nested=1)"
-            )
+            if ecx & cpuid.HAS_SVM:
+                return None
+            return f"{_DEVICE} offers guests no SVM (it needs an AMD host with kvm_amd nested=1)"
     return f"{_DEVICE} does not say what CPU it offers"

@@ -7,8 +7,8 @@ only what it executes correctly. One method per quirk; `before_entry` and `after
 from typing import Final
 
 from trapline.arch.events import SHUTDOWN, Event, EventType, combine, decode, encode, is_software
-from trapline.arch.exits import EXCEPTION_EXITS, ExitCode, clear_intercept, set_intercept
-from trapline.arch.vectors import CONTRIBUTORY, FORCEABLE, SOFTWARE_EXCEPTIONS, WITH_ERROR_CODE, Vector
+from trapline.arch.exits import EXCEPTION_EXITS, ExitCode, clear_intercept, exception_exit, set_intercept
+from trapline.arch.vectors import CONTRIBUTORY, FORCEABLE, SOFTWARE_EXCEPTIONS, VECTORS, WITH_ERROR_CODE, Vector
 from trapline.asm.decoder import SVM_MNEMONICS, Decoded, Mnemonic, decode_at_rip
 from trapline.machine.linear import next_rip
 from trapline.machine.memory import GuestMemory
@@ -26,10 +26,10 @@ _RAISED_BY_TCG: Final = ~(1 << Vector.CP | 1 << Vector.DF)
 """TCG knows no #CP, and a #DF that it makes itself is never intercepted."""
 
 _INVALID_32: Final = 0xFFFF_FFFF
-_FIRST_IRQ: Final = 32
-_GP_EXIT: Final = EXCEPTION_EXITS.start + Vector.GP
-_UD_EXIT: Final = EXCEPTION_EXITS.start + Vector.UD
-_BP_EXIT: Final = EXCEPTION_EXITS.start + Vector.BP
+_FIRST_IRQ: Final = len(VECTORS)
+_GP_EXIT: Final = exception_exit(Vector.GP)
+_UD_EXIT: Final = exception_exit(Vector.UD)
+_BP_EXIT: Final = exception_exit(Vector.BP)
 _INSTRUCTION_EXITS: Final = frozenset((ExitCode.MSR, ExitCode.CPUID))
 """Exits after which the hypervisor skips the instruction and needs nRIP."""
 
@@ -200,7 +200,7 @@ class TcgQuirks:
         vector = self._int_vector(found)
         control.nrip = next_rip(self._vmcb.save, found.length)
         if found.mnemonic != Mnemonic.INT and self._wanted >> vector & 1:
-            control.exit_code = EXCEPTION_EXITS.start + vector
+            control.exit_code = exception_exit(vector)
             return True
         if found.mnemonic == Mnemonic.INT and self._wanted_misc1 >> (ExitCode.SWINT & 31) & 1:
             control.exit_info_1 = vector
@@ -265,7 +265,7 @@ class TcgQuirks:
             control.exit_code = ExitCode.SHUTDOWN
             return True
         if result.vector == Vector.DF and self._wanted >> Vector.DF & 1:
-            control.exit_code, control.exit_info_1 = EXCEPTION_EXITS.start + Vector.DF, 0
+            control.exit_code, control.exit_info_1 = exception_exit(Vector.DF), 0
             return True
         control.event_inj = encode(result)
         self._arm(self.arm_for(result.vector))

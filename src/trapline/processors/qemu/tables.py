@@ -3,6 +3,7 @@
 import struct
 
 from trapline.arch import paging
+from trapline.arch.descriptors import LONG_GATE_SIZE
 from trapline.arch.encode import long_gate, page_entry, page_table, pseudo_descriptor
 from trapline.arch.layout import offset_of
 from trapline.arch.vectors import Vector
@@ -32,10 +33,10 @@ def write(memory: memoryview, *, nmi_handler: int) -> None:
     gdt, idt = offset_of(Tables, "gdt"), offset_of(Tables, "idt")
     struct.pack_into("<4Q", memory, TABLES_AT + gdt, *DESCRIPTORS)
     gate = long_gate(CODE64, nmi_handler).to_bytes(16, "little")
-    memory[TABLES_AT + idt + 16 * Vector.NMI : TABLES_AT + idt + 16 * (Vector.NMI + 1)] = gate
+    memory[TABLES_AT + idt + LONG_GATE_SIZE * Vector.NMI : TABLES_AT + idt + LONG_GATE_SIZE * (Vector.NMI + 1)] = gate
     for operand, start, limit in (
         ("gdt_operand", gdt, 8 * len(DESCRIPTORS) - 1),
-        ("idt_operand", idt, 16 * (Vector.NMI + 1) - 1),
+        ("idt_operand", idt, LONG_GATE_SIZE * (Vector.NMI + 1) - 1),
         ("null_idt_operand", 0, 0),
     ):
         at = TABLES_AT + offset_of(Tables, operand)

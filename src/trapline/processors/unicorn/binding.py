@@ -11,6 +11,7 @@ import unicorn as uc
 from unicorn import x86_const as x86
 from unicorn.unicorn_py3.unicorn import Uc, UcError, uc_tb, uclib
 
+from trapline.arch.paging import PAGE
 from trapline.errors import ProcessorError
 
 from .uc_context import Context
@@ -110,7 +111,7 @@ class Binding:
 
     def map_code(self, gpa: int, code: bytes) -> None:
         """Let the CPU find a page with `code` at a physical address."""
-        self._uc.mem_map(gpa, 0x1000, uc.UC_PROT_READ | uc.UC_PROT_EXEC)
+        self._uc.mem_map(gpa, PAGE, uc.UC_PROT_READ | uc.UC_PROT_EXEC)
         self._uc.mem_write(gpa, code)
 
     def map_mmio(self, start: int, end: int, read: MmioRead, write: MmioWrite) -> None:

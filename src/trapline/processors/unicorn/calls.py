@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from trapline.arch.bits import M32
 from trapline.arch.descriptors import CODE_32, CODE_64, DATA_32, Attribute, Selector, flat
 from trapline.arch.registers import CR0, EFER, RFLAGS, Gprs
 from trapline.arch.vectors import Vector
@@ -9,8 +10,6 @@ from trapline.arch.vmcb import SaveArea, load_segment
 
 _LENGTH: Final = 2
 """Bytes of SYSCALL."""
-
-_LOW: Final = 0xFFFF_FFFF
 
 
 def syscall(save: SaveArea, gprs: Gprs) -> Vector | None:
@@ -25,10 +24,10 @@ def syscall(save: SaveArea, gprs: Gprs) -> Vector | None:
         save.rflags = save.rflags & ~(save.sfmask | RFLAGS.RF)
         save.rip = save.lstar if from_64 else save.cstar
     else:
-        gprs.rcx = save.rip + _LENGTH & _LOW
+        gprs.rcx = save.rip + _LENGTH & M32
         load_segment(save.cs, flat(selector, CODE_32))
         save.rflags &= ~(RFLAGS.IF | RFLAGS.VM | RFLAGS.RF)
-        save.rip = save.star & _LOW
+        save.rip = save.star & M32
     load_segment(save.ss, flat(selector + 8, DATA_32))
     save.cpl = 0
     return None

@@ -3,6 +3,7 @@
 import contextlib
 from typing import Final
 
+from trapline.arch.bits import M32
 from trapline.arch.delivery import Failed, apply, deliver
 from trapline.arch.emulation import finish_instruction
 from trapline.arch.events import ERROR_CODE_VALID, SHUTDOWN, Event, EventType, combine, decode, encode
@@ -22,7 +23,6 @@ _EXCEPTIONS: Final = EXCEPTION_EXITS.start
 _EXCEPTION: Final = encode(Event(0, EventType.EXCEPTION))
 """The EVENTINJ word of an exception, but for its vector and error code."""
 
-_LOW: Final = 0xFFFF_FFFF
 _EXIT, _EXIT_AT = gatherer(
     Vmcb, [f"control.{name}" for name in ("exit_code", "exit_info_1", "exit_info_2", "exit_int_info")]
 )
@@ -54,7 +54,7 @@ class Cpu:
         """Write the exit; nRIP is zero but for what the manual lists (APM 15.7.1)."""
         word = encode(vectoring) if vectoring is not None else 0
         if word & ERROR_CODE_VALID and not self._save.cr0 & CR0.PE:
-            word = word & _LOW & ~ERROR_CODE_VALID  # real mode pushes none
+            word = word & M32 & ~ERROR_CODE_VALID  # real mode pushes none
         _EXIT.pack_into(self._bytes, _EXIT_AT, code, info_1, info_2, word)
         self._control.nrip = 0
         return EXIT

@@ -6,6 +6,7 @@ from typing import Any, Final
 from unicorn import x86_const as x86
 
 from trapline.arch import msr
+from trapline.arch.bits import M64
 from trapline.arch.cpuid import XSAVE_AREAS
 from trapline.arch.msr import MSRPM_SIZE
 from trapline.arch.paging import PAGE
@@ -19,10 +20,10 @@ from .uc_context import HF_GUEST, Context
 
 MONITOR: Final = 1 << 56
 """Where VMRUN finds the VMCB: physical, beyond what any page table entry of a guest can name."""
-MSRPM: Final = MONITOR + 0x1000
+MSRPM: Final = MONITOR + PAGE
 """Where it finds the permission map."""
-_HSAVE: Final = MONITOR + 0x3000
-_MONITOR_SIZE: Final = 0x4000
+_HSAVE: Final = MSRPM + MSRPM_SIZE
+_MONITOR_SIZE: Final = _HSAVE + PAGE - MONITOR
 _ENTRY: Final = 1 << 51
 """VMLOAD, VMRUN; then CPUID, HLT: code, and so an address that paging keeps."""
 _CODE: Final = b"\x0f\x01\xda\x0f\x01\xd8\xf4" + b"\x0f\xa2\xf4"
@@ -35,9 +36,8 @@ _CS: Final = 1
 """In the order of segment registers."""
 _NO_EXCEPTION: Final = 0xFFFF_FFFF
 
-_ALL_ONES: Final = (1 << 64) - 1
 _WITHOUT_AVX: Final = {
-    (XSAVE_AREAS, 0): (0b011, _ALL_ONES, 0x240, _ALL_ONES),
+    (XSAVE_AREAS, 0): (0b011, M64, 0x240, M64),
     (XSAVE_AREAS, 2): (0, 0, 0, 0),
 }
 """What Unicorn's CPUID shows of the areas of XSAVE but for the upper halves of YMM registers: it has no AVX."""
@@ -108,7 +108,7 @@ class Engine:
         self._hooks.run(_CPUID)
         eax, ecx, edx, ebx = (gprs[number] & 0xFFFF_FFFF for number in range(4))
         context_bytes[:] = kept
-        shown = _WITHOUT_AVX.get((leaf, subleaf), (_ALL_ONES,) * 4)
+        shown = _WITHOUT_AVX.get((leaf, subleaf), (M64,) * 4)
         return eax & shown[0], ebx & shown[1], ecx & shown[2], edx & shown[3]
 
     def _load_host(self) -> None:

@@ -6,6 +6,7 @@ from typing import Any, Final, Protocol
 
 from unicorn import x86_const as x86
 
+from trapline.arch.bits import M64
 from trapline.arch.paging import PAGE
 from trapline.arch.registers import CR0, RFLAGS
 
@@ -17,7 +18,6 @@ _ASKED: Final = int(Stop.ASKED)
 _HFLAGS: Final = word("hflags")
 _GIF: Final = HF2_GIF << 32
 """hflags2 is the upper half of that word."""
-_ALL_ONES: Final = (1 << 64) - 1
 _NO_TABLES: Final = 0xFFFF_F000
 """A CR3 where no RAM is: no page is mapped."""
 
@@ -89,7 +89,7 @@ class Hooks:
         bus = self._bus
 
         def read(_: Any, offset: int, size: int, __: Any) -> int:
-            return _ALL_ONES >> 64 - 8 * size if self._refused else bus.mmio_read(start + offset, size)
+            return M64 >> 64 - 8 * size if self._refused else bus.mmio_read(start + offset, size)
 
         def write(_: Any, offset: int, size: int, value: int, __: Any) -> None:
             if not self._refused:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from trapline.arch import msr
+from trapline.arch.bits import M32
 from trapline.arch.events import Event, EventType
 from trapline.arch.exits import ExitCode, is_intercepted
 from trapline.arch.registers import CR0, CR4, DR7, EFER, Gprs
@@ -18,7 +19,6 @@ from .memory import Ram
 from .stops import Next
 from .uc_context import Context
 
-_LOW: Final = 0xFFFF_FFFF
 _ENABLE: Final = 0xFF
 """L0 to G3 of DR7."""
 _RAX: Final = 0
@@ -82,10 +82,10 @@ class Instructions:
         """RDMSR or WRMSR; the base of the local APIC is the machine's."""
         save, gprs = self._save, self._gprs
         writes = self._context.error_code
-        if gprs.rcx & _LOW != msr.APIC_BASE:
+        if gprs.rcx & M32 != msr.APIC_BASE:
             return self._cpu.exit_at_instruction(ExitCode.MSR, decoded.length, writes)
         if not writes:
-            save.rax, gprs.rdx = self._machine.apic_base & _LOW, self._machine.apic_base >> 32
+            save.rax, gprs.rdx = self._machine.apic_base & M32, self._machine.apic_base >> 32
         return self._cpu.skip(decoded.length)
 
     def _read_cr8(self, decoded: Decoded) -> Next:
@@ -128,7 +128,7 @@ class Instructions:
             return self._cpu.raise_exception(Vector.GP)
         if (value | save.dr7) & _ENABLE:
             return Next.EXECUTE  # breakpoints come or go
-        save.dr7 = value & _LOW | DR7.FIXED
+        save.dr7 = value & M32 | DR7.FIXED
         return self._cpu.skip(decoded.length)
 
     def _iret(self, decoded: Decoded) -> Next:

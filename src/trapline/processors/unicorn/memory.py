@@ -2,14 +2,10 @@
 
 import mmap
 from collections.abc import Callable
-from typing import Final
 
+from trapline.arch.bits import M32, M64
+from trapline.arch.paging import PAGE, PAGE_OFFSET, PAGE_SHIFT
 from trapline.errors import FaultError
-
-_PAGE: Final = 12
-_OFFSET: Final = 0xFFF
-_ALL_ONES_32: Final = (1 << 32) - 1
-_ALL_ONES_64: Final = (1 << 64) - 1
 
 
 class Ram:
@@ -44,15 +40,15 @@ class Ram:
 
     def note_code(self, gpa: int, size: int) -> None:
         """Remember that code at `gpa`, all in one page, was translated."""
-        page = gpa >> _PAGE
-        self._code[page] = self._code.get(page, 0) | (1 << size) - 1 << (gpa & _OFFSET)
+        page = gpa >> PAGE_SHIFT
+        self._code[page] = self._code.get(page, 0) | (1 << size) - 1 << (gpa & PAGE_OFFSET)
 
     def _holds_code(self, gpa: int, size: int) -> bool:
         """Say whether one of the bytes was translated."""
         code = self._code
         while True:
-            here = min(size, _OFFSET + 1 - (gpa & _OFFSET))
-            if code.get(gpa >> _PAGE, 0) >> (gpa & _OFFSET) & (1 << here) - 1:
+            here = min(size, PAGE - (gpa & PAGE_OFFSET))
+            if code.get(gpa >> PAGE_SHIFT, 0) >> (gpa & PAGE_OFFSET) & (1 << here) - 1:
                 return True
             if here == size:
                 return False
@@ -63,11 +59,11 @@ class Ram:
         try:
             return self._halves[gpa >> 2] if not gpa & 3 else int.from_bytes(self.read(gpa, 4), "little")
         except (IndexError, FaultError):
-            return _ALL_ONES_32
+            return M32
 
     def u64(self, gpa: int) -> int:
         """Return 8 bytes; all ones where there is no memory."""
         try:
             return self.words[gpa >> 3] if not gpa & 7 else int.from_bytes(self.read(gpa, 8), "little")
         except (IndexError, FaultError):
-            return _ALL_ONES_64
+            return M64

@@ -5,6 +5,7 @@ At most exits nothing changed but a few registers, so whole areas are compared a
 
 from typing import Final
 
+from trapline.arch.bits import M32
 from trapline.arch.exits import ExitCode
 from trapline.arch.layout import gatherer, offset_of
 from trapline.arch.registers import CR0, EFER, RFLAGS
@@ -25,7 +26,6 @@ from .uc_context import (
     word,
 )
 
-_LOW: Final = 0xFFFF_FFFF
 _A20: Final = 1 << 20
 
 _RAX, _RSP = word("gprs"), word("gprs") + 4
@@ -116,7 +116,7 @@ class State:
     def changed(self) -> bool:
         """Say whether something changed since `collect` that takes a VMRUN, or that VMRUN may refuse."""
         words = self._vmcb_words
-        suspicious = not words[_V_ASID] & _LOW or (words[_V_DR6] | words[_V_DR7]) >> 32
+        suspicious = not words[_V_ASID] & M32 or (words[_V_DR6] | words[_V_DR7]) >> 32
         return bool(suspicious) or self._slow() != self._loaded
 
     def enter(self, *, unchanged: bool) -> int:
@@ -158,7 +158,7 @@ class State:
 
     def set_a20(self, enabled: bool) -> None:
         """Let bit 20 of addresses through, or clear it."""
-        mask = _LOW if enabled else _LOW & ~_A20
+        mask = M32 if enabled else M32 & ~_A20
         if self._context.a20_mask != mask:
             self._context.a20_mask = mask
             self._binding.flush_tlb()
@@ -205,7 +205,7 @@ class State:
             shadow.efer &= ~EFER.LMA
         ours, theirs = engine.vmcb.control, self._vmcb.control
         ours.intercept_cr, ours.intercept_dr = theirs.intercept_cr | _NEEDED_CR, theirs.intercept_dr | _NEEDED_DR
-        ours.intercept_exceptions = _LOW
+        ours.intercept_exceptions = M32
         ours.intercept_misc1 = theirs.intercept_misc1 | _NEEDED_1 | self._iret
         ours.intercept_misc2 = theirs.intercept_misc2 | _NEEDED_2
         ours.asid, ours.msrpm_base_pa = 1, MSRPM

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from trapline.arch import msr
 from trapline.arch.consistency import why_invalid
 from trapline.arch.events import VALID, Event, EventType, decode, encode
-from trapline.arch.exits import EXCEPTION_EXITS, ExitCode, exit_name, set_intercept
+from trapline.arch.exits import ExitCode, exit_name, set_intercept
 from trapline.arch.layout import zero
 from trapline.arch.registers import RFLAGS
 from trapline.arch.vectors import VECTORS, Kind
@@ -287,8 +287,3 @@ def _player(exit: Exit, at: int) -> Step:
         control.int_ctl = control.int_ctl | IntCtl.V_IRQ if exit.v_irq else control.int_ctl & ~IntCtl.V_IRQ
 
     return step
-
-
-def exception(vector: int) -> int:
-    """Return the exit code of an exception."""
-    return EXCEPTION_EXITS.start + vector

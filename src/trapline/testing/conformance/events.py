@@ -5,11 +5,11 @@ from typing import Final
 
 from trapline.arch.error_codes import SELECTOR_EXTERNAL, SELECTOR_IDT
 from trapline.arch.events import DOUBLE_FAULT, Event, EventType, is_software
-from trapline.arch.exits import ExitCode
+from trapline.arch.exits import ExitCode, exception_exit
 from trapline.arch.registers import DR6, RFLAGS
 from trapline.arch.vectors import FORCEABLE, WITH_ERROR_CODE, Vector, bits
 
-from .check import Check, Exit, Turn, exception
+from .check import Check, Exit, Turn
 from .code import assemble
 from .modes import (
     COMPATIBILITY,
@@ -79,7 +79,7 @@ def _each(vector: int) -> Check:
 def _unreadable_idt(mode: Mode, event: Event, name: str) -> Check:
     """Return a check of a delivery that meets a page fault on the IDT."""
     width = 16 if mode.long else 8
-    exit = Exit(exception(Vector.PF), info_1=0, info_2=UNMAPPED + event.vector * width, vectoring=event)
+    exit = Exit(exception_exit(Vector.PF), info_1=0, info_2=UNMAPPED + event.vector * width, vectoring=event)
     return Check(
         f"{name} without an IDT {where(mode, 0)}",
         "a #PF on the IDT exits; EXITINTINFO holds the event that was being delivered, CR2 stays",
@@ -99,7 +99,7 @@ def _unreadable_idt(mode: Mode, event: Event, name: str) -> Check:
 
 def _absent_gate(mode: Mode, event: Event, name: str) -> Check:
     external = 0 if is_software(event) else SELECTOR_EXTERNAL
-    exit = Exit(exception(Vector.NP), info_1=event.vector << 3 | SELECTOR_IDT | external, vectoring=event)
+    exit = Exit(exception_exit(Vector.NP), info_1=event.vector << 3 | SELECTOR_IDT | external, vectoring=event)
     return Check(
         f"{name} through an absent gate {where(mode, 0)}",
         "the #NP exits with the gate in its error code; EXITINTINFO holds the event",
@@ -126,7 +126,7 @@ def _double_fault(mode: Mode) -> Check:
         writes=(gate(mode, Vector.GP, present=False),),
         inject=event,
     )
-    caught = turn._replace(expected=Exit(exception(Vector.DF), drops=True), exceptions=1 << Vector.DF)
+    caught = turn._replace(expected=Exit(exception_exit(Vector.DF), drops=True), exceptions=1 << Vector.DF)
     return Check(
         f"#DF {where(mode, 0)}",
         "two contributory exceptions make a double fault, which starts its handler or exits",

@@ -6,13 +6,13 @@ from typing import Final, TypeAlias
 
 from trapline.arch.error_codes import PF_PRESENT, PF_USER, PF_WRITE
 from trapline.arch.events import Event, EventType
-from trapline.arch.exits import ExitCode
+from trapline.arch.exits import ExitCode, exception_exit
 from trapline.arch.registers import CR0, CR4, DR6, RFLAGS
 from trapline.arch.vectors import Vector
 from trapline.asm.operands import AX, DS, EAX, ECX, SS, XMM0, Mem
 from trapline.machine.processor import Capabilities
 
-from .check import Check, Exit, Turn, exception
+from .check import Check, Exit, Turn
 from .code import ACCUMULATORS, Line, assemble
 from .modes import (
     ABSENT_DATA,
@@ -75,7 +75,7 @@ def _raised(
     """Return a check of an exit. The label "at" is RIP at the exit, a label "behind" nRIP."""
     code = assemble(mode.bits, *listing, "cpuid")
     exit = Exit(
-        exception(vector),
+        exception_exit(vector),
         rip=code.labels["at"],
         nrip=code.labels.get("behind"),
         info_1=info_1,

@@ -5,6 +5,10 @@ from typing import Final, NamedTuple
 
 from trapline.arch import descriptors, encode, paging
 from trapline.arch.descriptors import (
+    GATE_SIZE,
+    LONG_GATE_SIZE,
+    REAL_GATE_SIZE,
+    REAL_IDT_LIMIT,
     RING_3,
     TSS_SIZE,
     VIRTUAL_8086,
@@ -162,9 +166,9 @@ def gate(mode: Mode, vector: int, *, present: bool = True) -> tuple[int, bytes]:
     """Return (gpa, bytes) of the gate of a vector; programs of any ring may use it."""
     offset = handler(vector)
     if not mode.gate:
-        return vector * 4, encode.far_pointer(0, offset).to_bytes(4, "little")
+        return vector * REAL_GATE_SIZE, encode.far_pointer(0, offset).to_bytes(4, "little")
     selector = CODE_64 if mode.long else CODE_16 if mode.gate == GateType.INTERRUPT_16 else CODE_32
-    encoder, size = (encode.long_gate, 16) if mode.long else (encode.gate, 8)
+    encoder, size = (encode.long_gate, LONG_GATE_SIZE) if mode.long else (encode.gate, GATE_SIZE)
     row = encoder(selector, offset, mode.gate, dpl=3, present=present)
     return IDT + vector * size, row.to_bytes(size, "little")
 
@@ -176,7 +180,7 @@ def enter(save: SaveArea, mode: Mode, cpl: int, rip: int) -> None:
     save.dr6, save.dr7, save.rflags = DR6.FIXED, DR7.FIXED, mode.flags | RFLAGS.ALWAYS_ONE
     save.rip, save.rsp, save.cpl = rip, mode.stack(cpl), cpl
     save.gdtr.base, save.gdtr.limit = GDT, GDT_LIMIT
-    save.idtr.base, save.idtr.limit = (IDT, 0xFFF) if mode.gate else (0, 0x3FF)
+    save.idtr.base, save.idtr.limit = (IDT, 256 * LONG_GATE_SIZE - 1) if mode.gate else (0, REAL_IDT_LIMIT)
     load_segment(save.ldtr, flat(0, Attribute.P | SystemType.LDT))
     load_segment(save.tr, _TASK)
     user = int(cpl == 3)

@@ -4,8 +4,9 @@ import struct
 import threading
 from typing import Final
 
+from trapline.arch.descriptors import CODE_16, DATA_16, REAL_IDT_LIMIT
 from trapline.arch.events import Event, EventType
-from trapline.arch.exits import ExitCode
+from trapline.arch.exits import ExitCode, exception_exit
 from trapline.arch.registers import CR4, DR6, RFLAGS
 from trapline.arch.vectors import Vector
 from trapline.asm.operands import EAX, EBX, XMM0, Mem
@@ -139,12 +140,12 @@ def _mode_changes() -> Check:
     blob = CPUID
     real = {
         "save.cr0": REAL.cr0, "save.cr3": 0, "save.cr4": 0, "save.efer": 1 << 12, "save.rip": 0,
-        "save.rflags": RFLAGS.ALWAYS_ONE, "save.idtr.base": 0, "save.idtr.limit": 0x3FF,
+        "save.rflags": RFLAGS.ALWAYS_ONE, "save.idtr.base": 0, "save.idtr.limit": REAL_IDT_LIMIT,
         **{
             f"save.{name}.{field}": value
             for name in ("es", "cs", "ss", "ds", "fs", "gs")
             for field, value in (
-                ("selector", 0), ("base", 0), ("limit", 0xFFFF), ("attributes", 0x9B if name == "cs" else 0x93)
+                ("selector", 0), ("base", 0), ("limit", 0xFFFF), ("attributes", CODE_16 if name == "cs" else DATA_16)
             )
         },
     }  # fmt: skip
@@ -169,7 +170,7 @@ def _abandoned_event() -> Check:
         CPUID,
         (
             Turn(
-                Exit(0x40 + Vector.PF, info_1=0, info_2=UNMAPPED + 0x51 * 16, vectoring=event),
+                Exit(exception_exit(Vector.PF), info_1=0, info_2=UNMAPPED + 0x51 * 16, vectoring=event),
                 sets={"save.idtr.base": UNMAPPED},
                 exceptions=1 << Vector.PF,
                 inject=event,
@@ -188,7 +189,7 @@ def _debug_state() -> Check:
         b"\x90\x90" + CPUID,
         (
             Turn(
-                Exit(0x40 + Vector.DB, rip=1, changes={"save.dr6": DR6.FIXED | DR6.BS}),
+                Exit(exception_exit(Vector.DB), rip=1, changes={"save.dr6": DR6.FIXED | DR6.BS}),
                 sets={"save.rflags": RFLAGS.ALWAYS_ONE | RFLAGS.TF},
                 exceptions=1 << Vector.DB,
             ),
