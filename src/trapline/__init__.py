@@ -61,7 +61,8 @@ if TYPE_CHECKING:
     from trapline.machine.registers import Registers
     from trapline.machine.scripted import ScriptedProcessor
     from trapline.report.crash import CrashContext, Frame
-    from trapline.report.run import Ending, Run
+    from trapline.report.result import Ending
+    from trapline.report.run import Run
     from trapline.session.cpu import Cpu, Memory
     from trapline.session.observing import ExceptionExit
     from trapline.symbols import Symbol
@@ -88,7 +89,8 @@ _HOMES = {
     "trapline.report.crash": "CrashContext Frame",
     "trapline.session.observing": "ExceptionExit",
     "trapline.machine.registers": "Registers",
-    "trapline.report.run": "Ending Run",
+    "trapline.report.result": "Ending",
+    "trapline.report.run": "Run",
     "trapline.symbols": "Symbol",
     "trapline.trace.condition": "Condition",
     "trapline.trace.exception_record": "ExceptionRecord",

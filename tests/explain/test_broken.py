@@ -7,7 +7,7 @@ import pytest
 from tests.explain.broken import ALL, NOT_ON_QEMU, NOT_ON_UNICORN, REAL
 from trapline.api import run
 from trapline.arch.events import SHUTDOWN
-from trapline.report.run import Ending
+from trapline.report.result import Ending
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from trapline.api import run
 from trapline.arch.vectors import Vector
 from trapline.machine.processor import Outcome
 from trapline.machine.scripted import ScriptedProcessor, vmexit
-from trapline.report.run import Ending
+from trapline.report.result import Ending
 
 UD, PF = vmexit(0x46), vmexit(0x4E, info_1=2, info_2=0x1234)
 

@@ -7,7 +7,7 @@ from trapline.arch.vectors import FORCEABLE, Vector
 from trapline.errors import LaunchError, ProcessorError, ProcessorLost, UsageError
 from trapline.machine.processor import Outcome, Statistics
 from trapline.machine.scripted import ScriptedProcessor, vmexit
-from trapline.report.run import Ending
+from trapline.report.result import Ending
 
 UD = vmexit(0x40 + Vector.UD)
 SHUTDOWN = vmexit(0x7F)

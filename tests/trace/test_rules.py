@@ -143,7 +143,7 @@ def test_a_rule_without_a_pattern_is_a_mask_and_a_privilege(batches):
         expected = [
             record
             for record, names in zip(exceptions, whose, strict=True)
-            if record.vector in bits(rule.mask) and rule.privilege.value in names
+            if record.vector in bits(rule.vectors) and rule.privilege.value in names
         ]
         assert [record for record in exceptions if rule.matches(record)] == expected
         assert rule.count(exceptions) == len(expected)

@@ -54,7 +54,7 @@ def doctor(*, as_json: bool, program: str | None) -> int:
 def _run_sample() -> str:
     """Run a guest in this process."""
     from trapline.api import run
-    from trapline.report.run import Ending
+    from trapline.report.result import Ending
 
     result = run("sample:ud", exceptions="all", memory=_SAMPLE_MEMORY, timeout=10, processor="unicorn")
     if result.ending is not Ending.DEBUG_EXIT:

@@ -11,9 +11,10 @@ from trapline.errors import UsageError
 from trapline.explain.blackbox import chains
 from trapline.explain.evidence import TYPE, Evidence, from_json
 from trapline.explain.explanation import explain
+from trapline.report import text
 from trapline.symbols import Names
 
-from .explanation import print_explanation
+from .terminal import width_of
 
 
 def explain_file(name: str, names: Names, *, syntax: str, as_json: bool) -> int:
@@ -40,7 +41,8 @@ def explain_file(name: str, names: Names, *, syntax: str, as_json: bool) -> int:
         return 0
     for chain, explanation in explanations:
         record = chain[-1].sequence
-        print_explanation("at the end" if record is None else f"up to record {record}", explanation, sys.stdout)
+        title = "at the end" if record is None else f"up to record {record}"
+        print("\n".join(text.explanation(title, explanation, width_of(sys.stdout))))
     if not explanations and died:
         print("a double or triple fault is in the file, but nothing of the guest's tables and memory: why is unknown")
     elif not explanations:

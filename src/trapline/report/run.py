@@ -1,164 +1,131 @@
-"""How a run ended and what it saw: the one document that every renderer reads."""
+"""A run that is over, and what a test may ask of it."""
 
-import json
-from dataclasses import dataclass, field
-from enum import Enum
-from typing import Any, Final, NamedTuple
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final, NamedTuple
 
-from trapline.arch.vectors import Vector
-from trapline.errors import TraplineError
-from trapline.explain.explanation import Explanation
-from trapline.symbols import Symbol
-from trapline.trace.exceptions import Exceptions
-from trapline.trace.jsonl import json_lines
+from trapline.errors import GuestFailed, UsageError
+from trapline.trace.exceptions import Exceptions, Selection
+from trapline.trace.rules import Expectation, Rule, parse_expectation, parse_rule
 
-from .crash import CrashContext, named
+from .result import Result
+from .text import ending_text, report
 
-VERSION: Final = 1
-"""Of the document, as JSON has it."""
-LAST: Final = 64
-"""How many of the last exceptions the JSON of a shutdown holds."""
+_CPLS: Final = range(4)
 
 
-class Ending(Enum):
-    """How a run ended, in words."""
+class _Found(NamedTuple):
+    """The exceptions that a test asks about."""
 
-    OFF = "power off"
-    RESET = "reset"
-    DEBUG_EXIT = "debug exit"
-    HALTED = "halted, and nothing can wake it"
-    SHUTDOWN = "shutdown (triple fault)"
-    RULE = "stopped by a rule"
-    STOPPED = "stopped"
-    TIMEOUT = "timeout"
-    INTERRUPTED = "interrupted"
-    FAILED = "failed"
+    kept: Exceptions
+    """Those in memory."""
+    least: int
+    """How many were recorded at least."""
+    most: int
+    """How many were recorded at most: of those that are no longer in memory little is known but their vectors."""
 
 
-_EXIT_CODES: Final = {
-    Ending.SHUTDOWN: 3,
-    Ending.RULE: 5,
-    Ending.TIMEOUT: 124,
-    Ending.INTERRUPTED: 130,
-    Ending.FAILED: 1,
-}
-_GUEST_FAILED: Final = 4
-RULE_BROKEN: Final = 5
+class Run(Result):
+    """A run that is over: a `Result` that a test checks.
+
+    The methods raise GuestFailed, whose message has all that is known of the run: the last exceptions, where the guest
+    was, and the explanation. They raise UsageError for what is not a rule, and where exceptions that would have to be
+    looked at are no longer in memory, because more were recorded than `keep`.
+    """
+
+    def check(self) -> None:
+        """Raise GuestFailed unless the guest ended well and kept every rule: unless `exit_code` is 0."""
+        __tracebackhide__ = True
+        if self.exit_code:
+            raise GuestFailed(self._message(": ".join(filter(None, (ending_text(self), self._reason())))))
+
+    def never(self, *rules: str) -> None:
+        """Raise GuestFailed if an exception was recorded that one of the rules names.
+
+        A rule is `[user:|kernel:|any:]VECTORS[@SYMBOL-PATTERN]`, such as `ud` or `kernel:gp@copy_*`. A rule that is
+        given to `run` as `fail_on` stops the guest at that exception instead, and the run explains it.
+        """
+        __tracebackhide__ = True
+        broken = []
+        for rule in map(parse_rule, rules):
+            found = self._find(rule)
+            if self._is_met(Expectation(rule, 0), found, str(rule)):
+                continue
+            times = "once" if found.most == 1 else f"{_number(found)} times, first"
+            broken.append(f"{rule} was raised {times}: {self._first(rule, found.kept)}")
+        if broken:
+            raise GuestFailed(self._message("\n".join(broken)))
+
+    def expect(
+        self, rule: str, *, count: int | None = None, cpl: int | None = None, at: str | None = None
+    ) -> Exceptions:
+        """Return the recorded exceptions that a rule names; raise GuestFailed unless there are `count`, or at least 1.
+
+        The rule is one as for `never`, and may end with `=COUNT` instead. `cpl` is the privilege level at which they
+        were raised, `at` a shell pattern for the function's name, such as `copy_user*`. Of very many exceptions those
+        are returned that are still in memory.
+        """
+        __tracebackhide__ = True
+        expected = parse_expectation(rule)
+        if count is not None:
+            if expected.count is not None:
+                raise UsageError(f"{rule!r} has a count already, and count={count} is another")
+            expected = replace(expected, count=count)
+        more: list[str | Selection] = []
+        subject = str(expected.rule)
+        if cpl is not None:
+            if cpl not in _CPLS:
+                raise UsageError(f"cpl={cpl}: privilege levels are 0 to 3")
+            more.append(f"cpl == {cpl}")
+            subject += f" with CPL {cpl}"
+        if at is not None:
+            more.append(Rule(expected.rule.vectors, pattern=at))
+            subject += f" at {at}"
+        found = self._find(expected.rule, more)
+        if not self._is_met(expected, found, subject):
+            raise GuestFailed(self._message(f"expected {expected.wanted} of {subject}, got {_number(found)}"))
+        return found.kept
+
+    def _find(self, rule: Rule, more: Sequence[str | Selection] = ()) -> _Found:
+        """Return the exceptions that a rule and further conditions name."""
+        total = sum(row.times for row in self.counts if rule.vectors >> row.vector & 1)
+        if not total:
+            return _Found(self.exceptions[:0], 0, 0)
+        kept = self.exceptions.where(Rule(rule.vectors))
+        if rule == Rule(rule.vectors) and not more:
+            return _Found(kept, total, total)
+        dropped = total - len(kept)
+        for selection in (rule, *more):
+            kept = kept.where(selection)
+        return _Found(kept, len(kept), len(kept) + dropped)
+
+    def _is_met(self, expected: Expectation, found: _Found, subject: str) -> bool:
+        met = expected.met_between(found.least, found.most)
+        if met is None:
+            raise UsageError(
+                f"{subject} cannot be decided: {found.most - found.least:,} exceptions of these vectors are no longer "
+                f"in memory; keep={self.recorded} keeps all, and fail_on and expect count while the guest runs"
+            )
+        return met
+
+    def _first(self, rule: Rule, kept: Exceptions) -> str:
+        """Describe the first exception that a rule names, or that is still in memory."""
+        if kept:
+            return str(kept[0])
+        row = next(row for row in self.counts if rule.vectors >> row.vector & 1)
+        return f"{row.vector.mnemonic} at {row.first.symbol or hex(row.first.rip)}"
+
+    def _reason(self) -> str:
+        """Return in a sentence why the run failed, as far as is known."""
+        if self.violations:
+            return "; ".join(f"{violation.rule} {violation.message}" for violation in self.violations)
+        if self.explanation is not None:
+            return self.explanation.cause
+        return self.detail.partition("\n")[0]
+
+    def _message(self, first: str) -> str:
+        return "\n".join([first, "", *report(self)])
 
 
-class Place(NamedTuple):
-    """Where an exception was raised."""
-
-    rip: int
-    address: int
-    """Linear."""
-    symbol: Symbol | None
-
-
-class Count(NamedTuple):
-    """How often an exception was recorded."""
-
-    vector: Vector
-    times: int
-    first: Place
-    last: Place
-
-
-class Violation(NamedTuple):
-    """A rule that a run did not keep."""
-
-    rule: str
-    message: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """A run that is over. Times are in seconds."""
-
-    ending: Ending
-    detail: str = ""
-    """More in words: of FAILED the error, or the VMCB at an exit that nobody handles."""
-    processor: str
-    """`unicorn` or `qemu`, or the name of a processor of one's own."""
-    why: str
-    """Why it was that processor."""
-    exit_status: int | None = None
-    """After DEBUG_EXIT what QEMU exits with: (value << 1) | 1."""
-    seconds: float
-    recorded: int
-    """Exceptions recorded."""
-    exits: int
-    """#VMEXITs handled in Python."""
-    stopped_seconds: float
-    """How long the guest was stopped for them."""
-    counts: tuple[Count, ...] = ()
-    exceptions: Exceptions
-    """The recorded exceptions, oldest first; of very many the newest."""
-    crash: CrashContext | None = None
-    """Where the guest was when it shut down, or when a rule stopped it: before the reset of the machine."""
-    explanation: Explanation | None = None
-    """Why the guest shut down, or why the exception was raised that a rule stopped it at."""
-    hints: tuple[str, ...] = ()
-    """Devices that the guest looked for and its machine does not have, in sentences."""
-    unplaced: tuple[str, ...] = ()
-    """Symbol files of Linux kernels that the guest was not seen to run."""
-    violations: tuple[Violation, ...] = ()
-    """The rules that were not kept."""
-    console: bytes = b""
-    """What the guest wrote to its console, where it was captured: the last of very much."""
-    error: TraplineError | None = field(default=None, compare=False)
-    """What went wrong on our side."""
-
-    @property
-    def exit_value(self) -> int | None:
-        """What the guest wrote to isa-debug-exit; None: it did not."""
-        return None if self.exit_status is None else self.exit_status >> 1
-
-    @property
-    def exit_code(self) -> int:
-        """What the command line exits with: 0 where the guest ended well and every rule was kept."""
-        code = _EXIT_CODES.get(self.ending, 0)
-        if self.ending is Ending.DEBUG_EXIT and self.exit_value:
-            code = _GUEST_FAILED
-        return RULE_BROKEN if code == 0 and self.violations else code
-
-    def last(self, count: int = LAST) -> Exceptions:
-        """Return the last exceptions, newest last."""
-        return self.exceptions[max(len(self.exceptions) - count, 0) :]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the document for programs, whose schema is `docs/run.schema.json`."""
-        crashed = self.crash is not None
-        return {
-            "version": VERSION,
-            "ending": self.ending.name.lower(),
-            "detail": self.detail,
-            "processor": self.processor,
-            "why": self.why,
-            "exit_code": self.exit_code,
-            "debug_exit": self.exit_status,
-            "seconds": round(self.seconds, 6),
-            "recorded": self.recorded,
-            "exits": self.exits,
-            "stopped_seconds": round(self.stopped_seconds, 6),
-            "counts": [_count(row) for row in self.counts],
-            "hints": list(self.hints),
-            "violations": [violation._asdict() for violation in self.violations],
-            "last": self._last_json() if crashed else [],
-            "crash": self.crash.to_json() if self.crash is not None else None,
-            "explanation": self.explanation.to_json() if self.explanation is not None else None,
-        }
-
-    def _last_json(self) -> list[dict[str, Any]]:
-        last = self.last()
-        if not last:
-            return []
-        return [json.loads(line) for line in json_lines(last.columns, last[0].seq, last.lookup)]
-
-
-def _count(row: Count) -> dict[str, Any]:
-    found: dict[str, Any] = {"vector": int(row.vector), "name": row.vector.mnemonic, "count": row.times}
-    for which, place in (("first", row.first), ("last", row.last)):
-        found[f"{which}_rip"] = f"{place.rip:#x}"
-        found |= {f"{which}_{name}": text for name, text in named(place.symbol).items()}
-    return found
+def _number(found: _Found) -> str:
+    return f"{found.least:,}" if found.least == found.most else f"at least {found.least:,}"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from trapline.hypervisor.exception import Decision, Verdict
 from trapline.hypervisor.exception import ExceptionExit as Reported
 from trapline.hypervisor.vcpu import Vcpu
-from trapline.report.run import Violation
+from trapline.report.result import Violation
 from trapline.trace.rules import Expectation, Rule
 
 from .observing import ExceptionExit
@@ -30,7 +30,7 @@ class RuleObserver:
         self._first: dict[Rule, str] = {}
         self.vectors = 0
         for rule in self._all():
-            self.vectors |= rule.mask
+            self.vectors |= rule.vectors
 
     def exception(self, vcpu: Vcpu, exit: Reported, /) -> Decision:
         """Count an exception for each rule that names it."""

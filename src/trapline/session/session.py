@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from trapline.hypervisor.stop import Stop
     from trapline.machine.registers import Registers
     from trapline.report.crash import CrashContext
-    from trapline.report.run import Count, Ending, Run, Violation
+    from trapline.report.result import Count, Ending, Violation
+    from trapline.report.run import Run
 
     from .cpu import Cpu
     from .observing import ExceptionExit
@@ -133,7 +134,8 @@ class Session:
         """Return what a run was, that ended with a stop or an error."""
         from trapline.errors import TraplineError
         from trapline.hypervisor.stop import StopReason
-        from trapline.report.run import Ending, Run
+        from trapline.report.result import Ending
+        from trapline.report.run import Run
 
         from .kernel_slide import place
 
@@ -203,7 +205,7 @@ class Session:
 
     def _counts(self) -> "tuple[Count, ...]":
         from trapline.arch.vectors import Vector
-        from trapline.report.run import Count, Place
+        from trapline.report.result import Count, Place
         from trapline.trace.exception_record import linear_rip
 
         def found(rip: int, cs_base: int) -> Place:
@@ -223,7 +225,7 @@ class Session:
 
 def _ending(stop: "Stop", exit_status: int | None, *, ruled: bool) -> "Ending":
     from trapline.hypervisor.stop import StopReason
-    from trapline.report.run import Ending
+    from trapline.report.result import Ending
 
     if stop.reason is StopReason.EXCEPTION and ruled:
         return Ending.RULE

@@ -2,7 +2,7 @@
 
 from array import array
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Protocol, overload
 
 from trapline.errors import TraplineError
 from trapline.machine.record import RECORD_SIZE
@@ -12,10 +12,18 @@ from .exception_record import ExceptionRecord, Lookup, decode_record
 from .schema import Batch
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
 
     from .columns import Records
-    from .condition import Condition
+
+
+class Selection(Protocol):
+    """What chooses some of many records: a `Condition` or a `rules.Rule`."""
+
+    def mask(self, batch: Batch) -> "NDArray[np.bool_]":
+        """Return for each record whether it is chosen."""
 
 
 class Exceptions(Sequence[ExceptionRecord]):
@@ -72,7 +80,7 @@ class Exceptions(Sequence[ExceptionRecord]):
 
         return Batch(self.columns, np.array(self._numbers, np.uint64), self.lookup)
 
-    def where(self, condition: "str | Condition") -> "Exceptions":
+    def where(self, condition: str | Selection) -> "Exceptions":
         """Return those that meet a condition, such as `cpl == 0 and vector == pf`. Raises UsageError for a bad one."""
         from .condition import Condition
 

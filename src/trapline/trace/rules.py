@@ -14,11 +14,17 @@ from difflib import get_close_matches
 from enum import Enum
 from fnmatch import translate
 from functools import cache
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from trapline.arch.mask import format_mask, parse_mask
 from trapline.errors import UsageError
 from trapline.symbols import Symbol
+
+from .schema import Batch, symbol_names
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _USER_CPL: Final = 3
 
@@ -53,15 +59,15 @@ class Named(Protocol):
 class Rule:
     """Some exceptions. `str()` is what `parse_rule` reads."""
 
-    mask: int
-    """The vectors, a bit each."""
+    vectors: int
+    """A bit for each."""
     privilege: Privilege = Privilege.ANY
     pattern: str | None = None
     """What the function's name must match; None: any instruction, with a name or without."""
 
     def matches(self, record: Named) -> bool:
         """Say whether the rule is about an exception. One without a symbol matches no pattern."""
-        if not self.mask >> record.vector & 1:
+        if not self.vectors >> record.vector & 1:
             return False
         if self.privilege is not Privilege.ANY and (record.cpl == _USER_CPL) is not (self.privilege is Privilege.USER):
             return False
@@ -73,9 +79,25 @@ class Rule:
         """Return how many of some exceptions the rule is about."""
         return sum(map(self.matches, records))
 
+    def mask(self, batch: Batch) -> "NDArray[np.bool_]":
+        """Return for each record of a batch whether the rule is about it. Loads numpy."""
+        import numpy as np
+
+        records = batch.records
+        found: NDArray[np.bool_] = np.array([self.vectors >> vector & 1 for vector in range(256)], bool)[
+            records["vector"]
+        ]
+        if self.privilege is not Privilege.ANY:
+            found &= (records["cpl"] == _USER_CPL) == (self.privilege is Privilege.USER)
+        if self.pattern is not None:
+            codes, table = symbol_names(batch)
+            matches = _compiled(self.pattern).match
+            found &= np.array([name is not None and matches(name) is not None for name in table], bool)[codes]
+        return found
+
     def __str__(self) -> str:
         privilege = "" if self.privilege is Privilege.ANY else f"{self.privilege.value}:"
-        return f"{privilege}{format_mask(self.mask)}" + ("" if self.pattern is None else f"@{self.pattern}")
+        return f"{privilege}{format_mask(self.vectors)}" + ("" if self.pattern is None else f"@{self.pattern}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +112,22 @@ class Expectation:
         """Say whether so many exceptions are as expected."""
         return count > 0 if self.count is None else count == self.count
 
+    def met_between(self, least: int, most: int) -> bool | None:
+        """Say the same of a count that is known to lie between two; None: it depends on which it is."""
+        if self.count is None:
+            return True if least else None if most else False
+        if not least <= self.count <= most:
+            return False
+        return True if least == most else None
+
+    @property
+    def wanted(self) -> str:
+        """The count in words."""
+        return "at least 1" if self.count is None else f"{self.count:,}"
+
     def describe(self, count: int) -> str:
         """Return in a sentence what was expected and how many exceptions there were."""
-        wanted = "at least 1" if self.count is None else f"{self.count:,}"
-        return f"expected {wanted} of {self.rule}, got {count:,}"
+        return f"expected {self.wanted} of {self.rule}, got {count:,}"
 
     def __str__(self) -> str:
         return str(self.rule) if self.count is None else f"{self.rule}={self.count}"

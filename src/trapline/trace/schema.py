@@ -121,7 +121,8 @@ def _linear(batch: Batch) -> Numbers:
     return Numbers(np.where(rip >> 32 != 0, rip, rip + batch.records["cs_base"] & 0xFFFF_FFFF))
 
 
-def _symbols(batch: Batch) -> Texts:
+def symbol_names(batch: Batch) -> Texts:
+    """Return the name of the function of each record's instruction."""
     import numpy as np
 
     addresses, places = np.unique(_linear(batch).values, return_inverse=True)
@@ -138,7 +139,7 @@ def _name(symbol: Symbol | None) -> str | None:
 def _named(batch: Batch) -> "NDArray[np.bool_]":
     import numpy as np
 
-    codes, table = _symbols(batch)
+    codes, table = symbol_names(batch)
     return np.take(np.array([name is not None for name in table], np.bool_), codes)
 
 
@@ -229,7 +230,7 @@ _ALL: Final = (
         _modes,
         MODES,
     ),
-    Column("symbol", Kind.TEXT, "function of linear_rip", lambda e: _name(e.symbol), _symbols),
+    Column("symbol", Kind.TEXT, "function of linear_rip", lambda e: _name(e.symbol), symbol_names),
     Column("has_symbol", Kind.TRUTH, "whether linear_rip has a name", lambda e: e.symbol is not None, _named),
     *_event("vectoring", "exit_int_info", "under delivery"),
     Column(

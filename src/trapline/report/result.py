@@ -1,0 +1,164 @@
+"""How a run ended and what it saw: the one document that every renderer reads."""
+
+import json
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Final, NamedTuple
+
+from trapline.arch.vectors import Vector
+from trapline.errors import TraplineError
+from trapline.explain.explanation import Explanation
+from trapline.symbols import Symbol
+from trapline.trace.exceptions import Exceptions
+from trapline.trace.jsonl import json_lines
+
+from .crash import CrashContext, named
+
+VERSION: Final = 1
+"""Of the document, as JSON has it."""
+LAST: Final = 64
+"""How many of the last exceptions the JSON of a shutdown holds."""
+
+
+class Ending(Enum):
+    """How a run ended, in words."""
+
+    OFF = "power off"
+    RESET = "reset"
+    DEBUG_EXIT = "debug exit"
+    HALTED = "halted, and nothing can wake it"
+    SHUTDOWN = "shutdown (triple fault)"
+    RULE = "stopped by a rule"
+    STOPPED = "stopped"
+    TIMEOUT = "timeout"
+    INTERRUPTED = "interrupted"
+    FAILED = "failed"
+
+
+_EXIT_CODES: Final = {
+    Ending.SHUTDOWN: 3,
+    Ending.RULE: 5,
+    Ending.TIMEOUT: 124,
+    Ending.INTERRUPTED: 130,
+    Ending.FAILED: 1,
+}
+_GUEST_FAILED: Final = 4
+RULE_BROKEN: Final = 5
+
+
+class Place(NamedTuple):
+    """Where an exception was raised."""
+
+    rip: int
+    address: int
+    """Linear."""
+    symbol: Symbol | None
+
+
+class Count(NamedTuple):
+    """How often an exception was recorded."""
+
+    vector: Vector
+    times: int
+    first: Place
+    last: Place
+
+
+class Violation(NamedTuple):
+    """A rule that a run did not keep."""
+
+    rule: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """A run that is over. Times are in seconds."""
+
+    ending: Ending
+    detail: str = ""
+    """More in words: of FAILED the error, or the VMCB at an exit that nobody handles."""
+    processor: str
+    """`unicorn` or `qemu`, or the name of a processor of one's own."""
+    why: str
+    """Why it was that processor."""
+    exit_status: int | None = None
+    """After DEBUG_EXIT what QEMU exits with: (value << 1) | 1."""
+    seconds: float
+    recorded: int
+    """Exceptions recorded."""
+    exits: int
+    """#VMEXITs handled in Python."""
+    stopped_seconds: float
+    """How long the guest was stopped for them."""
+    counts: tuple[Count, ...] = ()
+    exceptions: Exceptions
+    """The recorded exceptions, oldest first; of very many the newest."""
+    crash: CrashContext | None = None
+    """Where the guest was when it shut down, or when a rule stopped it: before the reset of the machine."""
+    explanation: Explanation | None = None
+    """Why the guest shut down, or why the exception was raised that a rule stopped it at."""
+    hints: tuple[str, ...] = ()
+    """Devices that the guest looked for and its machine does not have, in sentences."""
+    unplaced: tuple[str, ...] = ()
+    """Symbol files of Linux kernels that the guest was not seen to run."""
+    violations: tuple[Violation, ...] = ()
+    """The rules that were not kept."""
+    console: bytes = b""
+    """What the guest wrote to its console, where it was captured: the last of very much."""
+    error: TraplineError | None = field(default=None, compare=False)
+    """What went wrong on our side."""
+
+    @property
+    def exit_value(self) -> int | None:
+        """What the guest wrote to isa-debug-exit; None: it did not."""
+        return None if self.exit_status is None else self.exit_status >> 1
+
+    @property
+    def exit_code(self) -> int:
+        """What the command line exits with: 0 where the guest ended well and every rule was kept."""
+        code = _EXIT_CODES.get(self.ending, 0)
+        if self.ending is Ending.DEBUG_EXIT and self.exit_value:
+            code = _GUEST_FAILED
+        return RULE_BROKEN if code == 0 and self.violations else code
+
+    def last(self, count: int = LAST) -> Exceptions:
+        """Return the last exceptions, newest last."""
+        return self.exceptions[max(len(self.exceptions) - count, 0) :]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document for programs, whose schema is `docs/run.schema.json`."""
+        crashed = self.crash is not None
+        return {
+            "version": VERSION,
+            "ending": self.ending.name.lower(),
+            "detail": self.detail,
+            "processor": self.processor,
+            "why": self.why,
+            "exit_code": self.exit_code,
+            "debug_exit": self.exit_status,
+            "seconds": round(self.seconds, 6),
+            "recorded": self.recorded,
+            "exits": self.exits,
+            "stopped_seconds": round(self.stopped_seconds, 6),
+            "counts": [_count(row) for row in self.counts],
+            "hints": list(self.hints),
+            "violations": [violation._asdict() for violation in self.violations],
+            "last": self._last_json() if crashed else [],
+            "crash": self.crash.to_json() if self.crash is not None else None,
+            "explanation": self.explanation.to_json() if self.explanation is not None else None,
+        }
+
+    def _last_json(self) -> list[dict[str, Any]]:
+        last = self.last()
+        if not last:
+            return []
+        return [json.loads(line) for line in json_lines(last.columns, last[0].seq, last.lookup)]
+
+
+def _count(row: Count) -> dict[str, Any]:
+    found: dict[str, Any] = {"vector": int(row.vector), "name": row.vector.mnemonic, "count": row.times}
+    for which, place in (("first", row.first), ("last", row.last)):
+        found[f"{which}_rip"] = f"{place.rip:#x}"
+        found |= {f"{which}_{name}": text for name, text in named(place.symbol).items()}
+    return found

@@ -1,0 +1,163 @@
+"""A run that is over as lines of text: for a terminal, an error message or a log. Tables are drawn elsewhere."""
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from trapline.explain.explanation import Explanation
+
+from .crash import CrashContext
+from .fold import PLAIN, Width, fold, fold_line
+from .result import Ending, Result
+
+_SHOWN: Final = 12
+"""How many of the last exceptions are shown."""
+_VALUES: Final = 8
+"""Values of the stack that are shown where no callers are known."""
+_BYTES: Final = 8
+"""Bytes of an instruction that are shown."""
+_CONTROL: Final = ("cr0", "cr2", "cr3", "cr4", "efer")
+_PROCESSORS: Final = {"unicorn": "in this process, on Unicorn", "qemu": "on QEMU"}
+
+
+class Titles(NamedTuple):
+    """The headings of the parts of a report."""
+
+    last: str = "the last exceptions, newest last"
+    where: str = "where it stopped"
+    why: str = "why it was raised"
+
+
+_TITLES: Final = {
+    Ending.SHUTDOWN: Titles("triple fault: the last exceptions, newest last", "at the shutdown", "why it shut down"),
+    Ending.RULE: Titles(where="where the rule stopped it"),
+}
+
+
+def ending_text(run: Result) -> str:
+    """Return how a run ended, as `debug exit with 0x1`."""
+    if run.ending is Ending.DEBUG_EXIT and run.exit_value is not None:
+        return f"debug exit with {run.exit_value:#x}"
+    return run.ending.value
+
+
+def headline(run: Result) -> str:
+    """Return how and when a run ended, and where it was run."""
+    processor = _PROCESSORS.get(run.processor, f"on {run.processor}")
+    return f"guest: {ending_text(run)} after {run.seconds:.2f} s, {processor}: {run.why}"
+
+
+def report(run: Result, width: Width = PLAIN) -> list[str]:
+    """Return all that is known of a run that did not do what was expected of it."""
+    lines = evidence(run, width)
+    lines += outcome(run, width)
+    if run.counts:
+        counts = ", ".join(f"{row.times:,} {row.vector.mnemonic}" for row in run.counts)
+        lines += fold_line(f"recorded: {counts}", "", width)
+    return lines + notes(run, width)
+
+
+def evidence(run: Result, width: Width) -> list[str]:
+    """Return the last exceptions, newest last, the state of the guest, and the explanation."""
+    titles = _TITLES.get(run.ending, Titles())
+    lines = [titles.last]
+    for record in run.last(_SHOWN):
+        lines += fold_line(str(record), "  ", width)
+    if not run.recorded:
+        lines.append("  none was recorded: run it again with --exceptions all")
+    if run.crash is not None:
+        lines += crash(titles.where, run.crash)
+    if run.explanation is not None:
+        lines += explanation(titles.why, run.explanation, width)
+    return lines
+
+
+def outcome(run: Result, width: Width) -> list[str]:
+    """Return how a run ended, and what was wrong with it."""
+    lines = fold_line(headline(run), "", width)
+    for violation in run.violations:
+        lines += fold_line(f"rule {violation.rule}: {violation.message}", "", width)
+    if run.detail and run.ending is Ending.FAILED and run.error is None:
+        lines += run.detail.splitlines()
+    return lines
+
+
+def notes(run: Result, width: Width) -> list[str]:
+    """Return hints about devices and symbols."""
+    lines = []
+    for hint in run.hints:
+        lines += fold_line(hint, "", width)
+    for name in run.unplaced:
+        text = f"{name} named nothing: no such Linux kernel was seen to run (@SLIDE says where it is)"
+        lines += fold_line(text, "", width)
+    return lines
+
+
+def costs(run: Result, width: Width) -> list[str]:
+    """Return what was recorded in all, and what that cost."""
+    exceptions = "exception" if run.recorded == 1 else "exceptions"
+    exits = "#VMEXIT" if run.exits == 1 else "#VMEXITs"
+    return fold_line(
+        f"{run.recorded:,} {exceptions} recorded; {run.exits:,} {exits} handled in Python; guest stopped for "
+        f"{run.stopped_seconds * 1000:,.1f} ms ({run.stopped_seconds / run.seconds:.1%})",
+        "",
+        width,
+    )
+
+
+def crash(title: str, context: CrashContext) -> list[str]:
+    """Return the state of a guest, its code with the instruction marked, then its callers, or else its stack."""
+    registers = context.registers
+    digits = {16: 5, 32: 8, 64: 16}[context.bits]
+    name = "code" if context.symbol is None else f"code, in {context.symbol}"
+    lines = [
+        f"{title}  cpl {registers.cpl}  {registers.cs.selector:04x}:{registers.rip:016x}  rsp {registers.rsp:#x}",
+        "  " + "  ".join(f"{name} {getattr(registers, name):#x}" for name in _CONTROL),
+        f"  idt {registers.idtr.base:#x} limit {registers.idtr.limit:#x}",
+        "",
+        name if context.code else f"{name}: nothing is mapped at {context.address:#x}",
+    ]
+    for line in context.code:
+        mark = "->" if line.address == context.address else "  "
+        data = line.data[:_BYTES].hex() + (".." if len(line.data) > _BYTES else "")
+        lines.append(f"{mark}{line.address:0{digits}x}  {data:<18}  {line.text}")
+    if context.callers:
+        lines.append("called from, by frame pointers: a guess")
+        lines += [f"  {frame.address:0{digits}x}  {frame.symbol or ''}".rstrip() for frame in context.callers]
+    else:
+        lines.append(f"stack at {context.stack_address:#x}" if context.stack else "stack: not mapped")
+        lines += [f"  {row}" for row in _stack(context)]
+    return [*lines, ""]
+
+
+def explanation(title: str, found: Explanation, width: Width) -> list[str]:
+    """Return the first exception, a line for each delivery, the ending, then causes and repair."""
+    lines, origin = [title], found.origin
+    if origin is not None:
+        lines += fold(str(origin), "  ", width.prose, "     ")
+        if origin.detail is not None:
+            lines += fold(origin.detail, "     ", width.prose)
+    for delivery in found.deliveries:
+        lines += fold(str(delivery), "  -> ", width.prose)
+    ending = found.outcome
+    text = ending if ending in ("shutdown", "discarded") else f"the guest gets {ending}"
+    lines += fold(text, "  " if origin is None else "  -> ", width.prose)
+    for cause in found.causes:
+        lines += fold(f"Cause: {cause}", "", width.prose)
+    if origin is not None and found.repair is not None:
+        repair = found.repair
+        lines += fold(f"{repair[0].upper()}{repair[1:]}, {origin.name} would have been delivered.", "", width.prose)
+    if found.unproven is not None:
+        lines += fold(f"Cause: not proven. {found.unproven}", "", width.prose)
+    return [*lines, ""]
+
+
+def _stack(context: CrashContext) -> Iterator[str]:
+    """Yield the values at the stack pointer, then by name those that are addresses of code."""
+    width = context.bits // 4
+    values = [entry.value for entry in context.stack[:_VALUES]]
+    row = 64 // (width + 1)
+    for at in range(0, len(values), row):
+        yield " ".join(f"{value:0{width}x}" for value in values[at : at + row])
+    for entry in context.stack:
+        if entry.symbol is not None:
+            yield f"{entry.value:0{width}x} may be {entry.symbol}"
