@@ -7,7 +7,7 @@ from trapline.machine.processor import Outcome, Watchpoint
 from trapline.machine.scripted import ScriptedMemory
 from trapline.processors.qemu import firmware
 from trapline.processors.qemu.layout import BASE, PML4_AT, SIZE
-from trapline.processors.qemu.stops import Stops, changes, distinct
+from trapline.processors.qemu.stops import Stops, changes, distinct, why_unavailable
 
 DB_EXIT = 0x41
 NONE = (frozenset(), ())
@@ -74,7 +74,7 @@ def wrapped(bios):
 
 @pytest.fixture
 def make(stub, shared, wrapped):
-    return lambda accelerator="tcg": Stops(stub, stub, shared, ScriptedMemory(0x10000), wrapped, accelerator)
+    return lambda why=None: Stops(stub, stub, shared, ScriptedMemory(0x10000), wrapped, why)
 
 
 @pytest.fixture
@@ -126,17 +126,23 @@ def test_what_the_stub_refuses_is_an_error(make, stub, monkeypatch):
 
 
 def test_they_need_tcg_and_leave_the_monitor_alone(make):
-    kvm = make("kvm")
+    kvm = make(why_unavailable("kvm", ()))
     kvm.set_breakpoints(frozenset())
-    with pytest.raises(UsageError, match="need --accel tcg"):
+    with pytest.raises(UsageError, match="--accel tcg has them"):
         kvm.set_breakpoints(frozenset((1,)))
-    with pytest.raises(UsageError, match="need --accel tcg"):
+    with pytest.raises(UsageError, match="--accel tcg has them"):
         kvm.set_watchpoints((W,))
     stops = make()
     for address, size in ((BASE, 1), (BASE + SIZE - 1, 1), (BASE - 1, 2)):
         with pytest.raises(UsageError, match="trapline's monitor"):
             stops.set_watchpoints((Watchpoint(address, size, False),))
     stops.set_breakpoints(frozenset((BASE - 1, BASE + SIZE)))
+
+
+@pytest.mark.parametrize("option", ["-s", "-gdb", "--gdb"])
+def test_the_users_own_gdb_keeps_the_stub(option):
+    assert "uses already" in why_unavailable("tcg", ("qemu", "-machine", "pc", option))
+    assert why_unavailable("tcg", ("qemu", "-smp", "1")) is None
 
 
 def test_a_breakpoint_forces_an_exit_and_puts_the_byte_back(stops, stub):

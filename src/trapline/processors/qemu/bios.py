@@ -1,4 +1,4 @@
-"""The guest's BIOS: put back as it came before the guest starts, and started where it starts itself."""
+"""The guest's BIOS: restored before the guest starts, and entered where its own first jump leads."""
 
 from typing import Final
 
@@ -13,10 +13,10 @@ _SHADOW_END: Final = 0x10_0000
 
 
 def restore(firmware: Firmware, memory: Ram, block: ProcessMemory, mailbox: Mailbox) -> None:
-    """Put the BIOS in RAM at the first power-on; afterwards only where it was copied with our bytes in it.
+    """Put the BIOS in RAM at the first power-on; after a reset replace only copies of our patches in it.
 
-    The machine keeps its shadow RAM over a reset, and what the guest wrote there with it. At the first power-on
-    `block` is found in QEMU as well, by the token in it.
+    A reset keeps the shadow RAM, with what the guest wrote there. At the first power-on `block` is located in QEMU as
+    well, by its token.
     """
     start = _SHADOW_END - len(firmware.bios)
     if mailbox.token:
@@ -33,7 +33,7 @@ def restore(firmware: Firmware, memory: Ram, block: ProcessMemory, mailbox: Mail
 
 
 def start(firmware: Firmware, vmcb: Vmcb) -> None:
-    """Without nested paging the reset vector is ours: start where the BIOS's own first jump leads."""
+    """Without nested paging the reset vector holds our jump: start at the target of the BIOS's own."""
     cs = vmcb.save.cs
     if firmware.start is None:
         cs.base = cs.selector << 4  # the same code in the shadow RAM below 1 MiB

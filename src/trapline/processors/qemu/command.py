@@ -1,4 +1,4 @@
-"""QEMU's command line: ours, then the guest's, then the user's, with what cannot work refused in words."""
+"""QEMU's command line: ours, then the guest's, then the user's; options that cannot work are refused with a reason."""
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -12,10 +12,10 @@ _REFUSED: Final = {
     "-accel": "the accelerator is chosen with --accel",
     "-enable-kvm": "the accelerator is chosen with --accel",
     "-pflash": "a guest in flash cannot be run; give a BIOS image with -bios",
-    "-daemonize": "trapline has to stay beside its QEMU",
+    "-daemonize": "trapline has to remain QEMU's parent",
     "-incoming": "a migrated guest already runs without its monitor",
     "-loadvm": "a saved guest already runs without its monitor",
-    "-qmp": "trapline speaks QMP with its QEMU itself",
+    "-qmp": "trapline uses QMP itself",
     "-preconfig": "trapline starts the machine itself",
     "-microvm": "only pc and q35 machines can be run",
 }
@@ -36,7 +36,7 @@ _DEFAULT_CPU: Final = {"tcg": "qemu64", "kvm": "host"}
 
 
 class UserOptions(NamedTuple):
-    """What of the user's own QEMU options concerns us, and the rest."""
+    """The user's QEMU options: those that trapline handles, and the rest."""
 
     cpu: str | None
     bios: str | None
@@ -52,29 +52,29 @@ class UserOptions(NamedTuple):
         return ",".join(self.machines)
 
 
-def read_user_options(words: Sequence[str]) -> UserOptions:
+def read_user_options(arguments: Sequence[str]) -> UserOptions:
     """Sort the options after `--`; raises UsageError for one that cannot work here."""
     taken: dict[str, list[str]] = {"-cpu": [], "-bios": [], "-machine": [], "-smp": []}
     rest: list[str] = []
     own_serial = False
     position = 0
-    while position < len(words):
-        word = words[position]
-        name = "-" + word.lstrip("-") if word.startswith("-") else word
+    while position < len(arguments):
+        argument = arguments[position]
+        name = "-" + argument.lstrip("-") if argument.startswith("-") else argument
         name = "-machine" if name == "-M" else name
         position += 1
         if name in _REFUSED:
-            raise UsageError(f"{word} cannot be given to QEMU: {_REFUSED[name]}")
+            raise UsageError(f"{argument} cannot be given to QEMU: {_REFUSED[name]}")
         if name in taken:
-            if position == len(words):
-                raise UsageError(f"{word} needs a value")
-            taken[name].append(words[position])
+            if position == len(arguments):
+                raise UsageError(f"{argument} needs a value")
+            taken[name].append(arguments[position])
             position += 1
-        elif name == "-drive" and "if=pflash" in "".join(words[position : position + 1]).split(","):
+        elif name == "-drive" and "if=pflash" in "".join(arguments[position : position + 1]).split(","):
             raise UsageError(f"-drive if=pflash: {_REFUSED['-pflash']}")
         elif name != "-no-reboot":  # what happens anyway
             own_serial = own_serial or name in ("-serial", "-nographic", "-nodefaults")
-            rest.append(word)
+            rest.append(argument)
     _check_machine(",".join(taken["-machine"]))
     if any(_processors(value) != 1 for value in taken["-smp"]):
         raise UsageError(f"-smp: {_REFUSED_PROPERTIES['smp']}")
@@ -88,9 +88,9 @@ def read_user_options(words: Sequence[str]) -> UserOptions:
 
 
 def _check_machine(machine: str) -> None:
-    for word in machine.split(","):
-        name, _, value = word.partition("=")
-        kind = value if name == "type" else word if "=" not in word else ""
+    for part in machine.split(","):
+        name, _, value = part.partition("=")
+        kind = value if name == "type" else part if "=" not in part else ""
         if kind and not (kind in ("pc", "q35") or kind.startswith(("pc-i440fx-", "pc-q35-"))):
             raise UsageError(f"-machine {kind}: only pc and q35 machines can be run")
         refused = _REFUSED_PROPERTIES.get(name.partition(".")[0])
@@ -101,7 +101,7 @@ def _check_machine(machine: str) -> None:
 
 
 def _processors(value: str) -> int:
-    numbers = dict(word.partition("=")[::2] for word in value.split(",") if "=" in word)
+    numbers = dict(part.partition("=")[::2] for part in value.split(",") if "=" in part)
     try:
         first = value.split(",")[0]
         total = int(numbers.get("cpus", first if "=" not in first else "1"))
@@ -114,7 +114,7 @@ def _processors(value: str) -> int:
 
 
 class Descriptors(NamedTuple):
-    """The files that QEMU inherits, by number: nothing has a name that could stay behind."""
+    """The files that QEMU inherits, by number: nothing has a name that could be left over."""
 
     monitor: int
     firmware: int
@@ -140,7 +140,7 @@ def command(
     return [
         qemu,
         *("-machine", "pc"),
-        *(word for value in user.machines for word in ("-machine", value)),
+        *(argument for value in user.machines for argument in ("-machine", value)),
         *("-machine", f"smm=off,accel={accelerator}"),
         *("-cpu", cpu),
         *("-m", f"{memory >> 20}M"),

@@ -1,8 +1,8 @@
 """Events whose delivery would access watched memory, delivered here: TCG would lose them.
 
-TCG asks for watchpoints in the accesses of a delivery as well and leaves the delivery at a hit; an interrupt or an
-injected event is then gone (QEMU 7.2, cpu_check_watchpoint). So while there are watchpoints every event is
-intercepted, interrupts included, and those that would hit are delivered with the model of `arch.delivery`.
+TCG checks watchpoints in the accesses of a delivery as well and abandons the delivery at a hit; an interrupt or an
+injected event is then lost (QEMU 7.2, cpu_check_watchpoint). So while watchpoints are set every event is intercepted,
+interrupts included, and those that would hit are delivered with the model of `arch.delivery`.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ class Deliveries:
         self._idt_limit = None
 
     def before_entry(self, watched: tuple[Watchpoint, ...]) -> None:
-        """Deliver the event in EVENTINJ if its delivery would access watched memory; a failing one is TCG's to see."""
+        """Deliver the event in EVENTINJ if its delivery would access watched memory; one that fails is left to TCG."""
         control, save = self._vmcb.control, self._vmcb.save
         event = decode(control.event_inj)
         if event is None:

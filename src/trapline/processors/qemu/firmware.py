@@ -1,9 +1,9 @@
-"""The firmware that QEMU starts: the user's BIOS with its first instruction bent to an entry of ours below it.
+"""The firmware that QEMU starts: the user's BIOS with its first jump redirected to an entry below it.
 
     4 GiB - size   entry: page tables, GDT, code that enters long mode with SVM and jumps to the monitor
     4 GiB - BIOS   the BIOS as it is, but for the reset vector and 30 bytes in a hole of its last 64 KiB
 
-The guest then starts at the BIOS's own first instruction, as if nothing had been before it.
+The guest then starts at the BIOS's own first instruction, as after a reset.
 """
 
 import struct
@@ -52,13 +52,13 @@ _SMM_SAVE_SIZE: Final = 0x400
 
 
 class Firmware(NamedTuple):
-    """What to give QEMU, and what was changed in the BIOS."""
+    """The image for QEMU, and what was changed in the BIOS."""
 
     image: bytes
     bios: bytes
     """The BIOS as it came."""
     patches: tuple[tuple[int, bytes], ...]
-    """(offset from the BIOS's start, bytes of ours) for each place that differs."""
+    """(offset from the BIOS's start, our bytes) for each place that differs."""
     start: tuple[int, int] | None
     """Selector and offset of the BIOS's first jump, where it is a far one."""
 
@@ -69,7 +69,7 @@ class Firmware(NamedTuple):
 
 
 def wrap(bios: bytes, *, unlock_svm: bool) -> Firmware:
-    """Put the entry below the BIOS and bend the reset vector to it.
+    """Put the entry below the BIOS and redirect the reset vector to it.
 
     `unlock_svm`: set EFER.SVME on a CPU whose CPUID shows no SVM. Raises ProcessorError for an image that is no
     PC BIOS.
@@ -94,7 +94,7 @@ def wrap(bios: bytes, *, unlock_svm: bool) -> Firmware:
 
 
 def _trampoline(offset: int, base: int) -> bytes:
-    """From the reset vector in real mode to 32-bit protected mode; the GDT's operand stands behind the code."""
+    """From the reset vector in real mode to 32-bit protected mode; the GDT's operand follows the code."""
     blob = b""
     for _ in range(2):  # the operand's address depends on the code's length
         code = Assembler(16)
@@ -182,17 +182,17 @@ def _long_mode(unlock_svm: bool) -> Assembler:
 
 
 def _unlock_svm(code: Assembler) -> None:
-    """Set EFER.SVME from system management mode: RSM loads EFER unchecked, where WRMSR asks CPUID.
+    """Set EFER.SVME from system management mode: RSM loads EFER unchecked, where WRMSR consults CPUID.
 
     So the CPU executes SVM although CPUID shows the guest none, and no CPUID needs to be intercepted. The memory
     that this passes through is put back as it was.
     """
     saved = layout.BASE + layout.SCRATCH_AT
-    words = ((_SMM_ENTRY, 1, saved), (_SMM_SAVE_AREA, _SMM_SAVE_SIZE // 8, saved + 8))
+    moves = ((_SMM_ENTRY, 1, saved), (_SMM_SAVE_AREA, _SMM_SAVE_SIZE // 8, saved + 8))
     handler = Assembler(16)
     handler.or_(Mem(None, _SMM_SAVED_EFER + 1, segment=CS, size=8), EFER.SVME >> 8)
     handler.rsm()
-    for source, count, target in words:
+    for source, count, target in moves:
         _move(code, source, target, count)
     code.mov(RDI, _SMM_ENTRY)
     code.mov(RAX, int.from_bytes(handler.assemble(0x8000), "little"))
@@ -202,15 +202,15 @@ def _unlock_svm(code: Assembler) -> None:
     code.mov(Mem(RDI, size=32), _ICR_SMI_TO_SELF)
     code.pause()
     code.pause()
-    for source, count, target in words:
+    for source, count, target in moves:
         _move(code, target, source, count)
 
 
-def _move(code: Assembler, source: int, target: int, words: int) -> None:
+def _move(code: Assembler, source: int, target: int, quadwords: int) -> None:
     again = f"move {source:#x}"
     code.mov(RSI, source)
     code.mov(RDI, target)
-    code.mov(RCX, words)
+    code.mov(RCX, quadwords)
     code.label(again)
     code.mov(RAX, Mem(RSI, -8, index=RCX, scale=8))
     code.mov(Mem(RDI, -8, index=RCX, scale=8), RAX)

@@ -37,7 +37,7 @@ class Stop(NamedTuple):
     """A stop reply."""
 
     trapped: bool
-    """By a breakpoint, a watchpoint or a single step; otherwise somebody paused the machine."""
+    """By a breakpoint, a watchpoint or a single step; otherwise the user paused the machine."""
     watched: tuple[int, bool] | None
     """The address of the watchpoint that was accessed, and whether it is one for reads as well."""
 
@@ -96,7 +96,7 @@ class GdbClient:
         return payload
 
     def poll(self) -> bytes | None:
-        """Return the payload of a packet that has arrived; None: there is none, but the acknowledgement of ours."""
+        """Return the payload of a packet that has arrived; None: nothing but an acknowledgement."""
         if select.select([self._connection], [], [], 0)[0]:
             self._read()
         payload, self._received = decode(self._received)

@@ -1,4 +1,4 @@
-"""Keeps the guest from the PCI device behind the shared memory: its configuration space is not there.
+"""Hides the PCI device of the shared memory from the guest: its configuration space does not answer.
 
 Only port 0xCF8 is intercepted: an address that names the device goes out with its enable bit clear, and the data port
 then answers as it does where there is no device.

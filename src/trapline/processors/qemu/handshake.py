@@ -16,10 +16,10 @@ from .process import QemuProcess
 from .ring import Ring
 
 _SPIN: Final = 2000
-"""How often to look at the mailbox before sleeping: some 100 us, longer than a guest's next exit often takes."""
+"""Reads of the mailbox before sleeping: some 100 us, often longer than the time to the guest's next exit."""
 _BUSY_POLL: Final = 0.02
 _IDLE_POLL: Final = 0.1
-"""Seconds to sleep at most between two looks at the ring; the monitor rings when it is half full."""
+"""Longest sleep between two reads of the ring, in seconds; the monitor rings when it is half full."""
 
 
 class Handshake:
@@ -58,7 +58,7 @@ class Handshake:
         self._owner[0] = Owner.MONITOR
 
     def call(self, command: Command) -> None:
-        """Let the monitor do something at once and wait until it has; ProcessorLost when it never will."""
+        """Let the monitor execute a command and wait for it; raises ProcessorLost when QEMU has ended."""
         self.give(command)
         while not self._owner[0]:
             if self._qemu.process.poll() is not None:

@@ -1,7 +1,7 @@
 """The guest's RAM inside the QEMU process, by its offset there.
 
 QEMU allocates the RAM as it always does. Sharing it through a file would cost a guest some 10 %, because such memory
-gets no huge pages; reading it from outside costs a system call, and nobody reads it often.
+gets no huge pages; reading it from outside costs a system call, and is rare.
 """
 
 import os
@@ -21,7 +21,7 @@ class ProcessMemory:
         self._file = -1
 
     def locate(self, offset: int, token: bytes) -> None:
-        """Find the block: it holds `token` at `offset`. Raises ProcessorError when it cannot be found or read."""
+        """Find the block that holds `token` at `offset`; raises ProcessorError when it cannot be found or read."""
         try:
             maps = Path(f"/proc/{self._pid}/maps").read_text(encoding="utf-8")
             self._file = os.open(f"/proc/{self._pid}/mem", os.O_RDWR | os.O_CLOEXEC)
@@ -37,7 +37,7 @@ class ProcessMemory:
         raise ProcessorError("the guest's memory was not found in QEMU")
 
     def close(self) -> None:
-        """Give the memory up. Safe to call twice."""
+        """Close the memory. Safe to call twice."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1

@@ -1,4 +1,4 @@
-"""Whether this machine's KVM can run a monitor that uses SVM itself. Asked, never guessed."""
+"""Whether this machine's KVM supports nested SVM, which the monitor needs: asked of /dev/kvm, not guessed."""
 
 import fcntl
 import os

@@ -12,9 +12,9 @@ from typing import IO, TYPE_CHECKING, Final
 
 from trapline.errors import LaunchError, UsageError
 
-from . import firmware as firmware_room
 from . import layout
 from .command import Descriptors, UserOptions, command, read_user_options
+from .firmware import wrap
 from .kvm import nested_svm_missing
 from .process import QemuProcess
 
@@ -48,18 +48,18 @@ def find_qemu(program: str | None = None) -> str:
 def qemu_version(program: str) -> tuple[int, int, int]:
     """Return QEMU's version; raises LaunchError when the program does not tell one."""
     try:
-        words = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20, check=False).stdout
+        output = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20, check=False).stdout
     except (OSError, subprocess.TimeoutExpired) as error:
         raise LaunchError(f"{program} does not start: {error}") from error
-    match = re.search(r"version (\d+)\.(\d+)\.(\d+)", words)
+    match = re.search(r"version (\d+)\.(\d+)\.(\d+)", output)
     if match is None:
-        raise LaunchError(f"{program} does not look like QEMU: it answered {words[:60]!r} to --version")
+        raise LaunchError(f"{program} does not look like QEMU: it answered {output[:60]!r} to --version")
     major, minor, patch = map(int, match.groups())
     return major, minor, patch
 
 
 def try_out(program: str | None = None) -> str:
-    """Start a machine without a guest until its monitor has SVM; returns what was seen, in words."""
+    """Start a machine without a guest until its monitor has SVM; returns a sentence about what was seen."""
     from trapline.machine.processor import Outcome
 
     with open_qemu(guest=["-nodefaults"], memory=16 << 20, program=program) as processor:
@@ -115,7 +115,7 @@ def open_qemu(
         raise UsageError(f"--memory: a guest has 4M to {_LARGEST >> 30}G of memory, in whole MiB")
     user = read_user_options(options)
     if isolated and "q35" in user.machine:
-        raise UsageError("--isolate needs a pc machine: a q35's MMCONFIG reaches the device behind the monitor")
+        raise UsageError("--isolate needs a pc machine: a q35's MMCONFIG reaches the monitor's device")
     check_accelerator(accelerator)
     qemu, firmware = _start(find_qemu(program), guest, memory, accelerator, user, serial, stdout, inherited)
     with contextlib.ExitStack() as undo:
@@ -145,7 +145,7 @@ def _start(
     inherited: Sequence[int],
 ) -> "tuple[QemuProcess, Firmware]":
     tcg = accelerator == "tcg"
-    firmware = firmware_room.wrap(find_bios(user.bios).read_bytes(), unlock_svm=tcg)
+    firmware = wrap(find_bios(user.bios).read_bytes(), unlock_svm=tcg)
 
     def arguments(descriptors: Descriptors) -> list[str]:
         return command(

@@ -1,6 +1,6 @@
 """Layout of the memory that the monitor and Python share, declared once for both.
 
-It is the BAR of a PCI device that no enumeration finds, mapped far above the guest's RAM. Every byte the monitor
+It is the BAR of a PCI device that enumeration does not find, mapped far above the guest's RAM. Every byte the monitor
 touches has bit 20 of its address clear, because the A20 gate masks that bit for the monitor as well: only even
 mebibytes are used.
 """
@@ -29,7 +29,7 @@ DOORBELL_PORT: Final = 0xA20
 
 
 BY_PYTHON: Final = 1 << 30
-"""In `Mailbox.injected`, a bit that EVENTINJ reserves."""
+"""In `Mailbox.injected`: Python wrote EVENTINJ, not the monitor. A bit that EVENTINJ reserves."""
 
 
 class Owner(IntEnum):
@@ -60,9 +60,9 @@ class Policy(IntEnum):
 
     ASK = 0
     FORWARD = 1
-    """Give it back without a record: nobody asked to see it."""
+    """Re-inject it without a record."""
     RECORD = 2
-    """Record it, then give it back."""
+    """Record it, then re-inject it."""
 
 
 @layout(size=0x10)
@@ -101,7 +101,7 @@ class Mailbox(Structure):
     """The guest's CR0 that the monitor's own was last matched to."""
     seen_cr4: u64 = at(0x30)
     open_shadow: u32 = at(0x38)
-    """The firmware is to put RAM behind the BIOS area: true at the first power-on only."""
+    """The monitor is to map RAM at the BIOS area: true at the first power-on only."""
     efer: u32 = at(0xC8)
     """EFER as the firmware left it."""
     injected: u32 = at(0x3C)
@@ -110,7 +110,7 @@ class Mailbox(Structure):
     tsc: u64 = at(0xC0)
     """Time stamp at which the monitor last handed over to Python."""
     ready: u32 = at(0xCC)
-    """The monitor stands in the memory: the firmware waits for it."""
+    """The monitor has been loaded: the firmware waits for it."""
     token: u64 = at(0xD0)
     """What the firmware writes to `TOKEN_AT` in the guest's RAM, so that Python finds it in QEMU; 0: nothing."""
     config_address: u32 = at(0xD8)

@@ -20,7 +20,7 @@ _HUGE: Final = page_size(3)
 _FOUR_GIB: Final = 1 << 32
 _PHYSICAL_END: Final = 1 << 40
 _NOTHING: Final = _PHYSICAL_END - SIZE
-"""Guest-physical addresses where there is no memory: what the guest finds in place of ours."""
+"""Guest-physical addresses where there is no memory: what the guest finds in place of the monitor."""
 
 _TABLE: Final = paging.P | paging.RW | paging.US
 """Walks of the guest's tables are user writes, so every level allows both (APM 15.25.5)."""

@@ -19,8 +19,8 @@ def write_plans(
 ) -> None:
     """Write the plan of every vector.
 
-    `recorded` and `forwarded` are masks of the vectors that the monitor gives back to the guest, with and without a
-    record; the others it hands to Python. `arm(vector)` returns what to intercept
+    `recorded` and `forwarded` are masks of the vectors that the monitor re-injects, with and without a record; the
+    others it hands to Python. `arm(vector)` returns what to intercept
     during a delivery. `sets_rf`: the
     flags of a fault need RF set.
     """

@@ -63,22 +63,22 @@ class QemuProcess:
 
     def launch_error(self) -> LaunchError:
         """Return the error that says why QEMU did not start the machine."""
-        words = self.errors()
-        last = words.splitlines()[-1] if words else "it said nothing"
+        output = self.errors()
+        last = output.splitlines()[-1] if output else "it said nothing"
         return LaunchError(
             f"QEMU did not start the machine: {last}",
             command=self.command,
             returncode=self.process.poll(),
-            output=words,
+            output=output,
         )
 
     def wait(self) -> None:
-        """Give QEMU the time to end; it has hung up already."""
+        """Wait a while for QEMU to end, which has hung up already."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(_PATIENCE)
 
     def close(self) -> None:
-        """End QEMU and give all memory back. Safe to call twice."""
+        """End QEMU and release all memory. Safe to call twice."""
         process = getattr(self, "process", None)
         if process is not None and process.poll() is None:
             process.terminate()

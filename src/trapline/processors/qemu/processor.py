@@ -1,4 +1,4 @@
-"""QEMU as a processor: what its exits mean, and what a reset needs."""
+"""QEMU as a processor: entries, exits and resets."""
 
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -24,7 +24,7 @@ from .process import QemuProcess, exit_status
 from .qmp import Qmp
 from .quirks_tcg import TcgQuirks
 from .ram import Ram
-from .stops import Stops
+from .stops import Stops, why_unavailable
 from .version import check_version
 
 
@@ -68,13 +68,14 @@ class QemuProcessor:
         self._kicked = False
         self._qmp = Qmp(qemu.qmp)
         self._handshake.watch(qemu.gdb.fileno())
-        self._stops = Stops(GdbClient(qemu.gdb), self._qmp, self._shared, ram, firmware, accelerator)
+        unavailable = why_unavailable(accelerator, qemu.command)
+        self._stops = Stops(GdbClient(qemu.gdb), self._qmp, self._shared, ram, firmware, unavailable)
         self._deliveries = Deliveries(self._shared, ram, sets_rf=self.capabilities.sets_rf)
         self._forwarded = 0
 
     @property
     def hints(self) -> Sequence[str]:
-        """Nothing: QEMU's PC is whole."""
+        """Nothing: QEMU's PC is complete."""
         return ()
 
     @property
@@ -209,7 +210,7 @@ class QemuProcessor:
         self._handshake.give(Command.SHUTDOWN)
 
     def close(self) -> None:
-        """End QEMU and give the memory back."""
+        """End QEMU and release the memory."""
         self._qmp.close()
         self._qemu.close()
         self._block.close()
@@ -232,7 +233,7 @@ class QemuProcessor:
         self._handshake.give(Command.LOAD_AND_RESUME)
 
     def _begin(self) -> Outcome:
-        """The machine was switched on or reset: put everything of ours in order."""
+        """The machine was switched on or reset: initialise everything of ours."""
         version = None if self._handshake.reported else self._qmp.version()
         if version is not None:
             check_version(version)
@@ -256,7 +257,7 @@ class QemuProcessor:
         return Outcome.RESET
 
     def _guarded(self) -> bool:
-        """Answer a guarded port; False: the guest can go on."""
+        """Handle an access to a guarded port; False: resume the guest."""
         trapped = self._guard.answer()
         if self._guard.output is not None:
             self.gprs.rax = self._guard.output
@@ -270,12 +271,12 @@ class QemuProcessor:
 
     def _on_wake(self) -> None:
         if self._kicked and self._quirks is not None:
-            # Elsewhere NMIs are the guest's alone: the next exit will have to do.
+            # Under KVM NMIs are not intercepted: the next exit has to do.
             self._quirks.foreign_nmis = 1
             self._qmp.command("inject-nmi")
 
     def _ended(self) -> None:
-        """QEMU is gone: tell how."""
+        """QEMU has ended: raise an error, or keep its exit status."""
         if not self._handshake.reported:
             raise self._qemu.launch_error()
         self.exit_status = exit_status(self._qemu.process.returncode, self._qemu.command, self._qemu.errors)

@@ -1,4 +1,4 @@
-"""QMP, spoken only when something is to be said: the library takes longer to load than QEMU to start."""
+"""QMP. Its library is loaded on the first command: that takes longer than QEMU takes to start."""
 
 import contextlib
 import json
@@ -23,7 +23,7 @@ class Qmp:
         self._runner: asyncio.Runner
 
     def version(self) -> tuple[int, int, int] | None:
-        """Return QEMU's version from its greeting, which stays to be read; None where it has not come yet."""
+        """Return QEMU's version from its greeting, which is not consumed; None before it has arrived."""
         try:
             greeting = self._connection.recv(_GREETING, socket.MSG_PEEK | socket.MSG_DONTWAIT)
             version = json.loads(greeting)["QMP"]["version"]["qemu"]
@@ -32,7 +32,7 @@ class Qmp:
             return None
 
     def command(self, name: str, **arguments: str) -> None:
-        """Execute a command and wait until it is done; a QEMU that is gone needs none."""
+        """Execute a command and wait until it is done; without effect when QEMU has ended."""
         from qemu.qmp import QMPClient, QMPError
 
         with contextlib.suppress(QMPError, EOFError):

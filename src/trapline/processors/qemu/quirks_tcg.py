@@ -23,7 +23,7 @@ intercepted ("armed") until the next exit.
 """
 
 _RAISED_BY_TCG: Final = ~(1 << Vector.CP | 1 << Vector.DF)
-"""TCG knows no #CP, and a #DF that it makes itself is never intercepted."""
+"""TCG raises no #CP, and a #DF that it raises itself is never intercepted."""
 
 _INVALID_32: Final = 0xFFFF_FFFF
 _FIRST_IRQ: Final = len(VECTORS)
@@ -46,7 +46,7 @@ class TcgQuirks:
         self._soft: tuple[int, Event] | None = None
         self._seen = 0
         self.foreign_nmis = 0
-        """NMIs of ours on their way: not the guest's."""
+        """1 while an NMI of a kick is on its way: it is not the guest's."""
 
     @property
     def wants_interrupts(self) -> bool:
@@ -134,7 +134,7 @@ class TcgQuirks:
     def _inject_soft(self, event: Event) -> None:
         """INT3, INTO and INT n: TCG pushes RIP, ignores nRIP, and checks the gate's DPL for type 4 only.
 
-        A fault in the delivery must be seen, to put RIP back.
+        A fault in the delivery must be intercepted, to restore RIP.
         """
         vmcb = self._vmcb
         self._soft = (vmcb.save.rip, event)
@@ -216,9 +216,9 @@ class TcgQuirks:
         return found.immediate
 
     def _fixup_nmi(self) -> bool:
-        """Let the guest take its own NMI by itself; NMIs are watched only so that ours can stop it.
+        """Let the guest take its own NMI; NMIs are intercepted only for the sake of kicks.
 
-        Until its handler's IRET the CPU holds further NMIs back, so the watch can rest that long.
+        Until its handler's IRET the CPU blocks further NMIs, so the intercept is not needed for that long.
         """
         if self.foreign_nmis:
             return True

@@ -27,7 +27,7 @@ class Block(Protocol):
 
 
 class Ram:
-    """Reads and writes RAM, and reads the BIOS where it stands below 4 GiB."""
+    """Reads and writes RAM, and reads the BIOS below 4 GiB."""
 
     def __init__(self, memory: Block, machine: str, bios: bytes) -> None:
         self._memory = memory

@@ -2,10 +2,10 @@
 
 The stub compares linear addresses in every mode and stops the whole machine. What the hypervisor needs is a #VMEXIT at
 that instruction, and it is forced: while the machine stands still, INT3 is written over the instruction's first byte,
-one step executes it and leaves through the SWINT intercept, and the byte is put back. Nobody can see it meanwhile.
+one step executes it and leaves through the SWINT intercept, and the byte is restored. Nothing else runs meanwhile.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from trapline.arch.exits import EXCEPTION_EXITS
@@ -27,11 +27,11 @@ _NO_EXIT: Final = 0x7777_7777
 """An exit code that no CPU writes."""
 _DB_EXIT: Final = EXCEPTION_EXITS.start + Vector.DB
 _DRAIN_EVERY: Final = 256
-"""Stops between two looks at QMP, where each leaves events behind."""
+"""Stops between two reads of QMP, where each leaves events."""
 
 
 class Stops:
-    """What stops the guest, and what to do when it did."""
+    """The breakpoints and watchpoints that are wanted, those that QEMU has, and what a hit of one means."""
 
     def __init__(
         self,
@@ -40,14 +40,15 @@ class Stops:
         shared: SharedMemory,
         memory: GuestMemory,
         firmware: Firmware,
-        accelerator: str,
+        unavailable: str | None,
     ) -> None:
+        """`unavailable`: why the stub cannot be used, as the end of a sentence."""
         self._gdb = gdb
         self._qmp = qmp
         self._vmcb = shared.vmcb
         self._memory = memory
         self._not_the_guest = (BASE + PML4_AT, firmware.page_tables)
-        self._accelerator = accelerator
+        self._unavailable = unavailable
         self._started = False
         self._taken = 0
         self._set: tuple[frozenset[int], tuple[Watchpoint, ...]] = (frozenset(), ())
@@ -58,7 +59,7 @@ class Stops:
         self._outcome: Outcome | None = None
         """What the forced exit that is on its way means."""
         self._pending: Watchpoint | None = None
-        """Accessed by an instruction that ended in an exit by its own #DB: to be told before the next entry."""
+        """Accessed by an instruction that ended in an exit for its #DB: reported before the next entry."""
 
     def __bool__(self) -> bool:
         return bool(self.breakpoints or self.watchpoints)
@@ -75,13 +76,13 @@ class Stops:
 
     def _check(self, places: Iterable[tuple[int, int]]) -> None:
         for address, size in places:
-            if self._accelerator != "tcg":
-                raise UsageError("breakpoints and watchpoints need --accel tcg so far")
+            if self._unavailable is not None:
+                raise UsageError(f"breakpoints and watchpoints {self._unavailable}")
             if address < BASE + SIZE and address + size > BASE:
                 raise UsageError(f"{address:#x} cannot be watched: trapline's monitor uses this linear address")
 
     def apply(self) -> None:
-        """Set in QEMU what is wanted, before an entry. The monitor runs meanwhile, and waits."""
+        """Set in QEMU what is wanted, before an entry: the monitor is waiting for it."""
         wanted = (self.breakpoints, self.watchpoints)
         if wanted == self._set:
             return
@@ -98,7 +99,7 @@ class Stops:
         self._gdb.send(b"c")
 
     def take_pending(self) -> bool:
-        """Say whether an access is still to be told, and tell it: `hit` says which."""
+        """Say whether an access is still to be reported; `hit` is it then."""
         pending, self._pending = self._pending, None
         if pending is None or pending not in self.watchpoints:
             return False
@@ -111,11 +112,11 @@ class Stops:
         return outcome
 
     def take(self) -> None:
-        """Sort the stop that QEMU reports, if any, force an exit where the guest is to leave, and let QEMU go on."""
+        """Read the stop that QEMU reports, if any, force an exit if the guest hit something, and resume QEMU."""
         reply = self._gdb.poll()
         stop = read_stop(reply or b"")
         if not stop.trapped:
-            return  # an acknowledgement, or a pause by the user, who will let it run again
+            return  # an acknowledgement, or a pause by the user, who has to resume it
         self._taken += 1
         if self._taken % _DRAIN_EVERY == 0:
             self._qmp.drop_events()
@@ -131,11 +132,11 @@ class Stops:
         self._qmp.human_command(f"gdbserver chardev:{GDB_CHARDEV}")
         self._gdb.send(b"qSupported")
         while not self._gdb.receive().startswith(b"PacketSize"):
-            pass  # opening stops the machine, which some versions report
+            pass  # opening the stub stops the machine, which some versions report
         self._started = True
 
     def _is_guest(self, state: CpuState) -> bool:
-        """Whether the CPU runs the guest, and not the firmware's entry or the monitor."""
+        """Whether the CPU executes the guest, not the firmware's entry or the monitor."""
         return bool(state.efer & EFER.SVME) and not state.in_smm and state.cr3 not in self._not_the_guest
 
     def _pass(self, hit: Watchpoint | None) -> None:
@@ -148,7 +149,7 @@ class Stops:
     def _force_exit(self, address: int) -> bool:
         """Make the guest leave before the instruction at a linear address; False: its fetch faults, unseen.
 
-        An intercepted fault of the fetch does as well as INT3: it is raised again when the guest goes on.
+        An intercepted fault of the fetch does as well as INT3: it is raised again when the guest is resumed.
         """
         control, gdb = self._vmcb.control, self._gdb
         control.exit_code = _NO_EXIT
@@ -177,7 +178,7 @@ def changes(
     found += [b"Z0,%x,1" % address for address in sorted(wanted[0] - before[0])]
     if before[1] != wanted[1]:
         found += [b"z" + _watch(one) for one in before[1]]
-        found += [b"Z" + _watch(one) for one in reversed(wanted[1])]  # QEMU asks first what was set last
+        found += [b"Z" + _watch(one) for one in reversed(wanted[1])]  # QEMU checks first what was set last
     return found
 
 
@@ -192,3 +193,12 @@ def distinct(watchpoints: tuple[Watchpoint, ...]) -> tuple[Watchpoint, ...]:
         known = widest.get((one.address, one.reads), one)
         widest[one.address, one.reads] = max(known, one, key=lambda each: each.size)
     return tuple(widest.values())
+
+
+def why_unavailable(accelerator: str, command: Sequence[str]) -> str | None:
+    """Return why QEMU's gdbstub cannot be used, as the end of a sentence; None: it can."""
+    if accelerator != "tcg":
+        return f"are not available with --accel {accelerator} yet; --accel tcg has them"
+    if any(argument in ("-s", "-gdb", "--gdb") for argument in command):
+        return "need QEMU's gdbstub, which -s or -gdb uses already"
+    return None

@@ -16,7 +16,7 @@ def write(memory: memoryview, *, nmi_handler: int) -> None:
     """Map the shared memory and all memory below it at their own addresses, in pages of 1 GiB; fill GDT and IDT.
 
     The monitor uses the shared memory alone. The rest is for QEMU's gdbstub, which writes by linear address, even to
-    ROM: so it reaches the guest's memory while the monitor runs (`stops`).
+    ROM: through it the stub reaches the guest's memory while the monitor runs (`stops`).
     """
     table = paging.P | paging.RW | paging.A
     page = table | paging.D | paging.PS

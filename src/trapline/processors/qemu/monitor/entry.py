@@ -1,4 +1,4 @@
-"""The monitor's way in: from the firmware's jump to the first question to Python."""
+"""The monitor's entry: from the firmware's jump to the first hand-over to Python."""
 
 from typing import Final
 
@@ -36,7 +36,7 @@ def enter(code: Assembler) -> None:
 
 
 def _open_shadow(code: Assembler) -> None:
-    """Put RAM behind 0xC0000-0xFFFFF, as the BIOS itself would, when the machine is switched on.
+    """Map RAM at 0xC0000-0xFFFFF, as the BIOS itself would, when the machine is switched on.
 
     A reset keeps what the guest chose: warm boot and resume from S3 depend on it.
     """

@@ -1,6 +1,6 @@
-"""The monitor's machine code: VMRUN, look at the exit, forward or ask.
+"""The monitor's machine code: VMRUN, classify the exit, re-inject the exception or hand it to Python.
 
-What it does by itself stands here: all that happens on the fast path.
+This is the fast path: what the monitor does without Python.
 """
 
 from typing import Final
@@ -82,7 +82,7 @@ def _run(code: Assembler) -> None:
     code.cmp(RDX, mailbox("seen_cr4"))
     code.jne("match")
     code.label("matched")
-    code.mov(ECX, mailbox("intercepts"))  # what the last injection armed is no longer wanted
+    code.mov(ECX, mailbox("intercepts"))  # without what the last injection armed
     code.mov(vmcb("control.intercept_exceptions"), ECX)
     code.mov(ECX, vmcb("control.exit_code"))
     code.sub(ECX, EXCEPTION_EXITS.start)

@@ -1,6 +1,6 @@
 """How the monitor's code names what it works on: fields of the VMCB, the mailbox, a plan, a record.
 
-Every offset comes from the layouts in `arch` and `shared`; no number stands here twice. RAX holds the VMCB's address
+Every offset comes from the layouts in `arch` and `layout`. RAX holds the VMCB's address
 and RSP the mailbox's whenever the monitor runs: VMRUN takes the one and #VMEXIT restores both (APM 15.5, 15.6).
 """
 
