@@ -120,7 +120,8 @@ class ExceptionExit:
     dr6 = property(lambda self: self.cpu.registers.dr6)
 
     def __str__(self) -> str:
-        return f"{self._reported.event} at {self.cs:04x}:{self.rip:x}"
+        place = f"{self._reported.event} at {self.cs:04x}:{self.rip:x}"
+        return place if (symbol := self.symbol) is None else f"{place} {symbol}"
 
 
 Callback: TypeAlias = Callable[[ExceptionExit], Decision | None]

@@ -39,7 +39,8 @@ class RuleObserver:
         for rule in self._all():
             if rule.matches(seen):
                 self._counts[rule] += 1
-                self._first.setdefault(rule, str(seen))
+                if rule not in self._first:
+                    self._first[rule] = str(seen)
                 broken |= rule in self._rules
         return Verdict.STOP if broken and self._stops else Verdict.FORWARD
 
