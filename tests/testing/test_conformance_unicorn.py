@@ -1,7 +1,7 @@
 import pytest
 
 from trapline.machine.boot import Boot
-from trapline.machine.processor import Outcome
+from trapline.machine.processor import Outcome, Watchpoint
 from trapline.processors.unicorn.processor import UnicornProcessor
 from trapline.testing.conformance import CHECKS, ConformanceError
 
@@ -12,10 +12,14 @@ EXEMPT = {
 """What the processor cannot do, by the beginning of the checks' names."""
 
 
-@pytest.fixture(scope="module")
-def processor():
+@pytest.fixture(scope="module", params=[False, True], ids=["free", "watched"])
+def processor(request):
+    """A processor, with and without a breakpoint and a watchpoint that nothing hits."""
     with UnicornProcessor(Boot("nothing", "nothing", [], lambda save, gprs: None), 1 << 20, output=print) as processor:
         assert processor.run(None) is Outcome.RESET
+        if request.param:
+            processor.set_breakpoints(frozenset({0xF_0000}))
+            processor.set_watchpoints((Watchpoint(0xF_0008, 16, reads=True),))
         yield processor
 
 

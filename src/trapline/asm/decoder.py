@@ -28,6 +28,18 @@ _GENERAL: Final = {
     for first in (iced.Register.EAX, iced.Register.RAX)
     for number, register in enumerate(range(first, first + 16))
 }
+_STRING_BITS: Final = {
+    iced.OpKind.MEMORY_SEG_SI: 16,
+    iced.OpKind.MEMORY_SEG_DI: 16,
+    iced.OpKind.MEMORY_ESDI: 16,
+    iced.OpKind.MEMORY_SEG_ESI: 32,
+    iced.OpKind.MEMORY_SEG_EDI: 32,
+    iced.OpKind.MEMORY_ESEDI: 32,
+    iced.OpKind.MEMORY_SEG_RSI: 64,
+    iced.OpKind.MEMORY_SEG_RDI: 64,
+    iced.OpKind.MEMORY_ESRDI: 64,
+}
+"""The address size of a string instruction, by the kind of its operand."""
 
 
 class Decoded(NamedTuple):
@@ -63,3 +75,14 @@ def decode_at_rip(save: SaveArea, memory: GuestMemory) -> Decoded:
     )
     register = _GENERAL.get(instruction.op1_register, _GENERAL.get(instruction.op0_register, -1))
     return Decoded(instruction.mnemonic, instruction.len, immediate, writes_control, register)
+
+
+def repetition_at_rip(save: SaveArea, memory: GuestMemory) -> tuple[int, int]:
+    """Return the length of the string instruction with REP at CS:RIP and the bits of its counter; zeros: it is none."""
+    instruction = new_decoder(read_code(save, memory), code_bits(save)).decode()
+    if instruction.has_rep_prefix or instruction.has_repne_prefix:
+        for operand in range(instruction.op_count):
+            bits = _STRING_BITS.get(instruction.op_kind(operand))
+            if bits is not None:
+                return instruction.len, bits
+    return 0, 0

@@ -88,6 +88,18 @@ def test_an_interrupt_of_the_vmcb_passes_where_the_host_holds_the_machines(start
     assert guest.save.rip == HANDLER
 
 
+def test_an_interrupt_of_the_vmcb_is_noticed_at_once(start):
+    guest = start(*out(0x21, 0xFF), "sti", "end:", "cpuid", "cpuid")
+    guest.handle(0x40, "cpuid", at=HANDLER)
+    guest.exit()
+    for rip in (guest.labels["end"], guest.labels["end"] + 2):
+        guest.save.rip, guest.save.rflags = rip, guest.save.rflags | RFLAGS.IF
+        guest.control.int_ctl = IntCtl.V_IRQ | IntCtl.V_IGN_TPR | 0x40 << IntCtl.VECTOR_SHIFT
+        guest.control.interrupt_shadow = 0
+        assert guest.exit() == ExitCode.CPUID
+        assert guest.save.rip == HANDLER
+
+
 def test_a_guest_halted_while_its_interrupts_are_held_waits_for_nothing(start):
     guest = start(*interrupts(), "sti", "hlt", "end:", "cpuid")
     guest.handle(IRQ0, *COUNT, at=HANDLER)

@@ -7,7 +7,7 @@ from trapline.arch.layout import offset_of, size_of
 from trapline.errors import ProcessorError
 from trapline.processors.unicorn import unicorn_abi
 from trapline.processors.unicorn.uc_context import Context
-from trapline.processors.unicorn.unicorn_abi import check_size, check_version, stop_between_instructions
+from trapline.processors.unicorn.unicorn_abi import check_size, check_version, find_emu_count, find_no_exit_request
 
 BODY = size_of(Context) - offset_of(Context, "gprs")
 
@@ -38,19 +38,29 @@ def engine_with(*places, flag=0):
 
 
 @pytest.mark.parametrize("place", [0, 0x123, 0xF00])
-def test_the_flag_is_found_by_its_neighbours_and_alone_is_set(place):
+def test_the_flag_is_found_by_its_neighbours(place):
     memory, offset = engine_with(place)
-    before = bytes(memory)
-    stop_between_instructions(ctypes.c_void_p(ctypes.addressof(memory)), size_of(Context))
-    changed = [at for at, (old, new) in enumerate(zip(before, bytes(memory), strict=True)) if old != new]
-    assert changed == [place + offset]
+    flag = find_no_exit_request(ctypes.c_void_p(ctypes.addressof(memory)), size_of(Context))
+    flag.value = 1
     assert memory[place + offset] == 1
 
 
 @pytest.mark.parametrize("places", [(), (0x100, 0x200)])
-def test_a_flag_that_is_not_found_once_is_refused_and_nothing_is_written(places):
+def test_a_flag_that_is_not_found_once_is_refused(places):
     memory, _ = engine_with(*places)
-    before = bytes(memory)
     with pytest.raises(ProcessorError, match="cannot be made to stop between two instructions: pip install"):
-        stop_between_instructions(ctypes.c_void_p(ctypes.addressof(memory)), size_of(Context))
-    assert bytes(memory) == before
+        find_no_exit_request(ctypes.c_void_p(ctypes.addressof(memory)), size_of(Context))
+
+
+@pytest.mark.parametrize("places", [(0x80,), (), (0x100, 0x200)])
+def test_the_count_is_found_by_its_value(places):
+    memory = (ctypes.c_uint8 * 0x1000)()
+    for place in places:
+        memory[place : place + 8] = struct.pack("<Q", 0x5EED_0000_1234_5678)
+    handle = ctypes.c_void_p(ctypes.addressof(memory))
+    if len(places) == 1:
+        find_emu_count(handle, 0x5EED_0000_1234_5678).value = 7
+        assert memory[places[0]] == 7
+    else:
+        with pytest.raises(ProcessorError, match="cannot be made to stop after each instruction: pip install"):
+            find_emu_count(handle, 0x5EED_0000_1234_5678)

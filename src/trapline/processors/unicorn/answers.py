@@ -18,7 +18,6 @@ from .hooks import Hooks
 from .instructions import Instructions
 from .memory import Ram
 from .pending import Pending
-from .state import State
 from .stops import INTERCEPTED, RESUME, Next, Stop
 from .uc_context import Context
 
@@ -38,7 +37,6 @@ class Answers:
         ram: Ram,
         engine: Engine,
         hooks: Hooks,
-        state: State,
         cpu: Cpu,
         bus: MachineBus,
         pending: Pending,
@@ -48,12 +46,12 @@ class Answers:
         self._control, self._save, self._gprs = vmcb.control, vmcb.save, gprs
         self._context, self._ram = context, ram
         self._unicorn_control = engine.vmcb.control
-        self._hooks, self._state, self._cpu = hooks, state, cpu
+        self._hooks, self._cpu = hooks, cpu
         self._bus, self._pending = bus, pending
         self._forwarding, self._instructions = forwarding, instructions
 
     def answer(self, event: int) -> Next:
-        """Answer an event of `Hooks`."""
+        """Answer an event of `Hooks`; EXECUTE: it is an intercept, whose instruction Unicorn is to execute."""
         vector = event - _FIRST_EXCEPTION
         if 0 <= vector < 32:
             code = self._context.error_code
@@ -71,14 +69,9 @@ class Answers:
         return decode_at_rip(self._save, self._ram).mnemonic in SVM_MNEMONICS
 
     def _intercept(self, code: int) -> Next:
-        answer = RESUME if code == ExitCode.VINTR else self._instructions.answer(code)
-        if answer is Next.EXECUTE:
-            event = self._state.step(code)
-            self._state.collect()
-            answer = self.answer(event)
         if code in _CHANGE_INTERRUPTS:
             self._pending.due = True
-        return answer
+        return RESUME if code == ExitCode.VINTR else self._instructions.answer(code)
 
     def _other(self, event: int) -> Next:
         """Answer what is neither an exception nor an intercept."""

@@ -15,11 +15,12 @@ from trapline.arch.paging import PAGE
 from trapline.errors import ProcessorError
 
 from .uc_context import Context
-from .unicorn_abi import check_size, check_version, stop_between_instructions
+from .unicorn_abi import check_size, check_version, find_emu_count, find_no_exit_request
 
 OnEvent: TypeAlias = Callable[[Any, int, Any], None]
 OnBlock: TypeAlias = Callable[[Any, Any, Any, Any], None]
 OnCode: TypeAlias = Callable[[Any, int, int, Any], None]
+OnAccess: TypeAlias = Callable[[object, int, int, int, int, object], None]
 MmioRead: TypeAlias = Callable[[Any, int, int, Any], int]
 MmioWrite: TypeAlias = Callable[[Any, int, int, int, Any], None]
 
@@ -31,6 +32,9 @@ _held: Final = ctypes.PyDLL(uclib._name)  # noqa: SLF001
 _emu_start: Final = uclib["uc_emu_start"]
 """Arguments are objects of ctypes everywhere: to make such of numbers takes as long as a call."""
 _NEVER, _NO_COUNT = ctypes.c_uint64(), ctypes.c_size_t()
+_TRACED: Final = 0x5EED_0000_0000_0000
+"""A limit of instructions that is never reached, and that cannot be mistaken for another number."""
+_REG_RIP: Final = ctypes.c_int(x86.UC_X86_REG_RIP)
 _REG_EFLAGS: Final = ctypes.c_int(x86.UC_X86_REG_EFLAGS)
 _EVERYWHERE: Final = ctypes.c_uint64(1), ctypes.c_uint64(0)
 """Begin and end of a hook that is for every address."""
@@ -62,27 +66,70 @@ class Binding:
         """The same in units of eight bytes."""
         self.context = Context.from_buffer(self.context_bytes)
         """The CPU's state after `save`, and before `run`."""
-        stop_between_instructions(handle, size)
-        self._address, self._flags = ctypes.c_uint64(), ctypes.c_uint64()
-        self._flags_at = ctypes.byref(self._flags)
+        self._no_exit_request = find_no_exit_request(handle, size)
+        self._no_exit_request.value = 1
+        self._count = _NO_COUNT
+        self._limit: ctypes.c_size_t | None = None
+        """Of instructions, where Unicorn keeps it; None: instructions are not traced."""
+        self._address, self._register = ctypes.c_uint64(), ctypes.c_uint64()
+        self._register_at = ctypes.byref(self._register)
         self.save: Callable[[], int] = partial(_held.uc_context_save, handle, self._allocated)
         """Copy the CPU's state into the context. Also in the middle of an instruction, for a callback."""
         self.restore: Callable[[], int] = partial(_held.uc_context_restore, handle, self._allocated)
         """Copy the context into the CPU."""
         self.stop: Callable[[], int] = partial(_held.uc_emu_stop, handle)
-        """Make `run` return after the block of instructions. From any thread; no effect while it does not run."""
+        """Make `run` return where it may: for callbacks after which the CPU's state does not count."""
 
     def run(self, address: int) -> int:
         """Restore the context and execute until a stop; returns Unicorn's error, 0: none."""
         self.restore()
         self._address.value = address
-        error: int = _emu_start(self._handle, self._address, _NEVER, _NEVER, _NO_COUNT)
+        error: int = _emu_start(self._handle, self._address, _NEVER, _NEVER, self._count)
         return error
+
+    def stop_between_instructions(self) -> None:
+        """Make `run` return after the block of instructions, or after the instruction if they are traced.
+
+        From any thread; without effect while it does not run.
+        """
+        limit = self._limit
+        if limit is None:
+            self.stop()
+        else:
+            limit.value = 0
+
+    @property
+    def traced(self) -> bool:
+        """Whether `run` can return between any two instructions."""
+        return self._count is not _NO_COUNT
+
+    def trace(self, enabled: bool) -> None:
+        """Make `run` able to return between any two instructions, not only two blocks of them; three times as slow.
+
+        When it is switched on, something must `run` before `find_limit`.
+        """
+        self._count = ctypes.c_size_t(_TRACED) if enabled else _NO_COUNT
+        self._no_exit_request.value = not enabled
+        self._limit = None
+        self.forget_code()
+
+    def set_limit(self, count: int | None) -> None:
+        """Let `run` return after so many traced instructions; None: without a limit."""
+        self._count.value = _TRACED if count is None else count
+
+    def find_limit(self) -> None:
+        """Find, after a traced `run`, what makes the next ones return."""
+        self._limit = find_emu_count(self._handle, _TRACED)
+
+    def rip(self) -> int:
+        """Return RIP; for a callback that Unicorn has brought up to date."""
+        _held.uc_reg_read(self._handle, _REG_RIP, self._register_at)
+        return self._register.value
 
     def eflags(self) -> int:
         """Compute RFLAGS as it was when the CPU stopped."""
-        _held.uc_reg_read(self._handle, _REG_EFLAGS, self._flags_at)
-        return self._flags.value
+        _held.uc_reg_read(self._handle, _REG_EFLAGS, self._register_at)
+        return self._register.value
 
     def write_register(self, register: int, value: int | tuple[int, int]) -> None:
         """Write a register by Unicorn's number, as an instruction would; an MSR as (number, value)."""
@@ -138,6 +185,14 @@ class Binding:
         at = ctypes.c_uint64(address)
         return self._add(uc.UC_HOOK_CODE, _ON_CODE(callback), at, at)
 
+    def hook_accesses(self, first: int, last: int, callback: OnAccess) -> int:
+        """Call back before loads and stores that begin at these gpas; returns the number of the hook.
+
+        Only code that is translated while there is such a hook knows of them.
+        """
+        kinds = uc.UC_HOOK_MEM_READ | uc.UC_HOOK_MEM_WRITE
+        return self._add(kinds, _ON_ACCESS(callback), ctypes.c_uint64(first), ctypes.c_uint64(last))
+
     def unhook(self, number: int) -> None:
         """Take a hook away."""
         _check(uclib.uc_hook_del(self._handle, ctypes.c_size_t(number)))
@@ -163,5 +218,8 @@ def describe(error: int) -> str:
 _ON_EVENT: Final = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p)
 _ON_BLOCK: Final = ctypes.CFUNCTYPE(
     None, ctypes.c_void_p, ctypes.POINTER(uc_tb), ctypes.POINTER(uc_tb), ctypes.c_void_p
+)
+_ON_ACCESS: Final = ctypes.CFUNCTYPE(
+    None, ctypes.c_void_p, ctypes.c_int, ctypes.c_uint64, ctypes.c_int, ctypes.c_int64, ctypes.c_void_p
 )
 _ON_CODE: Final = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_void_p)

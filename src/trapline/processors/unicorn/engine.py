@@ -84,9 +84,15 @@ class Engine:
     def step(self) -> int:
         """Execute one instruction that ends a block, from the context.
 
-        Slow: blocks are translated anew.
+        Slow unless instructions are traced: blocks are translated anew.
         """
         binding, context = self._binding, self._binding.context
+        if binding.traced:
+            binding.set_limit(1)
+            try:
+                return self.resume()
+            finally:
+                binding.set_limit(None)
 
         def stop(*_: Any) -> None:
             binding.stop()
@@ -98,6 +104,13 @@ class Engine:
         finally:
             binding.unhook(hook)
             binding.forget_code()
+
+    def trace(self, enabled: bool) -> None:
+        """Let the guest stop between any two instructions, not only two blocks of them. Slow."""
+        self._binding.trace(enabled)
+        if enabled:
+            self.cpuid(0, 0)
+            self._binding.find_limit()
 
     def cpuid(self, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
         """Execute CPUID outside the guest; return EAX, EBX, ECX and EDX. The context is kept."""

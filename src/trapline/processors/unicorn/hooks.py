@@ -51,7 +51,7 @@ class Hooks:
         """A number of `Stop`, a vector, or INTERCEPTED and an exit code."""
         self.failure = ""
         """What Unicorn says, after FAILED."""
-        self._saved = False
+        self.saved = False
         """The context holds what counts already: what Unicorn does until it stops does not."""
         self._refused = False
         """The same, and nothing may change memory or devices."""
@@ -74,14 +74,14 @@ class Hooks:
         if self._raised is not None:
             raised, self._raised = self._raised, None
             raise raised
-        if self.event < 0 and not self._saved:
+        if self.event < 0 and not self.saved:
             self._binding.save()
             if error:
                 self.event = Stop.NO_CODE if error in NO_CODE_ERRORS else Stop.FAILED
                 self.failure = describe(error)
         if self._refused:
             self._binding.flush_tlb()  # of pages that are not the guest's
-        self._refused = self._saved = False
+        self._refused = self.saved = False
         return self.event
 
     def map_bus(self, start: int, end: int) -> None:
@@ -104,7 +104,7 @@ class Hooks:
 
         def on_event(_: Any, number: int, __: Any) -> None:
             try:
-                if not self._saved:
+                if not self.saved:
                     self.event = number
                     save()
                     if words[_HFLAGS] & _GIF:
@@ -159,7 +159,7 @@ class Hooks:
     def _on_call(self, event: int, *_: Any) -> int:
         self._binding.save()
         self._close_window()
-        self._saved, self.event = True, event
+        self.saved, self.event = True, event
         self._binding.stop()
         return 0
 
@@ -176,14 +176,14 @@ class Hooks:
         Unicorn ends a block of instructions before it stops. What comes after this one must change no memory,
         and so no page is mapped any more; the context is already saved, and wins.
         """
-        if self._saved:
+        if self.saved:
             return
         binding, context = self._binding, self._binding.context
         binding.save()
         # Status flags cannot be computed later: what comes after this instruction changes them.
         context.cc_op, context.cc_src = CC_OP_EFLAGS, binding.eflags() & RFLAGS.STATUS
         self._close_window()
-        self._refused = self._saved = True
+        self._refused = self.saved = True
         self.event = event
         binding.write_register(x86.UC_X86_REG_CR3, _NO_TABLES)
         binding.write_register(x86.UC_X86_REG_CR0, CR0.PE | CR0.PG)

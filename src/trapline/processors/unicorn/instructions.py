@@ -40,7 +40,7 @@ class Instructions:
             ExitCode.WRITE_CR8: self._write_cr8,
             ExitCode.WRITE_CR0: self._write_cr0,
             ExitCode.WRITE_DR7: self._write_dr7,
-            ExitCode.IRET: self._iret,
+            **dict.fromkeys((ExitCode.WRITE_CR3, ExitCode.WRITE_CR4, ExitCode.IRET), self._execute),
         }
         """What the hypervisor does not intercept."""
 
@@ -131,6 +131,6 @@ class Instructions:
         save.dr7 = value & M32 | DR7.FIXED
         return self._cpu.skip(decoded.length)
 
-    def _iret(self, decoded: Decoded) -> Next:
-        """IRET, after which an NMI that waits is no longer blocked (APM 8.2.3)."""
+    def _execute(self, decoded: Decoded) -> Next:
+        """MOV to CR3 or CR4, which move watched memory; IRET, after which an NMI is not blocked (APM 8.2.3)."""
         return Next.EXECUTE

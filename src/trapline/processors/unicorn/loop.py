@@ -1,12 +1,14 @@
 """The loop of a run: enter the guest and answer what it stops for, until the hypervisor is to decide."""
 
+from collections.abc import Callable
 from typing import Final
 
 from trapline.arch.consistency import is_illegal, why_invalid
 from trapline.arch.events import VALID, decode, is_software
-from trapline.arch.exits import ExitCode
+from trapline.arch.exits import EXCEPTION_EXITS, ExitCode
+from trapline.arch.vectors import Vector
 from trapline.arch.vmcb import Vmcb
-from trapline.machine.processor import Outcome
+from trapline.machine.processor import Outcome, Watchpoint
 
 from .answers import Answers
 from .breakpoints import Breakpoints
@@ -14,9 +16,10 @@ from .cpu import Cpu
 from .event_window import EventWindow
 from .pending import Pending
 from .state import State
-from .stops import EXIT, RESUME, Next
+from .stops import DEBUG_TRAP, EXIT, INTERCEPTED, RESUME, Next
+from .watchpoints import Watchpoints
 
-_OUTCOMES: Final = {Next.EXIT: Outcome.VMEXIT, Next.BREAKPOINT: Outcome.BREAKPOINT}
+_OUTCOMES: Final = {Next.EXIT: Outcome.VMEXIT, Next.BREAKPOINT: Outcome.BREAKPOINT, Next.WATCHPOINT: Outcome.WATCHPOINT}
 
 
 class RunLoop:
@@ -31,19 +34,28 @@ class RunLoop:
         pending: Pending,
         answers: Answers,
         breakpoints: Breakpoints,
+        watchpoints: Watchpoints,
     ) -> None:
         self._vmcb, self._control = vmcb, vmcb.control
         self._state, self._cpu = state, cpu
         self._window, self._pending, self._answers = window, pending, answers
-        self._breakpoints = breakpoints
+        self._breakpoints, self._watchpoints = breakpoints, watchpoints
+        self.hit: Watchpoint | None = None
+        """See `machine.Processor.hit`."""
+        self._owes_db = False
+        """The instruction that hit a watchpoint traps besides."""
 
     def run(self, deadline: float | None) -> Outcome:
         """Run the guest; OFF: the machine has a request."""
-        if self._inject() is EXIT:
+        if (self._owes_db and self._raise_owed() is EXIT) or self._inject() is EXIT:
             return Outcome.VMEXIT
         cpu, state, pending, window = self._cpu, self._state, self._pending, self._window
-        answer, pacemaker = self._answers.answer, window.pacemaker
+        watching, pacemaker = self._watchpoints.active, window.pacemaker
+        enter = self._enter_watched if watching else state.enter
+        answer = self._answer_watched if watching else self._answers.answer
         window.set_deadline(deadline)
+        if state.interrupts_changed():
+            pending.due = True
         while True:
             if pending.due or cpu.halted:
                 self._breakpoints.tidy()
@@ -52,7 +64,7 @@ class RunLoop:
                     return outcome
             pacemaker.running = True
             try:
-                event = state.enter(unchanged=cpu.generation is not None)
+                event = enter(unchanged=cpu.generation is not None)
             finally:
                 pacemaker.running = False
             state.collect()
@@ -60,8 +72,40 @@ class RunLoop:
             if pending.ended:
                 continue
             follows = answer(event)
+            if follows is Next.EXECUTE:
+                follows = self._execute(event, answer)
             if follows is not RESUME:
                 return _OUTCOMES[follows]
+
+    def _execute(self, event: int, answer: Callable[[int], Next]) -> Next:
+        """Let Unicorn execute the instruction of an intercept, and answer what comes of it."""
+        event = self._state.step(event - INTERCEPTED)
+        self._state.collect()
+        return answer(event)
+
+    def _enter_watched(self, *, unchanged: bool) -> int:
+        self._watchpoints.follow_tables()
+        return self._state.enter(unchanged=unchanged)
+
+    def _answer_watched(self, event: int) -> Next:
+        hit = self._watchpoints.take_hit(event)
+        if hit is None:
+            return self._answers.answer(event)
+        self.hit, self._owes_db = hit, event == DEBUG_TRAP
+        return Next.WATCHPOINT
+
+    def reset(self) -> None:
+        """Forget what the machine owes, for it was reset."""
+        self._owes_db = False
+
+    def _raise_owed(self) -> Next:
+        """Raise the #DB of the instruction that hit a watchpoint, before the event of EVENTINJ."""
+        self._owes_db = False
+        control = self._control
+        if control.intercept_exceptions >> Vector.DB & 1:
+            return self._cpu.exit(EXCEPTION_EXITS.start + Vector.DB, vectoring=decode(control.event_inj))
+        self._cpu.generation = None
+        return self._cpu.raise_exception(Vector.DB)
 
     def _inject(self) -> Next:
         """Check the VMCB and deliver the event of EVENTINJ."""

@@ -17,7 +17,6 @@ from trapline.arch.registers import Gprs
 from trapline.arch.vmcb import Vmcb
 from trapline.devices.machine import BareMachine
 from trapline.devices.power import Action
-from trapline.errors import UsageError
 from trapline.machine.boot import Boot
 from trapline.machine.processor import Capabilities, Outcome, Statistics, Watchpoint
 
@@ -37,6 +36,7 @@ from .memory import Ram
 from .pending import Pending
 from .state import State
 from .uc_context import Context
+from .watchpoints import Watchpoints
 
 _PHYSICAL_BITS: Final = 40
 """Of the EPYC that Unicorn models."""
@@ -70,7 +70,7 @@ class UnicornProcessor:
         buffer = bytearray(size_of(Vmcb))
         self.vmcb = vmcb = Vmcb.from_buffer(buffer)
         self.gprs = Gprs.from_buffer(binding.context_bytes, offset_of(Context, "gprs"))
-        self._pending = pending = Pending(binding.stop)
+        self._pending = pending = Pending(binding.stop_between_instructions)
         bus = MachineBus(machine, binding, self.memory, pending, physical_bits=_PHYSICAL_BITS)
         hooks = Hooks(binding, bus, self.memory.note_code)
         self._breakpoints = Breakpoints(binding, hooks, pending)
@@ -79,6 +79,7 @@ class UnicornProcessor:
         self._state = state = State(binding, engine, vmcb, buffer)
         self._cpu = cpu = Cpu(vmcb, self.memory, physical_bits=_PHYSICAL_BITS, sets_rf=sets_rf)
         self._forwarding = forwarding = Forwarding(vmcb, cpu, self._started)
+        self._watchpoints = Watchpoints(vmcb, self.gprs, binding, hooks, engine, state, self.memory, pending)
         interrupts = Interrupts(vmcb, machine, state, cpu)
         self._window = EventWindow(machine, pending, interrupts, state, cpu, forwarding, self._started)
         instructions = Instructions(vmcb, self.gprs, self.memory, machine, binding.context, cpu)
@@ -89,14 +90,13 @@ class UnicornProcessor:
             self.memory,
             engine,
             hooks,
-            state,
             cpu,
             bus,
             pending,
             forwarding,
             instructions,
         )
-        self._loop = RunLoop(vmcb, state, cpu, self._window, pending, answers, self._breakpoints)
+        self._loop = RunLoop(vmcb, state, cpu, self._window, pending, answers, self._breakpoints, self._watchpoints)
         self._cpuids: dict[tuple[int, int], tuple[int, int, int, int]] = {}
         self.signature = self.cpuid(FEATURES, 0)[EAX]
         self.capabilities = Capabilities(
@@ -109,7 +109,6 @@ class UnicornProcessor:
             forwards_set_rf=False,
         )
         self.exit_status: int | None = None
-        self.hit: Watchpoint | None = None
         self._exits = 0
         self._stopped = 0
         self._left = self._started
@@ -125,6 +124,11 @@ class UnicornProcessor:
     def tsc(self) -> int:
         """See `machine.Processor.tsc`; the counter goes by nanoseconds."""
         return self._left - self._started
+
+    @property
+    def hit(self) -> Watchpoint | None:
+        """See `machine.Processor.hit`."""
+        return self._loop.hit
 
     @property
     def statistics(self) -> Statistics:
@@ -150,9 +154,8 @@ class UnicornProcessor:
         self._breakpoints.set(addresses)
 
     def set_watchpoints(self, watched: tuple[Watchpoint, ...]) -> None:
-        """See `machine.Processor.set_watchpoints`; not implemented for Unicorn: raises UsageError."""
-        if watched:
-            raise UsageError("this processor has no watchpoints yet")
+        """See `machine.Processor.set_watchpoints`."""
+        self._watchpoints.set(watched)
 
     def on_records(self, sink: Callable[[memoryview], None]) -> None:
         """See `machine.Processor.on_records`."""
@@ -207,6 +210,7 @@ class UnicornProcessor:
         self._fresh = self._cpu.halted = False
         self.machine.reset()
         self._pending.ended = False
+        self._loop.reset()
         for gpa, data in self._boot.loads:
             self.memory.write(gpa, data)
         zero(self.vmcb.control)

@@ -52,6 +52,7 @@ _V_EFER, _V_DR6, _V_DR7 = (_place(f"save.{name}") for name in ("efer", "dr6", "d
 _TOGETHER, _TOGETHER_AT = gatherer(Vmcb, ("save.dr7", "save.dr6", "save.rflags", "save.rip"))
 assert _TOGETHER.size == 32, "four registers side by side"
 _V_SHADOW = _place("control.interrupt_shadow")
+_V_INT_CTL = _place("control.int_ctl")
 _V_ASID = _place("control.asid")  # and TLB_CONTROL above
 _V_CPL = offset_of(Vmcb, "save.cpl")
 _V_REGISTERS = slice(offset_of(Vmcb, "save.es"), offset_of(Vmcb, "save.cr0") + 8)
@@ -66,6 +67,11 @@ _NEEDED_1: Final = sum(1 << code % 32 for code in (ExitCode.VINTR, ExitCode.SWIN
 _NEEDED_2: Final = sum(1 << code % 32 for code in (ExitCode.VMRUN, ExitCode.ICEBP))
 """What Unicorn must report because it cannot do it itself; the hypervisor may want more."""
 _IRET: Final = 1 << ExitCode.IRET % 32
+
+_PAGING: Final = 1 << ExitCode.WRITE_CR3 | 1 << ExitCode.WRITE_CR4
+"""With WRITE_CR0: instructions that change what addresses are mapped to. EFER and the tables are not among them."""
+_COMPUTED: Final = RFLAGS.STATUS | RFLAGS.DF
+"""Flags that Unicorn keeps elsewhere; in `Context.eflags` they may be old."""
 
 _ORDER: Final = ("es", "cs", "ss", "ds", "fs", "gs")
 
@@ -89,13 +95,15 @@ class State:
         self.window = False
         """Stop with a VINTR exit as soon as the guest can be interrupted."""
         self._iret = 0
+        self._cr = _NEEDED_CR
+        self._int_ctl = 0
 
     def collect(self) -> None:
         """Write the guest's state into the save area."""
         words, to, memory = self._words, self._vmcb_words, self._bytes
         rip, eflags, cc_src, cc_op, df, hflags, cr2, efer, dr6, dr7 = _OFTEN.unpack_from(memory, _OFTEN_AT)
         if cc_op == CC_OP_EFLAGS:
-            flags = eflags & ~RFLAGS.STATUS | cc_src & RFLAGS.STATUS
+            flags = eflags & ~_COMPUTED | cc_src & RFLAGS.STATUS
             if df != 1:
                 flags |= RFLAGS.DF
         else:
@@ -118,6 +126,12 @@ class State:
         words = self._vmcb_words
         suspicious = not words[_V_ASID] & M32 or (words[_V_DR6] | words[_V_DR7]) >> 32
         return bool(suspicious) or self._slow() != self._loaded
+
+    def interrupts_changed(self) -> bool:
+        """Say whether the VMCB has an interrupt for the guest, or holds the machine's or not unlike the time before."""
+        before, now = self._int_ctl, self._vmcb_words[_V_INT_CTL]
+        self._int_ctl = now
+        return now != before or bool(now & IntCtl.V_IRQ)
 
     def enter(self, *, unchanged: bool) -> int:
         """Run the guest from the VMCB; return the engine's event.
@@ -168,6 +182,15 @@ class State:
         self._iret = _IRET
         self._words[_MISC] |= _IRET
 
+    def intercept_paging(self, enabled: bool) -> None:
+        """Stop with an exit at each instruction that writes CR3 or CR4, or do not."""
+        self._cr = _NEEDED_CR | _PAGING if enabled else _NEEDED_CR
+        self._loaded = ()  # takes a VMRUN
+
+    def through_a20(self, gpa: int) -> int:
+        """Return the physical address that comes of one where A20 is off."""
+        return gpa & (self._context.a20_mask | ~M32)
+
     def step(self, code: int) -> int:
         """Execute, as Unicorn does, the one instruction that an intercept of ours stopped; return the event.
 
@@ -204,7 +227,7 @@ class State:
         else:
             shadow.efer &= ~EFER.LMA
         ours, theirs = engine.vmcb.control, self._vmcb.control
-        ours.intercept_cr, ours.intercept_dr = theirs.intercept_cr | _NEEDED_CR, theirs.intercept_dr | _NEEDED_DR
+        ours.intercept_cr, ours.intercept_dr = theirs.intercept_cr | self._cr, theirs.intercept_dr | _NEEDED_DR
         ours.intercept_exceptions = M32
         ours.intercept_misc1 = theirs.intercept_misc1 | _NEEDED_1 | self._iret
         ours.intercept_misc2 = theirs.intercept_misc2 | _NEEDED_2

@@ -3,8 +3,13 @@
 from enum import Enum, IntEnum
 from typing import Final
 
+from trapline.arch.exits import EXCEPTION_EXITS
+from trapline.arch.vectors import Vector
+
 INTERCEPTED: Final = 0x100
 """Added to the exit code of what SVM intercepts. Below are the vectors of exceptions that it does not."""
+DEBUG_TRAP: Final = INTERCEPTED + EXCEPTION_EXITS.start + Vector.DB
+"""A #DB, which as a rule is a trap: it comes after the instruction."""
 
 
 class Stop(IntEnum):
@@ -36,7 +41,9 @@ class Next(Enum):
     EXECUTE = "execute"
     """Unicorn is to execute the instruction that it stopped at."""
     BREAKPOINT = "breakpoint"
-    """The hypervisor hears of a breakpoint."""
+    """The guest is before an instruction at a breakpoint."""
+    WATCHPOINT = "watchpoint"
+    """The guest is after an instruction that accessed watched memory."""
 
 
 RESUME: Final = Next.RESUME

@@ -12,9 +12,9 @@ from trapline.errors import ProcessorError
 from .uc_context import Context
 
 KNOWN_VERSIONS: Final = ("2.1.4",)
-"""The versions that were looked at."""
+"""The versions whose source was read."""
 
-_LOOKED_AT: Final = 0x1000
+_SEARCHED: Final = 0x1000
 """How many bytes of `struct uc_struct` are searched."""
 
 
@@ -30,21 +30,37 @@ def check_size(size: int) -> None:
         raise _refusal(f"this unicorn keeps {size} bytes of CPU state, not {size_of(Context)}")
 
 
-def stop_between_instructions(handle: ctypes.c_void_p, context_size: int) -> None:
-    """Let Unicorn look at a request to stop only where a block of instructions begins.
+def find_no_exit_request(handle: ctypes.c_void_p, context_size: int) -> ctypes.c_uint8:
+    """Return the flag that makes Unicorn serve a request to stop only where a block of instructions begins.
 
-    It looks after each load and store as well, and goes back to the start of the instruction then: an instruction
-    that reads, changes and writes memory happens twice. A flag of its own, meant for another architecture, leaves
-    these checks out. It is found by its neighbours: context_content (1), cpu_context_size, four bytes of nothing,
-    next_pc, hook_insert, first_tb, the flag, init_done (1).
+    Else it does so after each load and store as well, and goes back to the start of the instruction: one that reads,
+    changes and writes memory happens twice. The flag, meant for another architecture, counts when code is translated.
+    It is found by its neighbours: context_content (1), cpu_context_size, four bytes of padding, next_pc, hook_insert,
+    first_tb, the flag, init_done (1).
     """
-    assert handle.value is not None
-    private = (ctypes.c_uint8 * _LOOKED_AT).from_address(handle.value)
     before = struct.pack("<ii", 1, context_size - offset_of(Context, "gprs"))
-    found = list(re.finditer(rb"(?s)" + re.escape(before) + rb".{4}.{8}\x00[\x00\x01](?=\x00\x01)", bytes(private)))
+    pattern = rb"(?s)" + re.escape(before) + rb".{4}.{8}\x00[\x00\x01](?=\x00\x01)"
+    found = list(re.finditer(pattern, _private(handle)))
     if len(found) != 1:
         raise _refusal("this unicorn cannot be made to stop between two instructions")
-    private[found[0].end()] = 1
+    return ctypes.c_uint8.from_address(_address(handle) + found[0].end())
+
+
+def find_emu_count(handle: ctypes.c_void_p, count: int) -> ctypes.c_size_t:
+    """Return the limit of instructions of `uc_emu_start`, given the `count` that it was called with last."""
+    found = list(re.finditer(re.escape(struct.pack("<Q", count)), _private(handle)))
+    if len(found) != 1:
+        raise _refusal("this unicorn cannot be made to stop after each instruction")
+    return ctypes.c_size_t.from_address(_address(handle) + found[0].start())
+
+
+def _address(handle: ctypes.c_void_p) -> int:
+    assert handle.value is not None
+    return handle.value
+
+
+def _private(handle: ctypes.c_void_p) -> bytes:
+    return ctypes.string_at(_address(handle), _SEARCHED)
 
 
 def _refusal(why: str) -> ProcessorError:

@@ -1,0 +1,163 @@
+"""Watchpoints: hooks of Unicorn on memory, which the guest cannot see.
+
+Unicorn has no data breakpoints: those of TCG are left out of it. Its hooks on memory go by physical addresses, and so
+they follow the guest's page tables. A stop is exact where each instruction can be stopped after, which costs two thirds
+of the speed.
+"""
+
+from typing import Final, NamedTuple
+
+from unicorn import UC_MEM_WRITE
+
+from trapline.arch.address_space import AddressSpace
+from trapline.arch.exits import ExitCode
+from trapline.arch.paging import PAGE, READ, NotMapped, PageFault
+from trapline.arch.registers import CR4, Gprs
+from trapline.arch.vmcb import Vmcb
+from trapline.asm.decoder import repetition_at_rip
+from trapline.errors import UsageError
+from trapline.machine.linear import next_rip
+from trapline.machine.processor import Watchpoint
+
+from .binding import Binding
+from .delivery_cache import ReadTracker
+from .engine import Engine
+from .hooks import Hooks
+from .memory import Ram
+from .pending import Pending
+from .state import State
+from .stops import DEBUG_TRAP, INTERCEPTED, Stop
+
+_WIDEST: Final = 8
+"""Bytes of the widest access of Unicorn: what is wider is several."""
+_NOWHERE: Final = 1 << 60
+"""A gpa that no guest can name: a hook there makes translated code call hooks at all."""
+_AFTER: Final = (Stop.ASKED, INTERCEPTED + ExitCode.VINTR, DEBUG_TRAP)
+"""Events after an instruction, even where RIP is still on it as under REP."""
+
+
+class _Range(NamedTuple):
+    """Physical addresses of one page."""
+
+    first: int
+    last: int
+    gva: int | None
+    """The linear address of `first`; None: an entry of a page table."""
+
+
+class Watchpoints:
+    """Stops the CPU after an instruction that accessed watched bytes."""
+
+    def __init__(
+        self,
+        vmcb: Vmcb,
+        gprs: Gprs,
+        binding: Binding,
+        hooks: Hooks,
+        engine: Engine,
+        state: State,
+        ram: Ram,
+        pending: Pending,
+    ) -> None:
+        self._save, self._gprs = vmcb.save, gprs
+        self._binding, self._hooks, self._engine, self._state = binding, hooks, engine, state
+        self._ram, self._pending = ram, pending
+        self._watched: tuple[Watchpoint, ...] = ()
+        self._ranges: tuple[_Range, ...] = ()
+        self._numbers: list[int] = []
+        self._hits: set[int] = set()
+        """Indices of the watchpoints that the instruction accessed at which `_rip` was."""
+        self._rip = 0
+
+    @property
+    def active(self) -> bool:
+        """Whether there are any."""
+        return bool(self._watched)
+
+    def set(self, watched: tuple[Watchpoint, ...]) -> None:
+        """Watch these bytes, and no others; raises UsageError for a size that is not positive."""
+        for one in watched:
+            if one.size <= 0:
+                raise UsageError(f"a watchpoint has at least one byte, not {one.size}")
+        self._unhook()
+        self._watched = watched
+        if watched:
+            self._hook(())
+        if self.active != self._binding.traced:
+            self._engine.trace(self.active)
+            self._state.intercept_paging(self.active)
+
+    def follow_tables(self) -> None:
+        """Hook the memory that the addresses are mapped to now. Before each entry into the guest."""
+        self._hits.clear()
+        save = self._save
+        tracker = ReadTracker(self._ram)
+        # Without SMAP the supervisor may read whatever is present.
+        space = AddressSpace(tracker, save.cr0, save.cr3, save.cr4 & ~CR4.SMAP, save.efer)
+        ranges = []
+        for one in self._watched:
+            first, end = max(0, one.address - _WIDEST + 1), one.address + one.size
+            while first < end:
+                last = min(end, (first | PAGE - 1) + 1) - 1
+                gva = first & space.mask
+                try:
+                    gpa = self._state.through_a20(space.translate(gva, READ))
+                    ranges.append(_Range(gpa, gpa + last - first, gva))
+                except (NotMapped, PageFault):
+                    pass
+                first = last + 1
+        for word in sorted(set(tracker.places)):
+            ranges.append(_Range(8 * word - _WIDEST + 1, 8 * word + 7, None))
+        if tuple(ranges) != self._ranges:
+            self._unhook()
+            self._hook(tuple(ranges))
+
+    def take_hit(self, event: int) -> Watchpoint | None:
+        """Return the watchpoint that was hit when the CPU stopped with an event, with its state in the VMCB."""
+        if not self._hits:
+            return None
+        hit = self._watched[min(self._hits)]
+        self._hits.clear()
+        if self._save.rip == self._rip:
+            if event not in _AFTER:
+                return None  # a fault comes before the end of the instruction, and takes back what it did
+            if event != DEBUG_TRAP:
+                self._end_repetition()
+        return hit
+
+    def _end_repetition(self) -> None:
+        """Leave an instruction that REP repeats no more: Unicorn notices when it would begin again."""
+        length, bits = repetition_at_rip(self._save, self._ram)
+        if length and not self._gprs.rcx & (1 << bits) - 1:
+            self._save.rip = next_rip(self._save, length)
+
+    def _hook(self, ranges: tuple[_Range, ...]) -> None:
+        hook = self._binding.hook_accesses
+        self._ranges = ranges
+        self._numbers = [hook(one.first, one.last, self._on_access) for one in ranges]
+        self._numbers.append(hook(_NOWHERE, _NOWHERE, self._on_access))
+
+    def _unhook(self) -> None:
+        for number in self._numbers:
+            self._binding.unhook(number)
+        self._numbers.clear()
+
+    def _on_access(self, _: object, kind: int, gpa: int, size: int, __: int, ___: object) -> None:
+        if self._hooks.saved:
+            return
+        writes = kind == UC_MEM_WRITE
+        for first, last, gva in self._ranges:
+            if not first <= gpa <= last:
+                continue
+            if gva is not None:
+                self._note(gva + gpa - first, size, writes)
+            elif writes:
+                self._pending.interrupt()
+
+    def _note(self, gva: int, size: int, writes: bool) -> None:
+        """Note which watchpoints an access hits."""
+        for index, one in enumerate(self._watched):
+            if gva < one.address + one.size and one.address < gva + size and (writes or one.reads):
+                self._hits.add(index)
+                self._rip = self._binding.rip()
+                self._pending.interrupt()
