@@ -4,3 +4,8 @@ One module a device; `machine.BareMachine` wires them. Nothing here executes ins
 host's clock. Where the manuals leave room, the devices do as QEMU's do, and they start as PC firmware leaves them:
 interrupt controllers in virtual wire mode, the timer at 18.2 Hz, the A20 gate open.
 """
+
+from typing import Final
+
+SECOND: Final = 1_000_000_000
+"""Virtual time is in ns."""

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from .rtc_interrupts import SECOND, SET, RtcInterrupts
+from . import SECOND
+from .rtc_interrupts import SET, RtcInterrupts
 
 INDEX: Final = 0x70
 DATA: Final = 0x71

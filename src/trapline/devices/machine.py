@@ -17,7 +17,8 @@ from .ports import PortBus
 from .power import Request
 
 COM1_IRQ: Final = 4
-PAGE: Final = ~0xFFF
+_OFFSET: Final = 0xFFF
+"""The bits of an address inside a page; a chip's registers have a page of their own."""
 
 
 class BareMachine:
@@ -94,7 +95,7 @@ class BareMachine:
         """Read from where there is no RAM: the APICs' pages, all-ones elsewhere."""
         self.advance()
         ones = (1 << 8 * size) - 1
-        page, offset = gpa & PAGE, gpa & 0xFFF
+        page, offset = gpa & ~_OFFSET, gpa & _OFFSET
         if page == lapic.BASE:
             return self._lapic.read(offset & ~0xF) >> 8 * (offset & 0xF) & ones
         if page == ioapic.BASE:
@@ -107,7 +108,7 @@ class BareMachine:
     def mmio_write(self, gpa: int, size: int, value: int) -> None:
         """Write to where there is no RAM. The APICs take only whole aligned registers."""
         self.advance()
-        page, offset = gpa & PAGE, gpa & 0xFFF
+        page, offset = gpa & ~_OFFSET, gpa & _OFFSET
         whole = size >= 4 and not offset & 0xF
         if page == lapic.BASE:
             if whole:

@@ -7,9 +7,10 @@ is binary also where BCD is asked for, and a new count begins at once, not with 
 from collections.abc import Callable
 from typing import Final
 
+from . import SECOND
+
 FREQUENCY: Final = 1_193_182
-SECOND: Final = 1_000_000_000
-"""In units of the virtual clock."""
+"""In Hz."""
 PORT: Final = 0x40
 SPEAKER: Final = 0x61
 REFRESH_PERIOD: Final = 15_085

@@ -14,8 +14,9 @@ Reader: TypeAlias = Callable[[int, int], int]
 Writer: TypeAlias = Callable[[int, int, int], None]
 """Port, size in bytes and value."""
 
-PCI_ADDRESS: Final = (0xCF8, 4)
+PCI_ADDRESS: Final = 0xCF8
 """A doubleword here is for the PCI bus alone; in it, at port 0xCF9, the chip set has its reset register."""
+_PCI_ACCESS: Final = (PCI_ADDRESS, 4)
 
 
 class Claim(NamedTuple):
@@ -50,7 +51,7 @@ class PortBus:
         claim = self._claims.get(port)
         if claim is not None and size <= claim.width and port + size <= claim.end:
             return claim.read(port, size) & ((1 << 8 * size) - 1)
-        if size == 1 or (port, size) == PCI_ADDRESS:
+        if size == 1 or (port, size) == _PCI_ACCESS:
             self._note(port)
             return (1 << 8 * size) - 1
         half = size >> 1
@@ -62,7 +63,7 @@ class PortBus:
         claim = self._claims.get(port)
         if claim is not None and size <= claim.width and port + size <= claim.end:
             claim.write(port, size, value & ((1 << 8 * size) - 1))
-        elif size == 1 or (port, size) == PCI_ADDRESS:
+        elif size == 1 or (port, size) == _PCI_ACCESS:
             self._note(port)
         else:
             half = size >> 1

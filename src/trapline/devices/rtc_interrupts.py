@@ -7,7 +7,8 @@ the register is read; what happened more than once meanwhile happened once.
 from collections.abc import Callable
 from typing import Final
 
-SECOND: Final = 1_000_000_000
+from . import SECOND
+
 DAY: Final = 86_400
 CRYSTAL: Final = 32_768
 

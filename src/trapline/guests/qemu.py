@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trapline.devices.power import DEBUG_EXIT
 from trapline.errors import UsageError
 
 from .guest import GuestKind
@@ -23,7 +24,7 @@ _BARE = {
     "header into it",
     GuestKind.RAW: "QEMU's PC boots no code without a header",
 }
-_DEBUG_EXIT = ("-device", "isa-debug-exit,iobase=0xf4,iosize=4")
+_DEBUG_EXIT = ("-device", f"isa-debug-exit,iobase={DEBUG_EXIT:#x},iosize=4")
 """How sample guests end."""
 _KERNELS = frozenset({GuestKind.BZIMAGE, GuestKind.MULTIBOOT, GuestKind.PVH})
 

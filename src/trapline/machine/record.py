@@ -63,15 +63,22 @@ assert _ORDER == (
     "tsc", "vector", "cpl", "flags", "error_code", "exit_int_info", "rip", "rsp", "rflags", "cr3", "address",
     "cs", "ss", "vcpu", "cs_base", "cr0", "cr4", "efer", "dr6", "event",
 ), "a record is packed in this order below"  # fmt: skip
-_STATE, _START = gatherer(
-    Vmcb,
-    [
-        f"save.{name}"
-        for name in (
-            "cs.selector", "cs.base", "ss.selector", "cpl", "efer", "cr4", "cr3", "cr0", "dr6", "rflags", "rip", "rsp",
-        )
-    ],
-)  # fmt: skip
+STATE: Final = {
+    "cs": "save.cs.selector",
+    "cs_base": "save.cs.base",
+    "ss": "save.ss.selector",
+    "cpl": "save.cpl",
+    "efer": "save.efer",
+    "cr4": "save.cr4",
+    "cr3": "save.cr3",
+    "cr0": "save.cr0",
+    "dr6": "save.dr6",
+    "rflags": "save.rflags",
+    "rip": "save.rip",
+    "rsp": "save.rsp",
+}
+"""Fields that are copies of fields of the VMCB, in the VMCB's order."""
+_STATE, _START = gatherer(Vmcb, list(STATE.values()))
 
 
 class RecordWriter:

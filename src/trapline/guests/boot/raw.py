@@ -16,7 +16,6 @@ from .ram import HIGH_START, LOW_END, Ram
 SECTOR: Final = 512
 BOOT_ADDRESS: Final = 0x7C00
 DEFAULT_ADDRESS: Final = {16: BOOT_ADDRESS, 32: HIGH_START, 64: HIGH_START}
-_REAL_END: Final = 0x10_0000
 
 _MEMORY_SIZE: Final = 0x413
 """The BIOS data area's word for conventional memory, in KiB."""
@@ -28,7 +27,7 @@ def raw(image: bytes, mode: int, address: int, memory: int) -> Boot:
     ram.load("the image", address, image)
     description = f"raw image of {len(image)} bytes at {address:#x}, {mode}-bit code"
     if mode == 16:
-        if address >= _REAL_END:
+        if address >= HIGH_START:
             raise GuestImageError(f"real mode reaches no entry at {address:#x}: load it below 1 MiB")
         # Without a BIOS the stack grows down from the image, or from the end of the segment.
         rsp = address & 0xFFFF if 0x1000 <= address < 0x10000 else 0xFFFE

@@ -7,13 +7,13 @@ from trapline.arch.vectors import VECTORS, WITH_ERROR_CODE, Vector
 from trapline.asm import operands
 from trapline.asm.assembler import Assembler
 from trapline.asm.operands import AL, CL, EAX, EBX, ECX, EDX, ESI, ESP, RAX, RBX, RCX, RDX, RSI, RSP, Mem, Reg
+from trapline.devices.power import DEBUG_EXIT
+from trapline.devices.uart import COM1
 
 from . import places
 
-COM1: Final = 0x3F8
 _LINE_STATUS: Final = COM1 + 5
 _CAN_SEND: Final = 1 << 5
-EXIT_PORT: Final = 0xF4
 
 
 class Registers(NamedTuple):
@@ -56,7 +56,7 @@ def routines(code: Assembler, bits: int, texts: Texts) -> None:
     for label, status in (("finish", 0), ("fail", 1)):
         code.label(label)
         code.mov(AL, status)
-        code.out(EXIT_PORT, AL)
+        code.out(DEBUG_EXIT, AL)
         code.label(f"{label} forever")
         code.cli()
         code.hlt()

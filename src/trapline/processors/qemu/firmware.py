@@ -21,6 +21,7 @@ from trapline.arch.reset import RESET_VECTOR
 from trapline.asm import operands
 from trapline.asm.assembler import Assembler
 from trapline.asm.operands import AX, CS, DS, DX, EAX, EBP, ECX, EDX, ES, ESI, RAX, RCX, RDI, RSI, SS, Mem
+from trapline.devices import lapic
 from trapline.errors import ProcessorError
 
 from . import layout, pci
@@ -40,7 +41,7 @@ _SEGMENT: Final = 0x10000
 _FAR_JUMP: Final = 0xEA
 _NEAR_JUMP: Final = 0xE9
 
-_APIC_ICR: Final = 0xFEE0_0300
+_APIC_ICR: Final = lapic.BASE + 0x300
 """Interrupt command register of the local APIC, its high half 0x10 further (APM 16.5)."""
 _ICR_SMI_TO_SELF: Final = 1 << 18 | 2 << 8
 _SMM_ENTRY: Final = 0x38000

@@ -2,8 +2,10 @@
 
 from typing import Final
 
-CONFIG_ADDRESS: Final = 0xCF8
-CONFIG_DATA: Final = 0xCFC
+from trapline.devices.ports import PCI_ADDRESS
+
+CONFIG_ADDRESS: Final = PCI_ADDRESS
+CONFIG_DATA: Final = CONFIG_ADDRESS + 4
 
 ENABLE: Final = 1 << 31
 DEVICE_BITS: Final = 0x80FF_FF00

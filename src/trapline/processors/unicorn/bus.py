@@ -7,14 +7,16 @@ from trapline.arch.descriptors import IO_MAP_BASE, IO_MAP_TSS
 from trapline.arch.paging import IMPLICIT, READ, NotMapped, PageFault
 from trapline.arch.registers import CR0, RFLAGS
 from trapline.arch.vectors import Vector
+from trapline.devices import debugcon
 from trapline.devices.machine import BareMachine
+from trapline.devices.uart import COM1
 
 from .binding import Binding
 from .memory import Ram
 from .pending import Pending
 from .uc_context import HF_CPL
 
-_CONSOLES: Final = frozenset((*range(0x3F8, 0x400), 0xE9))
+_CONSOLES: Final = frozenset((*range(COM1, COM1 + 8), debugcon.PORT))
 """Of what is written there the rest of the machine hears nothing, but for an interrupt."""
 
 _FORBIDDEN: Final[tuple[int, int, int | None]] = (Vector.GP, 0, None)

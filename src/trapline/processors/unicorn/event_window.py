@@ -1,8 +1,8 @@
 """Everything that is not the guest's next instruction: requests, the time, A20, interrupts."""
 
 import time
-from typing import Final
 
+from trapline.devices import SECOND
 from trapline.devices.machine import BareMachine
 from trapline.machine.processor import Outcome
 
@@ -14,8 +14,6 @@ from .pending import Pending
 from .sigint import DeferredSigint
 from .state import State
 from .stops import EXIT
-
-SECOND: Final = 1_000_000_000
 
 
 class EventWindow:

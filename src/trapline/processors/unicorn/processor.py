@@ -15,6 +15,7 @@ from trapline.arch.cpuid import EAX, FEATURES
 from trapline.arch.layout import offset_of, size_of, zero
 from trapline.arch.registers import Gprs
 from trapline.arch.vmcb import Vmcb
+from trapline.devices import SECOND
 from trapline.devices.machine import BareMachine
 from trapline.devices.power import Action
 from trapline.machine.boot import Boot
@@ -26,7 +27,7 @@ from .breakpoints import Breakpoints
 from .bus import MachineBus
 from .cpu import Cpu
 from .engine import Engine
-from .event_window import SECOND, EventWindow
+from .event_window import EventWindow
 from .forwarding import Forwarding
 from .hooks import Hooks
 from .instructions import Instructions

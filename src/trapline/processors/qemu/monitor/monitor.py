@@ -15,7 +15,7 @@ from trapline.arch.vmcb import Vmcb
 from trapline.asm import operands
 from trapline.asm.assembler import Assembler
 from trapline.asm.operands import AL, DX, EAX, EBX, ECX, EDX, RAX, RBX, RCX, RDX, Mem
-from trapline.machine.record import Record
+from trapline.machine.record import STATE, Record
 from trapline.processors.qemu import layout, pci
 from trapline.processors.qemu.layout import Policy
 
@@ -31,22 +31,7 @@ _CR4: Final = operands.CR4
 _FLUSHING_CR4: Final = CR4.PGE | CR4.PSE | CR4.SMEP | CR4.SMAP
 """Bits whose change makes a switch between guest and monitor more expensive; the monitor takes over the guest's."""
 
-_COPIED: Final = (
-    ("exit_int_info", "control.exit_int_info"),
-    ("rip", "save.rip"),
-    ("rsp", "save.rsp"),
-    ("rflags", "save.rflags"),
-    ("cr3", "save.cr3"),
-    ("address", "control.exit_info_2"),
-    ("cs_base", "save.cs.base"),
-    ("cr0", "save.cr0"),
-    ("cr4", "save.cr4"),
-    ("efer", "save.efer"),
-    ("dr6", "save.dr6"),
-    ("cs", "save.cs.selector"),
-    ("ss", "save.ss.selector"),
-    ("cpl", "save.cpl"),
-)
+_COPIED: Final = {"exit_int_info": "control.exit_int_info", "address": "control.exit_info_2", **STATE}
 """Fields of the record that are fields of the VMCB."""
 
 
@@ -123,7 +108,7 @@ def _forward(code: Assembler) -> None:
     code.add(RBX, RAX)
     code.mov(record("tsc"), RDX)
     code.mov(RAX, layout.BASE + layout.VMCB_AT)
-    for field, path in _COPIED:
+    for field, path in _COPIED.items():
         _copy(code, field, path)
     code.mov(EDX, ECX)
     code.shr(EDX, PLAN_SHIFT)
