@@ -7,7 +7,7 @@ for exc in run.exceptions:
     print(exc)
 """
 
-# Rooms, and who may import whom. Arrows only point down; neighbours on one line do not know each other.
+# Rooms, and which may import which. Arrows only point down; neighbours on one line do not know each other.
 #
 #   cli | testing                       command line: parses, calls api, prints · what tests use
 #   api                                 run, Machine and what they give: the library's face

@@ -49,7 +49,7 @@ def test_a_state_as_it_should_be_is_taken(vmcb):
 def test_a_broken_rule_is_named(vmcb, name, value, words):
     setattr(vmcb.save, name, value)
     assert why_invalid(vmcb) == words
-    assert [rule.words for rule in RULES if rule.broken(vmcb)] == [words]
+    assert [rule.text for rule in RULES if rule.broken(vmcb)] == [words]
 
 
 def test_code_of_32_and_64_bits_at_once_is_refused_in_long_mode_only(vmcb):
@@ -134,4 +134,4 @@ def test_bound_exists_outside_64_bit_code(vmcb):
 
 def test_the_first_broken_rule_is_named(vmcb):
     vmcb.save.efer = vmcb.control.asid = 0
-    assert why_invalid(vmcb) == RULES[0].words
+    assert why_invalid(vmcb) == RULES[0].text

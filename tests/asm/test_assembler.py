@@ -207,7 +207,7 @@ def test_the_address_of_a_label_is_an_immediate(bits, register, start):
 def test_a_label_stands_once():
     code = Assembler(64)
     code.label("here")
-    with pytest.raises(ValueError, match="label here stands twice"):
+    with pytest.raises(ValueError, match="label here is defined twice"):
         code.label("here")
 
 

@@ -83,7 +83,7 @@ def test_a_bad_mask_in_the_environment(trapline_command, disk, play, monkeypatch
     [
         ("pg", "'pg' names no exception; did you mean"),
         ("nmi", "NMI (non-maskable interrupt) cannot be forced: SVM leaves the bit of vector 2 undefined"),
-        ("40", "40 is no exception vector: they are 0 to 31"),
+        ("40", "40 is not an exception vector: they are 0 to 31"),
         ("0x100000000", "0x100000000 is wider than the 32 exception vectors"),
         ("", "no exception is named; write all, none, or names such as pf,gp"),
     ],

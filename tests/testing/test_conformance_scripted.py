@@ -155,7 +155,7 @@ def test_each_forceable_vector_is_raised_or_says_why_not():
 
 
 def test_each_rule_of_vmrun_is_broken():
-    assert set(BREAKS) == {rule.words for rule in RULES}
+    assert set(BREAKS) == {rule.text for rule in RULES}
 
 
 def test_a_processor_without_the_code_of_ts_is_not_asked_for_it():

@@ -29,7 +29,7 @@ _INJECTABLE: Final = sum(row.bit for row in VECTORS if row.kind is not Kind.RESE
 class Rule(NamedTuple):
     """What a VMCB must not be."""
 
-    words: str
+    text: str
     broken: Callable[[Vmcb], bool]
 
 
@@ -85,8 +85,8 @@ RULES: Final = (
 
 
 def why_invalid(vmcb: Vmcb) -> str | None:
-    """Return the first rule that a VMCB breaks, in words; None: VMRUN takes it."""
+    """Return the first rule that a VMCB breaks, as text; None: VMRUN takes it."""
     for rule in RULES:
         if rule.broken(vmcb):
-            return rule.words
+            return rule.text
     return None

@@ -160,7 +160,7 @@ def gate_offset_64(low: int, high: int) -> int:
 
 
 class StackSlot(NamedTuple):
-    """Where a legacy TSS keeps the stack of a privilege level: SP or ESP, and SS behind it."""
+    """Where a legacy TSS keeps the stack of a privilege level: SP or ESP, then SS."""
 
     offset: int
     width: int
@@ -187,7 +187,7 @@ def ist_offset(number: int) -> int:
 TSS_SIZE: Final = 104
 """Bytes of a 32-bit or 64-bit TSS without an I/O map (APM 12.2.4, 12.2.5)."""
 IO_MAP_BASE: Final = 102
-"""Offset in a 32-bit or 64-bit TSS of the word that holds the offset of the I/O map (APM 12.2.4, 12.2.5)."""
+"""Offset in a 32-bit or 64-bit TSS of the 16 bits that hold the offset of the I/O map (APM 12.2.4, 12.2.5)."""
 IO_MAP_TSS: Final = (SystemType.TSS_32, SystemType.TSS_32 | SystemType.BUSY)
 """The types of TSS that have such a map: available and busy."""
 REDIRECTION_SIZE: Final = 32

@@ -1,4 +1,4 @@
-"""Error codes in words (APM 8.4; 15.28 and 15.35 for #SX and #VC)."""
+"""Error codes as text (APM 8.4; 15.28 and 15.35 for #SX and #VC)."""
 
 from typing import Final
 
@@ -37,7 +37,7 @@ _WITH_SELECTOR: Final = (Vector.TS, Vector.NP, Vector.SS, Vector.GP)
 
 
 def describe_error_code(vector: int, code: int) -> str:
-    """Say in words what the error code of an exception means."""
+    """Describe the error code of an exception."""
     if vector == Vector.PF:
         return _page_fault(code)
     if vector in _WITH_SELECTOR:
@@ -65,8 +65,8 @@ _DEBUG_CAUSES: Final = (
 
 
 def describe_debug(dr6: int) -> str:
-    """Say in words what a #DB has left in DR6 (APM 13.1.1.3); handlers must clear it, so more than one may stand."""
-    causes = [words for bit, words in _DEBUG_CAUSES if dr6 & bit]
+    """Describe what a #DB has left in DR6 (APM 13.1.1.3); handlers must clear it, so several causes may be set."""
+    causes = [text for bit, text in _DEBUG_CAUSES if dr6 & bit]
     if not dr6 & DR6.BLD:
         causes.append("bus lock")
     return ", ".join(causes) or "no cause in DR6"
@@ -74,13 +74,13 @@ def describe_debug(dr6: int) -> str:
 
 def _page_fault(code: int) -> str:
     access = "instruction fetch" if code & PF_FETCH else "write" if code & PF_WRITE else "read"
-    words = [
+    found = [
         access,
         "protection violation" if code & PF_PRESENT else "not present",
         "user" if code & PF_USER else "supervisor",
     ]
-    words += [text for bit, text in _PF_EXTRA.items() if code & bit]
-    return ", ".join(words)
+    found += [text for bit, text in _PF_EXTRA.items() if code & bit]
+    return ", ".join(found)
 
 
 def _selector(code: int) -> str:

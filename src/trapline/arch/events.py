@@ -40,16 +40,16 @@ class Event(NamedTuple):
 
     def __str__(self) -> str:
         if self.type == EventType.EXCEPTION:
-            words = mnemonic(self.vector)
+            text = mnemonic(self.vector)
         elif self.type == EventType.NMI:
-            words = "NMI"
+            text = "NMI"
         elif self.type == EventType.INTR:
-            words = f"interrupt {self.vector:#04x}"
+            text = f"interrupt {self.vector:#04x}"
         elif self.type == EventType.SOFT:
-            words = f"INT {self.vector:#04x}"
+            text = f"INT {self.vector:#04x}"
         else:
-            words = f"event of type {self.type}, vector {self.vector:#04x}"
-        return words if self.error_code is None else f"{words}({self.error_code:#x})"
+            text = f"event of type {self.type}, vector {self.vector:#04x}"
+        return text if self.error_code is None else f"{text}({self.error_code:#x})"
 
 
 def is_software(event: Event) -> bool:
@@ -78,7 +78,7 @@ def encode(event: Event) -> int:
     """Return the 64-bit word with V set."""
     vector, kind, error_code = event
     if not (0 <= vector <= 0xFF and 0 <= kind <= 7):
-        raise ValueError(f"no event word holds vector {vector:#x} of type {kind}")
+        raise ValueError(f"an event word cannot hold vector {vector:#x} of type {kind}")
     word = VALID | kind << 8 | vector
     if error_code is None:
         return word

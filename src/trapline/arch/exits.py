@@ -150,7 +150,7 @@ class ExitCode(IntEnum):
     BUS_LOCK = 0xA5
     IDLE_HLT = 0xA6
 
-    # From here on there is no intercept bit behind the code.
+    # From here on a code has no intercept bit.
     NPF = 0x400
     AVIC_INCOMPLETE_IPI = 0x401
     AVIC_NOACCEL = 0x402

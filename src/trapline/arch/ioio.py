@@ -1,4 +1,4 @@
-"""EXITINFO1 of an I/O exit (APM 15.10.2); EXITINFO2 is the RIP behind the instruction."""
+"""EXITINFO1 of an I/O exit (APM 15.10.2); EXITINFO2 is the RIP after the instruction."""
 
 from typing import Final
 

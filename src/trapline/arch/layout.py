@@ -109,7 +109,7 @@ def layout(*, size: int) -> Callable[[type[_S]], type[_S]]:
             fields.append(_reserved(end, size))
         raw = cast("Any", cls)
         raw._pack_ = 1
-        raw._layout_ = "ms"  # Python 3.14 wants the packing rule named; earlier ones do not look
+        raw._layout_ = "ms"  # Python 3.14 wants the packing rule named; earlier ones ignore it
         raw._fields_ = fields
         return cls
 

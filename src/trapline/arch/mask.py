@@ -1,8 +1,8 @@
-"""The user's words for a set of exceptions, read into a mask and written back.
+"""A set of exceptions as the user writes it, parsed into a mask and formatted from one.
 
     all   none   pf,gp   all,!pf   0x6040   14,#gp
 
-Words stand in a row, read from left to right: `!` takes away, everything else adds. A list that begins with
+Items are read from left to right: `!` takes away, everything else adds. A list that begins with
 `!` begins with `all`. A hexadecimal number is a mask of vectors, a decimal one is a vector.
 """
 
@@ -31,18 +31,18 @@ class ParsedMask(NamedTuple):
 
 def parse_mask(text: str) -> ParsedMask:
     """Read a mask; a refused or unknown vector that is named on its own is a UsageError."""
-    words = [word for word in re.split(r"[\s,]+", text.strip().lower()) if word]
-    if not words:
+    items = [item for item in re.split(r"[\s,]+", text.strip().lower()) if item]
+    if not items:
         raise UsageError("no exception is named; write all, none, or names such as pf,gp")
-    mask = FORCEABLE if words[0].startswith("!") else 0
+    mask = FORCEABLE if items[0].startswith("!") else 0
     dropped = 0
-    for word in words:
-        if word.startswith("!"):
-            taken, _ = _read(word[1:])
+    for item in items:
+        if item.startswith("!"):
+            taken, _ = _read(item[1:])
             mask &= ~taken
             dropped &= ~taken
         else:
-            added, is_mask = _read(word)
+            added, is_mask = _read(item)
             if not is_mask:
                 _refuse(added)
             mask |= added & FORCEABLE
@@ -76,7 +76,7 @@ class ExceptionMask(int):
 
 
 def format_mask(mask: int) -> str:
-    """Write a mask in the words that `parse_mask` reads, in the shorter of two ways."""
+    """Format a mask as `parse_mask` reads it, in the shorter of two ways."""
     if not mask:
         return "none"
     if mask & FORCEABLE == mask:
@@ -91,27 +91,27 @@ def _word(vector: int) -> str:
     return name if name in NAMES else str(vector)
 
 
-def _read(word: str) -> tuple[int, bool]:
-    """Return the vectors of one word, and whether it spoke of a mask rather than of one vector."""
-    if word == "all":
+def _read(item: str) -> tuple[int, bool]:
+    """Return the vectors of one item, and whether it is a mask rather than one vector."""
+    if item == "all":
         return FORCEABLE, True
-    if word == "none":
+    if item == "none":
         return 0, True
-    if re.fullmatch(r"0x[0-9a-f]+", word):
-        value = int(word, 16)
+    if re.fullmatch(r"0x[0-9a-f]+", item):
+        value = int(item, 16)
         if value >> len(VECTORS):
-            raise UsageError(f"{word} is wider than the {len(VECTORS)} exception vectors")
+            raise UsageError(f"{item} is wider than the {len(VECTORS)} exception vectors")
         return value, True
-    if re.fullmatch(r"[0-9]+", word):
-        vector = int(word)
+    if re.fullmatch(r"[0-9]+", item):
+        vector = int(item)
         if vector >= len(VECTORS):
-            raise UsageError(f"{word} is no exception vector: they are 0 to {len(VECTORS) - 1}")
+            raise UsageError(f"{item} is not an exception vector: they are 0 to {len(VECTORS) - 1}")
         return 1 << vector, False
-    name = word.removeprefix("#")
+    name = item.removeprefix("#")
     if name not in NAMES:
         close = get_close_matches(name, [*NAMES, "all", "none"], n=3, cutoff=0.5)
         hint = f"; did you mean {' or '.join(close)}?" if close else ""
-        raise UsageError(f"{word!r} names no exception{hint}")
+        raise UsageError(f"{item!r} names no exception{hint}")
     return 1 << NAMES[name], False
 
 

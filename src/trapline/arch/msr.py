@@ -1,4 +1,4 @@
-"""Model-specific registers, and where their bits stand in the permission map (APM 15.11, appendix A)."""
+"""Model-specific registers, and where their bits are in the permission map (APM 15.11, appendix A)."""
 
 from typing import Final
 

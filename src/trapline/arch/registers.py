@@ -118,6 +118,8 @@ class DR7:
     G2: Final = 1 << 5
     L3: Final = 1 << 6
     G3: Final = 1 << 7
+    ENABLES: Final = 0xFF
+    """L0 to G3."""
     LE: Final = 1 << 8
     GE: Final = 1 << 9
     FIXED: Final = 1 << 10

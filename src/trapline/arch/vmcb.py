@@ -96,7 +96,7 @@ class ControlArea(Structure):
     guest_sev_features: u64 = at(0x140)
     requested_irr: Array[u8] = at(0x150, count=32)
     software: Array[u8] = at(0x3E0, count=32)
-    """Hardware never looks at these."""
+    """Hardware ignores these."""
 
 
 @layout(size=0xC00)
@@ -164,13 +164,13 @@ class Vmcb(Structure):
 
 
 def dump(vmcb: Vmcb) -> str:
-    """Return the fields that are not zero, one a line, with the exit in words first."""
+    """Return the fields that are not zero, one a line, with the name of the exit first."""
     control = vmcb.control
     lines = [f"exit: {exit_name(control.exit_code)} ({control.exit_code:#x})"]
-    for words, field in (("vectoring", control.exit_int_info), ("injecting", control.event_inj)):
+    for name, field in (("vectoring", control.exit_int_info), ("injecting", control.event_inj)):
         event = decode(field)
         if event is not None:
-            lines.append(f"{words}: {event}")
+            lines.append(f"{name}: {event}")
     lines += _dump("control", control)
     lines += _dump("save", vmcb.save)
     return "\n".join(lines)

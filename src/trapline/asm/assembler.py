@@ -30,11 +30,11 @@ _IMMEDIATES: Final = {
 
 _MEMORY: Final = {name.format(size): size for size in (0, 8, 16, 32, 64) for name in ("R{}_OR_MEM", "MEM{}")}
 _MEMORY["XMM_OR_MEM"] = 128
-"""The size of what a kind finds in memory; `_encodings` puts it behind a mere MEM."""
+"""The size of what a kind finds in memory; `_encodings` appends it to a plain MEM."""
 _ADDRESSES: Final = ("IMM32", "IMM64")
 """The kinds of immediates that the address of a label can be."""
 _SIZES: Final = ("", "W", "D", "Q", "NW", "ND", "NQ")
-"""What iced's names of codes have behind the mnemonic; N is a near return."""
+"""What iced's names of codes have after the mnemonic; N is a near return."""
 _FORMS: Final = ("REG", "OPCODE", "OR_MEM", "RM")
 """How the names of operand kinds go on after that of a register's kind."""
 
@@ -108,7 +108,7 @@ class Assembler:
     def label(self, name: str) -> None:
         """Name the next instruction; a branch may use the name before or after."""
         if name in self._labels:
-            raise ValueError(f"label {name} stands twice")
+            raise ValueError(f"label {name} is defined twice")
         self._labels[name] = len(self._lines)
 
     def far_jump(self, selector: int, offset: int) -> None:
@@ -121,7 +121,7 @@ class Assembler:
 
     def labels(self, address: int) -> dict[str, int]:
         """Return the linear address of every label."""
-        # Which addresses stand in instructions does not change their lengths.
+        # Which addresses instructions hold does not change their lengths.
         decoder = iced.Decoder(self._bits, self._encode(address, {}), ip=address)
         places = [instruction.ip for instruction in decoder]
         return {name: places[place] for name, place in self._labels.items()}
@@ -137,7 +137,7 @@ class Assembler:
         return bytes(encoder.encode(address))
 
     def _resolve(self, operand: Operand, labels: Mapping[str, int]) -> Operand:
-        """Return what stands for a label: its address where it is known, else what the block encoder follows."""
+        """Return the value of a label: its address where it is known, else what the block encoder follows."""
         if not isinstance(operand, str):
             return operand
         if operand not in self._labels:

@@ -16,7 +16,7 @@ class Instruction(NamedTuple):
     address: int
     data: bytes
     text: str
-    """`(bad)` where the bytes are no instruction, or too few."""
+    """`(bad)` where the bytes are not an instruction, or too few."""
 
 
 def disassemble(
@@ -24,8 +24,8 @@ def disassemble(
 ) -> list[Instruction]:
     """Decode up to `count` instructions one after the other; `bits` is the size of code: 16, 32 or 64.
 
-    `address` is that of the first byte, and what relative jumps are shown against. Behind a byte that starts no
-    instruction the next byte is tried.
+    `address` is that of the first byte, and what relative jumps are shown against. After a byte that does not
+    start an instruction the next byte is tried.
     """
     return list(_lines(code, address, bits, syntax, count))
 
@@ -39,7 +39,7 @@ def instruction(code: bytes, address: int, bits: int, *, syntax: str = "intel") 
 def around(
     code: bytes, address: int, at: int, bits: int, *, syntax: str = "intel", before: int = 3, after: int = 3
 ) -> list[Instruction]:
-    """Decode the instruction at `at` with some before and behind it; `code` starts at `address`.
+    """Decode the instruction at `at` with some before and after it; `code` starts at `address`.
 
     x86 cannot be read backwards: what is shown before is the longest run of instructions that leads there.
     """

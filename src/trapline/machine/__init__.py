@@ -1,1 +1,1 @@
-"""The boundary between the hypervisor and whoever executes VMRUN: protocols and plain data."""
+"""The boundary between the hypervisor and what executes VMRUN: protocols and plain data."""

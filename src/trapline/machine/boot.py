@@ -13,7 +13,7 @@ class Boot(NamedTuple):
     name: str
     """The protocol, as `multiboot`."""
     description: str
-    """Protocol and entry in words, on one line."""
+    """Protocol and entry for people, on one line."""
     loads: Sequence[tuple[int, bytes]]
     """(gpa, bytes) to write into RAM, also at each reset; all of it lies inside RAM, no two overlap."""
     enter: Callable[[SaveArea, Gprs], None]

@@ -67,11 +67,11 @@ class Statistics(NamedTuple):
     exits: int
     """#VMEXITs that came to this process; those that the processor answered by itself are not among them."""
     stopped: float
-    """How long the guest stood still for them."""
+    """How long the guest was stopped for them."""
 
 
 class Processor(Protocol):
-    """Executes VMRUN. Everything it departs from in the manual is mended behind this interface."""
+    """Executes VMRUN. Its departures from the manual are corrected below this interface."""
 
     @property
     def capabilities(self) -> Capabilities:
@@ -107,7 +107,7 @@ class Processor(Protocol):
 
     @property
     def hints(self) -> Sequence[str]:
-        """What the guest looked for and its machine has not, in sentences."""
+        """Devices that the guest probed and the machine lacks, as sentences."""
 
     @property
     def signature(self) -> int:
@@ -127,7 +127,7 @@ class Processor(Protocol):
         """
 
     def intercepts_changed(self, forwarded: int) -> None:
-        """Take note of new intercept words in the VMCB.
+        """Take note of new intercepts in the VMCB.
 
         `forwarded` is a mask of intercepted vectors that the processor may record and give back to the guest
         by itself, as long as nothing was being delivered when they were raised.

@@ -93,7 +93,7 @@ class Delivery:
         return self.memory.u64(gpa) if size == 8 else self.memory.u32(gpa) & (1 << 8 * size) - 1
 
     def read_pair(self, gva: int, place: Place) -> tuple[int, int]:
-        """Return 16 bytes of a table as two words."""
+        """Return 16 bytes of a table as two integers."""
         gpa = self._find(gva & self.space.mask, 16, place)
         if gpa is None:
             return self.read(gva, 8, place), self.read(gva + 8, 8, place)
@@ -101,7 +101,7 @@ class Delivery:
         return u64(gpa), u64(gpa + 8)
 
     def _find(self, gva: int, size: int, place: Place) -> int | None:
-        """Return the gpa of what stands in one page; None: it stands in two."""
+        """Return the gpa of what is in one page; None: it is in two."""
         self.place = place
         offset = gva & PAGE_OFFSET
         if offset + size > PAGE:
@@ -113,7 +113,7 @@ class Delivery:
         return self._base + offset
 
     def _across(self, gva: int, size: int) -> int:
-        """Return a value that stands in two pages."""
+        """Return a value that is in two pages."""
         first = PAGE - (gva & PAGE_OFFSET)
         low = self._part(gva, first)
         return low | self._part(gva + first, size - first) << 8 * first
@@ -123,7 +123,7 @@ class Delivery:
         return self.memory.u64(gpa) & (1 << 8 * size) - 1
 
     def descriptor(self, selector: int, limit_check: Check) -> tuple[int, int]:
-        """Return the descriptor of a selector and where it stands (APM 4.6)."""
+        """Return the descriptor of a selector and its gva (APM 4.6)."""
         save = self.save
         table = save.ldtr if selector & Selector.TI else save.gdtr
         offset = selector & Selector.INDEX

@@ -30,7 +30,7 @@ def deliver(
 ) -> Delivered | Failed:
     """Deliver an event as the CPU does (APM 8.6-8.10). Neither the state nor the memory is changed.
 
-    `next_rip` is what INT n, INT3 and INTO push: RIP behind the instruction; without it, and for other events, RIP.
+    `next_rip` is what INT n, INT3 and INTO push: the RIP after the instruction; without it, and for other events, RIP.
     `physical_bits` tells which bits of page tables are reserved. `sets_rf`: the pushed flags of a fault have RF set, as
     the manual has it.
     """

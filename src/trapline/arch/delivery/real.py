@@ -1,4 +1,4 @@
-"""Delivery in real mode (APM 8.6): an interrupt vector table of far pointers, three words pushed, no error code."""
+"""Delivery in real mode (APM 8.6): a vector table of far pointers, three 16-bit values pushed, no error code."""
 
 from typing import Final
 
@@ -25,7 +25,7 @@ def deliver(d: Delivery) -> Delivered:
 
 
 def enter(d: Delivery, entry: int, flags: int, rflags: int) -> Delivered:
-    """Push three words and go where a far pointer of a vector table points, as real and virtual-8086 mode do."""
+    """Push three 16-bit values and enter the handler of a far pointer, as real and virtual-8086 mode do."""
     save = d.save
     old = segment_state(save.cs)
     ss, rsp = segment_state(save.ss), save.rsp

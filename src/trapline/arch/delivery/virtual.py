@@ -1,4 +1,4 @@
-"""INT n in virtual-8086 mode: who handles it (APM 8.8, 8.10.1; volume 3, INT).
+"""INT n in virtual-8086 mode: which handler it reaches (APM 8.8, 8.10.1; volume 3, INT).
 
 Without CR4.VME, or with its bit of the redirection bitmap set, the interrupt goes to protected mode, if IOPL is 3.
 With the bit clear the program's own vector table at linear address 0 serves it. All other events go to protected mode.
@@ -43,7 +43,7 @@ def _bit(d: Delivery) -> int:
 
 
 def _redirect(d: Delivery) -> Delivered:
-    """Serve the interrupt in virtual-8086 mode; with IOPL below 3 VIF stands for IF."""
+    """Serve the interrupt in virtual-8086 mode; with IOPL below 3 VIF takes the place of IF."""
     entry = d.read(4 * d.event.vector, 4, IDT)
     flags, rflags = d.flags, d.rflags & _CLEARED
     if flags & RFLAGS.IOPL == RFLAGS.IOPL:

@@ -19,8 +19,6 @@ from .memory import Ram
 from .stops import Next
 from .uc_context import Context
 
-_ENABLE: Final = 0xFF
-"""L0 to G3 of DR7."""
 _RAX: Final = 0
 _RSP: Final = 4
 _SOFTWARE: Final[dict[int, Vector]] = {Mnemonic.INT3: Vector.BP, Mnemonic.INTO: Vector.OF}
@@ -75,7 +73,7 @@ class Instructions:
 
     def _icebp(self, decoded: Decoded) -> Next:
         """F1: a #DB that the intercept of #DB does not see (APM 15.12.2)."""
-        self._save.rip += decoded.length
+        self._save.rip = next_rip(self._save, decoded.length)
         return self._cpu.deliver(Event(Vector.DB, EventType.EXCEPTION), None)
 
     def _msr(self, decoded: Decoded) -> Next:
@@ -126,7 +124,7 @@ class Instructions:
         save, value = self._save, self._context.gprs[decoded.register]
         if code_bits(save) == 64 and value >> 32:
             return self._cpu.raise_exception(Vector.GP)
-        if (value | save.dr7) & _ENABLE:
+        if (value | save.dr7) & DR7.ENABLES:
             return Next.EXECUTE  # breakpoints come or go
         save.dr7 = value & M32 | DR7.FIXED
         return self._cpu.skip(decoded.length)

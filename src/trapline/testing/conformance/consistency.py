@@ -58,7 +58,7 @@ def _illegal_event(name: str, event: Event) -> Check:
 
 
 CHECKS: Final = (
-    *(_check(rule.words) for rule in RULES),
+    *(_check(rule.text) for rule in RULES),
     _illegal_event("a reserved type", Event(0x20, 1)),
     _illegal_event("vector 31", Event(31, EventType.EXCEPTION)),
     _illegal_event("#BR of 64-bit code", Event(Vector.BR, EventType.EXCEPTION)),
