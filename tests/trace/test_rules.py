@@ -151,6 +151,23 @@ def test_a_rule_without_a_pattern_is_a_mask_and_a_privilege(batches):
     check()
 
 
+def test_a_rule_over_many_records_is_the_rule_over_each(batches):
+    def named(address):
+        return None if address % 3 == 0 else Symbol("copy_user" if address % 3 == 1 else "main", 0)
+
+    patterns = st.none() | st.sampled_from(["copy_*", "main", "*", "nothing"])
+
+    @given(RULES, patterns, batches)
+    def check(rule, pattern, batches):
+        rule = replace(rule, pattern=pattern)
+        exceptions = Exceptions(b"".join(batches), lookup=named)
+        assert [record.seq for record in exceptions.where(rule)] == [
+            record.seq for record in exceptions if rule.matches(record)
+        ]
+
+    check()
+
+
 @pytest.mark.parametrize(
     ("text", "met", "unmet"), [("pf", (1, 5), (0,)), ("pf=3", (3,), (0, 2, 4)), ("pf=0", (0,), (1,))]
 )
@@ -158,6 +175,13 @@ def test_an_expectation_is_met(text, met, unmet):
     expectation = parse_expectation(text)
     assert all(expectation.met_by(count) for count in met)
     assert not any(expectation.met_by(count) for count in unmet)
+
+
+@given(st.none() | st.integers(0, 5), st.integers(0, 5), st.integers(0, 5))
+def test_an_expectation_is_met_by_an_interval_if_by_each_of_its_counts(count, least, more):
+    expectation = Expectation(Rule(1), count)
+    met = {expectation.met_by(each) for each in range(least, least + more + 1)}
+    assert expectation.met_between(least, least + more) is (met.pop() if len(met) == 1 else None)
 
 
 def test_an_expectation_says_what_is_missing():

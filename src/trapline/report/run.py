@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from trapline.errors import GuestFailed, UsageError
 from trapline.trace.exceptions import Exceptions, Selection
-from trapline.trace.rules import Expectation, Rule, parse_expectation, parse_rule
+from trapline.trace.rules import Rule, parse_expectation, parse_rule
 
 from .result import Result
 from .text import ending_text, report
@@ -46,15 +46,13 @@ class Run(Result):
         given to `run` as `fail_on` stops the guest at that exception instead, and the run explains it.
         """
         __tracebackhide__ = True
-        broken = []
-        for rule in map(parse_rule, rules):
-            found = self._find(rule)
-            if self._is_met(Expectation(rule, 0), found, str(rule)):
-                continue
-            times = "once" if found.most == 1 else f"{_number(found)} times, first"
-            broken.append(f"{rule} was raised {times}: {self._first(rule, found.kept)}")
+        found = [(rule, self._find(rule)) for rule in map(parse_rule, rules)]
+        broken = [self._raised(rule, each) for rule, each in found if each.least]
         if broken:
             raise GuestFailed(self._message("\n".join(broken)))
+        for rule, each in found:
+            if each.most:
+                raise self._undecided(str(rule), each)
 
     def expect(
         self, rule: str, *, count: int | None = None, cpl: int | None = None, at: str | None = None
@@ -82,7 +80,10 @@ class Run(Result):
             more.append(Rule(expected.rule.vectors, pattern=at))
             subject += f" at {at}"
         found = self._find(expected.rule, more)
-        if not self._is_met(expected, found, subject):
+        met = expected.met_between(found.least, found.most)
+        if met is None:
+            raise self._undecided(subject, found)
+        if not met:
             raise GuestFailed(self._message(f"expected {expected.wanted} of {subject}, got {_number(found)}"))
         return found.kept
 
@@ -99,21 +100,19 @@ class Run(Result):
             kept = kept.where(selection)
         return _Found(kept, len(kept), len(kept) + dropped)
 
-    def _is_met(self, expected: Expectation, found: _Found, subject: str) -> bool:
-        met = expected.met_between(found.least, found.most)
-        if met is None:
-            raise UsageError(
-                f"{subject} cannot be decided: {found.most - found.least:,} exceptions of these vectors are no longer "
-                f"in memory; keep={self.recorded} keeps all, and fail_on and expect count while the guest runs"
-            )
-        return met
+    def _undecided(self, subject: str, found: _Found) -> UsageError:
+        return UsageError(
+            f"{subject} cannot be decided: {found.most - found.least:,} exceptions of these vectors are no longer in "
+            f"memory; keep={self.recorded} keeps all, and fail_on and expect of `run` count while the guest runs"
+        )
 
-    def _first(self, rule: Rule, kept: Exceptions) -> str:
-        """Describe the first exception that a rule names, or that is still in memory."""
-        if kept:
-            return str(kept[0])
+    def _raised(self, rule: Rule, found: _Found) -> str:
+        """Say how often an exception was raised that a rule names, and describe the first, or the first in memory."""
+        times = "once" if found.most == 1 else f"{_number(found)} times, first"
+        if found.kept:
+            return f"{rule} was raised {times}: {found.kept[0]}"
         row = next(row for row in self.counts if rule.vectors >> row.vector & 1)
-        return f"{row.vector.mnemonic} at {row.first.symbol or hex(row.first.rip)}"
+        return f"{rule} was raised {times}: {row.vector.mnemonic} at {row.first.symbol or hex(row.first.rip)}"
 
     def _reason(self) -> str:
         """Return in a sentence why the run failed, as far as is known."""
