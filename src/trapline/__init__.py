@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         MissingExtra,
         ProcessorError,
         ProcessorLost,
+        ProcessorMissing,
         TraplineError,
         UsageError,
     )
@@ -78,7 +79,7 @@ _HOMES = {
     "trapline.arch.vectors": "Vector",
     "trapline.asm.disassembler": "Instruction",
     "trapline.errors": "FaultError GuestFailed GuestImageError LaunchError MissingExtra ProcessorError ProcessorLost "
-    "TraplineError UsageError",
+    "ProcessorMissing TraplineError UsageError",
     "trapline.explain.explanation": "Explanation",
     "trapline.hypervisor.exception": "Decision Verdict",
     "trapline.hypervisor.parameters": "force_intercept_exceptions_mask",
@@ -123,6 +124,7 @@ __all__ = [
     "Processor",
     "ProcessorError",
     "ProcessorLost",
+    "ProcessorMissing",
     "Registers",
     "Run",
     "ScriptedProcessor",

@@ -8,6 +8,7 @@
     ├── GuestFailed             a guest ended badly, or did not keep a rule that a test has for it
     └── ProcessorError          what executes VMRUN failed
         ├── LaunchError         it did not start: command, status and last output attached
+        │   └── ProcessorMissing    a program that it needs is not installed
         └── ProcessorLost       it ran and then went away
 
 An *exception* is always the guest's; what goes wrong on this side is an *error*.
@@ -87,6 +88,10 @@ class LaunchError(ProcessorError):
         if self.output:
             parts.append("output:\n" + self.output)
         return "\n".join(parts)
+
+
+class ProcessorMissing(LaunchError):
+    """A program or firmware that a processor needs is not installed; the message says what to install."""
 
 
 class ProcessorLost(ProcessorError):

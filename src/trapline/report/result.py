@@ -71,7 +71,7 @@ class Violation(NamedTuple):
     message: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Result:
     """A run that is over. Times are in seconds."""
 
@@ -108,6 +108,9 @@ class Result:
     """What the guest wrote to its console, where it was captured: the last of very much."""
     error: TraplineError | None = field(default=None, compare=False)
     """What went wrong on our side."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.ending.value}, {self.recorded:,} recorded>"
 
     @property
     def exit_value(self) -> int | None:

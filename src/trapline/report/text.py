@@ -60,11 +60,11 @@ def evidence(run: Result, width: Width) -> list[str]:
     """Return the last exceptions, newest last, the state of the guest, and the explanation."""
     titles = _TITLES.get(run.ending, Titles())
     lines: list[str] = []
-    if run.recorded or run.ending is not Ending.RULE:  # the exception that a rule stops at has no record yet
+    if run.recorded or run.ending is Ending.SHUTDOWN:
         lines.append(titles.last)
     for record in run.last(_SHOWN):
         lines += fold_line(str(record), "  ", width)
-    if not run.recorded and run.ending is not Ending.RULE:
+    if not run.recorded and run.ending is Ending.SHUTDOWN:
         lines.append("  none was recorded: run it again with --exceptions all")
     if run.crash is not None:
         lines += crash(titles.where, run.crash)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
-from trapline.errors import LaunchError, UsageError
+from trapline.errors import LaunchError, ProcessorMissing, UsageError
 
 from . import layout
 from .command import Descriptors, UserOptions, command, read_user_options
@@ -37,11 +37,12 @@ _SMALLEST: Final = 4 << 20
 
 
 def find_qemu(program: str | None = None) -> str:
-    """Return the path of QEMU; raises LaunchError that says what to install."""
+    """Return the path of QEMU; raises ProcessorMissing, and LaunchError for a named one that is not there."""
     found = shutil.which(program or PROGRAM)
     if found is None:
         what = f"{program}: no such program" if program else f"{PROGRAM} is not on PATH"
-        raise LaunchError(f"{what}; install it (Debian: apt install qemu-system-x86) or name it with --qemu")
+        error = LaunchError if program else ProcessorMissing
+        raise error(f"{what}; install it (Debian: apt install qemu-system-x86) or name it with --qemu")
     return found
 
 
@@ -70,7 +71,7 @@ def try_out(program: str | None = None) -> str:
 
 
 def find_bios(named: str | None = None) -> Path:
-    """Return the BIOS image; raises LaunchError that says what to install."""
+    """Return the BIOS image; raises ProcessorMissing where there is none, UsageError for a named one."""
     if named is not None:
         candidates = [Path(named), *(Path(folder, named) for folder in _BIOS_FOLDERS)]
     else:
@@ -80,7 +81,7 @@ def find_bios(named: str | None = None) -> Path:
             return candidate
     if named is not None:
         raise UsageError(f"-bios {named}: no such file")
-    raise LaunchError(
+    raise ProcessorMissing(
         "no BIOS image found; install SeaBIOS (Debian: apt install seabios) or name one with -- -bios FILE"
     )
 

@@ -1,0 +1,119 @@
+"""The pytest plugin: the fixture `trapline` runs guests, and a test that fails shows what its guests did.
+
+    def test_my_kernel_boots(trapline):
+        run = trapline.run("build/kernel.elf", exceptions="all,!pf", timeout=20)
+        run.check()
+        run.never("ud", "gp", "df")
+
+pytest finds it by its entry point; `-p no:trapline` switches it off.
+"""
+
+import itertools
+import re
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NoReturn
+from zlib import crc32
+
+import pytest
+
+if TYPE_CHECKING:
+    from .guests import Guests, Kept
+
+PROCESSORS: Final = ("auto", "unicorn", "qemu")
+"""Written out: what else has them takes long to load, and a test compares them."""
+_SECTION: Final = "trapline"
+_LONGEST: Final = 120
+"""Characters of a file's name before its number."""
+_OTHERS: Final = re.compile(r"[^\w.=+-]+")
+"""What a file's name does not have."""
+
+_guests: Final = pytest.StashKey["Guests"]()
+_runs: Final = pytest.StashKey[list["Kept"]]()
+_names: Final = pytest.StashKey[set[str]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options."""
+    group = parser.getgroup("trapline", "guests under trapline")
+    group.addoption(
+        "--trapline-processor",
+        choices=PROCESSORS,
+        help="what runs the guests of the fixture trapline, in place of what the tests name",
+    )
+    group.addoption(
+        "--trapline-keep",
+        metavar="DIR",
+        type=Path,
+        help="write the exceptions of each run of the fixture trapline to a JSONL file there, named after the test",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Begin without traces."""
+    config.stash[_names] = set()
+
+
+@pytest.fixture
+def trapline(request: pytest.FixtureRequest) -> "Iterator[Guests]":
+    """Run guests with `trapline.run(...)` and `trapline.machine(...)`: the library's, with the options of pytest."""
+    from .guests import Guests
+
+    node = request.node
+    folder: Path | None = request.config.getoption("--trapline-keep")
+    runs = node.stash[_runs] = []
+
+    def keep(kept: "Kept") -> None:
+        runs.append(kept)
+        node.user_properties += [
+            ("trapline_ending", kept.run.ending.name.lower()),
+            ("trapline_recorded", kept.run.recorded),
+        ]
+        if kept.trace is not None:
+            node.user_properties.append(("trapline_trace", str(kept.trace)))
+
+    guests = node.stash[_guests] = Guests(
+        processor=request.config.getoption("--trapline-processor"),
+        trace=None if folder is None else _traces(folder, node.nodeid, request.config.stash[_names]),
+        keep=keep,
+        missing=_skip,
+    )
+    yield guests
+    guests.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add a section with what the guests did to the report of a test that fails."""
+    report = yield
+    if call.when == "call" and report.failed and _guests in item.stash:
+        item.stash[_guests].settle()
+        report.user_properties = list(item.user_properties)
+        said = "" if call.excinfo is None else str(call.excinfo.value)
+        if texts := [kept.text(said) for kept in item.stash[_runs]]:
+            report.sections.append((_SECTION, "\n\n".join(texts)))
+    return report
+
+
+def _skip(reason: str) -> NoReturn:
+    __tracebackhide__ = True
+    pytest.skip(reason)
+
+
+def _traces(folder: Path, nodeid: str, used: set[str]) -> Callable[[], Path]:
+    """Return a function that returns a file for each run of a test, and creates the folder."""
+    parameters = nodeid.partition("[")[2].removesuffix("]")
+    stem = _OTHERS.sub("-", nodeid.replace("::", ".")).strip("-.")
+    if len(stem) > _LONGEST or _OTHERS.search(parameters):  # then another test may have the same
+        stem = f"{stem[:_LONGEST]}-{crc32(nodeid.encode()):08x}"
+
+    def next_trace() -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+        name = next(name for name in names if name not in used)
+        used.add(name)
+        return (folder / f"{name}.jsonl").absolute()
+
+    return next_trace
