@@ -50,6 +50,8 @@ def report(run: Result, width: Width = PLAIN) -> list[str]:
     """Return all that is known of a run that did not do what was expected of it."""
     lines = evidence(run, width)
     lines += outcome(run, width)
+    if run.error is not None:
+        lines += str(run.error).splitlines()
     if run.counts:
         counts = ", ".join(f"{row.times:,} {row.vector.mnemonic}" for row in run.counts)
         lines += fold_line(f"recorded: {counts}", "", width)
