@@ -67,6 +67,20 @@ def run(command, directory, status=0):
     return done.returncode, done.stdout
 
 
+def check(page, directory):
+    """Follow a page in an empty directory: write its files, run its commands, compare what they print."""
+    status = 0
+    for block in blocks(page):
+        if block.title is not None:
+            (directory / block.title).write_text(block.text)
+        elif block.kind == "console":
+            for command in commands(block.text):
+                status, printed = run(command.text, directory, status)
+                assert same(command.expected, printed), (
+                    f"{page.name}:{block.line}: $ {command.text}\n{printed}\n--- but the page shows\n{command.expected}"
+                )
+
+
 def same(expected, printed):
     """Say whether what was printed is what a page shows."""
     pattern = "".join(map(_line_pattern, _normal(expected)))

@@ -55,8 +55,11 @@ class Stop(NamedTuple):
     """Why a machine stopped, and where. It is valid until the guest runs on."""
 
     machine: "Machine"
+    """The machine that stopped."""
     stopped: Stopped
+    """What the hypervisor answered."""
     reason: StopReason
+    """Why."""
     exception: ExceptionExit | None = None
     """Of EXCEPTION: the one that a callback stopped at, still undelivered."""
 
@@ -110,8 +113,8 @@ class Machine:
         """Call the decorated function for exceptions of these vectors, or of all, before the guest sees them.
 
         It gets an ExceptionExit and returns FORWARD, DISCARD, STOP, `inject(...)`, or None, which forwards. `where` is
-        a condition, described in `docs/api.md`: only exceptions for which it holds are shown. Exceptions that are not
-        forced are never shown. What the function raises comes out of `run`, with the guest stopped.
+        a condition (`docs/conditions.md`): only exceptions for which it holds are shown. Exceptions that are not
+        intercepted are never shown. What the function raises comes out of `run`, with the guest stopped.
         """
         mask = sum({1 << vector for vector in vectors}) if vectors else FORCEABLE
         condition = None if where is None else Condition(where, live=True)

@@ -22,7 +22,7 @@ class TraplineError(Exception):
     """Anything trapline reports as a sentence rather than a traceback."""
 
     exit_code: ClassVar[int] = 1
-    """What the command line exits with."""
+    """What the command line exits with: 1, of UsageError 2, of GuestFailed 5."""
 
 
 class UsageError(TraplineError):
@@ -48,7 +48,8 @@ class FaultError(TraplineError):
     def __init__(self, address: int, reason: str = "it is not mapped") -> None:
         """Keep the first address that could not be accessed."""
         super().__init__(f"cannot access {address:#x}: {reason}")
-        self.address = address
+        self.address: int = address
+        """The first address that could not be accessed."""
 
 
 class GuestFailed(TraplineError):
@@ -75,9 +76,12 @@ class LaunchError(ProcessorError):
     ) -> None:
         """Keep the command, its status (None: it never ran) and the last `tail` lines of its output."""
         super().__init__(message)
-        self.command = tuple(command)
-        self.returncode = returncode
-        self.output = "\n".join(output.rstrip().splitlines()[-tail:])
+        self.command: tuple[str, ...] = tuple(command)
+        """The command; empty: there was none."""
+        self.returncode: int | None = returncode
+        """Its exit status; None: it never ran."""
+        self.output: str = "\n".join(output.rstrip().splitlines()[-tail:])
+        """The last lines of its output."""
 
     def __str__(self) -> str:
         parts = [str(self.args[0])]

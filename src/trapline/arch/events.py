@@ -14,15 +14,16 @@ ERROR_CODE_VALID: Final = 1 << 11
 
 
 class EventType(IntEnum):
-    """Bits 10:8; 1, 5, 6 and 7 are reserved."""
+    """The type of an event, bits 10:8 of the event word; 1, 5, 6 and 7 are reserved."""
 
     INTR = 0
     """An external or virtual interrupt."""
     NMI = 2
+    """A non-maskable interrupt."""
     EXCEPTION = 3
-    """INT3, INTO and INT1 included."""
+    """An exception; those of INT3, INTO and INT1 included."""
     SOFT = 4
-    """INT n, opcode CD only."""
+    """A software interrupt: INT n, opcode CD only."""
 
 
 # Plain ints: they are asked for at every event.
@@ -34,9 +35,11 @@ class Event(NamedTuple):
     """An event being delivered, or to be injected."""
 
     vector: int
+    """0 to 255."""
     type: int
     """An EventType; a reserved one stays the int it is."""
     error_code: int | None = None
+    """None: it has none."""
 
     def __str__(self) -> str:
         if self.type == EventType.EXCEPTION:

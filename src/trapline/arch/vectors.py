@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class Vector(IntEnum):
-    """The vectors that have a name."""
+    """The exception vectors that are not reserved (APM vol. 2, 8.2)."""
 
     DE = 0
     DB = 1

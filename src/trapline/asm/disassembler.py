@@ -11,12 +11,14 @@ SYNTAXES: Final = ("intel", "att")
 
 
 class Instruction(NamedTuple):
-    """An instruction."""
+    """A decoded instruction."""
 
     address: int
+    """Linear."""
     data: bytes
+    """Its bytes."""
     text: str
-    """`(bad)` where the bytes are not an instruction, or too few."""
+    """In assembly; `(bad)` where the bytes are not an instruction, or too few."""
 
 
 def disassemble(

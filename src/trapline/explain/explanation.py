@@ -27,14 +27,19 @@ class Origin(NamedTuple):
     """The event whose delivery failed first, and the state in which it was raised."""
 
     event: Event
+    """The event."""
     cpl: int
+    """The privilege level."""
     cs: int
-    """The selector."""
+    """The selector of the code segment."""
     rip: int
+    """RIP of the instruction."""
     bits: int
-    """Size of the code: 16, 32 or 64."""
+    """The operand size of the code: 16, 32 or 64."""
     symbol: str | None
+    """The name of its address, with the source line where it is known."""
     instruction: str | None
+    """The instruction, as text; None: it is not mapped, or the event is not an exception."""
     reason: str | None
     """Why it was raised; None: nothing proves it."""
 
@@ -68,10 +73,11 @@ class Delivery(NamedTuple):
     """One delivery of the chain."""
 
     event: Event
+    """What was delivered."""
     failure: str | None
     """The check that failed, as a clause; None: none did."""
     section: str | None
-    """Of the APM, vol. 2: where that check is described."""
+    """The section of the APM, vol. 2, that describes that check."""
     raised: Event | None
     """The exception that followed; None: none did, or the model goes no further."""
     combined: Event | None
@@ -104,6 +110,7 @@ class Explanation(NamedTuple):
     origin: Origin | None
     """None: it is not known which event was being delivered."""
     deliveries: tuple[Delivery, ...]
+    """Each delivery of the chain, in order."""
     ending: Event | Shutdown | None
     """What the guest got in the end; None: the last exception was discarded."""
     causes: tuple[str, ...]

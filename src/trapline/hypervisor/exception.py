@@ -28,9 +28,9 @@ class Verdict(Enum):
     FORWARD = "forward"
     """Give it to the guest as it was: the default."""
     DISCARD = "discard"
-    """The guest never sees it and goes on at the saved RIP."""
+    """The guest never sees it, and goes on at the RIP in the VMCB."""
     STOP = "stop"
-    """Leave the loop with the exception still undelivered; running on delivers it."""
+    """Stop the guest with the exception still undelivered; running on delivers it."""
 
 
 class Injection(NamedTuple):
@@ -42,7 +42,7 @@ class Injection(NamedTuple):
 
 
 Decision: TypeAlias = Verdict | Injection
-"""The answer of an observer."""
+"""What a callback or an observer answers: a verdict, or what `inject` returns."""
 
 
 def injection(vector: int, error_code: int | None = None, address: int | None = None) -> Injection:

@@ -33,7 +33,7 @@ class ExceptionMaskParameter:
             raise UsageError(f"{self._environment}={text!r} is not a number such as 0x6040") from None
 
     def is_set(self) -> bool:
-        """Say whether anybody wrote it, here or in the environment."""
+        """Say whether it was written, here or in the environment."""
         return self._value is not None or self._environment in os.environ
 
     def set(self, mask: int) -> None:
@@ -41,7 +41,7 @@ class ExceptionMaskParameter:
         self._value = checked(mask)
 
     def clear(self) -> None:
-        """Forget what was written, so that the environment speaks again."""
+        """Forget what `set` wrote: the environment counts again."""
         self._value = None
 
     def snapshot(self) -> int:
@@ -64,4 +64,7 @@ def checked(mask: int) -> int:
 
 
 force_intercept_exceptions_mask: Final = ExceptionMaskParameter(ENVIRONMENT)
-"""The exceptions that a VM created from now on intercepts and forwards as they were."""
+"""The exceptions that a VM created from now on intercepts and forwards as they were.
+
+A mask with a bit for each vector, bit 0 for #DE. It is used where `exceptions` is not given.
+"""

@@ -47,10 +47,11 @@ class Capabilities(NamedTuple):
     """What a processor can do. The hypervisor asks for nothing beyond it."""
 
     name: str
+    """As reports have it: `unicorn`, `qemu`."""
     ts_error_code: bool
     """EXITINFO1 holds the error code of an intercepted #TS; the manual does not promise it."""
     hides_svm: bool
-    """CPUID shows the guest no SVM without being intercepted."""
+    """CPUID shows the guest a CPU without SVM, and need not be intercepted."""
     keeps_svme: bool
     """A guest's write to EFER leaves EFER.SVME as it is, and need not be intercepted."""
     physical_bits: int
@@ -103,7 +104,7 @@ class Processor(Protocol):
 
     @property
     def exit_status(self) -> int | None:
-        """What the guest ended the machine with, after OFF: None for a plain power off."""
+        """After OFF the status of a debug exit, (value << 1) | 1; None: a plain power off."""
 
     @property
     def hints(self) -> Sequence[str]:

@@ -115,10 +115,11 @@ class ScriptedProcessor:
         self.statistics = Statistics(exits=0, stopped=0.0)
         self.hit: Watchpoint | None = None
         self.answers: dict[tuple[int, int], tuple[int, int, int, int]] = {}
-        """What CPUID answers, by leaf and subleaf; everything else is zero."""
+        """What CPUID returns, by leaf and subleaf; zeros for all others."""
         self.entries: list[Entry] = []
+        """What the hypervisor asked for at each call of `run`."""
         self.commands: list[str] = []
-        """The other things that were asked for, in order."""
+        """The other calls, in order, by name."""
         self.sink: Callable[[memoryview], None] = lambda records: None
         """Where a step may put records of forwarded exceptions."""
         self._forwarded = 0

@@ -14,34 +14,39 @@ class Frame(NamedTuple):
     address: int
     """Linear: where it goes on, after its call."""
     symbol: Symbol | None
+    """The name of the call's address, where symbols know it."""
 
 
 class StackEntry(NamedTuple):
-    """A value on the stack, as wide as the code is."""
+    """A value on the stack."""
 
     value: int
+    """As wide as the code is: 2, 4 or 8 bytes."""
     symbol: Symbol | None
     """What it is called if it is a return address."""
 
 
 class CrashContext(NamedTuple):
-    """Copies of what a stopped guest had."""
+    """Where a guest was: copies that outlast it. Addresses are linear."""
 
     registers: Registers
+    """Copies, which cannot be written."""
     bits: int
-    """Size of code: 16, 32 or 64."""
+    """The operand size of the code: 16, 32 or 64."""
     address: int
-    """Of the instruction at CS:RIP; linear, as all addresses here."""
+    """Of the instruction at CS:RIP."""
     symbol: Symbol | None
+    """The name of that address, where symbols know it."""
     code: tuple[Instruction, ...]
     """The instruction at `address` with some before and after it; empty: nothing is mapped there."""
     callers: tuple[Frame, ...]
     """By frame pointers, the innermost first: a guess."""
     stack_address: int
+    """Of SS:RSP."""
     stack: tuple[StackEntry, ...]
     """From the stack pointer up; empty: the stack is not mapped."""
     explanation: Explanation | None = None
-    """Why the guest shut down."""
+    """Why the guest shut down, or why the exception was raised that it stopped at."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the same for programs; addresses and values are hexadecimal text."""

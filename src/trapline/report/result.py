@@ -21,7 +21,7 @@ LAST: Final = 64
 
 
 class Ending(Enum):
-    """How a run ended, in words."""
+    """How a run ended; the value says it in words."""
 
     OFF = "power off"
     RESET = "reset"
@@ -50,25 +50,33 @@ class Place(NamedTuple):
     """Where an exception was raised."""
 
     rip: int
+    """Of the instruction."""
     address: int
-    """Linear."""
+    """The same, linear: with the base of CS."""
     symbol: Symbol | None
+    """The name of that address, where symbols know it."""
 
 
 class Count(NamedTuple):
     """How often an exception was recorded."""
 
     vector: Vector
+    """Which exception."""
     times: int
+    """How often."""
     first: Place
+    """Where it was raised first."""
     last: Place
+    """Where it was raised last."""
 
 
 class Violation(NamedTuple):
     """A rule that a run did not keep."""
 
     rule: str
+    """As it was given."""
     message: str
+    """What happened instead."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -76,24 +84,27 @@ class Result:
     """A run that is over. Times are in seconds."""
 
     ending: Ending
+    """How it ended."""
     detail: str = ""
     """More in words: of FAILED the error, or the VMCB at an exit that nobody handles."""
     processor: str
-    """`unicorn` or `qemu`, or the name of a processor of one's own."""
+    """What executed the guest: `unicorn`, `qemu`, or the name of a processor of the user's own."""
     why: str
     """Why it was that processor."""
     exit_status: int | None = None
     """After DEBUG_EXIT what QEMU exits with: (value << 1) | 1."""
     seconds: float
+    """How long it took, the start of the processor included."""
     recorded: int
-    """Exceptions recorded."""
+    """How many exceptions were recorded."""
     exits: int
-    """#VMEXITs handled in Python."""
+    """How many #VMEXITs were handled in Python."""
     stopped_seconds: float
     """How long the guest was stopped for them."""
     counts: tuple[Count, ...] = ()
+    """How often each exception was recorded, by vector."""
     exceptions: Exceptions
-    """The recorded exceptions, oldest first; of very many the newest."""
+    """The recorded exceptions, oldest first: the newest `keep` of them."""
     crash: CrashContext | None = None
     """Where the guest was when it shut down, or when a rule stopped it: before the reset of the machine."""
     explanation: Explanation | None = None
@@ -105,7 +116,7 @@ class Result:
     violations: tuple[Violation, ...] = ()
     """The rules that were not kept."""
     console: bytes = b""
-    """What the guest wrote to its console, where it was captured: the last of very much."""
+    """What the guest wrote to its console, unless QEMU wrote it to `inherit`: the last 16 MiB."""
     error: TraplineError | None = field(default=None, compare=False)
     """What went wrong on our side."""
 

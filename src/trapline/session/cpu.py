@@ -58,8 +58,10 @@ class Cpu:
 
     def __init__(self, vcpu: Vcpu, names: Names, syntax: str, check: Check) -> None:
         self.vcpu, self._names, self._syntax, self._check = vcpu, names, syntax, check
-        self.number = vcpu.number
-        self.registers = Registers(vcpu.save, vcpu.processor.gprs, check)
+        self.number: int = vcpu.number
+        """Of the CPU, from 0."""
+        self.registers: Registers = Registers(vcpu.save, vcpu.processor.gprs, check)
+        """Its registers, which can be changed."""
 
     @property
     def tsc(self) -> int:
@@ -68,7 +70,7 @@ class Cpu:
 
     @property
     def bits(self) -> int:
-        """The size of the code that it executes: 16, 32 or 64."""
+        """The operand size of the code that it executes: 16, 32 or 64."""
         self._check(False)
         return code_bits(self.vcpu.save)
 
@@ -94,7 +96,7 @@ class Cpu:
         write_linear(self.vcpu.save, self.vcpu.processor.memory, address, data)
 
     def disassemble(self, count: int = 1, address: int | None = None) -> list[Instruction]:
-        """Return up to `count` instructions from an address on, else from CS:RIP; fewer where nothing is mapped."""
+        """Return up to `count` instructions from an address on, or from CS:RIP; fewer where the mapped memory ends."""
         at = self.address if address is None else address
         save, memory = self.vcpu.save, self.vcpu.processor.memory
         code = read_mapped(save, memory, at & address_mask(save), LONGEST * count)

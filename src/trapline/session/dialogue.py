@@ -25,7 +25,7 @@ class Dialogue:
 
     @property
     def output(self) -> bytes:
-        """What the guest wrote so far; of very much the last."""
+        """What the guest wrote so far: the last 16 MiB."""
         return self._console.output
 
     def write(self, data: bytes) -> None:

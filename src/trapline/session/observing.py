@@ -26,9 +26,9 @@ class ExceptionExit:
     __slots__ = ("_reported", "cpu", "seq")
 
     def __init__(self, cpu: Cpu, reported: Reported, seq: int) -> None:
-        self.cpu = cpu
+        self.cpu: Cpu = cpu
         """The CPU that raised it."""
-        self.seq = seq
+        self.seq: int = seq
         """The number that its record will have."""
         self._reported = reported
 
@@ -39,7 +39,7 @@ class ExceptionExit:
 
     @property
     def error_code(self) -> int | None:
-        """None: it pushes none."""
+        """The error code that it pushes; None: it pushes none."""
         return self._reported.event.error_code
 
     @property
@@ -49,7 +49,7 @@ class ExceptionExit:
 
     @property
     def vectoring(self) -> Event | None:
-        """What was being delivered when it was raised."""
+        """The event that was being delivered when it was raised (EXITINTINFO); None: none was."""
         return self._reported.vectoring
 
     @property
@@ -64,7 +64,7 @@ class ExceptionExit:
 
     @property
     def rip(self) -> int:
-        """RIP of the instruction. It can be changed, for DISCARD."""
+        """RIP of the instruction. Change it to say where the guest goes on after DISCARD."""
         return self.cpu.registers.rip
 
     @rip.setter
@@ -93,7 +93,7 @@ class ExceptionExit:
 
     @property
     def cs(self) -> int:
-        """The selector."""
+        """The selector of the code segment."""
         return self.cpu.registers.cs.selector
 
     @property
@@ -103,12 +103,12 @@ class ExceptionExit:
 
     @property
     def ss(self) -> int:
-        """The selector."""
+        """The selector of the stack segment."""
         return self.cpu.registers.ss.selector
 
     @property
     def tsc(self) -> int:
-        """The time stamp counter at the exit."""
+        """The time stamp counter at the #VMEXIT."""
         return self.cpu.tsc
 
     rsp = property(lambda self: self.cpu.registers.rsp)

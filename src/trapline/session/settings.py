@@ -59,17 +59,17 @@ class Outlets:
     """Where to send what a run has to say."""
 
     console: Sink | None = None
-    """Gets what the guest writes to its console: a binary file, or a function."""
+    """Gets what the guest writes to its console: a binary file, or a function that takes bytes."""
     inherited: IO[bytes] | None = None
     """Under QEMU the guest's console is QEMU's own standard input and this as its standard output, and `console` gets
     nothing.
     """
     output: PathLike | IO[str] | None = None
-    """A file for a JSON object a line for each exception, and the evidence that `trapline explain` reads."""
+    """A file, or its path, for the records as JSON lines, with the evidence that `trapline explain` reads."""
     live: Callable[[str], None] | None = None
-    """Gets a line of text for each exception."""
+    """A function that gets a line of text for each exception, as it happens."""
     keep: int = 1_000_000
-    """How many records stay in memory: the newest."""
+    """How many records stay in memory for `exceptions`: the newest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,32 +79,35 @@ class Settings:
     guest: PathLike | bytes | None = None
     """A file, `sample:NAME`, or code to be entered in `entry_mode`; None: what QEMU's options boot."""
     exceptions: str | int | None = None
-    """Which to force, as `all,!pf` or as a mask; None: the parameter of the process, and all where that is not set."""
+    """Which to intercept, as `all,!pf` or as a mask; None: the parameter of the process, or all where it is not set."""
     processor: str | Processor = AUTO
-    """`auto`, `unicorn`, `qemu`, or a processor of one's own."""
+    """What executes the guest: `auto`, `unicorn`, `qemu`, or a processor of your own."""
     memory: int | str = DEFAULT_MEMORY
     """The guest's RAM in bytes, or with a unit: `64M`, `2G`."""
     entry_mode: int | None = None
     """16, 32 or 64: the guest is code without a header."""
     load_address: int | None = None
-    """The gpa where such code is loaded and entered."""
+    """The gpa where such code is loaded and entered; None: 0x7C00 in 16-bit code, else 1 MiB."""
     initrd: PathLike | None = None
+    """The initial RAM disk of a Linux kernel, or a module of a multiboot kernel."""
     append: str | None = None
     """The kernel's command line."""
     isolate: bool = False
-    """Hide and protect the monitor in QEMU by nested paging."""
+    """Hide and protect the monitor inside QEMU by nested paging, for a hostile guest; slower."""
     accel: str = AUTO
-    """`auto`, `tcg` or `kvm`: what executes QEMU's guest."""
+    """QEMU's accelerator: `auto`, `tcg` or `kvm`, which needs nested SVM."""
     reboot: bool = False
-    """A guest that resets its machine is started again."""
+    """Whether a guest that resets its machine is started again, instead of ending the run."""
     qemu: str | None = None
-    """The QEMU program."""
+    """The QEMU program; None: qemu-system-x86_64 on PATH."""
     qemu_options: Sequence[str] = ()
     """Options for QEMU, as on its command line."""
     symbols: Sequence[str] = ()
-    """Files that name addresses, each FILE or FILE@SLIDE; an ELF guest's own are used without asking."""
+    """Files that name addresses, each FILE or FILE@SLIDE: ELF, System.map or kallsyms. Those of an ELF guest itself are
+    used anyway.
+    """
     syntax: str = "intel"
-    """Of instructions: one of `asm.disassembler.SYNTAXES`."""
+    """Of instructions: `intel` or `att`."""
 
 
 def read_options(

@@ -19,14 +19,16 @@ _LARGEST: Final = 1 << 64
 
 
 class Symbol(NamedTuple):
-    """What an address is called."""
+    """The name of an address."""
 
     name: str
     """Of the function; C++ and Rust names are readable ones."""
     offset: int
     """From its start, in bytes."""
     file: str | None = None
+    """The source file; None: there is no line table."""
     line: int | None = None
+    """The line in it."""
 
     @property
     def place(self) -> str:

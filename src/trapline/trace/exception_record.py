@@ -67,39 +67,49 @@ class ExceptionRecord(NamedTuple):
     seq: int
     """Number of the record in its run, from 0."""
     vector: Vector
+    """Which exception."""
     error_code: int | None
-    """None: the exception has none."""
+    """The error code that it pushes; None: it pushes none."""
     address: int | None
     """The faulting linear address of a #PF; None for every other exception."""
     rip: int
-    """Of the instruction; for #BP and #OF too."""
+    """RIP of the instruction; for #BP and #OF too."""
     linear_rip: int
     """The linear address of the instruction: RIP with the base of CS."""
     cs: int
-    """The selector."""
+    """The selector of the code segment."""
     cs_base: int
+    """The base of the code segment."""
     cpl: int
+    """The privilege level at which it was raised."""
     rsp: int
+    """The stack pointer before the delivery."""
     ss: int
-    """The selector."""
+    """The selector of the stack segment."""
     rflags: int
+    """The flags before the delivery."""
     cr0: int
+    """CR0."""
     cr3: int
+    """The physical address of the page tables, with PCID or flags."""
     cr4: int
+    """CR4."""
     efer: int
-    """The real one, with SVME."""
+    """EFER as the VMCB has it, with SVME."""
     dr6: int
+    """The debug status."""
     tsc: int
-    """The time stamp counter when the exit was taken."""
+    """The time stamp counter at the #VMEXIT."""
     vcpu: int
     """Number of the virtual CPU."""
     vectoring: Event | None
-    """What was being delivered when the exception was raised (EXITINTINFO)."""
+    """The event that was being delivered when it was raised (EXITINTINFO); None: none was."""
     outcome: Outcome
+    """What became of it."""
     injected: Event | None
-    """What the guest got for it (EVENTINJ)."""
+    """The event that the guest got for it (EVENTINJ); None: none."""
     synthesized: bool
-    """Raised by the hypervisor, as the #DF that two exceptions combine to."""
+    """Whether the hypervisor raised it, as the #DF that two exceptions combine to."""
     symbol: Symbol | None
     """The name of `linear_rip`, where symbols know it."""
 

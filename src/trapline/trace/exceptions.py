@@ -39,8 +39,8 @@ class Exceptions(Sequence[ExceptionRecord]):
             raise TraplineError(f"the last record has {rest} bytes instead of {RECORD_SIZE}")
         self._data = memoryview(data)
         self._numbers: range | array[int] = range(first, first + count)
-        self.lookup = lookup
-        """Names instructions; None: nobody does."""
+        self.lookup: Lookup | None = lookup
+        """The function that names addresses of instructions; None: there are no symbols."""
 
     def __len__(self) -> int:
         return len(self._numbers)

@@ -32,13 +32,14 @@ class Condition:
     """A condition on one exception, or on the records of many."""
 
     def __init__(self, text: str, *, live: bool = False) -> None:
-        """Read a condition; `live`: about an exception that was not delivered yet, so that it has no outcome.
+        """Read a condition. `live`: it is about exceptions that were not delivered yet, which have no outcome.
 
-        Raises UsageError for what is not a condition, and names what there is.
+        Raises UsageError for what is not a condition; the message names what is known.
         """
         self.text: Final = text
+        """The condition as it was given."""
         self._test, self.columns = parse(text, _LIVE if live else COLUMNS)
-        """`columns`: the names of those that are used."""
+        """The names of the columns that are used."""
         self._matches: Final = compile_test(self._test)
 
     def matches(self, exception: object) -> bool:

@@ -1,0 +1,54 @@
+"""The pages of the documentation: their commands run, their Python is typed, what they name exists."""
+
+import re
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+from tests.pages import ROOT, blocks, check, commands
+
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+_INSTALLS = re.compile("python3 -m venv |pip install |sudo apt install ")
+_LINK = re.compile(r"\]\(([^)#:]+\.\w+)(?:#[^)]*)?\)")
+
+
+def ids(page):
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [ROOT / "docs" / "api.md"], ids=ids)
+def test_the_commands_of_a_page(page, tmp_path):
+    check(page, tmp_path)
+
+
+@pytest.mark.slow
+def test_python_on_the_pages_is_typed(tmp_path):
+    for page in PAGES:
+        for block in blocks(page):
+            if block.kind == "python":
+                name = f"{page.stem}_line_{block.line}.py"
+                (tmp_path / name).write_text(block.text)
+    assert list(tmp_path.iterdir())
+    options = ["--strict", f"--config-file={ROOT / 'pyproject.toml'}", f"--cache-dir={ROOT / '.mypy_cache'}"]
+    command = [sys.executable, "-m", "mypy", *options, tmp_path]
+    checked = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
+    assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_links_lead_to_files(page):
+    for target in _LINK.findall(page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_what_is_not_run_installs_something_that_there_is(page):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for block in blocks(page):
+        if block.kind == "console no-run":
+            assert all(_INSTALLS.match(command.text) for command in commands(block.text))
+    extras = re.findall(r"trapline\[(\w+)\]", page.read_text(encoding="utf-8"))
+    assert set(extras) <= project["optional-dependencies"].keys()
