@@ -34,8 +34,9 @@ UNIT_LIMIT: Final = 300.0
 MATRIX_LIMIT: Final = 1800.0
 
 _QEMU: Final = "src/trapline/processors/qemu"
-_TCG, _MONITOR, _PROCESSOR, _PLANS, _RING, _BIOS = (
-    f"{_QEMU}/{name}.py" for name in ("quirks_tcg", "monitor/monitor", "processor", "plans", "ring", "bios")
+_TCG, _MONITOR, _PROCESSOR, _PLANS, _STOPS, _DELIVERIES, _RING, _BIOS = (
+    f"{_QEMU}/{name}.py"
+    for name in ("quirks_tcg", "monitor/monitor", "processor", "plans", "stops", "deliveries", "ring", "bios")
 )
 _EMULATION: Final = "src/trapline/arch/emulation.py"
 _HYPERVISOR: Final = "src/trapline/hypervisor"
@@ -66,6 +67,7 @@ class Defect:
 
 
 _AFTER: Final = "a guest sees nothing of what reads its records"
+_STOPPING: Final = "the guests of the matrix run without breakpoints and watchpoints"
 
 DEFECTS: Final = (
     Defect("1a", "no #DF combining", _DELIVERY, "    if result is SHUTDOWN:",
@@ -144,6 +146,15 @@ DEFECTS: Final = (
     Defect("30", "an address printed that is not there", _JSONL, "if flags & RecordFlags.HAS_ADDRESS else",
            "if address else", _AFTER),
     Defect("31", "a triple fault in QEMU's log read as a #DF", _QEMU_LOG, "if old == Vector.DF:", "if False:", _AFTER),
+    Defect("32", "INT3 of a breakpoint left in memory", _STOPS,
+           "self._put_back(address, byte, in_guest=not left)", "pass", _STOPPING),
+    Defect("33", "an access forgotten when its instruction traps", _STOPS, "self._pending = hit", "pass", _STOPPING),
+    Defect("34a", "an interrupt lost at a watchpoint", _TCG, "            set_intercept(control, ExitCode.INTR)",
+           "            pass", _STOPPING),
+    Defect("34b", "an interrupt lost at a watchpoint", _DELIVERIES,
+           "idtr.limit, self._idt_limit = self._idt_limit, None", "self._idt_limit = None", _STOPPING),
+    Defect("34c", "an event lost at a watchpoint", _DELIVERIES,
+           "places = [(frame.gva, frame.width * len(frame.values))]", "places = []", _STOPPING),
 )  # fmt: skip
 
 
