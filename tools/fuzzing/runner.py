@@ -33,6 +33,8 @@ _TIME: Final = 0.1
 _PATIENCE: Final = 10.0
 MOST: Final = 24
 """Exceptions after which a program is stopped."""
+_STEPS: Final = 20_000
+"""Exits after which a program that is stepped is stopped."""
 
 
 class End(Enum):
@@ -76,18 +78,21 @@ class Runner:
         self.opened = 0
         """How often a processor was opened."""
 
-    def run(self, program: Program, mask: int, *, ask: bool = False) -> Run:
-        """Run a program with exceptions forced; `ask`: an observer sees each of them."""
+    def run(self, program: Program, mask: int, *, ask: bool = False, stepped: bool = False) -> Run:
+        """Run a program with exceptions forced; `ask`: an observer looks at each of them; `stepped`: step by step."""
         limited = self._opened or self._begin()
         limited.memory.write(0, program.arena)
         if program.mode == "real":
             for start in range(places.SIZE, places.REACHED, places.SIZE):
                 with contextlib.suppress(FaultError):  # the hole below 1 MiB
                     limited.memory.write(start, _AROUND)
-        end, detail = self._start(limited, self._clean, self._registers, 0, ask=False, time_limit=_PATIENCE)
+        end, detail = self._start(limited, self._clean, self._registers, 0, time_limit=_PATIENCE)
         if end is not End.HALT:
             raise ProcessorError(f"what runs before a program ends with {end.value} {detail}")
-        end, detail = self._start(limited, program.save, program.gprs, mask, ask=ask, time_limit=self._seconds)
+        most = _STEPS if stepped else 0
+        end, detail = self._start(
+            limited, program.save, program.gprs, mask, ask=ask, steps=most, time_limit=self._seconds
+        )
         lost = end in (End.FAILED, End.OFF, End.TIME)
         run = Run(
             end,
@@ -126,7 +131,15 @@ class Runner:
         return limited
 
     def _start(
-        self, limited: "_Limited", save: bytes, gprs: bytes, mask: int, *, ask: bool, time_limit: float
+        self,
+        limited: "_Limited",
+        save: bytes,
+        gprs: bytes,
+        mask: int,
+        *,
+        time_limit: float,
+        ask: bool = False,
+        steps: int = 0,
     ) -> tuple[End, str]:
         vm = Vm(limited, mask=mask, recorders=(Recording(self._add),))
         if ask:
@@ -139,9 +152,13 @@ class Runner:
         control.int_ctl = IntCtl.V_INTR_MASKING  # interrupts of the machine do not reach the guest
         recalc_intercepts(vm.vcpu)
         set_intercept(control, ExitCode.HLT)
-        self._records, limited.end, limited.exits = [], None, 0
+        self._records, limited.end, limited.most = [], None, steps or MOST
+        deadline = time.monotonic() + time_limit
+        vm.vcpu.resets = 1
         try:
-            stop = vm.run(time.monotonic() + time_limit)
+            stop = vm.run(deadline) if not steps else vm.step(deadline)
+            while stop.reason is StopReason.STEP:
+                stop = vm.step(deadline)
         except ProcessorError as error:
             return End.FAILED, str(error)
         end: End | None = limited.end
@@ -182,16 +199,16 @@ class _Limited:
         self.signature = processor.signature
         self.exit_status: int | None = None
         self.end: End | None = None
-        self.exits = 0
+        self.most = 0
 
     def run(self, deadline: float | None) -> Outcome:
         outcome = self._processor.run(deadline)
         if outcome is not Outcome.VMEXIT:
             return outcome
-        self.exits += 1
+        self.most -= 1
         if self.vmcb.control.exit_code == ExitCode.HLT:
             self.end = End.HALT
-        elif self.exits > MOST:
+        elif self.most < 0:
             self.end = End.LIMIT
         return outcome if self.end is None else Outcome.OFF
 

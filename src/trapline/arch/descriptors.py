@@ -167,6 +167,24 @@ class StackSlot(NamedTuple):
     """Bytes of the stack pointer; SS fills as many."""
 
 
+class TaskFields(NamedTuple):
+    """Where a legacy TSS keeps registers of its task (APM 12.2.4)."""
+
+    width: int
+    """Bytes of EIP and the flags."""
+    ip: int
+    flags: int
+    cs: int
+    ldt: int
+
+
+def task_fields(tss_type: int) -> TaskFields:
+    """Return the layout of a legacy TSS by its type."""
+    return (
+        TaskFields(4, 0x20, 0x24, 0x4C, 0x60) if tss_type & Attribute.WIDE_TSS else TaskFields(2, 0xE, 0x10, 0x24, 0x2A)
+    )
+
+
 def stack_slot(tss_type: int, level: int) -> StackSlot:
     """Return the place of SS:SP for privilege level 0, 1 or 2 (APM 12.2.4)."""
     if tss_type & Attribute.WIDE_TSS:

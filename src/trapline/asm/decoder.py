@@ -9,6 +9,7 @@ from trapline.machine.linear import code_bits, read_code
 from trapline.machine.memory import GuestMemory
 
 Mnemonic = iced.Mnemonic
+Register = iced.Register
 SVM_MNEMONICS: Final = frozenset(
     (
         Mnemonic.VMRUN,
@@ -66,23 +67,34 @@ def new_decoder(code: bytes, bits: int, address: int = 0) -> iced.Decoder:
 
 def decode_at_rip(save: SaveArea, memory: GuestMemory) -> Decoded:
     """Decode the instruction at CS:RIP."""
-    instruction = new_decoder(read_code(save, memory), code_bits(save)).decode()
+    instruction = instruction_at_rip(save, memory)
     immediate = instruction.immediate8 if instruction.mnemonic == Mnemonic.INT else 0
     writes_control = (
         instruction.mnemonic == Mnemonic.MOV
         and instruction.op0_kind == iced.OpKind.REGISTER
         and instruction.op0_register in CONTROL_REGISTERS
     )
-    register = _GENERAL.get(instruction.op1_register, _GENERAL.get(instruction.op0_register, -1))
+    register = general_register(instruction)
     return Decoded(instruction.mnemonic, instruction.len, immediate, writes_control, register)
 
 
 def repetition_at_rip(save: SaveArea, memory: GuestMemory) -> tuple[int, int]:
     """Return the length of the string instruction with REP at CS:RIP and the bits of its counter; zeros: it is none."""
-    instruction = new_decoder(read_code(save, memory), code_bits(save)).decode()
+    instruction = instruction_at_rip(save, memory)
     if instruction.has_rep_prefix or instruction.has_repne_prefix:
         for operand in range(instruction.op_count):
             bits = _STRING_BITS.get(instruction.op_kind(operand))
             if bits is not None:
                 return instruction.len, bits
     return 0, 0
+
+
+def instruction_at_rip(save: SaveArea, memory: GuestMemory) -> iced.Instruction:
+    """Return the instruction at CS:RIP as iced has it; its mnemonic is INVALID where it could not be read."""
+    return new_decoder(read_code(save, memory), code_bits(save)).decode()
+
+
+def general_register(instruction: iced.Instruction) -> int:
+    """Return the general register of a MOV from or to a control or debug register, by its number; -1: there is none."""
+    number: int = _GENERAL.get(instruction.op1_register, _GENERAL.get(instruction.op0_register, -1))
+    return number

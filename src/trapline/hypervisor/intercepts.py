@@ -3,7 +3,9 @@
 from typing import Final
 
 from trapline.arch import msr
-from trapline.arch.exits import ExitCode, set_intercept
+from trapline.arch.exits import ExitCode, clear_intercept, exception_exit, set_intercept
+from trapline.arch.vectors import Vector
+from trapline.arch.vmcb import IntCtl
 
 from .vcpu import Vcpu
 
@@ -20,6 +22,18 @@ _ALWAYS: Final = (
     ExitCode.INVLPGA,
 )
 """A guest without SVM must not see, use or break ours."""
+_ALL_EXCEPTIONS: Final = 0xFFFF_FFFF & ~(1 << Vector.NMI | 1 << 9)
+"""APM 15.12 leaves the bits of vectors 2 and 9 undefined."""
+_TS_EXIT: Final = exception_exit(Vector.TS)
+_IN_STEP: Final = (
+    ExitCode.NMI,
+    ExitCode.SWINT,
+    ExitCode.ICEBP,
+    ExitCode.HLT,
+    ExitCode.MWAIT,
+    ExitCode.PAUSE,
+)
+"""What does not trap, or is delivered with TF in the flags that it pushes."""
 
 
 def recalc_intercepts(vcpu: Vcpu) -> None:
@@ -37,7 +51,26 @@ def recalc_intercepts(vcpu: Vcpu) -> None:
     for number in (msr.EFER, msr.VM_HSAVE_PA, msr.VM_CR):
         writes = number != msr.EFER or not capabilities.keeps_svme
         _guard(vcpu.processor.msrpm, number, writes=writes)
+    if vcpu.stepping:
+        control.int_ctl &= ~IntCtl.V_INTR_MASKING
+        vcpu.stepping = False
     vcpu.processor.intercepts_changed(policy.mask & ~policy.decided)
+
+
+def intercept_for_step(vcpu: Vcpu) -> None:
+    """Add to the intercepts all that would end a step elsewhere than after the instruction, and hold interrupts back.
+
+    `recalc_intercepts` takes them away again.
+    """
+    control = vcpu.control
+    control.intercept_exceptions = _ALL_EXCEPTIONS
+    if not vcpu.processor.capabilities.ts_error_code:
+        clear_intercept(control, _TS_EXIT)
+    for code in _IN_STEP:
+        set_intercept(control, code)
+    control.int_ctl |= IntCtl.V_INTR_MASKING
+    vcpu.stepping = True
+    vcpu.processor.intercepts_changed(0)
 
 
 def _guard(msrpm: memoryview, number: int, *, writes: bool) -> None:

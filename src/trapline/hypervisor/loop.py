@@ -16,7 +16,12 @@ from .stop import Resume, Stop, StopReason
 from .vcpu import Undelivered, Vcpu
 
 _HANDLERS: Final = TABLE.handlers()
-_ENDS: Final = {Outcome.OFF: StopReason.OFF, Outcome.HALTED: StopReason.HALTED, Outcome.DEADLINE: StopReason.TIMEOUT}
+_ENDS: Final = {
+    Outcome.OFF: StopReason.OFF,
+    Outcome.HALTED: StopReason.HALTED,
+    Outcome.DEADLINE: StopReason.TIMEOUT,
+    Outcome.BREAKPOINT: StopReason.BREAKPOINT,
+}
 _VMEXIT: Final = Outcome.VMEXIT
 _REQUEUE: Final = Resume.REQUEUE
 
@@ -35,14 +40,14 @@ def run(vcpu: Vcpu, deadline: float | None, kicked: Callable[[], Stop | None]) -
     6. an event whose delivery was interrupted by no exception, or by a discarded one, is injected again.
     """
     if vcpu.undelivered is not None:
-        stop = _run_on(vcpu, vcpu.undelivered)
+        stop = run_on(vcpu, vcpu.undelivered)
         if stop is not None:
             return stop
     control, execute = vcpu.control, vcpu.processor.run
     while True:
         outcome = execute(deadline)
         if outcome is not _VMEXIT:
-            stop = _answer(vcpu, outcome, kicked)
+            stop = answer_outcome(vcpu, outcome, kicked)
             if stop is not None:
                 return stop
             continue
@@ -50,32 +55,35 @@ def run(vcpu: Vcpu, deadline: float | None, kicked: Callable[[], Stop | None]) -
         vcpu.vectoring = vectoring = decode(word) if word else None
         control.event_inj = 0
         if vcpu.injected_with_rf:
-            _take_rf_back(vcpu)
+            take_rf_back(vcpu)
         handler = _HANDLERS.get(control.exit_code)
         if handler is None:
             return Stop(StopReason.FAILED, dump(vcpu.processor.vmcb))
         answer = handler(vcpu)
         if answer is _REQUEUE:
-            _requeue(vcpu, vectoring)
+            requeue(vcpu, vectoring)
         elif isinstance(answer, Stop):
             return answer
 
 
-def _run_on(vcpu: Vcpu, undelivered: Undelivered) -> Stop | None:
+def run_on(vcpu: Vcpu, undelivered: Undelivered) -> Stop | None:
     """Do what was decided about the exception that an observer stopped at."""
     vcpu.undelivered = None
     exit, decision = undelivered
     answer = decide(vcpu, exit, decision)
     if answer is _REQUEUE:
-        _requeue(vcpu, exit.vectoring)
+        requeue(vcpu, exit.vectoring)
     return answer if isinstance(answer, Stop) else None
 
 
-def _answer(vcpu: Vcpu, outcome: Outcome, kicked: Callable[[], Stop | None]) -> Stop | None:
+def answer_outcome(vcpu: Vcpu, outcome: Outcome, kicked: Callable[[], Stop | None]) -> Stop | None:
+    """Do what an outcome other than a #VMEXIT asks for; None: the guest goes on."""
     if outcome is Outcome.RESET:
         return _reset(vcpu)
     if outcome is Outcome.KICKED:
         return kicked()
+    if outcome is Outcome.WATCHPOINT:
+        return Stop(StopReason.WATCHPOINT, watchpoint=vcpu.processor.hit)
     return Stop(_ENDS[outcome])
 
 
@@ -95,14 +103,14 @@ def _reset(vcpu: Vcpu) -> Stop | None:
     return None
 
 
-def _take_rf_back(vcpu: Vcpu) -> None:
+def take_rf_back(vcpu: Vcpu) -> None:
     """A fault that was not delivered leaves RFLAGS as it was."""
     if vcpu.control.exit_int_info == vcpu.injected_with_rf:
         vcpu.save.rflags &= ~RFLAGS.RF
     vcpu.injected_with_rf = 0
 
 
-def _requeue(vcpu: Vcpu, event: Event | None) -> None:
+def requeue(vcpu: Vcpu, event: Event | None) -> None:
     """Inject what was being delivered again."""
     if event is None:
         return

@@ -3,6 +3,8 @@
 from enum import Enum
 from typing import NamedTuple, TypeAlias
 
+from trapline.machine.processor import Watchpoint
+
 from .exception import ExceptionExit
 
 
@@ -30,6 +32,8 @@ class Stop(NamedTuple):
     """More in words; for FAILED the dumped VMCB."""
     exit: ExceptionExit | None = None
     """The exception of EXCEPTION, still undelivered."""
+    watchpoint: Watchpoint | None = None
+    """What was accessed, after WATCHPOINT."""
 
 
 class Resume(Enum):

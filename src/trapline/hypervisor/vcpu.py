@@ -56,3 +56,9 @@ class Vcpu:
         self.vm_hsave_pa = 0
         """The guest's idea of VM_HSAVE_PA."""
         self.resets = 0
+        self.breakpoints: frozenset[int] = frozenset()
+        """Where the guest is to stop: linear addresses."""
+        self.inserted: frozenset[int] = frozenset()
+        """The breakpoints that the processor has now."""
+        self.stepping = False
+        """The VMCB intercepts what a step needs, not what a run does."""

@@ -1,16 +1,18 @@
 """The VM: its forced exceptions, its observers, and the way other threads reach its guest."""
 
+import contextlib
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Final
 
 from trapline.arch.registers import Gprs
 from trapline.arch.vectors import FORCEABLE, VECTORS, Vector, bits
 from trapline.arch.vmcb import SaveArea
 from trapline.errors import UsageError
-from trapline.machine.processor import Processor
+from trapline.machine.processor import Processor, Watchpoint
 
-from . import loop
+from . import loop, step, step_delivery
 from .delivery import check_injection
 from .exception import Decision, Injection
 from .intercepts import recalc_intercepts
@@ -20,6 +22,9 @@ from .stop import Stop, StopReason
 from .vcpu import Policy, Recorder, Vcpu
 
 log = logging.getLogger(__name__)
+
+_STOPPED: Final = Stop(StopReason.INTERRUPTED)
+"""Of a guest that is stopped in order to step it."""
 
 
 class Vm:
@@ -65,20 +70,40 @@ class Vm:
 
     def run(self, deadline: float | None = None) -> Stop:
         """Run the guest until something stops it; `deadline` is on the clock of `time.monotonic`."""
-        stop = None
-        with self._requested:
-            self._runner = threading.get_ident()
-        try:
-            stop = loop.run(self.vcpu, deadline, self._service_requests)
-            return stop
-        finally:
-            with self._requested:
-                self._runner = None
+        with self._running():
+            stop = self._get_past_breakpoint(deadline)
+            if stop is None:
+                stop = loop.run(self.vcpu, deadline, self._service_requests)
                 # After a deadline the guest may go on by itself: its VMCB is not ours until it is stopped.
-                self._detached = stop is not None and stop.reason is StopReason.TIMEOUT
-                if not self._detached:
-                    self._take_wanted()
-                self._requested.notify_all()
+                self._detached = stop.reason is StopReason.TIMEOUT
+            return stop
+
+    def step(self, deadline: float | None = None) -> Stop:
+        """Execute one instruction or deliver one event; `deadline` limits how long a HLT is waited for.
+
+        STEP is the reason unless something else ended it: see `hypervisor.step`.
+        """
+        with self._running():
+            stop = self._stop_detached() or step.step(self.vcpu, deadline, self._service_requests)
+            self._detached = False
+            return stop
+
+    def set_breakpoints(self, addresses: frozenset[int]) -> None:
+        """Stop `run` with BREAKPOINT before the instruction at one of these linear addresses.
+
+        A run that begins at one gets past it first. Only while the guest is stopped. Raises UsageError where the
+        processor has no breakpoints.
+        """
+        if not self.vcpu.stepping:
+            step_delivery.insert(self.vcpu, addresses)
+        self.vcpu.breakpoints = addresses
+
+    def set_watchpoints(self, watched: tuple[Watchpoint, ...]) -> None:
+        """Stop `run` and `step` with WATCHPOINT after an instruction that accessed some of these bytes.
+
+        Only while the guest is stopped. Raises UsageError where the processor has no watchpoints.
+        """
+        self.processor.set_watchpoints(watched)
 
     def decide(self, decision: Decision) -> None:
         """Decide about the exception that the guest is stopped at, for when it runs on.
@@ -118,6 +143,40 @@ class Vm:
         """
         self._interrupted = True
         self.processor.kick()
+
+    @contextlib.contextmanager
+    def _running(self) -> Iterator[None]:
+        """Be the thread that runs the guest."""
+        with self._requested:
+            self._runner = threading.get_ident()
+        try:
+            yield
+        except BaseException:
+            self._detached = False
+            raise
+        finally:
+            with self._requested:
+                self._runner = None
+                if not self._detached:
+                    self._take_wanted()
+                self._requested.notify_all()
+
+    def _get_past_breakpoint(self, deadline: float | None) -> Stop | None:
+        """Execute what a run that begins here must not stop at; a Stop: something else ended it."""
+        if self._detached or not self.vcpu.resets:
+            return None
+        stop = step.begin_run(self.vcpu, deadline, self._service_requests)
+        if stop is None:
+            step.leave(self.vcpu)
+        return stop
+
+    def _stop_detached(self) -> Stop | None:
+        """Stop a guest that went on by itself after a deadline; a Stop: it ended otherwise."""
+        if not self._detached:
+            return None
+        self.processor.kick()
+        stop = loop.run(self.vcpu, None, lambda: self._service_requests() or _STOPPED)
+        return None if stop is _STOPPED else stop
 
     def _service_requests(self) -> Stop | None:
         """Do what the guest was stopped for."""

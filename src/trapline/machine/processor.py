@@ -60,6 +60,8 @@ class Capabilities(NamedTuple):
     """The flags that a fault pushes have RF set (APM 3.1.6)."""
     forwards_set_rf: bool
     """For one that is injected the hypervisor must set it; otherwise the processor does as by itself."""
+    delivers_as_modelled: bool
+    """It delivers events as `arch.delivery` has it, by the manual."""
 
 
 class Statistics(NamedTuple):

@@ -28,6 +28,7 @@ MANUAL = Capabilities(
     physical_bits=40,
     sets_rf=True,
     forwards_set_rf=True,
+    delivers_as_modelled=True,
 )
 """What a processor by the manual can do."""
 

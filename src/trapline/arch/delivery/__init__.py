@@ -10,6 +10,7 @@ from .chain import Step, chain
 from .checks import Check, Code
 from .model import apply, deliver
 from .outcome import Delivered, Failed, Frame, Write
+from .place import handler_addresses
 
 __all__ = [
     "Check",
@@ -23,4 +24,5 @@ __all__ = [
     "apply",
     "chain",
     "deliver",
+    "handler_addresses",
 ]

@@ -62,6 +62,7 @@ class QemuProcessor:
             physical_bits=40,
             sets_rf=accelerator != "tcg",
             forwards_set_rf=accelerator != "tcg",
+            delivers_as_modelled=accelerator != "tcg",
         )
         self._guard = ConfigGuard(self._shared)
         self._fresh = False

@@ -108,6 +108,7 @@ class UnicornProcessor:
             physical_bits=_PHYSICAL_BITS,
             sets_rf=sets_rf,
             forwards_set_rf=False,
+            delivers_as_modelled=True,
         )
         self.exit_status: int | None = None
         self._exits = 0

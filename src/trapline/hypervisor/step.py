@@ -1,0 +1,169 @@
+"""Step a stopped guest: one instruction, or the delivery of one event, after which it is at the handler's first one.
+
+The guest does not notice. Interrupts of the machine are held back meanwhile (V_INTR_MASKING, APM 15.21.1); all
+exceptions are intercepted, shown to observers and recorded as in a run, and then delivered by `arch.delivery`, or
+natively up to a breakpoint at the handler. An NMI is an event of its own.
+
+What cannot be had: where the processor has no breakpoints, MOV SS, POP SS and what else defers the trap (APM 13.1.4)
+are stepped together with the next instruction, and an event of a task gate stays pending until the guest runs.
+"""
+
+from typing import Final
+
+from trapline.arch.events import VALID
+from trapline.arch.exits import ExitCode, clear_intercept, set_intercept
+from trapline.arch.vmcb import IntCtl
+from trapline.asm.decoder import instruction_at_rip
+from trapline.errors import UsageError
+from trapline.machine.linear import code_address, next_rip
+from trapline.machine.processor import Outcome
+
+from .emulate import skip_instruction
+from .intercepts import intercept_for_step, recalc_intercepts
+from .loop import answer_outcome, run_on
+from .step_delivery import DB_EXIT, STEP, Kicked, answer_exit, answered, deliver_pending, insert, take_nmi
+from .stop import Stop, StopReason
+from .trap_flag import Armed, Effect, arm, effect_of, is_complete, is_repeated, next_address, settle, undo
+from .vcpu import Vcpu
+
+_WAITS: Final = (ExitCode.HLT, ExitCode.MWAIT)
+_WITHOUT_NRIP: Final = (*_WAITS, ExitCode.PAUSE, ExitCode.ICEBP)
+_NOWHERE: Final[frozenset[int]] = frozenset()
+
+
+def step(vcpu: Vcpu, deadline: float | None, kicked: Kicked) -> Stop:
+    """Execute one instruction, or deliver an event that is due before or because of it.
+
+    Under REP an iteration is a step. HLT and MWAIT are complete when an interrupt is there to be taken, for which they
+    wait until `deadline`; with DEADLINE and INTERRUPTED the guest is still before the instruction.
+    """
+    while not vcpu.resets:
+        stop = answer_outcome(vcpu, vcpu.processor.run(deadline), kicked)
+        if stop is not None:
+            return stop
+    if vcpu.undelivered is not None:
+        stop = run_on(vcpu, vcpu.undelivered)
+        if stop is not None:
+            return stop
+    return _steps(vcpu, deadline, kicked, whole=False)
+
+
+def begin_run(vcpu: Vcpu, deadline: float | None, kicked: Kicked) -> Stop | None:
+    """Get past what a run must not begin with; a Stop: something ended that otherwise.
+
+    Such are a breakpoint, and an interrupt shadow, which not every processor loads (TCG of QEMU 7.2).
+    """
+    if not vcpu.control.interrupt_shadow & 1 and code_address(vcpu.save) not in vcpu.breakpoints:
+        return None
+    if vcpu.undelivered is not None:
+        return None
+    stop = _steps(vcpu, deadline, kicked, whole=True)
+    return None if stop.reason is StopReason.STEP else stop
+
+
+def leave(vcpu: Vcpu) -> None:
+    """Give a vCPU back what it needs to run."""
+    if vcpu.stepping:
+        recalc_intercepts(vcpu)
+    insert(vcpu, vcpu.breakpoints)
+
+
+def _steps(vcpu: Vcpu, deadline: float | None, kicked: Kicked, *, whole: bool) -> Stop:
+    """Make one step; `whole`: a REP with all its iterations is one."""
+    control = vcpu.control
+    while True:
+        if not vcpu.stepping:
+            intercept_for_step(vcpu)
+        insert(vcpu, _NOWHERE)
+        if control.event_inj & VALID:
+            stop = deliver_pending(vcpu, kicked)
+        else:
+            stop = _execute(vcpu, deadline, kicked, whole=whole)
+        if stop is not None:
+            return stop
+
+
+def _execute(vcpu: Vcpu, deadline: float | None, kicked: Kicked, *, whole: bool) -> Stop | None:
+    """Execute the instruction at RIP; None: go on, as an event is due or nothing has happened."""
+    instruction = instruction_at_rip(vcpu.save, vcpu.processor.memory)
+    effect = effect_of(instruction)
+    if whole and is_repeated(instruction):
+        effect = Effect.UNTRAPPED
+    if effect is Effect.UNTRAPPED:
+        try:
+            insert(vcpu, frozenset((next_address(vcpu, instruction),)))
+        except UsageError:
+            effect = Effect.KEEP
+    vcpu.injected_with_rf = 0
+    armed = arm(vcpu, instruction, effect)
+    outcome = _run(vcpu, deadline, kicked) if whole else vcpu.processor.run(None)
+    if outcome is Outcome.VMEXIT:
+        return _after_exit(vcpu, armed, deadline, kicked)
+    if outcome is Outcome.RESET:
+        return answer_outcome(vcpu, outcome, kicked) or STEP
+    if outcome is Outcome.BREAKPOINT:  # the one after the instruction
+        return STEP
+    if outcome is Outcome.WATCHPOINT:
+        return _after_watchpoint(vcpu, armed, kicked)
+    undo(vcpu, armed)
+    return outcome if isinstance(outcome, Stop) else answer_outcome(vcpu, outcome, kicked)
+
+
+def _after_exit(vcpu: Vcpu, armed: Armed, deadline: float | None, kicked: Kicked) -> Stop | None:
+    control = vcpu.control
+    code = control.exit_code
+    if code == DB_EXIT and is_complete(vcpu, armed):
+        return answer_exit(vcpu) if settle(vcpu, armed) else STEP
+    undo(vcpu, armed, debug=code == DB_EXIT)
+    if code in _WITHOUT_NRIP:
+        control.nrip = next_rip(vcpu.save, armed.instruction.len)
+    if code in _WAITS:
+        return _wait(vcpu, deadline, kicked)
+    return take_nmi(vcpu, kicked) if code == ExitCode.NMI else answer_exit(vcpu)
+
+
+def _after_watchpoint(vcpu: Vcpu, armed: Armed, kicked: Kicked) -> Stop | None:
+    """The instruction is complete; a #DB that the guest is due is delivered when it goes on."""
+    if settle(vcpu, armed):
+        vcpu.control.exit_code, vcpu.control.exit_int_info = DB_EXIT, 0
+        stop = answer_exit(vcpu)
+        if stop is not None and stop is not STEP:
+            return stop
+    return answer_outcome(vcpu, Outcome.WATCHPOINT, kicked)
+
+
+def _run(vcpu: Vcpu, deadline: float | None, kicked: Kicked) -> Outcome | Stop:
+    """Run until a deadline, at which the guest is stopped: that is a Stop."""
+    processor = vcpu.processor
+    outcome = processor.run(deadline)
+    if outcome is Outcome.DEADLINE:
+        processor.kick()
+        outcome = processor.run(None)
+        if outcome is Outcome.KICKED:
+            return kicked() or Stop(StopReason.TIMEOUT)
+    return outcome
+
+
+def _wait(vcpu: Vcpu, deadline: float | None, kicked: Kicked) -> Stop | None:
+    """Execute HLT or MWAIT: wait for an interrupt, and leave it to be taken."""
+    save, control = vcpu.save, vcpu.control
+    rip, after = save.rip, control.nrip
+    kept = control.intercept_misc1, control.intercept_misc2, control.int_ctl
+    for code in _WAITS:
+        clear_intercept(control, code)
+    set_intercept(control, ExitCode.INTR)
+    control.int_ctl &= ~IntCtl.V_INTR_MASKING
+    outcome = _run(vcpu, deadline, kicked)
+    if outcome is not Outcome.RESET:
+        control.intercept_misc1, control.intercept_misc2 = kept[:2]
+        control.int_ctl = kept[2]
+    if outcome is Outcome.VMEXIT:
+        if control.exit_code not in (ExitCode.INTR, ExitCode.NMI):
+            return answer_exit(vcpu)
+        control.nrip = after
+        return answered(vcpu, skip_instruction(vcpu))
+    if isinstance(outcome, Stop) or outcome is Outcome.KICKED:
+        # An interrupt must not come before it: it would be what the HLT waits for.
+        save.rip, control.interrupt_shadow = rip, 1
+        return outcome if isinstance(outcome, Stop) else kicked()
+    return answer_outcome(vcpu, outcome, kicked) or STEP
