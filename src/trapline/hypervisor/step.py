@@ -123,13 +123,19 @@ def _after_exit(vcpu: Vcpu, armed: Armed, deadline: float | None, kicked: Kicked
 
 
 def _after_watchpoint(vcpu: Vcpu, armed: Armed, kicked: Kicked) -> Stop | None:
-    """The instruction is complete; a #DB that the guest is due is delivered when it goes on."""
-    if settle(vcpu, armed):
-        vcpu.control.exit_code, vcpu.control.exit_int_info = DB_EXIT, 0
-        stop = answer_exit(vcpu)
-        if stop is not None and stop is not STEP:
-            return stop
-    return answer_outcome(vcpu, Outcome.WATCHPOINT, kicked)
+    """Collect the trap of TF, which comes with the next run. A #DB that the guest is due too stays pending."""
+    stop = answer_outcome(vcpu, Outcome.WATCHPOINT, kicked)
+    if armed.effect is Effect.UNTRAPPED:
+        return stop
+    outcome = vcpu.processor.run(None)
+    while outcome is Outcome.KICKED:
+        stop = kicked() or stop
+        outcome = vcpu.processor.run(None)
+    if outcome is not Outcome.VMEXIT:
+        undo(vcpu, armed)
+        return answer_outcome(vcpu, outcome, kicked)
+    other = _after_exit(vcpu, armed, None, kicked)
+    return stop if other is None or other.reason is StopReason.STEP else other
 
 
 def _run(vcpu: Vcpu, deadline: float | None, kicked: Kicked) -> Outcome | Stop:
