@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from trapline.hypervisor.exception import Decision, Verdict
     from trapline.hypervisor.parameters import force_intercept_exceptions_mask
     from trapline.hypervisor.stop import StopReason
-    from trapline.machine.processor import Processor
+    from trapline.machine.processor import Processor, Watchpoint
     from trapline.machine.registers import Registers
     from trapline.machine.scripted import ScriptedProcessor
     from trapline.report.crash import CrashContext, Frame
@@ -84,7 +84,7 @@ _HOMES = {
     "trapline.hypervisor.exception": "Decision Verdict",
     "trapline.hypervisor.parameters": "force_intercept_exceptions_mask",
     "trapline.hypervisor.stop": "StopReason",
-    "trapline.machine.processor": "Processor",
+    "trapline.machine.processor": "Processor Watchpoint",
     "trapline.machine.scripted": "ScriptedProcessor",
     "trapline.session.cpu": "Cpu Memory",
     "trapline.report.crash": "CrashContext Frame",
@@ -135,6 +135,7 @@ __all__ = [
     "UsageError",
     "Vector",
     "Verdict",
+    "Watchpoint",
     "__version__",
     "force_intercept_exceptions_mask",
     "inject",

@@ -24,11 +24,13 @@ from trapline.hypervisor.exception import ExceptionExit as Reported
 from trapline.hypervisor.stop import Stop as Stopped
 from trapline.hypervisor.stop import StopReason
 from trapline.hypervisor.vcpu import Vcpu
+from trapline.machine.processor import Watchpoint
 from trapline.report.crash import CrashContext
 from trapline.report.run import Run
 from trapline.session.cpu import Memory
 from trapline.session.dialogue import Dialogue
 from trapline.session.observing import Callback, ExceptionExit, Handler
+from trapline.session.points import Breakpoints, Watchpoints
 from trapline.session.rules import RuleObserver
 from trapline.session.session import Session
 from trapline.session.settings import MachineOptions, PathLike, read_options
@@ -62,6 +64,8 @@ class Stop(NamedTuple):
     """Why."""
     exception: ExceptionExit | None = None
     """Of EXCEPTION: the one that a callback stopped at, still undelivered."""
+    watchpoint: Watchpoint | None = None
+    """Of WATCHPOINT: the one that was hit."""
 
     def deliver(self, decision: Decision) -> None:
         """Decide about the exception after all: FORWARD, DISCARD or `inject(...)`, for when the guest runs on.
@@ -102,6 +106,8 @@ class Machine:
         """The CPUs of the guest."""
         self.memory = Memory(session.processor.memory, self._check)
         """Its physical memory."""
+        self.breakpoints = Breakpoints(self.resolve, self._set_breakpoints)
+        self.watchpoints = Watchpoints(self.resolve, self._set_watchpoints)
         self.console = Dialogue(
             session.console,
             run=lambda timeout: self.run(timeout).reason.value,
@@ -142,6 +148,13 @@ class Machine:
         to run.
         """
         return self._execute(self.session.run, timeout)
+
+    def step(self, timeout: float | None = None) -> Stop:
+        """Let the guest execute one instruction, or take one event: it then stands at the handler's first instruction.
+
+        The guest cannot find out. A HLT ends with the interrupt that wakes the CPU.
+        """
+        return self._execute(self.session.step, timeout)
 
     def interrupt(self) -> None:
         """Make `run` return with INTERRUPTED; from any thread, or from a signal handler.
@@ -210,7 +223,7 @@ class Machine:
             if reason is StopReason.FAILED:
                 raise ProcessorError(stopped.detail)
         exception = None if stopped.exit is None else self._see(self.session.vm.vcpu, stopped.exit)
-        return Stop(self, stopped, reason, exception)
+        return Stop(self, stopped, reason, exception, stopped.watchpoint)
 
     def _see(self, vcpu: Vcpu, reported: Reported) -> ExceptionExit:
         return self.session.observed(self.cpus[vcpu.number], reported)
@@ -224,6 +237,14 @@ class Machine:
             raise UsageError("the guest is running: only while it is stopped can it be accessed")
         if self._ended in (StopReason.OFF, StopReason.RESET):
             raise UsageError(f"the guest cannot be accessed any more: {self._ended.value}")
+
+    def _set_breakpoints(self, addresses: frozenset[int]) -> None:
+        self._check(True)
+        self.session.vm.set_breakpoints(addresses)
+
+    def _set_watchpoints(self, watched: tuple[Watchpoint, ...]) -> None:
+        self._check(True)
+        self.session.vm.set_watchpoints(watched)
 
 
 def run(

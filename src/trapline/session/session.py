@@ -67,6 +67,10 @@ class Session:
         """Run the guest until something stops it; `deadline` is on the clock of `time.monotonic`."""
         return self._run(partial(self.vm.run, deadline))
 
+    def step(self, deadline: float | None = None) -> "Stop":
+        """Let the guest execute one instruction, or take one event."""
+        return self._run(partial(self.vm.step, deadline))
+
     def halt(self) -> "Stop":
         """Stop a guest whose time was up, but which goes on by itself; return how it stopped.
 

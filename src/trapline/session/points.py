@@ -1,0 +1,92 @@
+"""Where a machine stops: breakpoints and watchpoints, by address or symbol."""
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from trapline.errors import UsageError
+from trapline.machine.processor import Watchpoint
+
+Resolve = Callable[[int | str], int]
+"""Returns the linear address of a place; raises UsageError for a name that nobody knows."""
+
+ACCESSES: Final = {"w": False, "rw": True}
+"""What a watchpoint waits for: writes, or reads as well."""
+
+
+class Breakpoints:
+    """Linear addresses before whose instruction the guest stops. The guest cannot find out."""
+
+    def __init__(self, resolve: Resolve, changed: Callable[[frozenset[int]], None]) -> None:
+        self._resolve, self._changed = resolve, changed
+        self._addresses: frozenset[int] = frozenset()
+
+    def add(self, place: int | str) -> int:
+        """Stop at an address or at a function; returns the address."""
+        address = self._resolve(place)
+        self._set(self._addresses | {address})
+        return address
+
+    def remove(self, place: int | str) -> None:
+        """Stop there no more; KeyError where there is no breakpoint."""
+        address = self._resolve(place)
+        if address not in self._addresses:
+            raise KeyError(place)
+        self._set(self._addresses - {address})
+
+    def clear(self) -> None:
+        """Remove all."""
+        self._set(frozenset())
+
+    def _set(self, addresses: frozenset[int]) -> None:
+        self._changed(addresses)
+        self._addresses = addresses
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(sorted(self._addresses))
+
+    def __len__(self) -> int:
+        return len(self._addresses)
+
+    def __contains__(self, place: int | str) -> bool:
+        return self._resolve(place) in self._addresses
+
+
+class Watchpoints:
+    """Memory after whose access the guest stops. The guest cannot find out."""
+
+    def __init__(self, resolve: Resolve, changed: Callable[[tuple[Watchpoint, ...]], None]) -> None:
+        self._resolve, self._changed = resolve, changed
+        self._watched: tuple[Watchpoint, ...] = ()
+
+    def add(self, place: int | str, size: int = 8, access: str = "w") -> Watchpoint:
+        """Watch `size` bytes from an address or a symbol on, for `w`rites or for any access (`rw`).
+
+        Raises UsageError where the processor cannot watch that much.
+        """
+        if access not in ACCESSES:
+            raise UsageError(f"a watchpoint waits for 'w' or 'rw', not for {access!r}")
+        if size < 1:
+            raise UsageError(f"a watchpoint has 1 byte or more, not {size}")
+        watchpoint = Watchpoint(self._resolve(place), size, ACCESSES[access])
+        self._set((*self._watched, watchpoint))
+        return watchpoint
+
+    def remove(self, watchpoint: Watchpoint) -> None:
+        """Watch it no more; KeyError where it is not watched."""
+        if watchpoint not in self._watched:
+            raise KeyError(watchpoint)
+        self._set(tuple(other for other in self._watched if other != watchpoint))
+
+    def clear(self) -> None:
+        """Remove all."""
+        self._set(())
+
+    def _set(self, watched: tuple[Watchpoint, ...]) -> None:
+        self._changed(watched)
+        self._watched = watched
+
+    def __iter__(self) -> Iterator[Watchpoint]:
+        return iter(self._watched)
+
+    def __len__(self) -> int:
+        return len(self._watched)
