@@ -62,3 +62,13 @@ def test_other_threads_change_no_handler(handled):
     thread.start()
     thread.join()
     assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_another_thread_closes_and_the_handler_hands_signals_on(handled):
+    sigint = DeferredSigint(lambda: None, lambda: False)
+    thread = threading.Thread(target=sigint.close)
+    thread.start()
+    thread.join()
+    signal.raise_signal(signal.SIGINT)
+    assert handled == [signal.SIGINT]
+    sigint.close()

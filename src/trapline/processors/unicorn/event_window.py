@@ -1,5 +1,6 @@
 """Everything that is not the guest's next instruction: requests, the time, A20, interrupts."""
 
+import threading
 import time
 
 from trapline.devices import SECOND
@@ -35,7 +36,10 @@ class EventWindow:
         self._started = started
         self._deadline: float | None = None
         self.pacemaker = pacemaker = Pacemaker(pending.interrupt)
-        self._sigint = DeferredSigint(pending.interrupt, lambda: pacemaker.running)
+        self._main = threading.main_thread().ident
+        self._in_main = False
+        """The thread that runs the guest is the one that Python's signal handlers run in."""
+        self._sigint = DeferredSigint(pending.interrupt, lambda: pacemaker.running and self._in_main)
 
     def kick(self) -> None:
         """See `machine.Processor.kick`."""
@@ -48,7 +52,8 @@ class EventWindow:
         self._sigint.close()
 
     def set_deadline(self, deadline: float | None) -> None:
-        """Stop the guest at this time of `time.monotonic` at the latest."""
+        """Stop the guest, which this thread runs, at this time of `time.monotonic` at the latest."""
+        self._in_main = threading.get_ident() == self._main
         if deadline != self._deadline:
             self._deadline = deadline
             self._set_alarm()

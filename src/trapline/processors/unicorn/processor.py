@@ -116,6 +116,8 @@ class UnicornProcessor:
         self._left = self._started
         self._fresh = True
         self._off = False
+        self._received = b""
+        """For the serial port, before the machine is switched on."""
 
     @property
     def hints(self) -> list[str]:
@@ -172,7 +174,10 @@ class UnicornProcessor:
 
     def receive(self, data: bytes) -> None:
         """Give the guest's serial port bytes to read; only while the guest is stopped."""
-        self.machine.receive(data)
+        if self._fresh:  # the reset that is to come would empty the port
+            self._received += data
+        else:
+            self.machine.receive(data)
 
     def kick(self) -> None:
         """See `machine.Processor.kick`."""
@@ -211,6 +216,8 @@ class UnicornProcessor:
         """The machine was switched on or reset."""
         self._fresh = self._cpu.halted = False
         self.machine.reset()
+        received, self._received = self._received, b""
+        self.machine.receive(received)
         self._pending.ended = False
         self._loop.reset()
         for gpa, data in self._boot.loads:

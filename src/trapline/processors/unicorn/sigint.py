@@ -1,4 +1,4 @@
-"""Ctrl-C while Unicorn runs: Python would raise in the middle of a callback, from where nothing can be raised."""
+"""Ctrl-C while Unicorn runs in the main thread: Python would raise inside a callback, which cannot raise."""
 
 import signal
 import threading
@@ -32,8 +32,12 @@ class DeferredSigint:
         self._before(_SIGINT, None)
 
     def close(self) -> None:
-        """Put the handler back, unless somebody else has put one there."""
-        if self._before is not None and signal.getsignal(_SIGINT) == self._note:
+        """Put the handler back, unless somebody else has put one there.
+
+        From another thread than the main one it stays, and hands signals on.
+        """
+        ours = self._before is not None and signal.getsignal(_SIGINT) == self._note
+        if ours and threading.current_thread() is threading.main_thread():
             signal.signal(_SIGINT, self._before)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
