@@ -15,7 +15,7 @@ PARALLEL := --numprocesses auto --maxprocesses 8 --dist worksteal
 TESTGUESTS := $(PYTHON) -m tools.testguests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup guests test demo bench soak defects format clean
+.PHONY: help setup guests test demo bench soak defects schema format clean
 
 help: ## say what each target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ defects: setup ## plant known defects, one at a time, and see that the tests not
 
 bench: setup guests ## measure the cost against QEMU alone and QEMU -d int
 	$(PYTHON) -m benchmarks.run
+
+schema: setup ## write docs/run.schema.json, the schema of `run --json`, anew
+	$(PYTHON) -m tools.run_schema
 
 setup: $(VENV)/.installed ## install QEMU and the tools of the tests, and trapline into .venv
 

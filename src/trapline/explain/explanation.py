@@ -1,7 +1,7 @@
 """Explains a chain of exceptions: why the first was raised, why each delivery failed, and the cause that is proven."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from trapline.arch import delivery
 from trapline.arch.delivery import Delivered, Failed, Step, checks
@@ -10,6 +10,7 @@ from trapline.arch.events import SHUTDOWN, Event, EventType, Shutdown
 from trapline.arch.vectors import Vector
 
 from .attempt import Attempt, Change
+from .document import DeliveryDocument, ExplanationDocument, OriginDocument
 from .evidence import Evidence
 from .failures import failure
 from .instruction import code_bytes
@@ -64,9 +65,18 @@ class Origin(NamedTuple):
         text += f", CPL {self.cpl}"
         return f"{text}: {self.instruction}" if self.instruction else text
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> OriginDocument:
         """Return the fields, the addresses in hexadecimal."""
-        return {**self._asdict(), "event": self.name, "rip": f"{self.rip:#x}"}
+        return {
+            "event": self.name,
+            "cpl": self.cpl,
+            "cs": self.cs,
+            "rip": f"{self.rip:#x}",
+            "bits": self.bits,
+            "symbol": self.symbol,
+            "instruction": self.instruction,
+            "reason": self.reason,
+        }
 
 
 class Delivery(NamedTuple):
@@ -98,10 +108,17 @@ class Delivery(NamedTuple):
         text += f" -> {self.raised}" if self.raised is not None else ""
         return f"{text} -> {_text(self.combined)}" if self.combined is not None else text
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> DeliveryDocument:
         """Return the fields, events by name."""
-        events = {name: _name(getattr(self, name)) for name in ("event", "raised", "combined", "observed")}
-        return {**self._asdict(), **events, "handler": None if self.handler is None else f"{self.handler:#x}"}
+        return {
+            "event": _text(self.event),
+            "failure": self.failure,
+            "section": self.section,
+            "raised": _name(self.raised),
+            "combined": _name(self.combined),
+            "handler": None if self.handler is None else f"{self.handler:#x}",
+            "observed": _name(self.observed),
+        }
 
 
 class Explanation(NamedTuple):
@@ -135,7 +152,7 @@ class Explanation(NamedTuple):
         """The ending: "shutdown", "discarded", or the event that the guest gets."""
         return "discarded" if self.ending is None else _name(self.ending) or ""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> ExplanationDocument:
         """Return the explanation, for programs."""
         return {
             "origin": None if self.origin is None else self.origin.to_json(),

@@ -1,11 +1,13 @@
 """Where a guest was when it crashed or was stopped, as values."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from trapline.asm.disassembler import Instruction
 from trapline.explain.explanation import Explanation
 from trapline.machine.registers import Registers
 from trapline.symbols import Symbol
+
+from .document import CrashDocument, NamedDocument
 
 
 class Frame(NamedTuple):
@@ -48,7 +50,7 @@ class CrashContext(NamedTuple):
     explanation: Explanation | None = None
     """Why the guest shut down, or why the exception was raised that it stopped at."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> CrashDocument:
         """Return the same for programs; addresses and values are hexadecimal text."""
         return {
             "registers": self.registers.to_json(),
@@ -70,7 +72,7 @@ class CrashContext(NamedTuple):
         }
 
 
-def named(symbol: Symbol | None) -> dict[str, str]:
+def named(symbol: Symbol | None) -> NamedDocument:
     """Return the members of an object that name an address."""
     if symbol is None:
         return {}

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from trapline.arch.vectors import Vector
 from trapline.errors import TraplineError
@@ -13,9 +13,8 @@ from trapline.trace.exceptions import Exceptions
 from trapline.trace.jsonl import json_lines
 
 from .crash import CrashContext, named
+from .document import CountDocument, EndingName, RecordDocument, RunDocument
 
-VERSION: Final = 1
-"""Of the document, as JSON has it."""
 LAST: Final = 64
 """How many of the last exceptions the JSON of a shutdown holds."""
 
@@ -140,12 +139,12 @@ class Result:
         """Return the last exceptions, newest last."""
         return self.exceptions[max(len(self.exceptions) - count, 0) :]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> RunDocument:
         """Return the document for programs, whose schema is `docs/run.schema.json`."""
         crashed = self.crash is not None
         return {
-            "version": VERSION,
-            "ending": self.ending.name.lower(),
+            "version": 1,
+            "ending": cast(EndingName, self.ending.name.lower()),
             "detail": self.detail,
             "processor": self.processor,
             "why": self.why,
@@ -157,22 +156,22 @@ class Result:
             "stopped_seconds": round(self.stopped_seconds, 6),
             "counts": [_count(row) for row in self.counts],
             "hints": list(self.hints),
-            "violations": [violation._asdict() for violation in self.violations],
+            "violations": [{"rule": each.rule, "message": each.message} for each in self.violations],
             "last": self._last_json() if crashed else [],
             "crash": self.crash.to_json() if self.crash is not None else None,
             "explanation": self.explanation.to_json() if self.explanation is not None else None,
         }
 
-    def _last_json(self) -> list[dict[str, Any]]:
+    def _last_json(self) -> list[RecordDocument]:
         last = self.last()
         if not last:
             return []
         return [json.loads(line) for line in json_lines(last.columns, last[0].seq, last.lookup)]
 
 
-def _count(row: Count) -> dict[str, Any]:
+def _count(row: Count) -> CountDocument:
     found: dict[str, Any] = {"vector": int(row.vector), "name": row.vector.mnemonic, "count": row.times}
     for which, place in (("first", row.first), ("last", row.last)):
         found[f"{which}_rip"] = f"{place.rip:#x}"
         found |= {f"{which}_{name}": text for name, text in named(place.symbol).items()}
-    return found
+    return cast(CountDocument, found)

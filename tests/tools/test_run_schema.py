@@ -1,0 +1,12 @@
+from tools.run_schema import PATH, schema, text
+
+
+def test_the_schema_is_up_to_date():
+    assert PATH.read_text(encoding="utf-8") == text(), "`make schema` writes it"
+
+
+def test_members_have_the_texts_of_their_docstrings():
+    definitions = schema()["$defs"]
+    assert definitions["CrashDocument"]["properties"]["source"]["description"] == "File and line: `lib/string.c:88`."
+    assert definitions["OriginDocument"]["properties"]["cs"]["description"] == "The selector."
+    assert not any("\n" in definition["description"] for definition in definitions.values())
