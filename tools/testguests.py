@@ -57,9 +57,9 @@ def package(name: str) -> Path:
     # Unpacked beside its place and renamed when whole: a broken download leaves nothing.
     with tempfile.TemporaryDirectory(dir=cache_directory(), prefix=f".{name}-") as scratch:
         # _apt, the user apt sandboxes itself as, may not write here, and apt need not warn of that.
-        _run(f"package {name}", ["apt-get", "-q", "-o", "APT::Sandbox::User=", "download", name], Path(scratch))
+        output_of(f"package {name}", ["apt-get", "-q", "-o", "APT::Sandbox::User=", "download", name], Path(scratch))
         (archive,) = Path(scratch).glob("*.deb")
-        _run(f"package {name}", ["dpkg-deb", "-x", str(archive), "tree"], Path(scratch))
+        output_of(f"package {name}", ["dpkg-deb", "-x", str(archive), "tree"], Path(scratch))
         try:
             (Path(scratch) / "tree").rename(tree)
         except OSError:
@@ -77,7 +77,7 @@ def linux_kernel() -> Path:
     if missing := missing_tools("apt-cache"):
         raise Unobtainable(f"no Linux kernel in the cache, and {missing[0]} is not installed")
     # The meta package only depends on the one that holds a kernel.
-    depends = _run(KERNEL_PACKAGE, ["apt-cache", "depends", KERNEL_PACKAGE], cache_directory())
+    depends = output_of(KERNEL_PACKAGE, ["apt-cache", "depends", KERNEL_PACKAGE], cache_directory())
     names = [line.split()[-1] for line in depends.splitlines() if "Depends: linux-image-" in line]
     if not names:
         raise Unobtainable(f"apt knows no package {KERNEL_PACKAGE} (run apt-get update?)")
@@ -115,7 +115,7 @@ def linux_kallsyms() -> Path:
         "-no-reboot",
     ]
     command += ["-kernel", str(kernel), "-initrd", str(initrd), "-append", "console=ttyS0 quiet panic=-1"]
-    _run("kallsyms", [*command, "-serial", "null", "-serial", f"file:{scratch}"], cache_directory())
+    output_of("kallsyms", [*command, "-serial", "null", "-serial", f"file:{scratch}"], cache_directory())
     if b" T entry_SYSCALL_64\n" not in scratch.read_bytes():
         raise Unobtainable("the kernel did not write its names")
     scratch.replace(path)
@@ -140,7 +140,7 @@ def crashing_initrd() -> Path:
             sources.mkdir()
             (sources / "Makefile").write_text("obj-m := crash.o\n")
             (sources / "crash.c").write_text(CRASHING_MODULE)
-            _run("a module", ["make", "-C", str(headers), f"M={sources}", "modules"], sources)
+            output_of("a module", ["make", "-C", str(headers), f"M={sources}", "modules"], sources)
             (sources / "crash.ko").replace(module)
     busybox = _only(package("busybox-static"), "bin/busybox")
     content = linux_initramfs(busybox.read_bytes(), CRASHING_INIT, module.read_bytes())
@@ -175,7 +175,7 @@ def grub_iso() -> Path:
         content = Path(scratch) / "content"
         content.mkdir()
         shutil.copy(core, content / "eltorito.img")
-        _run(
+        output_of(
             "GRUB's ISO image",
             [
                 *(
@@ -224,11 +224,12 @@ def _grub_core(target: str, modules: Path) -> Path:
     core = cache_directory() / f"core-{target}.img"
     # The configuration is embedded; the prefix is never read.
     command = ["grub-mkimage", "-O", target, "-d", str(modules), "-c", str(config), "-p", "/boot/grub"]
-    _run("GRUB", [*command, "-o", str(core), *GRUB_MODULES], cache_directory())
+    output_of("GRUB", [*command, "-o", str(core), *GRUB_MODULES], cache_directory())
     return core
 
 
-def _run(what: str, command: list[str], directory: Path) -> str:
+def output_of(what: str, command: list[str], directory: Path) -> str:
+    """Return what a program writes; raises Unobtainable with the last line of its complaint."""
     done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
