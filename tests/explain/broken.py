@@ -278,7 +278,9 @@ LONG = (
         "selector 0x48 .* that is not present",
     ),
     Broken(
-        "handler not canonical", kernel(gates=all_gates(Gate(places.NON_CANONICAL))), "which is not a canonical address"
+        "handler not canonical",
+        kernel(gates=all_gates(Gate(places.NON_CANONICAL))),
+        "(which|0x800000000000) is not a canonical address",
     ),
     Broken(
         "handler not mapped",

@@ -10,7 +10,7 @@ from trapline.explain.evidence import Evidence, set_field
 from trapline.explain.memory import PartialMemory
 
 RAM = 0x10000
-PML4, PDPT, GDT, IDT, CODE, STACK = 0x1000, 0x2000, 0x3000, 0x4000, 0x6000, 0x8000
+PML4, PDPT, GDT, IDT, TSS, CODE, STACK = 0x1000, 0x2000, 0x3000, 0x4000, 0x5000, 0x6000, 0x8000
 CODE_0, DATA_0, CODE_3, DATA_3 = 0x08, 0x10, 0x18, 0x20
 DESCRIPTORS = {
     CODE_0: 0x00AF_9B00_0000_FFFF,

@@ -8,6 +8,7 @@ from trapline.arch.vectors import FORCEABLE, Vector
 from trapline.arch.vmcb import Vmcb
 from trapline.explain import explanation
 from trapline.explain.blackbox import EXPLAINED, KEPT, BlackBox
+from trapline.explain.memory import MissingMemory
 from trapline.hypervisor.exception import ExceptionExit
 
 GP, UD = (Event(vector, EventType.EXCEPTION, code) for vector, code in ((Vector.GP, 0x33), (Vector.UD, None)))
@@ -99,3 +100,13 @@ def test_a_shutdown_while_a_page_fault_was_delivered_has_its_address(vcpu):
     box = BlackBox()
     box.shut_down(vcpu)
     assert (box.evidence[0].first_address, box.evidence[0].address, box.evidence[0].sequence) == (0x1000, None, None)
+
+
+def test_evidence_stays_as_it_was(vcpu):
+    box = BlackBox()
+    box(vcpu, SPOILT, SHUTDOWN, 5)
+    reads = vcpu.processor.memory.reads
+    (piece,) = box.evidence
+    with pytest.raises(MissingMemory):
+        piece.memory.u64(0x12345678)
+    assert vcpu.processor.memory.reads == reads

@@ -68,11 +68,20 @@ def test_what_memory_does_not_tell_is_no_cause():
     assert "does not include the memory" in explanation.unproven
 
 
-def test_evidence_of_one_state_is_one_chain():
+def test_what_a_delivery_became_continues_its_chain():
     first = evidence(becomes=Event(Vector.DF, EventType.EXCEPTION, 0))
     second = evidence(vectoring=Vector.DF)
-    other = evidence(rip=5)
-    assert chains([first, second, other, second]) == [[first, second], [other], [second]]
+    assert chains([first, second, second]) == [[first, second], [second]]
+    other = evidence(vectoring=Vector.GP)
+    assert chains([first, other]) == [[first], [other]]
+
+
+@pytest.mark.parametrize("name", ["rip", "rsp", "cr3", "rflags"])
+def test_evidence_of_another_state_is_another_chain(name):
+    first = evidence(becomes=Event(Vector.DF, EventType.EXCEPTION, 0))
+    other = evidence(vectoring=Vector.DF)
+    setattr(other.save, name, 5)
+    assert chains([first, other]) == [[first], [other]]
 
 
 @pytest.mark.parametrize("broken", LONG[:12], ids=lambda broken: broken.name)

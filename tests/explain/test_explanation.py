@@ -1,8 +1,9 @@
 import pytest
 
-from tests.explain.machines import CODE, GATE, IDT, Machine, fault, page_fault
+from tests.explain.machines import CODE, CODE_3, DATA_3, GATE, IDT, TSS, Machine, fault, page_fault
 from trapline.arch.events import DOUBLE_FAULT, SHUTDOWN, Event, EventType
 from trapline.arch.vectors import Vector
+from trapline.explain.evidence import set_field
 from trapline.explain.explanation import Delivery, Explanation, Origin, explain
 
 UD, GP, NP = fault(Vector.UD), fault(Vector.GP, 0x33), fault(Vector.NP, 0x33)
@@ -133,3 +134,31 @@ def test_a_task_gate_goes_no_further():
     assert (
         str(Delivery(UD, "a task switch follows", "12.5", None, None, None)) == "delivering #UD: a task switch follows"
     )
+
+
+def test_a_repair_leads_to_a_handler_that_can_be_fetched():
+    made = machine(UD=ABSENT)
+    made.put(IDT + 16 * Vector.UD + 8, 0x100)  # the upper half of an address that is not mapped
+    found = explain([made.evidence(UD, NP, NP)])
+    assert found.causes == ("IDT entry 6 (#UD) is not present: its P bit is clear.",)
+    assert found.repair == "with an interrupt gate in IDT entry 6"
+
+
+def test_two_causes_are_named_where_it_takes_two_repairs():
+    made = machine(UD=ABSENT)
+    user = {
+        "cpl": 3, "cs.selector": CODE_3 | 3, "cs.attributes": 0xAFB, "ss.selector": DATA_3 | 3, "ss.attributes": 0xCF3,
+        "tr.selector": 0x28, "tr.base": TSS, "tr.limit": 0x67, "tr.attributes": 0x8B,
+    }  # fmt: skip
+    for name, value in user.items():
+        set_field(made.save, name, value)
+    found = explain([made.evidence(UD, NP, NP)])
+    assert found.causes == (
+        "IDT entry 6 (#UD) is not present: its P bit is clear.",
+        "RSP0 in the TSS is zero: the delivery has no stack.",
+    )
+    assert found.repair == "with the P bit of the gate set, and with RSP0 pointing to mapped memory, such as 0x8f00"
+    attempt = made.attempt(UD)
+    first, second = found.changes
+    assert [attempt.changed(change).succeeds() for change in (first, second)] == [False, False]
+    assert attempt.changed(first).changed(second).succeeds()

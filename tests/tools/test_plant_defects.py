@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tools import plant_defects
-from tools.plant_defects import DEFECTS, CannotTell, Defect, planted
+from tools.defects import DEFECTS, Defect
+from tools.plant_defects import GUESTS, CannotTell, Verdict, planted, stages
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,8 +32,54 @@ def test_every_defect_fits_the_code_and_changes_it(defect):
 def test_the_table_is_whole():
     numbers = [defect.number for defect in DEFECTS]
     assert len(set(numbers)) == len(numbers)
-    assert {int(re.sub(r"\D", "", number)) for number in numbers} == set(range(1, 35))
+    plain = [int(re.sub(r"\D", "", number)) for number in numbers]
+    assert set(plain) == set(range(1, max(plain) + 1))
     assert numbers == sorted(numbers, key=lambda number: (int(re.sub(r"\D", "", number)), number))
+
+
+@pytest.mark.parametrize("defect", [one for one in DEFECTS if one.tests], ids=lambda defect: defect.number)
+def test_the_tests_that_a_defect_names_are_there(defect):
+    paths = [word for word in defect.tests if word.startswith("tests/")]
+    assert paths
+    assert all((ROOT / path.partition("::")[0]).exists() for path in paths)
+
+
+@pytest.mark.parametrize(
+    ("defect", "expected"),
+    [
+        (Defect("1", "a defect", "src/one.py", "1", "2"), [("tests/b",), GUESTS]),
+        (Defect("1", "a defect", "src/one.py", "1", "2", "no guest"), [("tests/b",)]),
+        (Defect("1", "a defect", "src/one.py", "1", "2", tests=("tests/a",)), [("tests/a",), ("tests/b",), GUESTS]),
+    ],
+)
+def test_the_tests_that_a_defect_names_come_first(defect, expected):
+    assert [tests for tests, _ in stages(defect, ["tests/b"])] == expected
+
+
+@pytest.mark.parametrize(
+    ("planted_in", "acceptance", "runs"),
+    [("named", False, ["named"]), ("unit", False, ["named", "unit"]), ("guests", False, ["named", "unit", "guests"]),
+     ("named", True, ["named", "guests"]), (None, False, ["named", "unit", "guests"])],
+)  # fmt: skip
+def test_dearer_tests_run_only_where_cheaper_ones_notice_nothing(
+    checkout, tmp_path_factory, monkeypatch, planted_in, acceptance, runs
+):
+    folder, ran = tmp_path_factory.mktemp("defects"), []
+    tests = {"named": ("tests/a",), "unit": ("tests/b",), "guests": GUESTS}
+    names = {value: name for name, value in tests.items()}
+
+    def run_tests(where, words, limit):
+        name = names[tuple(words)]
+        if where.name == "planted":
+            ran.append(name)
+        return Verdict(name if where.name == "planted" and name == planted_in else None, 0)
+
+    monkeypatch.setattr(plant_defects, "copy_checkout", lambda target: shutil.copytree(checkout, target))
+    monkeypatch.setattr(plant_defects, "unit_tests", lambda pristine: list(tests["unit"]))
+    monkeypatch.setattr(plant_defects, "run_tests", run_tests)
+    defect = Defect("1", "a defect", "src/one.py", "= 1", "= 2", tests=tests["named"])
+    unnoticed = plant_defects.try_defects([defect], folder, acceptance=acceptance)
+    assert (ran, unnoticed) == (runs, [] if planted_in else ["1"])
 
 
 def test_a_defect_replaces_exactly_one_place(checkout):

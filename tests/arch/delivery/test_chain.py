@@ -2,6 +2,7 @@
 
 from tests.arch.delivery.states import IDT, PT, STACKS, Memory, plain
 from trapline.arch.delivery import Delivered, chain, deliver
+from trapline.arch.descriptors import ist_offset
 from trapline.arch.events import DOUBLE_FAULT, SHUTDOWN, Event, EventType
 from trapline.arch.layout import leaves
 from trapline.arch.paging import P
@@ -74,14 +75,33 @@ def test_three_page_faults_are_a_shutdown():
 
 
 def test_cr2_is_that_of_the_last_page_fault():
+    """The stack of the interrupt is not mapped, nor is that of the #PF which follows."""
     world = plain("long", Event(0x40, EventType.INTR))
     world.save.idtr.limit = 0x40 * 16 + 15
-    world.save.rsp = world.linear + STACKS.start + 0x1000
+    stack, other = (world.linear + STACKS.start + 0x1000 * number for number in (1, 2))
+    world.save.rsp = stack
     copy_gate(world, Vector.PF)
-    absent(world, STACKS.start)
-    first, second, *_ = steps_of(world)
-    assert first.cr2 == second.cr2 == world.save.rsp - 8
+    gate = IDT + 16 * Vector.PF
+    world.put(gate, world.get(gate) | 1 << 32)
+    world.put(world.save.tr.base - world.linear + ist_offset(1), other)
+    for page in (STACKS.start, STACKS.start + 0x1000):
+        absent(world, page)
+    first, second, third = steps_of(world)
+    assert (first.event.vector, second.event.vector, third.event) == (0x40, Vector.PF, DOUBLE_FAULT)
+    assert [step.outcome.address for step in (first, second)] == [stack - 8, other - 8]
+    assert [first.cr2, second.cr2] == [stack - 8, other - 8]
     assert second.event.error_code == 2
+
+
+def test_cr2_stays_when_what_follows_is_not_a_page_fault():
+    world = plain("long", UD)
+    world.save.rsp = world.linear + STACKS.start + 0x1000
+    absent(world, STACKS.start)
+    gate = IDT + 16 * Vector.PF
+    world.put(gate, 0)
+    first, second, *_ = steps_of(world)
+    assert second.outcome.event.vector == Vector.GP
+    assert first.cr2 == second.cr2 == world.save.rsp - 8
 
 
 def test_a_task_gate_ends_the_chain():

@@ -1,0 +1,166 @@
+"""Known defects: texts of the source, and what is written in their place."""
+
+from dataclasses import dataclass
+from typing import Final
+
+_QEMU: Final = "src/trapline/processors/qemu"
+_TCG, _MONITOR, _PROCESSOR, _PLANS, _STOPS, _DELIVERIES, _RING, _BIOS = (
+    f"{_QEMU}/{name}.py"
+    for name in ("quirks_tcg", "monitor/monitor", "processor", "plans", "stops", "deliveries", "ring", "bios")
+)
+_EMULATION: Final = "src/trapline/arch/emulation.py"
+_HYPERVISOR: Final = "src/trapline/hypervisor"
+_DELIVERY, _HANDLERS, _INTERCEPTS, _LOOP = (
+    f"{_HYPERVISOR}/{name}.py" for name in ("delivery", "handlers", "intercepts", "loop")
+)
+_TRACE: Final = "src/trapline/trace"
+_CLOSURES, _ARRAYS, _TREE, _EXCEPTIONS, _STORE, _TALLY, _RECORDER, _RULES, _JSONL, _QEMU_LOG = (
+    f"{_TRACE}/{name}.py"
+    for name in (
+        "condition/closures", "condition/arrays", "condition/tree", "exceptions", "store", "tally", "recorder", "rules",
+        "jsonl", "qemu_log",
+    )
+)  # fmt: skip
+_ARCH: Final = "src/trapline/arch"
+_EXPLAIN: Final = "src/trapline/explain"
+_NO_GUEST: Final = "its guests depend neither on the model of delivery nor on explanations"
+
+
+@dataclass(frozen=True, slots=True)
+class Defect:
+    """One defect: `new` is written where `old` stands. A letter tells apart the paths that can have it."""
+
+    number: str
+    name: str
+    file: str
+    old: str
+    new: str
+    no_guest_can_tell: str = ""
+    """Why a whole guest sees nothing of it."""
+    tests: tuple[str, ...] = ()
+    """Arguments of pytest: tests that should notice it, and run before all others."""
+
+
+_AFTER: Final = "a guest sees nothing of what reads its records"
+_STOPPING: Final = "the guests of the matrix run without breakpoints and watchpoints"
+
+DEFECTS: Final = (
+    Defect("1a", "no #DF combining", _DELIVERY, "    if result is SHUTDOWN:",
+           "    if result is not SHUTDOWN:\n        result = queued\n    else:"),
+    Defect("1b", "no #DF combining", _TCG, "        if result is SHUTDOWN:",
+           "        if result is not SHUTDOWN:\n            result = Event(vector, EventType.EXCEPTION, code)\n"
+           "        else:"),
+    Defect("2a", "no triple fault", _DELIVERY, "        return Stop(StopReason.SHUTDOWN)", "        result = queued"),
+    Defect("2b", "no triple fault", _TCG, "            control.exit_code = ExitCode.SHUTDOWN\n            return True",
+           "            result = Event(vector, EventType.EXCEPTION, code)"),
+    Defect("3", "no INT rewind", _TCG, ".control.nrip, self._vmcb.save.rip = self._vmcb.save.rip, rip",
+           ".control.nrip = self._vmcb.save.rip"),
+    Defect("4", "no #DB after an emulated instruction", _EMULATION, "if not flags & RFLAGS.TF:", "if True:"),
+    Defect("5", "EFER.SVME visible", _HANDLERS, "save.efer & ~EFER.SVME,", "save.efer,"),
+    Defect("6", "SVM instruction skipped instead of #UD", _HANDLERS, "    return raise_exception(vcpu, Vector.UD)",
+           "    vcpu.processor.vmcb.save.rip += 3\n    return Resume.DONE"),
+    Defect("7a", "CR2 not set", _DELIVERY, "vcpu.save.cr2 = exit.address", "pass"),
+    Defect("7b", "CR2 not set", _TCG, "self._vmcb.save.cr2 = control.exit_info_2", "pass"),
+    Defect("7c", "CR2 not set", _MONITOR, 'code.mov(vmcb("save.cr2"), RDX)', "pass"),
+    Defect("8a", "error code lost", _DELIVERY, "return exit_info_1 & 0xFFFF_FFFF", "return 0"),
+    Defect("8b", "error code lost", _TCG, "code = control.exit_info_1 & 0xFFFF_FFFF if", "code = 0 if"),
+    Defect("8c", "error code lost", _MONITOR,
+           'code.mov(Mem(RAX, offset_of(Vmcb, "control.event_inj") + 4), EDX)', "pass"),
+    Defect("9", "HSAVE_PA not trapped", _INTERCEPTS, "(msr.EFER, msr.VM_HSAVE_PA, msr.VM_CR)", "(msr.EFER, msr.VM_CR)"),
+    Defect("10a", "CPL-3 #GP not turned into #UD", _TCG, "candidate = vectoring is None and",
+           "candidate = vectoring is None and self._vmcb.save.cpl != 3 and"),
+    Defect("10b", "CPL-3 #GP not turned into #UD", _TCG, "real = self._wanted | 1 << Vector.GP", "real = self._wanted"),
+    Defect("10c", "CPL-3 #GP not turned into #UD", _MONITOR, '    code.jne("sorted")\n    code.jmp("slow")',
+           '    code.jne("sorted")\n    code.jmp("sorted")'),
+    Defect("11", "INT n injected as type 3 (no DPL check)", _TCG, "encode(Event(event.vector, EventType.SOFT))",
+           "encode(Event(event.vector, EventType.EXCEPTION))"),
+    Defect("12a", "an interrupt counted as contributory", "src/trapline/arch/events.py",
+           "vectoring.type != EventType.EXCEPTION or queued.type != EventType.EXCEPTION:\n        return queued\n",
+           "queued.type != EventType.EXCEPTION:\n        return queued\n    if vectoring.type == EventType.INTR:\n"
+           "        vectoring = Event(Vector.GP, EventType.EXCEPTION, 0)\n"),
+    Defect("12b", "an interrupt counted as contributory", _TCG,
+           "return vector == Vector.DF or bool(seen >> vector & 1)", "return False"),
+    Defect("13a", "a vectoring exit swallowed", _LOOP, "            requeue(vcpu, vectoring)",
+           "            pass",
+           "during a delivery TCG leaves by exceptions only, and those owe it nothing unless they are discarded"),
+    Defect("13b", "a vectoring exit swallowed", _TCG, "            self._vmcb.control.event_inj = encode(event)",
+           "            self._vmcb.control.event_inj = 0"),
+    Defect("13c", "a vectoring exit swallowed", _MONITOR,
+           '    code.test(vmcb("control.exit_int_info", 32), VALID)\n    code.jne("slow")\n', ""),
+    Defect("14", "BIOS copied again on reset", _BIOS, "        mailbox.token = 0\n", ""),
+    Defect("15", "EFER write dropping SCE/NXE", _HANDLERS, "value & ~EFER.LMA |",
+           "value & ~(EFER.LMA | EFER.SCE | EFER.NXE) |", "TCG keeps SVME by itself, so that no write exits"),
+    Defect("16", "DR6 clobbered", _EMULATION, "save.dr6 |= DR6.BS", "save.dr6 = DR6.BS"),
+    Defect("17a", "RF left after an emulated instruction", _EMULATION, "= flags & ~RFLAGS.RF", "= flags"),
+    Defect("17b", "RF left after an emulated instruction", _MONITOR, "0xFFFF_FFFF & ~RFLAGS.RF", "0xFFFF_FFFF"),
+    Defect("17d", "RF set where TCG sets none", _DELIVERY, "capabilities.forwards_set_rf", "capabilities"),
+    Defect("17e", "RF set where TCG sets none", _PLANS, "RFLAGS.RF if sets_rf and",
+           "RFLAGS.RF if"),
+    Defect("18", "fast path: arming forgotten", _MONITOR,
+           'code.or_(vmcb("control.intercept_exceptions"), EDX)', "pass"),
+    Defect("19a", "record lost when the ring wraps", _RING, "self._tail += count", "self._tail = head"),
+    Defect("19b", "record lost when the ring wraps", _MONITOR, "code.and_(EBX, layout.RING_RECORDS - 1)",
+           "code.and_(EBX, layout.RING_RECORDS // 2 - 1)"),
+    Defect("20", "back-pressure removed", _MONITOR, "cmp(EDX, layout.RING_RECORDS)", "cmp(EDX, 0x7FFF_FFFF)"),
+    Defect("21", "PG not repaired", _MONITOR, "code.or_(ECX, CR0.PG)", "pass"),
+    Defect("22", "PAM opened again on reset", _PROCESSOR, "self._mailbox.open_shadow = 0", "pass"),
+    Defect("23a", "a missing value compared as 0", _CLOSURES,
+           "(one := left(exception)) is not None and compare(one, constant)",
+           "compare(left(exception) or 0, constant)", _AFTER),
+    Defect("23b", "a missing value compared as 0", _ARRAYS, "return result if present is None else result & present",
+           "return result", _AFTER),
+    Defect("24", "arithmetic of a condition without a bound", _TREE, "left + right & WORD", "left + right", _AFTER),
+    Defect("25", "exceptions numbered from 0 in every slice", _EXCEPTIONS, "        found._numbers = numbers\n", "",
+           _AFTER),
+    Defect("26", "stored records out of order", _STORE, "parts.appendleft(", "parts.append(", _AFTER),
+    Defect("27", "the last place counted as the first", _TALLY, "self._first.setdefault(vector, record)",
+           "self._first[vector] = record", _AFTER),
+    Defect("28", "a Ctrl-C lost while records are written", _RECORDER, "signal.raise_signal(signal.SIGINT)", "pass",
+           _AFTER),
+    Defect("29", "CPL 1 and 2 taken for user code", _RULES, "(record.cpl == _USER_CPL)", "(record.cpl != 0)", _AFTER),
+    Defect("30", "an address printed that is not there", _JSONL, "if flags & RecordFlags.HAS_ADDRESS else",
+           "if address else", _AFTER),
+    Defect("31", "a triple fault in QEMU's log read as a #DF", _QEMU_LOG, "if old == Vector.DF:", "if False:", _AFTER),
+    Defect("32", "INT3 of a breakpoint left in memory", _STOPS,
+           "self._put_back(address, byte, in_guest=not left)", "pass", _STOPPING),
+    Defect("33", "an access forgotten when its instruction traps", _STOPS, "self._pending = hit", "pass", _STOPPING),
+    Defect("34a", "an interrupt lost at a watchpoint", _TCG, "            set_intercept(control, ExitCode.INTR)",
+           "            pass", _STOPPING),
+    Defect("34b", "an interrupt lost at a watchpoint", _DELIVERIES,
+           "idtr.limit, self._idt_limit = self._idt_limit, None", "self._idt_limit = None", _STOPPING),
+    Defect("34c", "an event lost at a watchpoint", _DELIVERIES,
+           "places = [(frame.gva, frame.width * len(frame.values))]", "places = []", _STOPPING),
+    Defect("35", "a cause named without a proof", f"{_EXPLAIN}/proof.py",
+           "        for change in tried:\n            if attempt.changed(change).succeeds():",
+           "        for change in tried:\n            if change:", _NO_GUEST, ("tests/explain/test_random.py",)),
+    Defect("36", "the second of two causes missed", f"{_EXPLAIN}/proof.py", "tried[:_TRIED]", "tried[:0]", _NO_GUEST,
+           ("tests/explain/test_explanation.py",)),
+    Defect("37", "a PDPE of PAE paging blamed for rights", f"{_EXPLAIN}/pages.py", "del entries[0]", "pass",
+           _NO_GUEST, ("tests/explain/test_pages.py",)),
+    Defect("38a", "the address of another page fault", f"{_EXPLAIN}/blackbox.py",
+           "exit.address, exit.vectoring_address", "exit.address, exit.address", _NO_GUEST,
+           ("tests/explain/test_blackbox.py",)),
+    Defect("38b", "the address of another page fault", _HANDLERS, "vcpu.save.cr2 if vectoring",
+           "control.exit_info_2 if vectoring", _NO_GUEST, ("tests/hypervisor/test_recording.py",)),
+    Defect("39", "evidence that changes with the guest", f"{_EXPLAIN}/blackbox.py", "evidence.memory.detach()", "pass",
+           _NO_GUEST, ("tests/explain/test_blackbox.py",)),
+    Defect("40", "exceptions of several states in one chain", f"{_EXPLAIN}/blackbox.py", '("rip", "rsp",', '("rsp",',
+           _NO_GUEST, ("tests/explain/test_evidence.py", "-m", "not slow")),
+    Defect("41", "the processor not held against the model", f"{_EXPLAIN}/explanation.py",
+           "seen.event.vector in raised and ", "", _NO_GUEST, ("tests/explain/test_explanation.py",)),
+    Defect("42", "a repair stored where there is no memory", f"{_EXPLAIN}/memory.py",
+           "                if before is not None:\n                    shift = at % 8 * 8",
+           "                if (before := before or 0) >= 0:\n                    shift = at % 8 * 8",
+           _NO_GUEST, ("tests/explain/test_memory.py",)),
+    Defect("43", "a handler that is not executable taken for a success", f"{_EXPLAIN}/attempt.py",
+           " and self.handler_is_executable(outcome)", "", _NO_GUEST, ("tests/explain/test_explanation.py",)),
+    Defect("44", "a write without a dirty bit", f"{_ARCH}/address_space.py", "A | D if access & WRITE else A", "A",
+           _NO_GUEST, ("tests/arch/test_address_space.py",)),
+    Defect("45", "SMAP lifted for the processor's own reads", f"{_ARCH}/address_space.py",
+           "(access & IMPLICIT or not ac)", "not ac", _NO_GUEST, ("tests/arch/test_address_space.py",)),
+    Defect("46", "a stack not aligned before the pushes", f"{_ARCH}/delivery/access.py", "(rsp & ~0xF) - 8", "rsp - 8",
+           _NO_GUEST, ("tests/arch/delivery/test_delivered.py",)),
+    Defect("47", "CR2 with the first of two addresses", f"{_ARCH}/delivery/chain.py",
+           "cr2 if outcome.address is None else outcome.address", "outcome.address if cr2 is None else cr2",
+           _NO_GUEST, ("tests/arch/delivery/test_chain.py",)),
+)  # fmt: skip
