@@ -16,7 +16,7 @@ from trapline.arch.registers import CR0, CR4, DR6, DR7, EFER, RFLAGS
 from trapline.arch.vectors import FORCEABLE, Vector
 from trapline.arch.vmcb import Vmcb
 from trapline.guests.boot.raw import raw
-from trapline.hypervisor.exception import ExceptionExit, Verdict
+from trapline.hypervisor.exception import InterceptedException, Verdict
 from trapline.hypervisor.recording import Recording
 from trapline.hypervisor.vcpu import Vcpu
 from trapline.hypervisor.vm import Vm
@@ -88,7 +88,7 @@ class _Onlooker:
 
     vectors = FORCEABLE
 
-    def exception(self, vcpu: Vcpu, exit: ExceptionExit, /) -> Verdict:
+    def exception(self, vcpu: Vcpu, exit: InterceptedException, /) -> Verdict:
         return Verdict.FORWARD
 
 

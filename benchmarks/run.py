@@ -115,7 +115,7 @@ def loops(rounds: int, scratch: Path) -> None:
 def python(rounds: int, scratch: Path) -> None:
     """One #UD that an observer decides on."""
     from trapline.arch.vectors import FORCEABLE, Vector
-    from trapline.hypervisor.exception import ExceptionExit, Verdict
+    from trapline.hypervisor.exception import InterceptedException, Verdict
     from trapline.hypervisor.recording import Recording
     from trapline.hypervisor.vcpu import Vcpu
     from trapline.hypervisor.vm import Vm
@@ -125,7 +125,7 @@ def python(rounds: int, scratch: Path) -> None:
     class Watcher:
         vectors = 1 << Vector.UD
 
-        def exception(self, vcpu: Vcpu, exit: ExceptionExit, /) -> Verdict:
+        def exception(self, vcpu: Vcpu, exit: InterceptedException, /) -> Verdict:
             return Verdict.FORWARD
 
     count = 100_000

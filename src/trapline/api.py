@@ -19,8 +19,7 @@ from typing import IO, Final, NamedTuple, Self, TypeVar, Unpack
 from trapline.arch.vectors import FORCEABLE, Vector
 from trapline.errors import ProcessorError, ProcessorLost, TraplineError, UsageError
 from trapline.explain.explanation import Explanation
-from trapline.hypervisor.exception import Decision, Verdict, injection
-from trapline.hypervisor.exception import ExceptionExit as Reported
+from trapline.hypervisor.exception import Decision, InterceptedException, Verdict, injection
 from trapline.hypervisor.stop import Stop as Stopped
 from trapline.hypervisor.stop import StopReason
 from trapline.hypervisor.vcpu import Vcpu
@@ -225,7 +224,7 @@ class Machine:
         exception = None if stopped.exit is None else self._see(self.session.vm.vcpu, stopped.exit)
         return Stop(self, stopped, reason, exception, stopped.watchpoint)
 
-    def _see(self, vcpu: Vcpu, reported: Reported) -> ExceptionExit:
+    def _see(self, vcpu: Vcpu, reported: InterceptedException) -> ExceptionExit:
         return self.session.observed(self.cpus[vcpu.number], reported)
 
     def _callback_failed(self, error: Exception) -> None:

@@ -9,7 +9,7 @@ from trapline.arch.vmcb import Vmcb
 from trapline.explain import explanation
 from trapline.explain.blackbox import EXPLAINED, KEPT, BlackBox
 from trapline.explain.memory import MissingMemory
-from trapline.hypervisor.exception import ExceptionExit
+from trapline.hypervisor.exception import InterceptedException
 
 GP, UD = (Event(vector, EventType.EXCEPTION, code) for vector, code in ((Vector.GP, 0x33), (Vector.UD, None)))
 
@@ -34,12 +34,12 @@ def vcpu():
     return SimpleNamespace(processor=processor, policy=SimpleNamespace(mask=FORCEABLE))
 
 
-SPOILT = ExceptionExit(GP, UD, None)
+SPOILT = InterceptedException(GP, UD, None)
 
 
 def test_an_exception_of_the_guest_itself_leaves_nothing(vcpu):
     box = BlackBox()
-    box(vcpu, ExceptionExit(UD, None, None), UD, 5)
+    box(vcpu, InterceptedException(UD, None, None), UD, 5)
     assert not box.evidence
     assert vcpu.processor.memory.reads == 0
 
@@ -89,7 +89,7 @@ def test_evidence_has_both_addresses_and_the_number_of_its_record(vcpu):
     first, second = Event(Vector.PF, EventType.EXCEPTION, 0), Event(Vector.PF, EventType.EXCEPTION, 2)
     vcpu.processor.vmcb.save.cr2 = 0x2000
     box = BlackBox()
-    box(vcpu, ExceptionExit(second, first, 0x2000, vectoring_address=0x1000), DOUBLE_FAULT, 41)
+    box(vcpu, InterceptedException(second, first, 0x2000, vectoring_address=0x1000), DOUBLE_FAULT, 41)
     (piece,) = box.evidence
     assert (piece.first_address, piece.address, piece.sequence) == (0x1000, 0x2000, 41)
 

@@ -12,7 +12,7 @@ from trapline.arch.layout import offset_of, size_of
 from trapline.arch.registers import Gprs
 from trapline.arch.vmcb import IntCtl, SaveArea, Vmcb
 from trapline.errors import FaultError, ProcessorError
-from trapline.hypervisor.exception import ExceptionExit, Verdict
+from trapline.hypervisor.exception import InterceptedException, Verdict
 from trapline.hypervisor.intercepts import recalc_intercepts
 from trapline.hypervisor.recording import Recording
 from trapline.hypervisor.stop import StopReason
@@ -182,7 +182,7 @@ class _Onlooker:
 
     vectors = 0xFFFF_FFFF
 
-    def exception(self, vcpu: Vcpu, exit: ExceptionExit, /) -> Verdict:
+    def exception(self, vcpu: Vcpu, exit: InterceptedException, /) -> Verdict:
         return Verdict.FORWARD
 
 

@@ -18,7 +18,7 @@ from .evidence import Evidence, capture
 from .instruction import code_bytes, stack_top
 
 if TYPE_CHECKING:
-    from trapline.hypervisor.exception import ExceptionExit
+    from trapline.hypervisor.exception import InterceptedException
     from trapline.hypervisor.vcpu import Vcpu
 
     from .explanation import Disassembler, Explanation, Namer
@@ -42,7 +42,7 @@ class BlackBox:
         """Pieces of evidence that were not fatal, and that were."""
 
     def __call__(
-        self, vcpu: "Vcpu", exit: "ExceptionExit", injected: Event | Shutdown | None, sequence: int | None
+        self, vcpu: "Vcpu", exit: "InterceptedException", injected: Event | Shutdown | None, sequence: int | None
     ) -> None:
         """Keep the evidence of an exception, if there is any; `sequence` is the number of its record.
 

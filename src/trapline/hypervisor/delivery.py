@@ -12,7 +12,7 @@ from trapline.arch.vectors import FAULTS, SOFTWARE_EXCEPTIONS, VECTORS, ErrorCod
 from trapline.errors import UsageError
 from trapline.machine.linear import code_bits
 
-from .exception import Decision, ExceptionExit, Injection, Verdict
+from .exception import Decision, Injection, InterceptedException, Verdict
 from .stop import Answer, Resume, Stop, StopReason
 from .vcpu import Undelivered, Vcpu
 
@@ -32,13 +32,13 @@ def error_code(vector: int, exit_info_1: int) -> int | None:
     return 0 if source is ErrorCode.ZERO else None
 
 
-def forward(vcpu: Vcpu, exit: ExceptionExit) -> Answer:
+def forward(vcpu: Vcpu, exit: InterceptedException) -> Answer:
     """Show an exception to the observers, then do what they decide: as a rule give it to the guest as it was."""
     decision = vcpu.policy.ask(vcpu, exit)
     return deliver(vcpu, exit) if decision is _FORWARD else decide(vcpu, exit, decision)
 
 
-def decide(vcpu: Vcpu, exit: ExceptionExit, decision: Decision) -> Answer:
+def decide(vcpu: Vcpu, exit: InterceptedException, decision: Decision) -> Answer:
     """Do what was decided about an exception.
 
     If it is discarded, what was being delivered is still owed to the guest.
@@ -55,7 +55,7 @@ def decide(vcpu: Vcpu, exit: ExceptionExit, decision: Decision) -> Answer:
     return _DONE if exit.vectoring is None else Resume.REQUEUE
 
 
-def deliver(vcpu: Vcpu, exit: ExceptionExit) -> Answer:
+def deliver(vcpu: Vcpu, exit: InterceptedException) -> Answer:
     """Give an exception to the guest; no observer is asked.
 
     What was being delivered combines with it: the result is the exception, #DF or a shutdown.
@@ -82,7 +82,7 @@ def _has_shadow_stacks(vcpu: Vcpu) -> bool:
     return bool(vcpu.processor.cpuid(7, 0)[2] >> _CET_SS & 1)
 
 
-def _deliver_instead(vcpu: Vcpu, exit: ExceptionExit, injection: Injection) -> Answer:
+def _deliver_instead(vcpu: Vcpu, exit: InterceptedException, injection: Injection) -> Answer:
     """Give the guest another exception, as if it had been raised in the place of the one that was.
 
     A trap returns to RIP as it is now, unless the trap that was intercepted is injected again.
@@ -96,7 +96,7 @@ def _deliver_instead(vcpu: Vcpu, exit: ExceptionExit, injection: Injection) -> A
     return _give(vcpu, exit, event, result)
 
 
-def _give(vcpu: Vcpu, exit: ExceptionExit, queued: Event, result: Event | Shutdown) -> Answer:
+def _give(vcpu: Vcpu, exit: InterceptedException, queued: Event, result: Event | Shutdown) -> Answer:
     """Record an exception, and inject what `queued` and the event under delivery have combined to."""
     policy = vcpu.policy
     for recorder in policy.recorders:
@@ -104,7 +104,7 @@ def _give(vcpu: Vcpu, exit: ExceptionExit, queued: Event, result: Event | Shutdo
     if result is SHUTDOWN:
         return Stop(StopReason.SHUTDOWN)
     if result is DOUBLE_FAULT is not queued and policy.mask >> Vector.DF & 1:
-        return forward(vcpu, ExceptionExit(result, None, None, synthesized=True))
+        return forward(vcpu, InterceptedException(result, None, None, synthesized=True))
     inject(vcpu, result)
     return _DONE
 

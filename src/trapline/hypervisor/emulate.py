@@ -5,7 +5,7 @@ from trapline.arch.events import Event, EventType
 from trapline.arch.vectors import Vector
 
 from .delivery import deliver, error_code, forward
-from .exception import ExceptionExit
+from .exception import InterceptedException
 from .stop import Answer, Resume
 from .vcpu import Vcpu
 
@@ -14,7 +14,7 @@ def raise_exception(vcpu: Vcpu, vector: Vector) -> Answer:
     """Raise an exception for the instruction at RIP that the hypervisor answers itself."""
     code = 0 if error_code(vector, 0) is not None else None
     event = Event(vector, EventType.EXCEPTION, code)
-    exit = ExceptionExit(event, vcpu.vectoring, None, synthesized=True)
+    exit = InterceptedException(event, vcpu.vectoring, None, synthesized=True)
     return forward(vcpu, exit) if vcpu.policy.mask >> vector & 1 else deliver(vcpu, exit)
 
 

@@ -8,7 +8,7 @@ from trapline.arch.vectors import FORCEABLE, VECTORS, WITH_ERROR_CODE, Vector
 from trapline.errors import UsageError
 
 
-class ExceptionExit(NamedTuple):
+class InterceptedException(NamedTuple):
     """An intercepted exception, as the hardware reported it."""
 
     event: Event

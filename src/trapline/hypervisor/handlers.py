@@ -25,14 +25,14 @@ from trapline.arch.vmcb import dump
 
 from .delivery import error_code, forward
 from .emulate import raise_exception, skip_instruction
-from .exception import ExceptionExit
+from .exception import InterceptedException
 from .exits import ExitTable
 from .stop import Answer, Stop, StopReason
 from .vcpu import Vcpu
 
 TABLE = ExitTable()
 
-_PLAIN = tuple(ExceptionExit(Event(vector, EventType.EXCEPTION), None, None) for vector in range(len(VECTORS)))
+_PLAIN = tuple(InterceptedException(Event(vector, EventType.EXCEPTION), None, None) for vector in range(len(VECTORS)))
 """Exceptions without error code, address and vectoring: made once."""
 
 
@@ -46,7 +46,7 @@ def exception(vcpu: Vcpu) -> Answer:
     exit, vectoring = _PLAIN[vector], vcpu.vectoring
     if WITH_ERROR_CODE >> vector & 1:
         event = Event(vector, EventType.EXCEPTION, error_code(vector, control.exit_info_1))
-        exit = ExceptionExit(event, None, control.exit_info_2 if vector == Vector.PF else None)
+        exit = InterceptedException(event, None, control.exit_info_2 if vector == Vector.PF else None)
     if vectoring is not None:
         cr2 = vcpu.save.cr2 if vectoring.vector == Vector.PF else None
         exit = exit._replace(vectoring=vectoring, vectoring_address=cr2)

@@ -7,7 +7,7 @@ from typing import Final, Protocol
 from trapline.arch.vectors import bits
 
 from .delivery import check_injection
-from .exception import Decision, ExceptionExit, Injection, Verdict
+from .exception import Decision, Injection, InterceptedException, Verdict
 from .vcpu import Vcpu
 
 log = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ class Observer(Protocol):
     def vectors(self) -> int:
         """The mask of vectors that this observer wants to decide on."""
 
-    def exception(self, vcpu: Vcpu, exit: ExceptionExit, /) -> Decision:
+    def exception(self, vcpu: Vcpu, exit: InterceptedException, /) -> Decision:
         """Look at an exception and say what is to become of it."""
 
 
@@ -49,7 +49,7 @@ class Observers:
         self._observers.remove(observer)
         self._recalc()
 
-    def ask(self, vcpu: Vcpu, exit: ExceptionExit) -> Decision:
+    def ask(self, vcpu: Vcpu, exit: InterceptedException) -> Decision:
         """Return the first decision that is not FORWARD."""
         for observer in self._asked.get(exit.event.vector, ()):
             try:

@@ -6,10 +6,10 @@ from typing import TypeAlias
 from trapline.arch.events import DOUBLE_FAULT, Event, Shutdown, encode
 from trapline.machine.record import RECORD_SIZE, RecordFlags, RecordWriter
 
-from .exception import ExceptionExit
+from .exception import InterceptedException
 from .vcpu import Vcpu
 
-Follower: TypeAlias = Callable[[Vcpu, ExceptionExit, Event | Shutdown | None, int | None], None]
+Follower: TypeAlias = Callable[[Vcpu, InterceptedException, Event | Shutdown | None, int | None], None]
 """Sees what a recorder sees, and the number of the record; None: there is none."""
 
 
@@ -24,7 +24,7 @@ class Recording:
         self._vcpu: Vcpu | None = None
         self._writer: RecordWriter | None = None
 
-    def __call__(self, vcpu: Vcpu, exit: ExceptionExit, injected: Event | Shutdown | None) -> None:
+    def __call__(self, vcpu: Vcpu, exit: InterceptedException, injected: Event | Shutdown | None) -> None:
         """Record an exception and what became of it. Vectors that are not forced stay unrecorded."""
         (vector, _, code), vectoring, address, synthesized, _ = exit
         if not vcpu.policy.mask >> vector & 1:

@@ -5,7 +5,7 @@ from typing import NamedTuple, TypeAlias
 
 from trapline.machine.processor import Watchpoint
 
-from .exception import ExceptionExit
+from .exception import InterceptedException
 
 
 class StopReason(Enum):
@@ -30,7 +30,7 @@ class Stop(NamedTuple):
     reason: StopReason
     detail: str = ""
     """More in words; for FAILED the dumped VMCB."""
-    exit: ExceptionExit | None = None
+    exit: InterceptedException | None = None
     """The exception of EXCEPTION, still undelivered."""
     watchpoint: Watchpoint | None = None
     """What was accessed, after WATCHPOINT."""

@@ -8,11 +8,11 @@ from trapline.arch.registers import Gprs
 from trapline.arch.vmcb import SaveArea
 from trapline.machine.processor import Processor
 
-from .exception import Decision, ExceptionExit
+from .exception import Decision, InterceptedException
 
-Ask: TypeAlias = "Callable[[Vcpu, ExceptionExit], Decision]"
+Ask: TypeAlias = "Callable[[Vcpu, InterceptedException], Decision]"
 """Shows an exception to the observers and returns what they decide."""
-Recorder: TypeAlias = "Callable[[Vcpu, ExceptionExit, Event | Shutdown | None], None]"
+Recorder: TypeAlias = "Callable[[Vcpu, InterceptedException, Event | Shutdown | None], None]"
 """Sees each exception that the hypervisor handled, and what the guest gets; None: it was discarded."""
 
 
@@ -35,7 +35,7 @@ class Policy(NamedTuple):
 class Undelivered(NamedTuple):
     """An exception that an observer stopped at, and what is to become of it when the guest runs on."""
 
-    exit: ExceptionExit
+    exit: InterceptedException
     decision: Decision
 
 

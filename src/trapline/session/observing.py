@@ -6,8 +6,7 @@ from typing import TypeAlias
 from trapline.arch.events import Event
 from trapline.arch.vectors import Vector
 from trapline.hypervisor.delivery import check_injection
-from trapline.hypervisor.exception import Decision, Injection, Verdict
-from trapline.hypervisor.exception import ExceptionExit as Reported
+from trapline.hypervisor.exception import Decision, Injection, InterceptedException, Verdict
 from trapline.hypervisor.vcpu import Vcpu
 from trapline.machine.registers import Registers
 from trapline.symbols import Symbol
@@ -25,7 +24,7 @@ class ExceptionExit:
 
     __slots__ = ("_reported", "cpu", "seq")
 
-    def __init__(self, cpu: Cpu, reported: Reported, seq: int) -> None:
+    def __init__(self, cpu: Cpu, reported: InterceptedException, seq: int) -> None:
         self.cpu: Cpu = cpu
         """The CPU that raised it."""
         self.seq: int = seq
@@ -136,7 +135,7 @@ class Handler:
         vectors: int,
         callback: Callback,
         condition: Condition | None,
-        see: Callable[[Vcpu, Reported], ExceptionExit],
+        see: Callable[[Vcpu, InterceptedException], ExceptionExit],
         failed: Callable[[Exception], None],
     ) -> None:
         """`see` makes what the function gets; `failed` gets what it raises, and the guest stops at the exception."""
@@ -144,7 +143,7 @@ class Handler:
         self.callback = callback
         self._condition, self._see, self._failed = condition, see, failed
 
-    def exception(self, vcpu: Vcpu, exit: Reported, /) -> Decision:
+    def exception(self, vcpu: Vcpu, exit: InterceptedException, /) -> Decision:
         """Ask the function, where the condition holds."""
         try:
             return self._ask(self._see(vcpu, exit))

@@ -3,8 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from trapline.hypervisor.exception import Decision, Verdict
-from trapline.hypervisor.exception import ExceptionExit as Reported
+from trapline.hypervisor.exception import Decision, InterceptedException, Verdict
 from trapline.hypervisor.vcpu import Vcpu
 from trapline.report.result import Violation
 from trapline.trace.rules import Expectation, Rule
@@ -19,7 +18,7 @@ class RuleObserver:
         self,
         rules: Sequence[Rule],
         expectations: Sequence[Expectation],
-        see: Callable[[Vcpu, Reported], ExceptionExit],
+        see: Callable[[Vcpu, InterceptedException], ExceptionExit],
         *,
         stops: bool,
     ) -> None:
@@ -32,7 +31,7 @@ class RuleObserver:
         for rule in self._all():
             self.vectors |= rule.vectors
 
-    def exception(self, vcpu: Vcpu, exit: Reported, /) -> Decision:
+    def exception(self, vcpu: Vcpu, exit: InterceptedException, /) -> Decision:
         """Count an exception for each rule that names it."""
         seen = self._see(vcpu, exit)
         broken = False

@@ -16,7 +16,7 @@ from .settings import Outlets, Settings, choose_mask
 
 if TYPE_CHECKING:
     from trapline.explain.explanation import Explanation
-    from trapline.hypervisor.exception import ExceptionExit as Reported
+    from trapline.hypervisor.exception import InterceptedException
     from trapline.hypervisor.stop import Stop
     from trapline.machine.registers import Registers
     from trapline.report.crash import CrashContext
@@ -106,7 +106,7 @@ class Session:
 
         return Cpu(self.vm.vcpu, self.names, self.settings.syntax, check)
 
-    def observed(self, cpu: "Cpu", reported: "Reported") -> "ExceptionExit":
+    def observed(self, cpu: "Cpu", reported: "InterceptedException") -> "ExceptionExit":
         """Return an intercepted exception as a user sees it."""
         from .observing import ExceptionExit
 
