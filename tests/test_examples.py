@@ -1,28 +1,32 @@
 """The examples run, print what is stored beside them, stay short, and are typed."""
 
+import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.pages import ROOT, run, same
+
 EXAMPLES = ROOT / "examples"
-SCRIPTS = sorted(path for path in EXAMPLES.glob("*.py") if not path.name.startswith("test_"))
+FILES = sorted(EXAMPLES.glob("*.py"))
 
 
-@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
-def test_an_example_prints_what_is_stored(path):
-    ran = subprocess.run([sys.executable, path], capture_output=True, text=True, timeout=120)
-    assert (ran.returncode, ran.stderr) == (0, "")
-    assert ran.stdout == (EXAMPLES / "expected" / f"{path.stem}.txt").read_text()
+@pytest.mark.slow
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_an_example_prints_what_is_stored(path, tmp_path):
+    shutil.copy(path, tmp_path)
+    program = "pytest -q" if path.name.startswith("test_") else "python"
+    status, printed = run(f"{program} {path.name}", tmp_path)
+    assert status == 0, printed
+    assert same((EXAMPLES / "expected" / f"{path.stem}.txt").read_text(), printed), printed
 
 
 def test_each_output_has_its_example():
-    assert {path.stem for path in (EXAMPLES / "expected").iterdir()} == {path.stem for path in SCRIPTS}
+    assert {path.stem for path in (EXAMPLES / "expected").iterdir()} == {path.stem for path in FILES}
 
 
-@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_an_example_is_one_short_file(path):
     assert len(path.read_text().splitlines()) <= 40
 
