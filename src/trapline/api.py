@@ -26,7 +26,7 @@ from trapline.hypervisor.vcpu import Vcpu
 from trapline.machine.processor import Watchpoint
 from trapline.report.crash import CrashContext
 from trapline.report.run import Run
-from trapline.session.cpu import Memory
+from trapline.session.cpu import Cpu, Memory
 from trapline.session.dialogue import Dialogue
 from trapline.session.observing import Callback, ExceptionExit, Handler
 from trapline.session.points import Breakpoints, Watchpoints
@@ -44,7 +44,7 @@ FORWARD: Final = Verdict.FORWARD
 DISCARD: Final = Verdict.DISCARD
 """The guest never sees it, and goes on at RIP."""
 STOP: Final = Verdict.STOP
-"""Stop the guest with the exception still undelivered."""
+"""Stop the guest with the exception still undelivered; running on delivers it."""
 inject = injection
 
 _ENDS: Final = frozenset({StopReason.OFF, StopReason.RESET, StopReason.SHUTDOWN})
@@ -74,12 +74,12 @@ class Stop(NamedTuple):
         self.machine.session.vm.decide(decision)
 
     def explain(self) -> Explanation | None:
-        """Return why the guest shut down, or why the exception was raised; None: it did neither."""
+        """Return why the guest shut down, or why the exception was raised at which it stopped; else None."""
         return self.machine.session.explanation(self.stopped)
 
     @property
     def crash(self) -> CrashContext:
-        """Where the guest is: copies that last."""
+        """Where the guest is, as copies."""
         return self.machine.session.crash(self.explain())
 
 
@@ -101,18 +101,21 @@ class Machine:
         self._handlers: list[Handler] = []
         settings, outlets = read_options(guest, options)
         self.session = session = Session(settings, outlets)
-        self.cpus = (session.cpu(self._check),)
-        """The CPUs of the guest."""
-        self.memory = Memory(session.processor.memory, self._check)
+        self.cpus: tuple[Cpu, ...] = (session.cpu(self._check),)
+        """The CPUs of the guest: one."""
+        self.memory: Memory = Memory(session.processor.memory, self._check)
         """Its physical memory."""
-        self.breakpoints = Breakpoints(self.resolve, self._set_breakpoints)
-        self.watchpoints = Watchpoints(self.resolve, self._set_watchpoints)
-        self.console = Dialogue(
+        self.breakpoints: Breakpoints = Breakpoints(self.resolve, self._set_breakpoints)
+        """The instructions at which it stops."""
+        self.watchpoints: Watchpoints = Watchpoints(self.resolve, self._set_watchpoints)
+        """The memory at whose access it stops."""
+        self.console: Dialogue = Dialogue(
             session.console,
             run=lambda timeout: self.run(timeout).reason.value,
             interrupt=self.interrupt,
             is_running=lambda: self._runner is not None,
         )
+        """Its console, to be read and written."""
 
     def on(self, *vectors: Vector | int, where: str | None = None) -> Callable[[_C], _C]:
         """Call the decorated function for exceptions of these vectors, or of all, before the guest sees them.
@@ -149,7 +152,7 @@ class Machine:
         return self._execute(self.session.run, timeout)
 
     def step(self, timeout: float | None = None) -> Stop:
-        """Let the guest execute one instruction, or take one event: it then stands at the handler's first instruction.
+        """Let the guest execute one instruction, or take one event: it then stops at the handler's first instruction.
 
         The guest cannot find out. A HLT ends with the interrupt that wakes the CPU.
         """
@@ -168,19 +171,22 @@ class Machine:
 
     @property
     def exceptions(self) -> Exceptions:
-        """What was recorded so far, oldest first; of very much the newest."""
+        """The exceptions recorded so far, oldest first: the newest `keep` of them."""
         return self.session.recorder.exceptions()
 
     def lookup(self, address: int) -> Symbol | None:
-        """Name a linear address."""
+        """Return the name of a linear address; None: no symbol covers it."""
         return self.session.names.lookup(address)
 
     def resolve(self, place: int | str) -> int:
-        """Return the linear address of a place: an address as it is, or a function as `kmain` or `kmain+0x10`."""
+        """Return the linear address of a place: an address as it is, or a function as `kmain` or `kmain+0x10`.
+
+        Raises UsageError for a name that the symbols do not have.
+        """
         return resolve(self.session.names, place)
 
     def result(self) -> Run:
-        """Return what the machine did so far as one document."""
+        """Return what the machine did so far, as `run` returns it."""
         return self.session.result(self._stopped)
 
     def close(self) -> None:
@@ -256,14 +262,14 @@ def run(
     inherit: IO[bytes] | None = None,
     **options: Unpack[MachineOptions],
 ) -> Run:
-    """Run a guest until it ends, the time is up, somebody interrupts it, or a rule stops it.
+    """Run a guest until it ends, `timeout` seconds are over, it is interrupted, or a rule stops it.
 
-    `fail_on` are rules such as `kernel:gp,ud@copy_*`: an exception that one names ends the run, or with `keep_going` is
-    told at its end. `expect` are rules with `=COUNT`: what must happen. `inherit`: under QEMU the guest's console is
-    this process's standard input and this as its output, and the result does not have it.
+    `fail_on` are rules such as `kernel:gp,ud@copy_*`: an exception that one of them names ends the run, or with
+    `keep_going` is reported at its end. `expect` are rules, each with or without `=COUNT`: what must be raised.
+    `inherit`, for QEMU: the guest's console is this process's standard input and that file, and the result lacks it.
 
     Errors before the guest runs are raised: UsageError, GuestImageError, LaunchError. What happens afterwards is part
-    of the result, with all that was recorded.
+    of the result, with all that was recorded: the ending FAILED has `error`.
     """
     rules = [parse_rule(rule) for rule in fail_on]
     expectations = [parse_expectation(rule) for rule in expect]

@@ -14,20 +14,23 @@ ACCESSES: Final = {"w": False, "rw": True}
 
 
 class Breakpoints:
-    """Linear addresses before whose instruction the guest stops. The guest cannot find out."""
+    """The linear addresses of the instructions before which the guest stops. The guest cannot find out.
+
+    Iterating gives the addresses; `in` and `len` work.
+    """
 
     def __init__(self, resolve: Resolve, changed: Callable[[frozenset[int]], None]) -> None:
         self._resolve, self._changed = resolve, changed
         self._addresses: frozenset[int] = frozenset()
 
     def add(self, place: int | str) -> int:
-        """Stop at an address or at a function; returns the address."""
+        """Stop before the instruction at an address or at the start of a function; return the address."""
         address = self._resolve(place)
         self._set(self._addresses | {address})
         return address
 
     def remove(self, place: int | str) -> None:
-        """Stop there no more; KeyError where there is no breakpoint."""
+        """Remove a breakpoint; KeyError where there is none."""
         address = self._resolve(place)
         if address not in self._addresses:
             raise KeyError(place)
@@ -52,7 +55,10 @@ class Breakpoints:
 
 
 class Watchpoints:
-    """Memory after whose access the guest stops. The guest cannot find out."""
+    """Memory after whose access the guest stops, on the next instruction. The guest cannot find out.
+
+    Iterating gives each Watchpoint.
+    """
 
     def __init__(self, resolve: Resolve, changed: Callable[[tuple[Watchpoint, ...]], None]) -> None:
         self._resolve, self._changed = resolve, changed
@@ -72,7 +78,7 @@ class Watchpoints:
         return watchpoint
 
     def remove(self, watchpoint: Watchpoint) -> None:
-        """Watch it no more; KeyError where it is not watched."""
+        """Remove a watchpoint; KeyError where it is not set."""
         if watchpoint not in self._watched:
             raise KeyError(watchpoint)
         self._set(tuple(other for other in self._watched if other != watchpoint))
