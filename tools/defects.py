@@ -21,6 +21,8 @@ _CLOSURES, _ARRAYS, _TREE, _EXCEPTIONS, _STORE, _TALLY, _RECORDER, _RULES, _JSON
         "jsonl", "qemu_log",
     )
 )  # fmt: skip
+_UNICORN: Final = "src/trapline/processors/unicorn"
+_UNICORN_TESTS: Final = "tests/processors/unicorn"
 _ARCH: Final = "src/trapline/arch"
 _EXPLAIN: Final = "src/trapline/explain"
 _NO_GUEST: Final = "its guests depend neither on the model of delivery nor on explanations"
@@ -163,4 +165,31 @@ DEFECTS: Final = (
     Defect("47", "CR2 with the first of two addresses", f"{_ARCH}/delivery/chain.py",
            "cr2 if outcome.address is None else outcome.address", "outcome.address if cr2 is None else cr2",
            _NO_GUEST, ("tests/arch/delivery/test_chain.py",)),
+    Defect("48", "RIP left on an instruction that REP repeats no more", f"{_UNICORN}/watchpoints.py",
+           "                self._end_repetition()", "                pass", _STOPPING,
+           (f"{_UNICORN_TESTS}/test_watchpoints.py",)),
+    Defect("49", "a watchpoint reported of an instruction that faulted", f"{_UNICORN}/watchpoints.py",
+           "if event not in _AFTER:", "if False:", _STOPPING, (f"{_UNICORN_TESTS}/test_watchpoints.py",)),
+    Defect("50", "a watchpoint that does not follow the page tables", f"{_UNICORN}/watchpoints.py",
+           "            elif writes:", "            elif False:", _STOPPING,
+           (f"{_UNICORN_TESTS}/test_watchpoints.py",)),
+    Defect("51", "the #DB of the instruction that hit a watchpoint lost", f"{_UNICORN}/loop.py",
+           "event == DEBUG_TRAP", "False", _STOPPING, (f"{_UNICORN_TESTS}/test_watchpoints.py",)),
+    Defect("52", "stores of what comes after a breakpoint", f"{_UNICORN}/hooks.py",
+           "self._refused = self.saved = True", "self.saved = True", "", (f"{_UNICORN_TESTS}/test_breakpoints.py",)),
+    Defect("53", "an interrupt of the VMCB noticed late", f"{_UNICORN}/state.py",
+           "return now != before or bool(now & IntCtl.V_IRQ)", "return False", "",
+           (f"{_UNICORN_TESTS}/test_processor.py",)),
+    Defect("54", "an interrupt of the machine in a single step", f"{_UNICORN}/interrupts.py",
+           "is not None and not self._control.int_ctl & IntCtl.V_INTR_MASKING", "is not None", _STOPPING,
+           (f"{_UNICORN_TESTS}/test_processor.py",)),
+    Defect("55", "an NMI inside the handler of an NMI", f"{_UNICORN}/interrupts.py",
+           "self._state.nmi_blocked = True", "pass", "", (f"{_UNICORN_TESTS}/test_processor.py",)),
+    Defect("56", "SFMASK not applied by SYSCALL", f"{_UNICORN}/calls.py",
+           "~(save.sfmask | RFLAGS.RF)", "~RFLAGS.RF", "", (f"{_UNICORN_TESTS}/test_calls.py",)),
+    Defect("57", "ports permitted whatever the TSS says", f"{_UNICORN}/bus.py",
+           "return not self._read(task.base + place)", "return not self._read(task.base + place) * 0", "",
+           (f"{_UNICORN_TESTS}/test_bus.py",)),
+    Defect("58", "a delivery replayed over tables that changed", f"{_UNICORN}/delivery_cache.py",
+           "if read(ram.words) != before:", "if False:", "", (f"{_UNICORN_TESTS}/test_delivery_cache.py",)),
 )  # fmt: skip

@@ -92,12 +92,27 @@ def test_an_interrupt_of_the_vmcb_is_noticed_at_once(start):
     guest = start(*out(0x21, 0xFF), "sti", "end:", "cpuid", "cpuid")
     guest.handle(0x40, "cpuid", at=HANDLER)
     guest.exit()
+    guest.exit()  # whatever the machine wants is serviced
     for rip in (guest.labels["end"], guest.labels["end"] + 2):
         guest.save.rip, guest.save.rflags = rip, guest.save.rflags | RFLAGS.IF
         guest.control.int_ctl = IntCtl.V_IRQ | IntCtl.V_IGN_TPR | 0x40 << IntCtl.VECTOR_SHIFT
         guest.control.interrupt_shadow = 0
         assert guest.exit() == ExitCode.CPUID
         assert guest.save.rip == HANDLER
+
+
+def test_an_nmi_waits_for_the_iret_of_the_one_before(start):
+    guest = start("again:", ("jmp", "again"))
+    guest.handle(Vector.NMI, ("inc", Mem(None, DATA, size=32)), "cpuid", "nop", "cpuid", "iretd", at=HANDLER)
+    guest.memory.write(DATA, bytes(4))
+    for count, rip in ((1, HANDLER + 6), (1, HANDLER + 9), (2, HANDLER + 6)):
+        guest.processor.machine.press_nmi()
+        if count == 1:
+            guest.processor.kick()
+            assert guest.run() is Outcome.KICKED
+        assert guest.exit() == ExitCode.CPUID
+        assert (guest.u32(DATA), guest.save.rip) == (count, rip)
+        guest.save.rip += 2
 
 
 def test_a_guest_halted_while_its_interrupts_are_held_waits_for_nothing(start):

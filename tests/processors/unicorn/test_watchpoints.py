@@ -221,6 +221,19 @@ def test_the_guest_sees_nothing(execute):
     assert guest.u32(rsp - 4) == flags
 
 
+def test_the_direction_is_that_of_the_last_cld_or_std(execute):
+    """With an ADD before, after which Unicorn computes all flags for a hook."""
+    guest = execute("fd 01c0 8903 fc 8903 fd 8903", WRITES)
+    directions = [(hit(guest), bool(guest.save.rflags & RFLAGS.DF)) for _ in range(3)]
+    assert directions == [(5, True), (8, False), (11, True)]
+
+
+def test_the_direction_in_one_block(execute):
+    guest = execute("fd 01c0 90 fc 8903", WRITES)
+    assert hit(guest) == 7
+    assert not guest.save.rflags & RFLAGS.DF
+
+
 def test_a_breakpoint_of_the_guests_own_still_traps(execute):
     """MOV DR0, ESI; MOV DR7, ECX; store; NOP at ESI."""
     guest = execute("0f23c6 0f23f9 8903 90 90", WRITES, exceptions=1 << Vector.DB)
