@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Plant known defects, one at a time, and see whether the tests notice: a test of the tests.
 
 Each defect is put into a copy of the checkout. The tests that the defect names run first, if it names any: that takes

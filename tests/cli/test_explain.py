@@ -56,7 +56,7 @@ def test_a_double_fault_that_is_handled(trapline_command, stored):
 def test_a_run_without_double_faults(trapline_command, stored):
     path, _ = stored("gp")
     done = trapline_command("explain", path)
-    assert (done.status, done.out) == (0, "no double or triple fault is in the file\n")
+    assert (done.status, done.out) == (0, "the file has no double or triple fault\n")
 
 
 @pytest.mark.parametrize("content", [b"what\n", b"[1]\n", b"\xff\xfe\n", b'{"type": "evidence"}\n'])

@@ -1,4 +1,4 @@
-"""Guests that are each broken in one classic way, and what is to be said of them."""
+"""Guests that are each broken in one classic way, and what their explanations must say."""
 
 import re
 import struct
@@ -19,7 +19,7 @@ from trapline.guests.samples.tables import Gate
 
 GDT = places.TABLES
 SPARE = places.SHORT_TSS_SELECTOR
-"""A descriptor that nobody needs."""
+"""An unused descriptor."""
 NEW_GDT = places.LAZY_PAGES + 0x800
 NEW_GDTR = places.LAZY_PAGES + 0xF00
 CODE_64, CODE_32, DATA = 0x00AF_9B00_0000_FFFF, 0x00CF_9B00_0000_FFFF, 0x00CF_9300_0000_FFFF
@@ -50,7 +50,7 @@ def patched(image, *changes):
     return bytes(image)
 
 
-def word(value):
+def qword(value):
     return value.to_bytes(8, "little")
 
 
@@ -194,7 +194,7 @@ def gate_types(kind, size=16):
 
 
 def page(gpa, entry):
-    return (places.PAGES + gpa // 0x1000 * 8, word(entry))
+    return (places.PAGES + gpa // 0x1000 * 8, qword(entry))
 
 
 def real_code(emit):
@@ -231,7 +231,10 @@ def odd_stack(code):
 
 
 NO_IDT = "no IDT is loaded"
-UPPER_HALF = ((places.PML4 + 511 * 8, word(places.PDPT | P | RW)), (places.PDPT + 510 * 8, word(places.DIRECTORY | 3)))
+UPPER_HALF = (
+    (places.PML4 + 511 * 8, qword(places.PDPT | P | RW)),
+    (places.PDPT + 510 * 8, qword(places.DIRECTORY | 3)),
+)
 DESCRIPTOR = GDT + SPARE
 
 LONG = (
@@ -269,12 +272,12 @@ LONG = (
     ),
     Broken(
         "32-bit code",
-        kernel(gates=all_gates(Gate(places.CODE, selector=SPARE)), patches=[(DESCRIPTOR, word(CODE_32))]),
+        kernel(gates=all_gates(Gate(places.CODE, selector=SPARE)), patches=[(DESCRIPTOR, qword(CODE_32))]),
         "selector 0x48 .* is 32-bit code of DPL 0, but in long mode a handler must be 64-bit code",
     ),
     Broken(
         "code not present",
-        kernel(gates=all_gates(Gate(places.CODE, selector=SPARE)), patches=[(DESCRIPTOR, word(CODE_64 & ~(1 << 47)))]),
+        kernel(gates=all_gates(Gate(places.CODE, selector=SPARE)), patches=[(DESCRIPTOR, qword(CODE_64 & ~(1 << 47)))]),
         "selector 0x48 .* that is not present",
     ),
     Broken(
@@ -536,8 +539,8 @@ REAL = (
 
 ALL = (*LONG, *RAISED, *PROTECTED, *REAL)
 
-NOT_ON_UNICORN = {"misaligned": "it does not look at the alignment"}
+NOT_ON_UNICORN = {"misaligned": "it does not check the alignment"}
 NOT_ON_QEMU = {
     "TSS never loaded, 32 bits": "it ends by itself with `invalid tss`",
-    "odd stack": "it does not look at the stack's limit in real mode",
+    "odd stack": "it does not check the limit of the stack in real mode",
 }

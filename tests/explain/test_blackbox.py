@@ -45,20 +45,20 @@ def test_an_exception_of_the_guest_itself_leaves_nothing(vcpu):
 
 
 @pytest.mark.parametrize(("becomes", "other"), [(GP, DOUBLE_FAULT), (DOUBLE_FAULT, GP)])
-def test_a_guest_that_goes_on_is_soon_looked_at_less(vcpu, monkeypatch, becomes, other):
-    looks = []
+def test_only_the_first_pieces_of_evidence_are_explained_at_once(vcpu, monkeypatch, becomes, other):
+    explained = []
     whole = explanation.explain
     monkeypatch.setattr(
-        explanation, "explain", lambda chain, **how: looks.append(chain[-1].becomes) or whole(chain, **how)
+        explanation, "explain", lambda chain, **how: explained.append(chain[-1].becomes) or whole(chain, **how)
     )
     box = BlackBox()
     for _ in range(EXPLAINED + KEPT):
         box(vcpu, SPOILT, becomes, 5)
-    assert looks == [becomes] * EXPLAINED
+    assert explained == [becomes] * EXPLAINED
     assert len(box.evidence) == KEPT
     box(vcpu, SPOILT, other, 5)
     box(vcpu, SPOILT, SHUTDOWN, 5)
-    assert looks[EXPLAINED:] == [other, SHUTDOWN]
+    assert explained[EXPLAINED:] == [other, SHUTDOWN]
     assert "IDT entry 6 is beyond IDTR.limit 0x7 [APM vol. 2, 8.9.2]" in box.explanation().unproven
 
 
@@ -69,7 +69,7 @@ def test_the_last_exception_of_a_shutdown_leaves_evidence_once(vcpu):
     assert len(box.evidence) == 1
 
 
-def test_a_shutdown_that_nobody_saw_coming_leaves_evidence(vcpu):
+def test_a_shutdown_without_an_intercepted_exception_leaves_evidence(vcpu):
     vcpu.processor.vmcb.control.exit_int_info = encode(UD)
     box = BlackBox()
     box.shut_down(vcpu)
@@ -77,7 +77,7 @@ def test_a_shutdown_that_nobody_saw_coming_leaves_evidence(vcpu):
     assert (piece.event, piece.vectoring, piece.becomes) == (None, UD, SHUTDOWN)
 
 
-def test_lines_are_made_for_who_wants_them(vcpu):
+def test_each_piece_of_evidence_is_a_line_for_the_sink(vcpu):
     lines = []
     box = BlackBox(lines.append)
     box(vcpu, SPOILT, SHUTDOWN, 5)

@@ -106,7 +106,7 @@ def test_without_forced_exceptions_the_shutdown_is_explained(tmp_path):
     assert explanation.causes == ("no IDT is loaded: IDTR has base 0 and limit 0.",)
 
 
-def test_addresses_have_names_and_instructions_a_text_where_somebody_gives_them(tmp_path):
+def test_the_origin_has_the_name_and_the_text_that_are_given(tmp_path):
     image = tmp_path / "image"
     image.write_bytes(LONG[0].image())
     path = tmp_path / "lines"

@@ -32,7 +32,7 @@ CASES = 200
 GUESTS = 200
 RAM = 16 << 20
 
-# Without any mutation a program may call a gate that is not for it, have a stack that is no user's, and so on.
+# Without any mutation a program may call a gate of lower DPL, have a supervisor stack in user mode, and so on.
 ALWAYS = ("may not call", "does not point to a stack", "a push there fails")
 PAGE = ("not mapped", "reserved bits", "R/W=0", "SMAP", "U/S=0", "a supervisor page", "overflowed")
 CODE = ("the selector 0x", "the GDT has changed", "beyond the limit of its code segment")
@@ -97,7 +97,7 @@ def stores_of(changes):
     return {at: byte for change in changes for gpa, data in change.stores for at, byte in enumerate(data, gpa)}
 
 
-def mended(save, changes):
+def changed(save, changes):
     """Return a save area with the registers of the changes."""
     save = SaveArea.from_buffer_copy(save)
     for change in changes:
@@ -110,7 +110,7 @@ def mended(save, changes):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
-def test_what_is_named_mends_a_broken_state(mode):
+def test_what_is_named_repairs_a_broken_state(mode):
     named = failures = 0
     for number in range(CASES):
         seed = f"explain {mode} {number}"
@@ -125,7 +125,7 @@ def test_what_is_named_mends_a_broken_state(mode):
         if not explanation.causes:
             continue
         named += 1
-        save = mended(world.save, explanation.changes)
+        save = changed(world.save, explanation.changes)
         memory = Overlaid(world.data, stores_of(explanation.changes))
         after = deliver(save, world.event, memory, physical_bits=PHYSICAL_BITS)
         assert isinstance(after, Delivered), f"{seed}: {world.mutations} {explanation}"
@@ -135,7 +135,7 @@ def test_what_is_named_mends_a_broken_state(mode):
             )
         for change in explanation.changes if len(explanation.changes) > 1 else ():
             alone = deliver(
-                mended(world.save, [change]), world.event, Overlaid(world.data, stores_of([change])),
+                changed(world.save, [change]), world.event, Overlaid(world.data, stores_of([change])),
                 physical_bits=PHYSICAL_BITS,
             )  # fmt: skip
             assert isinstance(alone, Failed), f"{seed}: one of two causes is enough: {explanation}"
@@ -180,7 +180,7 @@ def guest_of(rng):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(4))
-def test_what_is_named_mends_a_broken_guest(tmp_path, part):
+def test_what_is_named_repairs_a_broken_guest(tmp_path, part):
     """Bits of the tables of real guests change; the proof is repeated on the memory of the stopped guest."""
     path = tmp_path / "image"
     named = shutdowns = 0
@@ -206,7 +206,7 @@ def test_what_is_named_mends_a_broken_guest(tmp_path, part):
             for change in explanation.changes:
                 for gpa, data in change.stores:
                     processor.memory.write(gpa, data)
-            save = mended(processor.vmcb.save, explanation.changes)
+            save = changed(processor.vmcb.save, explanation.changes)
             event = box.chain()[0].vectoring
             after = deliver(save, event, processor.memory, physical_bits=processor.capabilities.physical_bits)
             assert isinstance(after, Delivered), f"{seed}: {planted} {explanation}"

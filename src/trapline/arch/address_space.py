@@ -240,7 +240,7 @@ class AddressSpace:
         return None
 
     def _kind(self, access: int) -> int:
-        """Return the bits of the error code that tell the kind of access (APM 8.4.2)."""
+        """Return the kind of access, as in an error code (APM 8.4.2)."""
         known = WRITE | USER
         if (self._efer & EFER.NXE and self._levels != _NARROW) or self._cr4 & CR4.SMEP:
             known |= FETCH

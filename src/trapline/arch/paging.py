@@ -41,7 +41,7 @@ READ: Final = 0
 WRITE: Final = PF_WRITE
 FETCH: Final = PF_FETCH
 USER: Final = PF_USER
-"""Kinds of access, as a page fault's error code tells them: one of the first three, and USER for an access at CPL 3."""
+"""Kinds of access, as in a page fault's error code: one of the first three, and USER for an access at CPL 3."""
 IMPLICIT: Final = 1 << 8
 """With an access: the processor reads a system table on its own, and RFLAGS.AC does not count (APM 5.6)."""
 

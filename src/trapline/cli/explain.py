@@ -18,14 +18,14 @@ from .terminal import width_of
 
 
 def explain_file(name: str, names: Names, *, syntax: str, as_json: bool) -> int:
-    """Print why each double and triple fault of a stored run came, oldest first."""
+    """Print the explanation of each double and triple fault of a stored run, oldest first."""
     try:
         with Path(name).open(encoding="utf-8") as file:
             evidence, died = _evidence(name, file)
     except OSError as error:
         raise UsageError(f"{name}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise UsageError(f"{name}: not a file of run -o") from error
+        raise UsageError(f"{name}: run -o did not write this file") from error
     found = chains(evidence)
     shown = partial(instruction, syntax=syntax)
     explanations = [
@@ -44,9 +44,9 @@ def explain_file(name: str, names: Names, *, syntax: str, as_json: bool) -> int:
         title = "at the end" if record is None else f"up to record {record}"
         print("\n".join(text.explanation(title, explanation, width_of(sys.stdout))))
     if not explanations and died:
-        print("a double or triple fault is in the file, but nothing of the guest's tables and memory: why is unknown")
+        print("the file has a double or triple fault, but no evidence to explain it")
     elif not explanations:
-        print("no double or triple fault is in the file")
+        print("the file has no double or triple fault")
     return 0
 
 
@@ -59,9 +59,9 @@ def _evidence(name: str, file: IO[str]) -> tuple[list[Evidence], bool]:
         try:
             fields: Any = json.loads(line)
         except ValueError as error:
-            raise UsageError(f"{name}: line {number} is no JSON: not a file of run -o") from error
+            raise UsageError(f"{name}: line {number} is not JSON: run -o did not write this file") from error
         if not isinstance(fields, dict):
-            raise UsageError(f"{name}: line {number} is no record: not a file of run -o")
+            raise UsageError(f"{name}: line {number} is not a record: run -o did not write this file")
         if fields.get("type") == TYPE:
             found.append(from_json(fields))
         died |= fields.get("outcome") in ("combined", "shutdown")

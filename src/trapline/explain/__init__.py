@@ -1,1 +1,1 @@
-"""Why an exception could not be delivered: evidence taken from the stopped guest, and what the model proves from it."""
+"""Explains why an exception could not be delivered: evidence from the stopped guest, and proof by the model."""

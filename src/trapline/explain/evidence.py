@@ -1,4 +1,4 @@
-"""The evidence: the state of a stopped guest whose exception could not be delivered, as data and as JSON."""
+"""Evidence: the state of a stopped guest whose exception could not be delivered, as data and as JSON."""
 
 import json
 from collections.abc import Mapping
@@ -15,13 +15,13 @@ from trapline.machine.processor import Processor
 from .memory import PartialMemory, partial_memory
 
 TYPE: Final = "evidence"
-"""What such a line has as its `type`; records have none."""
+"""The `type` of such a line; records have none."""
 
 _Places: TypeAlias = tuple[tuple[str, int, int], ...]
 
 
 def _places(structure: Structure) -> _Places:
-    """Return path, start and end of each integer; arrays and reserved bytes tell nothing."""
+    """Return path, start and end of each integer, without arrays and reserved bytes."""
     found = (leaf for leaf in leaves(structure) if "[" not in leaf.path)
     return tuple((leaf.path, leaf.offset, leaf.offset + leaf.size) for leaf in found)
 
@@ -30,27 +30,27 @@ _SAVE, _GPRS = _places(SaveArea()), _places(Gprs())
 
 
 class Evidence(NamedTuple):
-    """An exception that was raised while another event was delivered, or a shutdown, before anything came of it.
+    """An exception that was raised during the delivery of another event, or a shutdown, before the guest ran on.
 
-    The registers are those of the first exception: none of the deliveries changed them.
+    The registers are those at the first exception of the chain: failed deliveries do not change them.
     """
 
     save: SaveArea
     gprs: Gprs
     """Without RAX and RSP, which are in the save area."""
     event: Event | None
-    """What was raised; None: nobody saw it, only that the processor shut down."""
+    """What was raised; None: only the shutdown was intercepted."""
     vectoring: Event | None
-    """What was being delivered; None: it is not known."""
+    """What was being delivered; None: not known."""
     address: int | None
     """The faulting address of `event`."""
     first_address: int | None
-    """The faulting address of `vectoring`, if it is a page fault and the address is known."""
+    """The faulting address of `vectoring`, if it is a page fault."""
     becomes: Event | Shutdown | None
     """What the guest got for it; None: it was discarded."""
     physical_bits: int
     memory: PartialMemory
-    """Guest-physical memory, as far as a delivery and its explanation look at it."""
+    """Guest-physical memory, as far as a delivery and its explanation read it."""
     sequence: int | None = None
     """The number of the record; None: there is none."""
 
@@ -107,7 +107,7 @@ def capture(
 
 
 def from_json(fields: Mapping[str, Any]) -> Evidence:
-    """Return the evidence of a line; UsageError if it is none."""
+    """Return the evidence in a line of JSON; raises UsageError."""
     try:
         becomes = fields["becomes"]
         return Evidence(

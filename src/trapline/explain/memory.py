@@ -17,7 +17,7 @@ class MissingMemory(TraplineError):
 
 
 class PartialMemory:
-    """Implements `arch.paging.PhysicalMemory` over aligned 64-bit values; others are read from a source on demand."""
+    """Implements `arch.memory.PhysicalMemory` over aligned 64-bit values; others are read from a source on demand."""
 
     def __init__(
         self, qwords: Mapping[int, int | None] | None = None, source: Callable[[int], int | None] | None = None

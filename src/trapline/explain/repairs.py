@@ -1,6 +1,6 @@
 """Changes that may make a delivery succeed: gates, descriptors, stacks and tables.
 
-New tables are put into mapped memory that the delivery does not use otherwise. The model tells whether a change helps;
+New tables are put into mapped memory that the delivery does not use otherwise. The model shows whether a change helps;
 none is ever made in a guest.
 """
 
