@@ -59,3 +59,12 @@ def test_elements_need_no_numpy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_several_conditions_are_met_at_once(make_record):
+    exceptions = Exceptions(b"".join(make_record(vector=vector, cpl=cpl) for vector in (6, 14) for cpl in range(4)))
+    found = exceptions.where("vector == pf", "cpl >= 2")
+    assert [(record.seq, record.vector, record.cpl) for record in found] == [(6, 14, 2), (7, 14, 3)]
+    assert exceptions.mask("vector == pf", "cpl >= 2").tolist() == [False] * 6 + [True] * 2
+    assert [record.seq for record in exceptions[::-3].where()] == [7, 4, 1]
+    assert [record.seq for record in found.where("cpl == 3")] == [7]

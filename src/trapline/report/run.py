@@ -1,6 +1,5 @@
 """A run that is over, and what a test may ask of it."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
@@ -15,14 +14,10 @@ _CPLS: Final = range(4)
 
 
 class _Found(NamedTuple):
-    """The exceptions that a test asks about."""
+    """How many of the recorded exceptions a test asks about: of those no longer in memory only vectors are known."""
 
-    kept: Exceptions
-    """Those in memory."""
     least: int
-    """How many were recorded at least."""
     most: int
-    """How many were recorded at most: of those that are no longer in memory little is known but their vectors."""
 
 
 class Run(Result):
@@ -46,7 +41,7 @@ class Run(Result):
         given to `run` as `fail_on` stops the guest at that exception instead, and the run explains it.
         """
         __tracebackhide__ = True
-        found = [(rule, self._find(rule)) for rule in map(parse_rule, rules)]
+        found = [(rule, self._count(rule)) for rule in map(parse_rule, rules)]
         broken = [self._raised(rule, each) for rule, each in found if each.least]
         if broken:
             raise GuestFailed(self._message("\n".join(broken)))
@@ -79,26 +74,23 @@ class Run(Result):
         if at is not None:
             more.append(Rule(expected.rule.vectors, pattern=at))
             subject += f" at {at}"
-        found = self._find(expected.rule, more)
+        found = self._count(expected.rule, *more)
         met = expected.met_between(found.least, found.most)
         if met is None:
             raise self._undecided(subject, found)
         if not met:
             raise GuestFailed(self._message(f"expected {expected.wanted} of {subject}, got {_number(found)}"))
-        return found.kept
+        return self.exceptions.where(expected.rule, *more) if found.most else self.exceptions[:0]
 
-    def _find(self, rule: Rule, more: Sequence[str | Selection] = ()) -> _Found:
-        """Return the exceptions that a rule and further conditions name."""
+    def _count(self, rule: Rule, *more: str | Selection) -> _Found:
+        """Return how many exceptions a rule and further conditions name."""
         total = sum(row.times for row in self.counts if rule.vectors >> row.vector & 1)
-        if not total:
-            return _Found(self.exceptions[:0], 0, 0)
-        kept = self.exceptions.where(Rule(rule.vectors))
-        if rule == Rule(rule.vectors) and not more:
-            return _Found(kept, total, total)
-        dropped = total - len(kept)
-        for selection in (rule, *more):
-            kept = kept.where(selection)
-        return _Found(kept, len(kept), len(kept) + dropped)
+        vectors = Rule(rule.vectors)
+        if not total or (rule == vectors and not more):
+            return _Found(total, total)
+        least = int(self.exceptions.mask(rule, *more).sum())
+        complete = self.recorded == len(self.exceptions)
+        return _Found(least, least if complete else least + total - int(self.exceptions.mask(vectors).sum()))
 
     def _undecided(self, subject: str, found: _Found) -> UsageError:
         return UsageError(
@@ -109,8 +101,9 @@ class Run(Result):
     def _raised(self, rule: Rule, found: _Found) -> str:
         """Say how often an exception was raised that a rule names, and describe the first, or the first in memory."""
         times = "once" if found.most == 1 else f"{_number(found)} times, first"
-        if found.kept:
-            return f"{rule} was raised {times}: {found.kept[0]}"
+        mask = self.exceptions.mask(rule)
+        if mask.any():
+            return f"{rule} was raised {times}: {self.exceptions[int(mask.argmax())]}"
         row = next(row for row in self.counts if rule.vectors >> row.vector & 1)
         return f"{rule} was raised {times}: {row.vector.mnemonic} at {row.first.symbol or hex(row.first.rip)}"
 

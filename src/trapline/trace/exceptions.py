@@ -78,14 +78,24 @@ class Exceptions(Sequence[ExceptionRecord]):
         """Return the records as a `Condition` takes them for its `mask`."""
         import numpy as np
 
-        return Batch(self.columns, np.array(self._numbers, np.uint64), self.lookup)
+        if isinstance(self._numbers, range):  # millions of ints one by one take long
+            start, stop, step = self._numbers.start, self._numbers.stop, self._numbers.step
+            numbers = np.arange(start, stop, step, dtype=np.uint64)
+        else:
+            numbers = np.array(self._numbers, np.uint64)
+        return Batch(self.columns, numbers, self.lookup)
 
-    def where(self, condition: str | Selection) -> "Exceptions":
-        """Return those that meet a condition, such as `cpl == 0 and vector == pf`. Raises UsageError for a bad one."""
-        from .condition import Condition
+    def mask(self, *conditions: str | Selection) -> "NDArray[np.bool_]":
+        """Return for each whether it meets all conditions, such as `cpl == 0 and vector == pf`.
 
+        Raises UsageError for what is not a condition.
+        """
+        return self._mask(self.batch(), conditions)
+
+    def where(self, *conditions: str | Selection) -> "Exceptions":
+        """Return those that meet all conditions; see `mask`."""
         batch = self.batch()
-        mask = (Condition(condition) if isinstance(condition, str) else condition).mask(batch)
+        mask = self._mask(batch, conditions)
         numbers = array("Q", batch.numbers[mask].tobytes())
         return self._some(batch.records[mask].tobytes(), numbers)
 
@@ -94,6 +104,17 @@ class Exceptions(Sequence[ExceptionRecord]):
         from .arrow import to_table
 
         return to_table(self.batch())
+
+    def _mask(self, batch: Batch, conditions: Sequence[str | Selection]) -> "NDArray[np.bool_]":
+        import numpy as np
+
+        from .condition import Condition
+
+        selections = [Condition(each) if isinstance(each, str) else each for each in conditions]
+        found = np.ones(len(self), np.bool_)
+        for selection in selections:
+            found &= selection.mask(batch)
+        return found
 
     def _some(self, data: bytes | memoryview, numbers: "range | array[int]") -> "Exceptions":
         found = Exceptions(data, lookup=self.lookup)
