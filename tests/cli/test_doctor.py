@@ -36,7 +36,7 @@ def test_the_same_as_json(trapline_command, qemu):
     names = {finding["name"] for finding in found["findings"]}
     assert names >= {"Python", "numpy", "QEMU", "BIOS", "accel tcg", "accel kvm"}
     for finding in found["findings"]:
-        assert set(finding) == {"name", "fine", "needed", "words"}
+        assert set(finding) == {"name", "fine", "needed", "detail"}
 
 
 def test_without_qemu(trapline_command, without_programs):
@@ -45,7 +45,7 @@ def test_without_qemu(trapline_command, without_programs):
     assert "MISSING  QEMU" in done.out
     assert "apt install qemu-system-x86" in done.out
     assert "ok       in process" in done.out
-    assert done.out.endswith("guests that need no PC can be run; for the others something is missing\n")
+    assert done.out.endswith("guests that need no PC can be run; the others need what is missing above\n")
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_without_a_library(trapline_command, monkeypatch):
     done = trapline_command("doctor")
     assert done.status == 1
     assert "MISSING  iced-x86       pip install 'trapline'" in done.out
-    assert done.out.endswith("no guest can be run yet\n")
+    assert done.out.endswith("no guest can be run: install what is missing above\n")
 
 
 @pytest.mark.slow

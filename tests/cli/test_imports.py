@@ -23,14 +23,14 @@ def log(tmp_path):
 
 def test_to_stdout(trapline_command, log):
     done = trapline_command("import", "qemu-int", log)
-    assert (done.status, done.err) == (0, "5 exceptions\n")
+    assert (done.status, done.err) == (0, "5 exceptions imported\n")
     assert [json.loads(line)["name"] for line in done.out.splitlines()] == ["#UD", "#GP", "#GP", "#DF", "#GP"]
 
 
 def test_one_exception_is_counted_in_the_singular(trapline_command, tmp_path):
     path = tmp_path / "qemu.log"
     path.write_text("check_exception old: 0xffffffff new 0x6\n")
-    assert trapline_command("import", "qemu-int", path).err == "1 exception\n"
+    assert trapline_command("import", "qemu-int", path).err == "1 exception imported\n"
 
 
 def test_to_a_file_with_names(trapline_command, log, tmp_path):
@@ -40,7 +40,7 @@ def test_to_a_file_with_names(trapline_command, log, tmp_path):
     assert json.loads(output.read_text().splitlines()[0])["symbol"] == "main+0x5"
     done = trapline_command("explain", output)
     assert (done.status, done.err) == (0, "")
-    assert "why is unknown" in done.out
+    assert "no evidence to explain it" in done.out
 
 
 def test_a_log_that_is_none(trapline_command, disk):

@@ -1,1 +1,1 @@
-"""The command line: knows everything, is known by nobody."""
+"""The command line: parses options, calls the API, prints the result."""

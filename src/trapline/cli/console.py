@@ -1,4 +1,4 @@
-"""The console of a guest in this process: what it writes, line by line."""
+"""Where `trapline run` writes the guest's console: stdout, stderr or a file."""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from trapline.errors import TraplineError, UsageError
 
 
 class Console:
-    """Writes bytes to a binary file, and lets each line be seen at once."""
+    """Writes the guest's output to a binary file, flushed at each line."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -22,7 +22,7 @@ class Console:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is held. Raises TraplineError on a full disk."""
+        """Write what is buffered. Raises TraplineError where the file cannot be written, as on a full disk."""
         try:
             while self._held:
                 del self._held[: self._file.write(self._held)]
@@ -37,7 +37,7 @@ class Console:
 
 @contextlib.contextmanager
 def open_console(name: str | None, otherwise: IO[bytes]) -> Iterator[Console]:
-    """Lend a console that ends in a file, or else in a stream that is already open."""
+    """Open the file of `--console`; without one write to `otherwise`, a stream that stays open. Raises UsageError."""
     if name is None:
         console = Console(otherwise)
         yield console

@@ -1,4 +1,4 @@
-"""`trapline doctor`: what this machine can do, each point tried rather than guessed."""
+"""`trapline doctor`: checks what this machine can run, by trying it."""
 
 import importlib.metadata
 import json
@@ -12,22 +12,23 @@ from trapline.errors import TraplineError
 _IN_PROCESS: Final = "in process"
 _SAMPLE_MEMORY: Final = 16 << 20
 _READY: Final = "guests can be run"
-_BARE: Final = "guests that need no PC can be run; for the others something is missing"
-_NOTHING: Final = "no guest can be run yet"
+_BARE: Final = "guests that need no PC can be run; the others need what is missing above"
+_NOTHING: Final = "no guest can be run: install what is missing above"
 
 
 class Finding(NamedTuple):
-    """One point that was looked at."""
+    """One requirement that was checked."""
 
     name: str
     fine: bool
     needed: bool
-    """Without it a guest that needs a PC cannot be run, or none at all."""
-    words: str
+    """Without it some guests cannot be run."""
+    detail: str
+    """A version, what was tried, or what to install."""
 
 
 def doctor(*, as_json: bool, program: str | None) -> int:
-    """Print the findings; exit 0 when nothing is missing."""
+    """Print the findings; return exit code 0 when nothing that is needed is missing, else 1."""
     findings = [
         Finding("Python", sys.version_info >= (3, 11), True, platform.python_version()),
         *(_library(name, "trapline") for name in ("iced-x86", "numpy", "pyelftools", "rich", "unicorn")),
@@ -45,7 +46,7 @@ def doctor(*, as_json: bool, program: str | None) -> int:
     else:
         for finding in findings:
             mark = "ok" if finding.fine else "MISSING" if finding.needed else "no"
-            print(f"{mark:<8} {finding.name:<14} {finding.words}")
+            print(f"{mark:<8} {finding.name:<14} {finding.detail}")
         bare = any(finding.fine for finding in findings if finding.name == _IN_PROCESS)
         print(_READY if ready else _BARE if bare else _NOTHING)
     return 0 if ready else 1
@@ -58,8 +59,8 @@ def _run_sample() -> str:
 
     result = run("sample:ud", exceptions="all", memory=_SAMPLE_MEMORY, timeout=10, processor="unicorn")
     if result.ending is not Ending.DEBUG_EXIT:
-        raise TraplineError(f"a sample guest does not run as it should: {result.ending.value} {result.detail}")
-    return f"Unicorn runs a sample guest: {result.recorded} exception seen"
+        raise TraplineError(f"the sample guest did not exit as expected: {result.ending.value} {result.detail}")
+    return f"Unicorn ran a sample guest: {result.recorded} exception recorded"
 
 
 def _library(name: str, package: str) -> Finding:
@@ -86,12 +87,12 @@ def _qemu(program: str | None) -> list[Finding]:
     if all(finding.fine for finding in findings):
         findings.append(_try("accel tcg", True, lambda: launch.try_out(program)))
     missing = kvm.nested_svm_missing()
-    findings.append(Finding("accel kvm", missing is None, False, missing or "nested SVM is there"))
+    findings.append(Finding("accel kvm", missing is None, False, missing or "nested SVM is available"))
     return findings
 
 
-def _try(name: str, needed: bool, look: Callable[[], str]) -> Finding:
+def _try(name: str, needed: bool, check: Callable[[], str]) -> Finding:
     try:
-        return Finding(name, True, needed, look())
+        return Finding(name, True, needed, check())
     except TraplineError as error:
         return Finding(name, False, needed, str(error.args[0]))

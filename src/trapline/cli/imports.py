@@ -1,4 +1,4 @@
-"""`trapline import`: what other programs recorded, as `run -o` writes it."""
+"""`trapline import`: converts another program's log to the records that `run -o` writes."""
 
 import contextlib
 import sys
@@ -26,7 +26,7 @@ def import_qemu_int(name: str, output: str | None, names: Names) -> int:
         raise UsageError(f"{name}: {error.strerror}") from error
     except UsageError as error:
         raise UsageError(f"{name}: {error}") from error
-    print(f"{count:,} exception{'s' * (count != 1)}", file=sys.stderr)
+    print(f"{count:,} exception{'s' * (count != 1)} imported", file=sys.stderr)
     return 0
 
 

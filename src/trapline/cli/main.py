@@ -1,4 +1,4 @@
-"""`trapline`: the parser, the exit codes, and where words go."""
+"""`trapline`: the parser, the exit codes, and how errors are printed."""
 
 import argparse
 import gc
@@ -14,7 +14,7 @@ from trapline.errors import TraplineError
 
 SYNTAXES: Final = ("intel", "att")
 PROCESSORS: Final = ("auto", "unicorn", "qemu")
-"""Written out: what else has them takes long to load, and a test compares them."""
+"""Copies of `session.settings.PROCESSORS` and of the disassembler's: those take long to load. A test compares them."""
 OK: Final = 0
 FAILED: Final = 1
 USAGE: Final = 2
@@ -27,8 +27,8 @@ exit codes of run:
   2    usage or bad input
   3    the guest shut down (triple fault)
   4    the guest reported a failure through isa-debug-exit
-  5    a rule of --fail-on or --expect was not kept
-  124  the time was up
+  5    a --fail-on or --expect rule was violated
+  124  --timeout expired
   130  interrupted
 """
 
@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     top.add_argument("--version", action="version", version=f"trapline {__version__}")
-    top.add_argument("-v", "--verbose", action="store_true", help="say more on stderr")
+    top.add_argument("-v", "--verbose", action="store_true", help="log more on stderr")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="COMMAND")
 
     run = verbs.add_parser(
@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
         "guest",
         nargs="?",
         metavar="GUEST",
-        help="a file, recognised by its content, or sample:NAME; none: what QEMU's options boot",
+        help="a file, recognised by its content, or sample:NAME; leave it out to boot what the QEMU OPTIONS name",
     )
     run.add_argument(
         "-e",
@@ -80,41 +80,42 @@ def parser() -> argparse.ArgumentParser:
         "--entry-mode",
         type=int,
         choices=(16, 32, 64),
-        help="take GUEST as code without a header, entered in that mode",
+        help="GUEST is raw code without a header, entered in this mode",
     )
     run.add_argument(
         "--load-address",
         metavar="ADDRESS",
         type=_address,
-        help="where such code is loaded and entered (default: 0x7c00 in 16-bit mode, else 1 MiB)",
+        help="where raw code is loaded and entered (default: 0x7c00 in 16-bit mode, else 1 MiB)",
     )
     run.add_argument("--memory", metavar="SIZE", default="256M", help="guest memory, such as 64M or 2G (default: 256M)")
     run.add_argument(
         "--accel",
         choices=("auto", "tcg", "kvm"),
         default="auto",
-        help="who executes the guest (default: auto)",
+        help="QEMU's accelerator (default: auto)",
     )
     run.add_argument("--isolate", action="store_true", help="protect trapline's monitor from a hostile guest; slower")
-    run.add_argument("--reboot", action="store_true", help="a guest that resets its machine is started again")
+    run.add_argument("--reboot", action="store_true", help="restart a guest that resets its machine")
     run.add_argument(
         "--fail-on",
         metavar="RULE",
         action="append",
         default=[],
-        help="end the run with exit code 5 at an exception such as kernel:gp,ud@copy_* ([user:|kernel:|any:]"
-        "VECTORS[@SYMBOL-PATTERN]); may be given more than once",
+        help="end the run with exit code 5 at an exception that RULE names, such as kernel:gp,ud@copy_* "
+        "([user:|kernel:|any:]VECTORS[@SYMBOL-PATTERN]); may be given more than once",
     )
-    run.add_argument("--keep-going", action="store_true", help="let --fail-on tell at the end, not stop the guest")
+    run.add_argument("--keep-going", action="store_true", help="report --fail-on at the end, do not stop the guest")
     run.add_argument(
         "--expect",
         metavar="RULE[=COUNT]",
         action="append",
         default=[],
-        help="exit code 5 unless such an exception came, or came COUNT times; may be given more than once",
+        help="end with exit code 5 unless such an exception was raised, or was raised COUNT times; may be given more "
+        "than once",
     )
-    run.add_argument("--timeout", metavar="SECONDS", type=float, help="stop the guest after that long")
-    run.add_argument("-o", "--output", metavar="FILE", help="write a JSON object a line for each exception")
+    run.add_argument("--timeout", metavar="SECONDS", type=float, help="stop the guest after this time")
+    run.add_argument("-o", "--output", metavar="FILE", help="write each exception as a line of JSON")
     run.add_argument("--live", action="store_true", help="print a line for each exception on stderr as it happens")
     run.add_argument("--json", action="store_true", help="print the summary as JSON; the console goes to stderr")
     run.add_argument("--console", metavar="FILE", help="write the guest's console to a file")
@@ -125,19 +126,19 @@ def parser() -> argparse.ArgumentParser:
         help="guest: after a debug exit, exit with QEMU's (value << 1) | 1",
     )
     _add_symbols(run)
-    run.add_argument("--qemu", metavar="PROGRAM", help="the QEMU to use (default: qemu-system-x86_64 on PATH)")
+    run.add_argument("--qemu", metavar="PROGRAM", help="the QEMU program (default: qemu-system-x86_64 on PATH)")
 
     explain = verbs.add_parser(
-        "explain", help="say why the exceptions of a stored run could not be delivered", allow_abbrev=False
+        "explain", help="explain the double and triple faults of a stored run", allow_abbrev=False
     )
-    explain.add_argument("file", metavar="FILE", help="what run -o wrote")
+    explain.add_argument("file", metavar="FILE", help="a file that `trapline run -o` wrote")
     explain.add_argument("--json", action="store_true", help="print JSON")
     _add_symbols(explain)
 
-    take = verbs.add_parser("import", help="turn a log of another program into records", allow_abbrev=False)
-    take.add_argument("format", choices=("qemu-int",), help="qemu-int: what qemu -d int,cpu_reset -D LOG wrote")
+    take = verbs.add_parser("import", help="convert another program's log to records", allow_abbrev=False)
+    take.add_argument("format", choices=("qemu-int",), help="qemu-int: the log of qemu -d int,cpu_reset -D LOG")
     take.add_argument("log", metavar="LOG", help="the file")
-    take.add_argument("-o", "--output", metavar="FILE", help="where to write (default: stdout)")
+    take.add_argument("-o", "--output", metavar="FILE", help="write to a file (default: stdout)")
     _add_symbols(take, syntax=False)
 
     vectors = verbs.add_parser("vectors", help="list the exception vectors and which may be forced", allow_abbrev=False)
@@ -146,9 +147,9 @@ def parser() -> argparse.ArgumentParser:
     samples = verbs.add_parser("samples", help="list the sample guests, run as sample:NAME", allow_abbrev=False)
     samples.add_argument("--json", action="store_true", help="print JSON")
 
-    doctor = verbs.add_parser("doctor", help="say what this machine can do", allow_abbrev=False)
+    doctor = verbs.add_parser("doctor", help="check what this machine can run", allow_abbrev=False)
     doctor.add_argument("--json", action="store_true", help="print JSON")
-    doctor.add_argument("--qemu", metavar="PROGRAM", help="the QEMU to look at")
+    doctor.add_argument("--qemu", metavar="PROGRAM", help="the QEMU program to check")
     return top
 
 
@@ -158,12 +159,12 @@ def _add_symbols(command: argparse.ArgumentParser, *, syntax: bool = True) -> No
         metavar="FILE[@SLIDE]",
         action="append",
         default=[],
-        help="name addresses by an ELF file, a System.map or a kallsyms, SLIDE bytes above where it says; may be given "
-        "more than once. run finds the slide of Linux by itself, and takes an ELF guest's own symbols",
+        help="name addresses by the symbols of an ELF file, a System.map or a kallsyms, moved by SLIDE bytes; may be "
+        "given more than once. run finds the slide of a Linux kernel, and uses an ELF guest's own symbols",
     )
     if syntax:
-        words = "of the instructions that are shown (default: intel)"
-        command.add_argument("--syntax", choices=SYNTAXES, default="intel", help=words)
+        text = "the syntax of disassembled instructions (default: intel)"
+        command.add_argument("--syntax", choices=SYNTAXES, default="intel", help=text)
 
 
 def _address(text: str) -> int:
@@ -173,38 +174,38 @@ def _address(text: str) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; every error is one line on stderr."""
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by whoever started us: what we say goes nowhere
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  # until we end
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    split = words.index("--") if "--" in words else len(words)
-    options = parser().parse_args(words[:split])
+        if getattr(sys, name) is None:  # the parent process closed it
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  # open until the end
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    split = given.index("--") if "--" in given else len(given)
+    options = parser().parse_args(given[:split])
     logging.basicConfig(
         format="trapline: %(message)s",
         level=logging.INFO if options.verbose else logging.WARNING,
         stream=sys.stderr,
     )
-    if split < len(words) and options.verb != "run":
+    if split < len(given) and options.verb != "run":
         parser().error("only run takes QEMU options after --")
     try:
-        status = _command(options, words[split + 1 :])
+        status = _command(options, given[split + 1 :])
         sys.stdout.flush()
-        gc.freeze()  # to search all libraries for garbage would take the exit 20 ms
+        gc.freeze()  # a garbage collection of all libraries at exit would take 20 ms
     except TraplineError as error:
         print(f"trapline: {error.args[0]}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
     except OSError as error:
-        if not isinstance(error, BrokenPipeError):  # then whoever read our output has enough
+        if not isinstance(error, BrokenPipeError):  # the reader of a pipe may close it early
             print(f"trapline: {error}", file=sys.stderr)
-        # Python must not complain once more at its end, about what stdout still holds.
+        # Python flushes stdout at exit: what it still buffers must not raise again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     return status
 
 
 def _command(options: argparse.Namespace, qemu_options: list[str]) -> int:
-    # Each command loads only what it needs: the libraries behind `run` take longer than `vectors` in all.
+    # Each command loads only what it needs: the libraries of `run` take longer to load than `vectors` takes to run.
     if options.verb == "vectors":
         from .vectors import vectors
 

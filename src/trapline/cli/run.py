@@ -1,4 +1,4 @@
-"""`trapline run`: from a command line to the library's `run`, and from its result to text and an exit code."""
+"""`trapline run`: passes the options to `trapline.run`, and prints its result."""
 
 import argparse
 import contextlib
@@ -17,7 +17,7 @@ from .console import open_console
 log = logging.getLogger(__name__)
 
 _IDLE_AFTER: Final = 0.4
-"""Seconds after which a BIOS has mostly done what keeps us busy."""
+"""Seconds after which a BIOS has mostly finished: until then the guest needs this CPU."""
 _OPTIONS: Final = (
     *("exceptions", "processor", "memory", "entry_mode", "load_address", "initrd", "append", "isolate", "accel"),
     *("reboot", "qemu", "symbols", "syntax"),
@@ -26,7 +26,7 @@ _OPTIONS: Final = (
 
 
 def run(options: argparse.Namespace, qemu_options: list[str]) -> int:
-    """Run a guest and return the exit code that says how it ended."""
+    """Run a guest, print its result and return the exit code."""
     from trapline.api import run as run_guest
 
     keywords: MachineOptions = {name: getattr(options, name) for name in _OPTIONS}  # type: ignore[assignment]

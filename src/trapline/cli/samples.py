@@ -1,4 +1,4 @@
-"""`trapline samples`: the sample guests."""
+"""`trapline samples`: lists the sample guests."""
 
 import json
 import sys
@@ -10,7 +10,7 @@ from .table import print_table
 
 
 def samples(*, as_json: bool) -> int:
-    """Print every sample guest with what it raises and how it ends."""
+    """Print each sample guest with the exceptions that it raises and how it ends."""
     if as_json:
         rows = [
             {
@@ -36,5 +36,5 @@ def samples(*, as_json: bool) -> int:
             for sample in SAMPLES
         ],
     )
-    print("\ntrapline run sample:NAME runs one")
+    print("\nrun one with: trapline run sample:NAME")
     return 0

@@ -1,4 +1,4 @@
-"""What a run prints at its end, for people, on stderr."""
+"""The summary of a run, as text on stderr."""
 
 from typing import IO
 
@@ -11,7 +11,7 @@ from .terminal import width_of
 
 
 def print_summary(run: Run, file: IO[str]) -> None:
-    """Print how the guest ended, what led to a crash, and the counts."""
+    """Print how the guest ended, the evidence of a crash, and the counts."""
     width = width_of(file)
     print(file=file)
     if run.crash is not None:
@@ -37,7 +37,7 @@ def print_summary(run: Run, file: IO[str]) -> None:
 
 
 def _place(place: Place) -> str:
-    """Return an address for a narrow column: its name, with file and line below, or else the number."""
+    """Return an address for a narrow column: the symbol, with file and line below, or else the number."""
     symbol = place.symbol
     if symbol is None:
         return f"{place.rip:#x}"

@@ -9,7 +9,7 @@ def load() -> None:
     """Load rich."""
     import rich.box
     import rich.console
-    import rich.table  # noqa: F401  # loading it is the point
+    import rich.table  # noqa: F401  # only to load it
 
 
 def print_table(

@@ -1,4 +1,4 @@
-"""`trapline vectors`: the table of exceptions."""
+"""`trapline vectors`: lists the exception vectors."""
 
 import json
 import sys
@@ -12,7 +12,7 @@ _NAMED = frozenset(Vector)
 
 
 def vectors(*, as_json: bool) -> int:
-    """Print every vector with its facts and whether it may be forced."""
+    """Print each vector with its properties and whether it may be forced."""
     if as_json:
         rows = [
             {
