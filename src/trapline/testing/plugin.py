@@ -5,7 +5,8 @@
         run.check()
         run.never("ud", "gp", "df")
 
-pytest finds it by its entry point; `-p no:trapline` switches it off.
+The fixture's type is `trapline.testing.guests.Guests`. pytest finds the plugin by its entry point; `-p no:trapline`
+switches it off.
 """
 
 import itertools
