@@ -71,15 +71,21 @@ class Instruction:
         return str(self._iced.Formatter(self._iced.FormatterSyntax.INTEL).format_mnemonic(self.decoded)).split()[-1]
 
     @property
-    def features(self) -> set[str]:
+    def _features(self) -> set[str]:
         """The CPUID features that it needs, by iced's names."""
         names = {value: name for name, value in vars(self._iced.CpuidFeature).items() if isinstance(value, int)}
         return {names[feature] for feature in self.decoded.cpuid_features()}
 
     @property
-    def is_legacy(self) -> bool:
-        """Whether it is encoded without VEX, XOP or EVEX."""
-        return bool(self.decoded.encoding == self._iced.EncodingKind.LEGACY)
+    def is_sse(self) -> bool:
+        """Whether it is an SSE instruction, encoded without VEX, XOP or EVEX."""
+        legacy = self.decoded.encoding == self._iced.EncodingKind.LEGACY
+        return legacy and any(feature.startswith(("SSE", "SSSE")) for feature in self._features)
+
+    @property
+    def is_avx(self) -> bool:
+        """Whether it is an AVX instruction, of any version."""
+        return any(feature.startswith("AVX") for feature in self._features)
 
     @property
     def is_privileged(self) -> bool:

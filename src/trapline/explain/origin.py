@@ -59,13 +59,11 @@ def _undefined(i: Instruction) -> str | None:
         return "the bytes at RIP are not a valid instruction"
     if i.name in _DELIBERATE:
         return f"{i.name} always raises #UD"
-    features = i.features
-    sse = any(feature.startswith(("SSE", "SSSE")) for feature in features) and i.is_legacy
-    if sse and save.cr0 & CR0.EM:
+    if i.is_sse and save.cr0 & CR0.EM:
         return f"{i.name} is an SSE instruction, and CR0.EM is set: SSE is disabled"
-    if sse and not save.cr4 & CR4.OSFXSR:
+    if i.is_sse and not save.cr4 & CR4.OSFXSR:
         return f"{i.name} is an SSE instruction, and CR4.OSFXSR is clear: SSE is disabled"
-    if any(feature.startswith("AVX") for feature in features) and not save.cr4 & CR4.OSXSAVE:
+    if i.is_avx and not save.cr4 & CR4.OSXSAVE:
         return f"{i.name} is an AVX instruction, and CR4.OSXSAVE is clear: AVX is disabled"
     return None
 
@@ -114,11 +112,10 @@ def _address(i: Instruction) -> str | None:
         target = i.value(0)
     if target is not None and not canonical(target):
         return f"{i.name} to {target:#x}, which is not a canonical address"
-    vector = any(feature.startswith(("SSE", "SSSE")) for feature in i.features) and i.is_legacy
     for operand in i.operands():
         if not canonical(operand.address):
             return f"{i.name} accesses {operand.address:#x}, which is not a canonical address"
-        aligned = i.name in _ALIGNED or (vector and operand.size == 16 and i.name not in _UNALIGNED)
+        aligned = i.name in _ALIGNED or (i.is_sse and operand.size == 16 and i.name not in _UNALIGNED)
         if aligned and operand.address % 16:
             return f"{i.name} needs an address aligned to 16 bytes, and {operand.address:#x} is not"
     return None
