@@ -62,7 +62,7 @@ clean: ## remove all that the other targets leave here
 
 $(VENV)/.installed: Makefile pyproject.toml $(VENV)/.programs
 	test -x $(PYTHON) || python3 -m venv $(VENV)
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable '.[qemu,symbols,dev]'
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable '.[symbols,dev]'
 	@touch $@
 
 $(VENV)/.programs:

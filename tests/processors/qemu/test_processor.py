@@ -41,7 +41,6 @@ class Qemu:
     command = ("qemu",)
 
     def __init__(self, script, memory):
-        self.version = (7, 2, 22)
         self.monitor, self.ram = memory, memoryview(bytearray(2 * MIB))
         self.doorbell, self._bell = socket.socketpair()
         self.doorbell.setblocking(False)
@@ -145,8 +144,8 @@ def start(memory, bios):
                 (),
                 {
                     "command": lambda self, name: qemu.nmi.set(),
-                    "version": lambda self: qemu.version,
-                    "close": lambda self: None,
+                    "receive": lambda self: None,
+                    "version": (7, 2, 22),
                 },
             )()
             closing.enter_context(processor)
@@ -432,8 +431,8 @@ def test_the_bios_goes_into_ram_once_at_the_first_power_on(start, bios):
 
 
 def test_an_old_qemu_is_refused(start):
-    processor, qemu = start(power_on)
-    qemu.version = (6, 2, 0)
+    processor, _ = start(power_on)
+    processor._qmp.version = (6, 2, 0)
     with pytest.raises(LaunchError, match=r"QEMU 6\.2\.0; trapline needs 7\.2"):
         processor.run(None)
 

@@ -68,7 +68,8 @@ class QemuProcessor:
         self._fresh = False
         self._kicked = False
         self._qmp = Qmp(qemu.qmp)
-        self._handshake.watch(qemu.gdb.fileno())
+        for connection in (qemu.gdb, self._qmp):
+            self._handshake.watch(connection.fileno())
         unavailable = why_unavailable(accelerator, qemu.command)
         self._stops = Stops(GdbClient(qemu.gdb), self._qmp, self._shared, ram, firmware, unavailable)
         self._deliveries = Deliveries(self._shared, ram, sets_rf=self.capabilities.sets_rf)
@@ -139,6 +140,7 @@ class QemuProcessor:
         while outcome is None:
             outcome = self._handshake.wait(deadline)
             if outcome is None:
+                self._qmp.receive()
                 self._stops.take()
             elif outcome is Outcome.OFF:
                 self._ended()
@@ -212,7 +214,6 @@ class QemuProcessor:
 
     def close(self) -> None:
         """End QEMU and release the memory."""
-        self._qmp.close()
         self._qemu.close()
         self._block.close()
         self._handshake.close()
@@ -235,9 +236,9 @@ class QemuProcessor:
 
     def _begin(self) -> Outcome:
         """The machine was switched on or reset: initialise everything of ours."""
-        version = None if self._handshake.reported else self._qmp.version()
-        if version is not None:
-            check_version(version)
+        self._qmp.receive()
+        if self._qmp.version is not None:
+            check_version(self._qmp.version)
         if not self._mailbox.efer & EFER.SVME:
             raise ProcessorError("this QEMU's CPU does not enable SVM; QEMU 7.2 is known to work")
         self._mailbox.reset = 0

@@ -1,65 +1,91 @@
-"""QMP. Its library is loaded on the first command: that takes longer than QEMU takes to start."""
+"""QMP: commands to QEMU and the events that it sends, a JSON object a line (QEMU: docs/interop/qmp-spec)."""
 
 import contextlib
 import json
 import socket
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final
 
-if TYPE_CHECKING:
-    import asyncio
-
-    from qemu.qmp import QMPClient
-
-
-_GREETING: Final = 4096
+_PIECE: Final = 1 << 16
+_VERSION: Final = ("major", "minor", "micro")
 
 
 class Qmp:
-    """Commands to QEMU over a connected socket."""
+    """The client's end of a connected socket."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        self._client: QMPClient | None = None
-        self._runner: asyncio.Runner
+        self._received = bytearray()
+        self._commands = 0
+        self._replies: dict[int, Any] = {}
+        self._suspended = False
+        self.version: tuple[int, int, int] | None = None
+        """QEMU's, once its greeting has been read."""
+        self._send("qmp_capabilities")
 
-    def version(self) -> tuple[int, int, int] | None:
-        """Return QEMU's version from its greeting, which is not consumed; None before it has arrived."""
-        try:
-            greeting = self._connection.recv(_GREETING, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-            version = json.loads(greeting)["QMP"]["version"]["qemu"]
-            return version["major"], version["minor"], version["micro"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+    def fileno(self) -> int:
+        """Return the socket, which can be read while something is to be `receive`d."""
+        return self._connection.fileno()
 
-    def command(self, name: str, **arguments: str) -> None:
-        """Execute a command and wait until it is done; without effect when QEMU has ended."""
-        from qemu.qmp import QMPClient, QMPError
+    def command(self, name: str, arguments: dict[str, str] | None = None, *, seconds: float | None = None) -> Any:  # noqa: ANN401  # JSON
+        """Execute a command and return its result.
 
-        with contextlib.suppress(QMPError, EOFError):
-            if self._client is None:
-                import asyncio
-
-                self._runner = asyncio.Runner()
-                self._client = QMPClient("trapline")
-                self._runner.run(self._client.connect(self._connection))
-            self._runner.run(self._client.execute(name, arguments))
+        None: an error, no answer within `seconds`, or QEMU has ended.
+        """
+        number = self._send(name, arguments)
+        while number not in self._replies:
+            if not self._read(seconds):
+                return None
+        return self._replies.pop(number)
 
     def human_command(self, line: str) -> None:
         """Execute a command of QEMU's human monitor."""
-        self.command("human-monitor-command", **{"command-line": line})
+        self.command("human-monitor-command", {"command-line": line})
 
-    def drop_events(self) -> None:
-        """Forget the events that QEMU has sent so far, which would pile up."""
-        self.command("query-status")  # answered after them
-        if self._client is not None:
-            self._client.events.clear()
+    def receive(self) -> None:
+        """Read what has arrived."""
+        while self._read(0):
+            pass
 
-    def close(self) -> None:
-        """Hang up. Safe to call twice."""
-        if self._client is None:
+    def woke_up(self) -> bool:
+        """Say, once, whether the last reset of the machine was that of waking from S3: it suspended before."""
+        self.receive()
+        suspended, self._suspended = self._suspended, False
+        return suspended
+
+    def _send(self, name: str, arguments: dict[str, str] | None = None) -> int:
+        self._commands += 1
+        request = {"execute": name, "arguments": arguments or {}, "id": self._commands}
+        with contextlib.suppress(OSError):  # QEMU has ended
+            self._connection.settimeout(None)
+            self._connection.sendall(json.dumps(request).encode() + b"\n")
+        return self._commands
+
+    def _read(self, seconds: float | None) -> bool:
+        """Take what comes within a time; False: nothing, or QEMU has hung up."""
+        try:
+            self._connection.settimeout(seconds)
+            piece = self._connection.recv(_PIECE)
+        except OSError:
+            return False
+        self._received += piece
+        *lines, rest = self._received.split(b"\n")
+        self._received = bytearray(rest)
+        for line in lines:
+            self._take(line)
+        return bool(piece)
+
+    def _take(self, line: bytes | bytearray) -> None:
+        try:
+            message = json.loads(line)
+        except ValueError:
             return
-        from qemu.qmp import QMPError
-
-        with self._runner, contextlib.suppress(QMPError, OSError, EOFError):  # QEMU may have hung up
-            self._runner.run(self._client.disconnect())
-        self._client = None
+        match message:
+            case {"event": "SUSPEND"}:
+                self._suspended = True
+            case {"event": "RESET"}:  # not sent when the machine wakes up
+                self._suspended = False
+            case {"QMP": {"version": {"qemu": {"major": int(), "minor": int(), "micro": int()} as version}}}:
+                major, minor, micro = (version[part] for part in _VERSION)
+                self.version = major, minor, micro
+            case {"id": int(number)}:
+                self._replies[number] = message.get("return")

@@ -26,8 +26,6 @@ _INT3: Final = b"cc"
 _NO_EXIT: Final = 0x7777_7777
 """An exit code that no CPU writes."""
 _DB_EXIT: Final = EXCEPTION_EXITS.start + Vector.DB
-_DRAIN_EVERY: Final = 256
-"""Stops between two reads of QMP, where each leaves events."""
 
 
 class Stops:
@@ -50,7 +48,6 @@ class Stops:
         self._not_the_guest = (BASE + PML4_AT, firmware.page_tables)
         self._unavailable = unavailable
         self._started = False
-        self._taken = 0
         self._set: tuple[frozenset[int], tuple[Watchpoint, ...]] = (frozenset(), ())
         """The breakpoints and watchpoints that QEMU has."""
         self.breakpoints: frozenset[int] = frozenset()
@@ -117,9 +114,6 @@ class Stops:
         stop = read_stop(reply or b"")
         if not stop.trapped:
             return  # an acknowledgement, or a pause by the user, who has to resume it
-        self._taken += 1
-        if self._taken % _DRAIN_EVERY == 0:
-            self._qmp.drop_events()
         state = read_registers(self._gdb.monitor("info registers"))
         hit = next((one for one in self.watchpoints if (one.address, one.reads) == stop.watched), None)
         if not self._is_guest(state):
