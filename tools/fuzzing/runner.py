@@ -44,8 +44,8 @@ class End(Enum):
     SHUTDOWN = "shutdown"
     LIMIT = "too many exceptions"
     TIME = "too much time"
-    OFF = "it switched the machine off or reset it"
-    OTHER = "an exit that nobody handles"
+    OFF = "it powered off or reset the machine"
+    OTHER = "a #VMEXIT without a handler"
     FAILED = "the processor gave up"
 
 

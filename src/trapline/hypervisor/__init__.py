@@ -1,1 +1,1 @@
-"""KVM's role: the VM, its vCPU and the way an intercepted exception travels back to the guest."""
+"""KVM's role: the VM, its vCPU, and what happens to an intercepted exception on its way to the guest."""

@@ -1,7 +1,4 @@
-"""From an intercepted exception to the event that the guest gets: combine, then inject (APM 15.7.3, 15.20).
-
-`forward` takes whatever the hardware delivered; `inject` writes EVENTINJ for exactly one event.
-"""
+"""Makes of an intercepted exception the event that the guest gets: combines, then injects (APM 15.7.3, 15.20)."""
 
 from typing import Final
 
@@ -17,15 +14,15 @@ from .stop import Answer, Resume, Stop, StopReason
 from .vcpu import Undelivered, Vcpu
 
 _CET_SS: Final = 7
-"""The bit of ECX in CPUID function 7 that says that there are shadow stacks."""
+"""CPUID function 7, ECX: the CPU has shadow stacks."""
 _FORWARD: Final = Verdict.FORWARD
 _DONE: Final = Resume.DONE
 _EXCEPTION: Final = EventType.EXCEPTION
-"""Members of an enumeration take a while to be found."""
+"""Bound once: looking up a member of an enumeration is slow."""
 
 
 def error_code(vector: int, exit_info_1: int) -> int | None:
-    """Return the error code that an exception pushes, by where the manual says it comes from."""
+    """Return the error code that an exception pushes: EXITINFO1 or 0, by its vector; None: it pushes none."""
     source = VECTORS[vector].error_code
     if source is ErrorCode.EXITINFO1:
         return exit_info_1 & 0xFFFF_FFFF
@@ -33,16 +30,13 @@ def error_code(vector: int, exit_info_1: int) -> int | None:
 
 
 def forward(vcpu: Vcpu, exit: InterceptedException) -> Answer:
-    """Show an exception to the observers, then do what they decide: as a rule give it to the guest as it was."""
+    """Ask the observers about an exception, and do what they decide: FORWARD unless one decides otherwise."""
     decision = vcpu.policy.ask(vcpu, exit)
     return deliver(vcpu, exit) if decision is _FORWARD else decide(vcpu, exit, decision)
 
 
 def decide(vcpu: Vcpu, exit: InterceptedException, decision: Decision) -> Answer:
-    """Do what was decided about an exception.
-
-    If it is discarded, what was being delivered is still owed to the guest.
-    """
+    """Do what was decided about an exception. After DISCARD the event under delivery is injected again."""
     if isinstance(decision, Injection):
         return _deliver_instead(vcpu, exit, decision)
     if decision is _FORWARD:
@@ -56,19 +50,19 @@ def decide(vcpu: Vcpu, exit: InterceptedException, decision: Decision) -> Answer
 
 
 def deliver(vcpu: Vcpu, exit: InterceptedException) -> Answer:
-    """Give an exception to the guest; no observer is asked.
+    """Deliver an exception to the guest without asking the observers.
 
-    What was being delivered combines with it: the result is the exception, #DF or a shutdown.
+    It combines with the event under delivery: the result is the exception, #DF or a shutdown.
     """
     if exit.address is not None:
-        # Hardware writes CR2 before the exceptions combine, so a #DF leaves the second address in it.
+        # The CPU writes CR2 before the exceptions combine: after a #DF it has the second address.
         vcpu.save.cr2 = exit.address
     result = exit.event if exit.vectoring is None else combine(exit.vectoring, exit.event)
     return _give(vcpu, exit, exit.event, result)
 
 
 def check_injection(vcpu: Vcpu, injection: Injection) -> None:
-    """Raise UsageError for an exception that the guest cannot have in its mode, or on its CPU (APM 15.20)."""
+    """Raise UsageError for an exception that the guest's CPU cannot raise in its mode (APM 15.20)."""
     event = injection.event
     lacks_into = event.vector == Vector.OF and code_bits(vcpu.save) == 64  # APM vol. 3, INTO
     if lacks_into or is_illegal(event, vcpu.processor.vmcb):
@@ -78,14 +72,14 @@ def check_injection(vcpu: Vcpu, injection: Injection) -> None:
 
 
 def _has_shadow_stacks(vcpu: Vcpu) -> bool:
-    """Say whether the CPU can raise #CP (APM vol. 3, CPUID Fn0000_0007_ECX_x0)."""
+    """Return whether the CPU can raise #CP (APM vol. 3, CPUID Fn0000_0007_ECX_x0)."""
     return bool(vcpu.processor.cpuid(7, 0)[2] >> _CET_SS & 1)
 
 
 def _deliver_instead(vcpu: Vcpu, exit: InterceptedException, injection: Injection) -> Answer:
-    """Give the guest another exception, as if it had been raised in the place of the one that was.
+    """Deliver another exception, as if it had been raised instead of the intercepted one.
 
-    A trap returns to RIP as it is now, unless the trap that was intercepted is injected again.
+    The handler of a trap returns to the current RIP, unless it is the trap that was intercepted.
     """
     event, address = injection
     if address is not None:
@@ -97,7 +91,7 @@ def _deliver_instead(vcpu: Vcpu, exit: InterceptedException, injection: Injectio
 
 
 def _give(vcpu: Vcpu, exit: InterceptedException, queued: Event, result: Event | Shutdown) -> Answer:
-    """Record an exception, and inject what `queued` and the event under delivery have combined to."""
+    """Record an exception, and inject `result`: what `queued` and the event under delivery have combined to."""
     policy = vcpu.policy
     for recorder in policy.recorders:
         recorder(vcpu, exit, result)
@@ -110,9 +104,9 @@ def _give(vcpu: Vcpu, exit: InterceptedException, queued: Event, result: Event |
 
 
 def inject(vcpu: Vcpu, event: Event) -> None:
-    """Write EVENTINJ. An interrupt shadow ends with the event; RF is set as the CPU sets it for a fault.
+    """Write EVENTINJ, end an interrupt shadow, and set RF for a fault where the CPU would.
 
-    #BP and #OF keep the nRIP that the exit left in the VMCB: their handler returns after the instruction.
+    #BP and #OF keep nRIP as the exit stored it: their handler returns to the next instruction.
     """
     control, save = vcpu.control, vcpu.save
     vector, kind, code = event

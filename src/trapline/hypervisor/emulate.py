@@ -1,4 +1,4 @@
-"""What the hypervisor does in place of an instruction: raise an exception for it, or skip it."""
+"""How the hypervisor completes an instruction that it emulates: with an exception, or by skipping it."""
 
 from trapline.arch.emulation import finish_instruction
 from trapline.arch.events import Event, EventType
@@ -11,7 +11,7 @@ from .vcpu import Vcpu
 
 
 def raise_exception(vcpu: Vcpu, vector: Vector) -> Answer:
-    """Raise an exception for the instruction at RIP that the hypervisor answers itself."""
+    """Raise an exception for the instruction at RIP, which the hypervisor emulates."""
     code = 0 if error_code(vector, 0) is not None else None
     event = Event(vector, EventType.EXCEPTION, code)
     exit = InterceptedException(event, vcpu.vectoring, None, synthesized=True)
@@ -19,10 +19,7 @@ def raise_exception(vcpu: Vcpu, vector: Vector) -> Answer:
 
 
 def skip_instruction(vcpu: Vcpu) -> Answer:
-    """Finish an instruction that the hypervisor executed.
-
-    RIP moves to nRIP, RF and the interrupt shadow end, and under TF a #DB is owed.
-    """
+    """Complete an emulated instruction: RIP = nRIP, no RF, no interrupt shadow, and a #DB if TF is set."""
     control, save = vcpu.control, vcpu.save
     save.rip = control.nrip
     return raise_exception(vcpu, Vector.DB) if finish_instruction(control, save) else Resume.REQUEUE

@@ -1,4 +1,4 @@
-"""An intercepted exception, and what an observer may decide about it."""
+"""An intercepted exception, and the decisions about it."""
 
 from enum import Enum
 from typing import NamedTuple, TypeAlias
@@ -9,47 +9,48 @@ from trapline.errors import UsageError
 
 
 class InterceptedException(NamedTuple):
-    """An intercepted exception, as the hardware reported it."""
+    """An intercepted exception, as the #VMEXIT reported it."""
 
     event: Event
     vectoring: Event | None
-    """What was being delivered when it was raised."""
+    """The event that was being delivered when it was raised (EXITINTINFO)."""
     address: int | None
     """The faulting linear address of a #PF, which CR2 does not hold yet."""
     synthesized: bool = False
-    """Raised by the hypervisor, not by the guest's instruction."""
+    """Whether the hypervisor raised it: for an emulated instruction, or as the #DF that two exceptions combine to."""
     vectoring_address: int | None = None
-    """The faulting linear address of `vectoring` if that is a #PF: CR2 at the exit."""
+    """The faulting linear address of `vectoring`, if that is a #PF: CR2 at the exit."""
 
 
 class Verdict(Enum):
-    """What is to become of an exception."""
+    """What to do with an exception."""
 
     FORWARD = "forward"
-    """Give it to the guest as it was: the default."""
+    """Deliver it unchanged: the default."""
     DISCARD = "discard"
-    """The guest never sees it, and goes on at the RIP in the VMCB."""
+    """Do not deliver it: the guest continues at the RIP in the VMCB."""
     STOP = "stop"
-    """Stop the guest with the exception still undelivered; running on delivers it."""
+    """Stop the guest before the exception is delivered; the next run delivers it."""
 
 
 class Injection(NamedTuple):
-    """Another exception in the place of the one that was intercepted."""
+    """The decision to deliver another exception instead."""
 
     event: Event
     address: int | None
-    """What a #PF writes to CR2; None: CR2 stays."""
+    """What a #PF writes to CR2; None: CR2 is unchanged."""
 
 
 Decision: TypeAlias = Verdict | Injection
-"""What a callback or an observer answers: a verdict, or what `inject` returns."""
+"""What a callback or an observer returns: a verdict, or the result of `inject`."""
 
 
 def injection(vector: int, error_code: int | None = None, address: int | None = None) -> Injection:
     """Return the decision to deliver another exception instead (APM vol. 2, 15.20).
 
-    Without `error_code` a vector that pushes one pushes 0. Raises UsageError for what no CPU delivers: a vector that
-    may not be forced, an error code where none is pushed or that of a #DF other than 0, an address without a #PF.
+    The default of `error_code` is 0 for a vector that pushes one. Raises UsageError for what a CPU cannot deliver: a
+    vector that may not be forced, an error code for a vector without one, one other than 0 for #DF, an address for a
+    vector other than #PF.
     """
     if not 0 <= vector < len(VECTORS) or not FORCEABLE >> vector & 1:
         why = VECTORS[vector].refused if 0 <= vector < len(VECTORS) else "There are 32 exception vectors."
@@ -65,5 +66,5 @@ def injection(vector: int, error_code: int | None = None, address: int | None = 
     if address is not None and vector != Vector.PF:
         raise UsageError(f"{name} cannot be injected with an address: only #PF has one")
     if address is not None and not 0 <= address < 1 << 64:
-        raise UsageError(f"#PF cannot be injected with the address {address:#x}: it has 64 bits")
+        raise UsageError(f"#PF cannot be injected with the address {address:#x}: an address has 64 bits")
     return Injection(Event(vector, EventType.EXCEPTION, error_code), address)

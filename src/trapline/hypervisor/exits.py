@@ -1,4 +1,4 @@
-"""The exit table: each exit code has one owner, and taking one twice is an error when the table is built."""
+"""The table of exit handlers. Each exit code has one handler: a second one is an error when the table is built."""
 
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
@@ -10,11 +10,11 @@ from .stop import Answer
 from .vcpu import Vcpu
 
 Handler: TypeAlias = Callable[[Vcpu], Answer]
-"""Answers an exit: the guest goes on, or a Stop leaves the loop."""
+"""Handles an exit. The guest resumes, or a Stop leaves the run loop."""
 
 
 class ExitTable:
-    """Exit code to handler, filled once."""
+    """Handlers by exit code."""
 
     def __init__(self) -> None:
         self._handlers: dict[int, Handler] = {}

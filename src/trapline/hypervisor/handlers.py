@@ -1,4 +1,4 @@
-"""What the hypervisor does at each exit that it asks for."""
+"""The handlers of the exits that the hypervisor intercepts."""
 
 from trapline.arch import msr
 from trapline.arch.bits import M32
@@ -33,12 +33,12 @@ from .vcpu import Vcpu
 TABLE = ExitTable()
 
 _PLAIN = tuple(InterceptedException(Event(vector, EventType.EXCEPTION), None, None) for vector in range(len(VECTORS)))
-"""Exceptions without error code, address and vectoring: made once."""
+"""Exceptions without error code, address and vectoring, made once."""
 
 
 @TABLE.on(EXCEPTION_EXITS)
 def exception(vcpu: Vcpu) -> Answer:
-    """Forward a forced exception; one that nobody forced is an exit that nobody asked for."""
+    """Forward a forced exception. An exit for one that is not forced ends the run."""
     control = vcpu.control
     vector = control.exit_code - EXCEPTION_EXITS.start
     if not vcpu.policy.mask >> vector & 1:
@@ -55,7 +55,7 @@ def exception(vcpu: Vcpu) -> Answer:
 
 @TABLE.on(ExitCode.SHUTDOWN)
 def shutdown(vcpu: Vcpu) -> Answer:
-    """A triple fault that the hardware saw by itself."""
+    """A triple fault that the CPU detected."""
     return Stop(StopReason.SHUTDOWN)
 
 
@@ -70,18 +70,18 @@ def shutdown(vcpu: Vcpu) -> Answer:
     ExitCode.INVLPGA,
 )
 def svm_instruction(vcpu: Vcpu) -> Answer:
-    """The guest has no SVM: its instructions are undefined."""
+    """The guest has no SVM: its instructions raise #UD."""
     return raise_exception(vcpu, Vector.UD)
 
 
 @TABLE.on(ExitCode.CPUID)
 def cpuid(vcpu: Vcpu) -> Answer:
-    """Answer as the CPU does, without SVM."""
+    """Return what the CPU returns, without SVM."""
     save, gprs = vcpu.processor.vmcb.save, vcpu.processor.gprs
     leaf = save.rax & M32
     subleaf = gprs.rcx & M32
     eax, ebx, ecx, edx = vcpu.processor.cpuid(leaf, subleaf)
-    # Two bits show CR4, not the guest's while the processor answered (CPUID functions 1 and 7).
+    # OSXSAVE and OSPKE show CR4 of the guest (CPUID functions 1 and 7).
     if leaf == FEATURES:
         ecx = ecx & ~OSXSAVE | (OSXSAVE if save.cr4 & CR4.OSXSAVE else 0)
     elif leaf == STRUCTURED and subleaf == 0:
@@ -96,7 +96,7 @@ def cpuid(vcpu: Vcpu) -> Answer:
 
 @TABLE.on(ExitCode.MSR)
 def model_specific_register(vcpu: Vcpu) -> Answer:
-    """RDMSR or WRMSR of a register that shows or endangers SVM."""
+    """RDMSR or WRMSR of a register that belongs to SVM."""
     number = vcpu.processor.gprs.rcx & M32
     if vcpu.processor.vmcb.control.exit_info_1 & 1:
         value = (vcpu.processor.gprs.rdx & M32) << 32 | vcpu.processor.vmcb.save.rax & M32
@@ -116,7 +116,7 @@ def _read(vcpu: Vcpu, number: int) -> bool:
 
 
 def _write(vcpu: Vcpu, number: int, value: int) -> bool:
-    """Store a register; False: it is refused with #GP(0)."""
+    """Write a register; False: the write raises #GP(0)."""
     save = vcpu.processor.vmcb.save
     if number == msr.EFER:
         changed = (value ^ save.efer) & ~(EFER.SVME | EFER.LMA)
@@ -133,7 +133,7 @@ def _write(vcpu: Vcpu, number: int, value: int) -> bool:
 
 
 def _writable_efer(vcpu: Vcpu) -> int:
-    """Return the bits of EFER that this CPU has; VMRUN refuses any other."""
+    """Return the bits of EFER that this CPU has; with any other VMRUN fails (APM 15.5.1)."""
     leaves = {leaf: vcpu.processor.cpuid(leaf, 0) for leaf in (EXTENDED, SIZES, EXTENDED_2)}
     writable = 0 if leaves[SIZES][EBX] & NO_LMSLE else EFER.LMSLE
     for bit, leaf, register, place in EFER_FEATURES:

@@ -1,4 +1,4 @@
-"""What the VMCB intercepts: derived from what is forced and what is always needed, in one place."""
+"""The intercepts in the VMCB: the forced exceptions, what hides SVM from the guest, and what a step needs."""
 
 from typing import Final
 
@@ -21,9 +21,9 @@ _ALWAYS: Final = (
     ExitCode.SKINIT,
     ExitCode.INVLPGA,
 )
-"""A guest without SVM must not see, use or break ours."""
+"""Keep the guest from seeing and using SVM."""
 _ALL_EXCEPTIONS: Final = 0xFFFF_FFFF & ~(1 << Vector.NMI | 1 << 9)
-"""APM 15.12 leaves the bits of vectors 2 and 9 undefined."""
+"""All bits but those of vectors 2 and 9, which are undefined (APM 15.12)."""
 _TS_EXIT: Final = exception_exit(Vector.TS)
 _IN_STEP: Final = (
     ExitCode.NMI,
@@ -33,11 +33,11 @@ _IN_STEP: Final = (
     ExitCode.MWAIT,
     ExitCode.PAUSE,
 )
-"""What does not trap, or is delivered with TF in the flags that it pushes."""
+"""Instructions that TF does not trap after, and events whose frame would show TF."""
 
 
 def recalc_intercepts(vcpu: Vcpu) -> None:
-    """Write the intercepts of a vCPU's VMCB anew, and tell the processor which exceptions it may forward by itself."""
+    """Write the intercepts of a vCPU, and tell the processor which exceptions it may forward without an exit."""
     control = vcpu.control
     capabilities = vcpu.processor.capabilities
     policy = vcpu.policy
@@ -58,9 +58,9 @@ def recalc_intercepts(vcpu: Vcpu) -> None:
 
 
 def intercept_for_step(vcpu: Vcpu) -> None:
-    """Add to the intercepts all that would end a step elsewhere than after the instruction, and hold interrupts back.
+    """Also intercept what could end a step elsewhere than after the instruction, and mask interrupts.
 
-    `recalc_intercepts` takes them away again.
+    `recalc_intercepts` restores the intercepts of a run.
     """
     control = vcpu.control
     control.intercept_exceptions = _ALL_EXCEPTIONS

@@ -27,17 +27,16 @@ _REQUEUE: Final = Resume.REQUEUE
 
 
 def run(vcpu: Vcpu, deadline: float | None, kicked: Callable[[], Stop | None]) -> Stop:
-    """Run the guest until something stops it.
+    """Run the guest until it stops.
 
-    `kicked` is called whenever the guest was stopped by `Processor.kick`, and may end the run. The order of an
-    iteration is fixed:
+    `kicked` is called when `Processor.kick` stopped the guest, and may end the run. The order of an iteration is fixed:
 
-    1. the processor executes VMRUN and comes back,
-    2. what is not a #VMEXIT is answered (reset, kick, deadline, off),
-    3. EXITINTINFO is saved as `vectoring` and the pending event is gone,
-    4. an exit code without an owner ends the run with the VMCB shown,
-    5. the code's owner handles it; an exception is shown to observers before delivery,
-    6. an event whose delivery was interrupted by no exception, or by a discarded one, is injected again.
+    1. the processor executes VMRUN and returns an outcome,
+    2. an outcome other than a #VMEXIT is handled: reset, kick, deadline, power off,
+    3. EXITINTINFO is saved as `vectoring`, and EVENTINJ is cleared,
+    4. an exit code without a handler ends the run with a dump of the VMCB,
+    5. the handler runs; observers are asked about an exception before it is delivered,
+    6. an event under delivery is injected again, unless an exception took its place.
     """
     if vcpu.undelivered is not None:
         stop = run_on(vcpu, vcpu.undelivered)
@@ -67,7 +66,7 @@ def run(vcpu: Vcpu, deadline: float | None, kicked: Callable[[], Stop | None]) -
 
 
 def run_on(vcpu: Vcpu, undelivered: Undelivered) -> Stop | None:
-    """Do what was decided about the exception that an observer stopped at."""
+    """Do what was decided about the exception at which the guest is stopped."""
     vcpu.undelivered = None
     exit, decision = undelivered
     answer = decide(vcpu, exit, decision)
@@ -77,7 +76,7 @@ def run_on(vcpu: Vcpu, undelivered: Undelivered) -> Stop | None:
 
 
 def answer_outcome(vcpu: Vcpu, outcome: Outcome, kicked: Callable[[], Stop | None]) -> Stop | None:
-    """Do what an outcome other than a #VMEXIT asks for; None: the guest goes on."""
+    """Handle an outcome other than a #VMEXIT; None: the guest resumes."""
     if outcome is Outcome.RESET:
         return _reset(vcpu)
     if outcome is Outcome.KICKED:
@@ -104,17 +103,16 @@ def _reset(vcpu: Vcpu) -> Stop | None:
 
 
 def take_rf_back(vcpu: Vcpu) -> None:
-    """A fault that was not delivered leaves RFLAGS as it was."""
+    """Clear the RF that `inject` set, if the fault was not delivered."""
     if vcpu.control.exit_int_info == vcpu.injected_with_rf:
         vcpu.save.rflags &= ~RFLAGS.RF
     vcpu.injected_with_rf = 0
 
 
 def requeue(vcpu: Vcpu, event: Event | None) -> None:
-    """Inject what was being delivered again."""
+    """Inject the event under delivery again."""
     if event is None:
         return
-    # INT n, INT3 and INTO execute again by themselves: RIP is still on them, and nRIP is gone.
-    # Everything else is owed to the guest.
+    # INT n, INT3 and INTO execute again: RIP is still at the instruction.
     if not is_software(event):
         inject(vcpu, event)

@@ -1,4 +1,4 @@
-"""Observers see every intercepted exception before the guest does, and decide what becomes of it."""
+"""Observers see an intercepted exception before the guest does, and decide what to do with it."""
 
 import logging
 from collections.abc import Callable
@@ -20,32 +20,32 @@ class Observer(Protocol):
 
     @property
     def vectors(self) -> int:
-        """The mask of vectors that this observer wants to decide on."""
+        """The vectors that it is asked about, as a mask."""
 
     def exception(self, vcpu: Vcpu, exit: InterceptedException, /) -> Decision:
-        """Look at an exception and say what is to become of it."""
+        """Decide about an exception."""
 
 
 class Observers:
-    """The observers of a VM. One that raises is removed and reported, and the guest's run goes on."""
+    """The observers of a VM. One that raises is removed and logged; the guest continues."""
 
     def __init__(self, changed: Callable[[], None]) -> None:
         self._observers: list[Observer] = []
         self._changed = changed
         self.failures: list[tuple[Observer, Exception]] = []
-        """Observers that raised, with what they raised."""
+        """The observers that were removed, each with what it raised."""
         self.vectors = 0
-        """The vectors that somebody decides on."""
+        """The vectors that some observer is asked about, as a mask."""
         self._asked: dict[int, tuple[Observer, ...]] = {}
-        """Who is asked, by vector."""
+        """The observers to ask, by vector."""
 
     def add(self, observer: Observer) -> None:
-        """Let an observer see exceptions from the next exit on."""
+        """Ask an observer too, from the next exit on."""
         self._observers.append(observer)
         self._recalc()
 
     def remove(self, observer: Observer) -> None:
-        """Take an observer away; ValueError if it is not there."""
+        """Stop asking an observer. Raises ValueError if it was not added."""
         self._observers.remove(observer)
         self._recalc()
 

@@ -1,4 +1,4 @@
-"""Process-wide parameters, as a kernel module has them: written any time, read when a VM is created."""
+"""Process-wide parameters, like those of a kernel module: written at any time, read when a VM is created."""
 
 import logging
 import os
@@ -33,19 +33,19 @@ class ExceptionMaskParameter:
             raise UsageError(f"{self._environment}={text!r} is not a number such as 0x6040") from None
 
     def is_set(self) -> bool:
-        """Say whether it was written, here or in the environment."""
+        """Return whether it was written, by `set` or in the environment."""
         return self._value is not None or self._environment in os.environ
 
     def set(self, mask: int) -> None:
-        """Write the mask; VMs that exist keep what they have."""
+        """Write the mask. It does not change VMs that exist."""
         self._value = checked(mask)
 
     def clear(self) -> None:
-        """Forget what `set` wrote: the environment counts again."""
+        """Discard what `set` wrote: the environment is read again."""
         self._value = None
 
     def snapshot(self) -> int:
-        """Return the vectors that may be forced, with one warning in this process for each that may not."""
+        """Return the vectors of the mask that may be forced; log a warning for each other one, once per process."""
         mask = self.get()
         with self._lock:
             new = mask & ~FORCEABLE & ~self._warned
@@ -57,14 +57,14 @@ class ExceptionMaskParameter:
 
 
 def checked(mask: int) -> int:
-    """Return a mask that has no bit beyond the exception vectors; another is a UsageError."""
+    """Return the mask. Raises UsageError for bits beyond the exception vectors."""
     if not 0 <= mask < 1 << len(VECTORS):
         raise UsageError(f"{mask:#x} is not a mask of {len(VECTORS)} exception vectors")
     return mask
 
 
 force_intercept_exceptions_mask: Final = ExceptionMaskParameter(ENVIRONMENT)
-"""The exceptions that a VM created from now on intercepts and forwards as they were.
+"""The exceptions that a VM created from now on intercepts and forwards.
 
-A mask with a bit for each vector, bit 0 for #DE. It is used where `exceptions` is not given.
+A mask with a bit for each vector, bit 0 for #DE. It is the default where `exceptions` is not given.
 """

@@ -1,4 +1,4 @@
-"""A `Record` of an exception that the hypervisor decided on, like those that a processor writes by itself."""
+"""Writes a `Record` of each exception that the hypervisor handled, like those of the processors."""
 
 from collections.abc import Callable
 from typing import TypeAlias
@@ -10,14 +10,14 @@ from .exception import InterceptedException
 from .vcpu import Vcpu
 
 Follower: TypeAlias = Callable[[Vcpu, InterceptedException, Event | Shutdown | None, int | None], None]
-"""Sees what a recorder sees, and the number of the record; None: there is none."""
+"""Called like a recorder, with the number of the record as well; None: the exception was not recorded."""
 
 
 class Recording:
     """A recorder for `Vm.recorders`: writes one record for each exception and gives it to a sink."""
 
     def __init__(self, sink: Callable[[memoryview], int | None], followers: tuple[Follower, ...] = ()) -> None:
-        """`sink` returns the number of the record, if it counts them; `followers` are called after it."""
+        """`sink` stores a record and returns its number, if it counts them; `followers` are called after it."""
         self._sink = sink
         self._followers = followers
         self._bytes = memoryview(bytearray(RECORD_SIZE))
@@ -25,7 +25,7 @@ class Recording:
         self._writer: RecordWriter | None = None
 
     def __call__(self, vcpu: Vcpu, exit: InterceptedException, injected: Event | Shutdown | None) -> None:
-        """Record an exception and what became of it. Vectors that are not forced stay unrecorded."""
+        """Record an exception and its outcome. Vectors that are not forced are not recorded."""
         (vector, _, code), vectoring, address, synthesized, _ = exit
         if not vcpu.policy.mask >> vector & 1:
             for follower in self._followers:

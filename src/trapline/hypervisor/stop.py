@@ -1,4 +1,4 @@
-"""How an exit is answered: the guest goes on, or the vCPU stops."""
+"""The answers of an exit handler: the guest resumes, or the run ends."""
 
 from enum import Enum
 from typing import NamedTuple, TypeAlias
@@ -9,40 +9,40 @@ from .exception import InterceptedException
 
 
 class StopReason(Enum):
-    """What ended a run of the guest."""
+    """Why the guest stopped."""
 
-    OFF = "the guest switched the machine off"
+    OFF = "the guest powered off"
     HALTED = "the guest halted, and nothing can wake it"
     RESET = "the guest reset the machine"
     SHUTDOWN = "the guest shut down (triple fault)"
-    TIMEOUT = "the time was up"
+    TIMEOUT = "the timeout expired"
     INTERRUPTED = "it was interrupted"
     EXCEPTION = "an observer stopped it at an exception"
     BREAKPOINT = "it reached a breakpoint"
     WATCHPOINT = "it accessed watched memory"
-    STEP = "it made a step"
-    FAILED = "an exit that nobody handles"
+    STEP = "it executed a step"
+    FAILED = "a #VMEXIT without a handler"
 
 
 class Stop(NamedTuple):
-    """An answer that leaves the loop."""
+    """An answer that ends the run."""
 
     reason: StopReason
     detail: str = ""
-    """More in words; for FAILED the dumped VMCB."""
+    """More text; for FAILED the dump of the VMCB."""
     exit: InterceptedException | None = None
-    """The exception of EXCEPTION, still undelivered."""
+    """For EXCEPTION: the exception, which is not delivered yet."""
     watchpoint: Watchpoint | None = None
-    """What was accessed, after WATCHPOINT."""
+    """For WATCHPOINT: the one that was hit."""
 
 
 class Resume(Enum):
-    """An answer after which the guest goes on."""
+    """An answer after which the guest resumes."""
 
     DONE = "done"
-    """Whatever was being delivered at the exit is settled."""
+    """The event under delivery at the exit was handled, or there was none."""
     REQUEUE = "requeue"
-    """What was being delivered is still owed to the guest."""
+    """The event under delivery must be injected again."""
 
 
 Answer: TypeAlias = Resume | Stop

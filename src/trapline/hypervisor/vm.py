@@ -1,4 +1,4 @@
-"""The VM: its forced exceptions, its observers, and the way other threads reach its guest."""
+"""The VM: its forced exceptions, its observers, and requests of other threads to its guest."""
 
 import contextlib
 import logging
@@ -24,7 +24,7 @@ from .vcpu import Policy, Recorder, Vcpu
 log = logging.getLogger(__name__)
 
 _STOPPED: Final = Stop(StopReason.INTERRUPTED)
-"""Of a guest that is stopped in order to step it."""
+"""The answer that stops a detached guest in order to step it."""
 
 
 class Vm:
@@ -39,12 +39,12 @@ class Vm:
         enter: Callable[[SaveArea, Gprs], None] | None = None,
         recorders: tuple[Recorder, ...] = (),
     ) -> None:
-        """Take a snapshot of the forced exceptions: `mask`, or else the process-wide parameter.
+        """Force the exceptions in `mask`, by default those of the process-wide parameter.
 
-        `reboots`: a reset of the machine starts the guest again instead of ending the run. `enter` changes the
-        state after each reset to that in which the guest begins, where no firmware does. `recorders` see, in order,
-        each exception that the hypervisor handled and what the guest gets. A vector in `mask` that may not be forced
-        is a UsageError; the parameter's are dropped with a warning.
+        `reboots`: a reset of the machine restarts the guest instead of ending the run. `enter` sets the state in which
+        the guest starts after a reset, where no firmware does. `recorders` are called in order for each exception that
+        the hypervisor handled. Raises UsageError for a vector in `mask` that may not be forced; those of the parameter
+        are left out with a warning.
         """
         self.processor = processor
         self.observers = Observers(self._observers_changed)
@@ -60,28 +60,28 @@ class Vm:
 
     @property
     def mask(self) -> int:
-        """The forced exceptions that are in force."""
+        """The forced exceptions."""
         return self.vcpu.policy.mask
 
     @property
     def reboots(self) -> bool:
-        """Whether a reset of the machine starts the guest again."""
+        """Whether a reset of the machine restarts the guest."""
         return self.vcpu.policy.reboots
 
     def run(self, deadline: float | None = None) -> Stop:
-        """Run the guest until something stops it; `deadline` is on the clock of `time.monotonic`."""
+        """Run the guest until it stops; `deadline` is on the clock of `time.monotonic`."""
         with self._running():
             stop = self._get_past_breakpoint(deadline)
             if stop is None:
                 stop = loop.run(self.vcpu, deadline, self._service_requests)
-                # After a deadline the guest may go on by itself: its VMCB is not ours until it is stopped.
+                # After a deadline the processor may still run the guest: the VMCB is not valid until it is stopped.
                 self._detached = stop.reason is StopReason.TIMEOUT
             return stop
 
     def step(self, deadline: float | None = None) -> Stop:
-        """Execute one instruction or deliver one event; `deadline` limits how long a HLT is waited for.
+        """Execute one instruction or deliver one event; `deadline` limits how long a HLT waits.
 
-        STEP is the reason unless something else ended it: see `hypervisor.step`.
+        The reason is STEP unless something else ended it: see `hypervisor.step`.
         """
         with self._running():
             stop = self._stop_detached() or step.step(self.vcpu, deadline, self._service_requests)
@@ -91,24 +91,24 @@ class Vm:
     def set_breakpoints(self, addresses: frozenset[int]) -> None:
         """Stop `run` with BREAKPOINT before the instruction at one of these linear addresses.
 
-        A run that begins at one gets past it first. Only while the guest is stopped. Raises UsageError where the
-        processor has no breakpoints.
+        A run that begins at a breakpoint executes its instruction first. Only while the guest is stopped. Raises
+        UsageError where the processor has no breakpoints.
         """
         if not self.vcpu.stepping:
             step_delivery.insert(self.vcpu, addresses)
         self.vcpu.breakpoints = addresses
 
     def set_watchpoints(self, watched: tuple[Watchpoint, ...]) -> None:
-        """Stop `run` and `step` with WATCHPOINT after an instruction that accessed some of these bytes.
+        """Stop `run` and `step` with WATCHPOINT after an instruction that accessed any of these bytes.
 
         Only while the guest is stopped. Raises UsageError where the processor has no watchpoints.
         """
         self.processor.set_watchpoints(watched)
 
     def decide(self, decision: Decision) -> None:
-        """Decide about the exception that the guest is stopped at, for when it runs on.
+        """Decide what the next run does with the exception at which the guest is stopped.
 
-        Raises UsageError where it is stopped at none, and for an exception that cannot be injected.
+        Raises UsageError where it is not stopped at an exception, and for one that cannot be injected.
         """
         undelivered = self.vcpu.undelivered
         if undelivered is None:
@@ -118,17 +118,17 @@ class Vm:
         self.vcpu.undelivered = undelivered._replace(decision=decision)
 
     def set_exception_mask(self, mask: int) -> None:
-        """Change the forced exceptions of a running guest: stop every vCPU, change, go on.
+        """Change the forced exceptions, also of a running guest: it is stopped for the change.
 
-        Returns when the change is in force: at once when an observer asks or the guest is stopped. After a
-        deadline, which stops the waiting but not the guest, `run` begins with the change.
+        Returns when the change has taken effect: at once when an observer calls this, or the guest is stopped. After a
+        deadline, which ends `run` but does not stop the guest, the change takes effect in the next `run`.
         """
         allowed = self._allowed(mask)
         with self._requested:
             self._want((self._wanted or self._policy)._replace(mask=allowed))
 
     def call_while_stopped(self, callback: Callable[[Vcpu], None]) -> bool:
-        """Stop a running guest, call back, and let it go on. Returns at once; False: none runs."""
+        """Stop a running guest for a call of `callback`. Returns at once; False: the guest is not running."""
         with self._requested:
             if self._runner is None:
                 return False
@@ -139,14 +139,14 @@ class Vm:
     def interrupt(self) -> None:
         """Make `run` return with INTERRUPTED and the guest stopped; from any thread or a signal handler.
 
-        Where the guest does not run, the next `run` returns at once.
+        If the guest is not running, the next `run` returns at once.
         """
         self._interrupted = True
         self.processor.kick()
 
     @contextlib.contextmanager
     def _running(self) -> Iterator[None]:
-        """Be the thread that runs the guest."""
+        """Note that this thread runs the guest."""
         with self._requested:
             self._runner = threading.get_ident()
         try:
@@ -162,7 +162,7 @@ class Vm:
                 self._requested.notify_all()
 
     def _get_past_breakpoint(self, deadline: float | None) -> Stop | None:
-        """Execute what a run that begins here must not stop at; a Stop: something else ended it."""
+        """Execute the instruction at RIP if a run must not stop at it; a Stop: the guest stopped otherwise."""
         if self._detached or not self.vcpu.resets:
             return None
         stop = step.begin_run(self.vcpu, deadline, self._service_requests)
@@ -171,7 +171,7 @@ class Vm:
         return stop
 
     def _stop_detached(self) -> Stop | None:
-        """Stop a guest that went on by itself after a deadline; a Stop: it ended otherwise."""
+        """Stop a guest that the processor still runs after a deadline; a Stop: it stopped otherwise."""
         if not self._detached:
             return None
         self.processor.kick()
@@ -179,7 +179,7 @@ class Vm:
         return None if stop is _STOPPED else stop
 
     def _service_requests(self) -> Stop | None:
-        """Do what the guest was stopped for."""
+        """Do what other threads requested."""
         while self._callbacks:
             self._callbacks.pop()(self.vcpu)
         with self._requested:
@@ -202,7 +202,7 @@ class Vm:
         if self._wanted is not None:
             self._policy, self._wanted = self._wanted, None
             self.vcpu.policy = self._policy
-            if self.vcpu.resets:  # the first reset derives the intercepts by itself
+            if self.vcpu.resets:  # otherwise the first reset calculates the intercepts
                 recalc_intercepts(self.vcpu)
 
     def _observers_changed(self) -> None:
