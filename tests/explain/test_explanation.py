@@ -27,13 +27,15 @@ def test_the_whole_chain_is_told():
         made.evidence(DOUBLE_FAULT, third, SHUTDOWN),
     ]
     found = explain(chain, name={CODE: "main+0x2"}.get, disassemble=lambda code, address, bits: code[:2].hex())
-    assert [str(found.origin), found.origin.detail, *map(str, found.deliveries), found.outcome] == [
-        "#UD at 0008:0000000000006000 main+0x2, CPL 0: 0f0b",
-        "ud2 always raises #UD",
-        "delivering #UD: IDT entry 6 is not present -> #NP(0x33)",
-        "delivering #NP(0x33): IDT entry 11 is not present -> #NP(0x5b) -> #DF",
-        "delivering #DF: IDT entry 8 is not present -> #NP(0x43)",
-        "shutdown",
+    assert str(found).splitlines() == [
+        "  #UD at 0008:0000000000006000 main+0x2, CPL 0: 0f0b",
+        "     ud2 always raises #UD",
+        "  -> delivering #UD: IDT entry 6 is not present -> #NP(0x33)",
+        "  -> delivering #NP(0x33): IDT entry 11 is not present -> #NP(0x5b) -> #DF",
+        "  -> delivering #DF: IDT entry 8 is not present -> #NP(0x43)",
+        "  -> shutdown",
+        "Cause: IDT entry 6 (#UD) is not present: its P bit is clear.",
+        "With the P bit of the gate set, #UD would have been delivered.",
     ]
     assert found.causes == ("IDT entry 6 (#UD) is not present: its P bit is clear.",)
     assert found.cause == found.causes[0]

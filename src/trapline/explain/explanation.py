@@ -1,6 +1,6 @@
 """Explains a chain of exceptions: why the first was raised, why each delivery failed, and the cause that is proven."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
 from trapline.arch import delivery
@@ -151,6 +151,27 @@ class Explanation(NamedTuple):
     def outcome(self) -> str:
         """The ending: "shutdown", "discarded", or the event that the guest gets."""
         return "discarded" if self.ending is None else _name(self.ending) or ""
+
+    def paragraphs(self) -> Iterator[tuple[str, str]]:
+        """Yield the indentation and the text of the first exception, each delivery, the ending, causes and repair."""
+        origin = self.origin
+        if origin is not None:
+            yield "  ", str(origin)
+            if origin.detail is not None:
+                yield "     ", origin.detail
+        for each in self.deliveries:
+            yield "  -> ", str(each)
+        ending = self.outcome if self.ending in (None, SHUTDOWN) else f"the guest gets {self.outcome}"
+        yield "  " if origin is None else "  -> ", ending
+        for cause in self.causes:
+            yield "", f"Cause: {cause}"
+        if origin is not None and (repair := self.repair) is not None:
+            yield "", f"{repair[0].upper()}{repair[1:]}, {origin.name} would have been delivered."
+        if self.unproven is not None:
+            yield "", f"Cause: not proven. {self.unproven}"
+
+    def __str__(self) -> str:
+        return "\n".join(f"{start}{text}" for start, text in self.paragraphs())
 
     def to_json(self) -> ExplanationDocument:
         """Return the explanation, for programs."""

@@ -135,23 +135,9 @@ def crash(title: str, context: CrashContext) -> list[str]:
 
 def explanation(title: str, found: Explanation, width: Width) -> list[str]:
     """Return the first exception, a line for each delivery, the ending, then causes and repair."""
-    lines, origin = [title], found.origin
-    if origin is not None:
-        lines += fold(str(origin), "  ", width.prose, "     ")
-        if origin.detail is not None:
-            lines += fold(origin.detail, "     ", width.prose)
-    for delivery in found.deliveries:
-        lines += fold(str(delivery), "  -> ", width.prose)
-    ending = found.outcome
-    text = ending if ending in ("shutdown", "discarded") else f"the guest gets {ending}"
-    lines += fold(text, "  " if origin is None else "  -> ", width.prose)
-    for cause in found.causes:
-        lines += fold(f"Cause: {cause}", "", width.prose)
-    if origin is not None and found.repair is not None:
-        repair = found.repair
-        lines += fold(f"{repair[0].upper()}{repair[1:]}, {origin.name} would have been delivered.", "", width.prose)
-    if found.unproven is not None:
-        lines += fold(f"Cause: not proven. {found.unproven}", "", width.prose)
+    lines = [title]
+    for start, text in found.paragraphs():
+        lines += fold(text, start, width.prose, "     " if start == "  " else None)
     return [*lines, ""]
 
 
