@@ -1,5 +1,6 @@
 """The pages of the documentation: their commands run, their Python is typed, what they name exists."""
 
+import importlib
 import re
 import subprocess
 import sys
@@ -52,3 +53,30 @@ def test_what_is_not_run_installs_something_that_there_is(page):
             assert all(_INSTALLS.match(command.text) for command in commands(block.text))
     extras = re.findall(r"trapline\[(\w+)\]", page.read_text(encoding="utf-8"))
     assert set(extras) <= project["optional-dependencies"].keys()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_files_and_modules_that_are_named_exist(page):
+    text = page.read_text(encoding="utf-8")
+    files = [str(path.relative_to(ROOT)) for path in ROOT.rglob("*.py") if ".venv" not in path.parts]
+    for name in re.findall(r"`([\w/]+\.py)`", text):
+        assert any(f"/{path}".endswith(f"/{name}") for path in files), name
+    for name in re.findall(r"`(trapline(?:\.\w+)+)`", text):
+        assert _resolves(name), name
+
+
+def _resolves(name):
+    module, _, attribute = name.rpartition(".")
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        return _resolves_attribute(module, attribute)
+    return True
+
+
+def _resolves_attribute(module, attribute):
+    try:
+        return hasattr(importlib.import_module(module), attribute)
+    except ImportError:
+        owner, _, name = module.rpartition(".")
+        return hasattr(getattr(importlib.import_module(owner), name), attribute)

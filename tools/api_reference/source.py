@@ -116,7 +116,7 @@ def _set_by(constructor: ast.FunctionDef) -> Iterator[Member]:
 
 
 def _with_docs(body: Sequence[ast.stmt]) -> Iterator[tuple[ast.stmt, str]]:
-    """Yield each statement with the text that stands below it alone."""
+    """Yield each statement with the string below it, if any."""
     for node, after in zip(body, [*body[1:], None], strict=True):
         value = after.value if isinstance(after, ast.Expr) else None
         doc = value.value if isinstance(value, ast.Constant) and isinstance(value.value, str) else ""

@@ -20,7 +20,7 @@ LAST: Final = 64
 
 
 class Ending(Enum):
-    """How a run ended; the value says it in words."""
+    """How a run ended; the value is text for people."""
 
     OFF = "power off"
     RESET = "reset"
@@ -85,7 +85,7 @@ class Result:
     ending: Ending
     """How it ended."""
     detail: str = ""
-    """More in words: of FAILED the error, or the VMCB at an exit that nobody handles."""
+    """More about it: of FAILED the error, or the VMCB at an exit without a handler."""
     processor: str
     """What executed the guest: `unicorn`, `qemu`, or the name of a processor of the user's own."""
     why: str

@@ -24,8 +24,8 @@ class Run(Result):
     """A run that is over: a `Result` that a test checks.
 
     The methods raise GuestFailed, whose message has all that is known of the run: the last exceptions, where the guest
-    was, and the explanation. They raise UsageError for what is not a rule, and where exceptions that would have to be
-    looked at are no longer in memory, because more were recorded than `keep`.
+    was, and the explanation. They raise UsageError for what is not a rule, and where exceptions that
+    decide it are no longer in memory, because more were recorded than `keep`.
     """
 
     def check(self) -> None:
