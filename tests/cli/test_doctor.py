@@ -5,11 +5,13 @@ import pytest
 
 from trapline.cli import doctor as doctor_room
 from trapline.processors.qemu import kvm, launch
+from trapline.processors.qemu.facts import MANUAL
 
 
 @pytest.fixture(autouse=True)
 def _no_machine(monkeypatch):
     monkeypatch.setattr(launch, "try_out", lambda program=None: "the monitor starts and has SVM")
+    monkeypatch.setattr(launch, "facts_of", lambda program: MANUAL._replace(nests_in_real_mode=False))
     monkeypatch.setattr(kvm, "nested_svm_missing", lambda: "/dev/kvm is a stone")
 
 
@@ -27,6 +29,10 @@ def test_a_machine_that_can_run_guests(trapline_command, qemu):
     (line,) = (line for line in lines if "accel kvm" in line)
     assert line.split(maxsplit=1)[0] == "no"  # one can do without
     assert line.endswith("/dev/kvm is a stone")
+    assert "ok       INT1           raises #DB" in lines
+    (line,) = (line for line in lines if "--isolate" in line)
+    assert line.startswith("no ")
+    assert line.endswith("refused: nested page tables are not walked while the guest's paging is off")
 
 
 def test_the_same_as_json(trapline_command, qemu):

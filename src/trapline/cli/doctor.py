@@ -70,6 +70,7 @@ def _library(name: str, package: str) -> Finding:
 
 def _qemu(program: str | None) -> list[Finding]:
     from trapline.processors.qemu import kvm, launch
+    from trapline.processors.qemu.facts import tell
     from trapline.processors.qemu.version import check_version
 
     def version() -> str:
@@ -84,6 +85,9 @@ def _qemu(program: str | None) -> list[Finding]:
     ]
     if all(finding.fine for finding in findings):
         findings.append(_try("accel tcg", True, lambda: launch.try_out(program)))
+    if all(finding.fine for finding in findings):
+        facts = launch.facts_of(launch.find_qemu(program))
+        findings += [Finding(told.name, told.by_the_manual, False, told.sentence) for told in tell(facts)]
     missing = kvm.nested_svm_missing()
     findings.append(Finding("accel kvm", missing is None, False, missing or "nested SVM is available"))
     return findings

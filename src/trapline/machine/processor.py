@@ -58,6 +58,8 @@ class Capabilities(NamedTuple):
     """Width of a guest-physical address."""
     sets_rf: bool
     """The flags that a fault pushes have RF set (APM 3.1.6)."""
+    interrupts_keep_rf: bool
+    """The flags that an interrupt or an NMI pushes have RF as it was (APM 3.1.6); otherwise it is set."""
     forwards_set_rf: bool
     """For one that is injected the hypervisor must set it; otherwise the processor does as by itself."""
     delivers_as_modelled: bool

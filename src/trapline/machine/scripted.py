@@ -27,6 +27,7 @@ MANUAL = Capabilities(
     keeps_svme=False,
     physical_bits=40,
     sets_rf=True,
+    interrupts_keep_rf=True,
     forwards_set_rf=True,
     delivers_as_modelled=True,
 )

@@ -8,6 +8,7 @@ from trapline.arch.vectors import Vector
 from trapline.machine.processor import Watchpoint
 from trapline.machine.scripted import ScriptedMemory
 from trapline.processors.qemu.deliveries import Deliveries
+from trapline.processors.qemu.facts import MANUAL
 from trapline.testing.conformance.modes import (
     GDT,
     IDT,
@@ -31,7 +32,7 @@ class Guest:
     def __init__(self, shared):
         self.memory = ScriptedMemory(SIZE)
         self.save, self.control = shared.vmcb.save, shared.vmcb.control
-        self.deliveries = Deliveries(shared, self.memory, sets_rf=False)
+        self.deliveries = Deliveries(shared, self.memory, MANUAL._replace(faults_set_rf=False))
 
     def begin(self, mode, event, cpl=0):
         self.memory.write(0, image(mode))

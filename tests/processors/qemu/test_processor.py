@@ -12,6 +12,7 @@ from trapline.errors import LaunchError, ProcessorError, ProcessorLost, UsageErr
 from trapline.machine.processor import Outcome, Watchpoint
 from trapline.machine.record import RECORD_SIZE, RecordFlags
 from trapline.processors.qemu import firmware, nested
+from trapline.processors.qemu.facts import MANUAL, key_of, load, store
 from trapline.processors.qemu.layout import (
     BASE,
     RING_RECORDS,
@@ -26,6 +27,7 @@ from trapline.processors.qemu.processor import QemuProcessor
 from trapline.processors.qemu.ram import Ram
 
 MIB = 1 << 20
+FACTS = MANUAL._replace(version=(7, 2, 22))
 
 
 class Process:
@@ -133,11 +135,17 @@ def start(memory, bios):
     """Return a function that starts a machine which plays a script."""
     with contextlib.ExitStack() as closing:
 
-        def start(*script, accelerator="tcg", isolated=False):
+        def start(*script, accelerator="tcg", isolated=False, facts=FACTS):
             qemu = Qemu(script, memory)
             wrapped = firmware.wrap(bios, unlock_svm=accelerator == "tcg")
             processor = QemuProcessor(
-                qemu, wrapped, Block(), Ram(qemu.ram, "pc", bios), accelerator=accelerator, isolated=isolated
+                qemu,
+                wrapped,
+                Block(),
+                Ram(qemu.ram, "pc", bios),
+                accelerator=accelerator,
+                isolated=isolated,
+                facts=facts,
             )
             processor._qmp = type(
                 "Qmp",
@@ -413,6 +421,13 @@ def test_what_it_can_do(start, accelerator):
     assert FORCEABLE >> Vector.TS & 1
 
 
+@pytest.mark.parametrize("value", [True, False])
+def test_what_it_can_do_depends_on_the_facts(start, value):
+    facts = FACTS._replace(faults_set_rf=value, interrupts_keep_rf=not value)
+    able = start(power_on, facts=facts)[0].capabilities
+    assert (able.sets_rf, able.interrupts_keep_rf) == (value, not value)
+
+
 def test_the_bios_goes_into_ram_once_at_the_first_power_on(start, bios):
     at = MIB - len(bios)
 
@@ -435,6 +450,19 @@ def test_an_old_qemu_is_refused(start):
     processor._qmp.version = (6, 2, 0)
     with pytest.raises(LaunchError, match=r"QEMU 6\.2\.0; trapline needs 7\.2"):
         processor.run(None)
+
+
+def test_a_qemu_that_is_not_the_one_that_was_probed_is_told(start, monkeypatch, tmp_path):
+    program = tmp_path / "qemu"
+    program.touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    key = key_of(str(program))
+    store(key, FACTS)
+    processor, qemu = start(power_on)
+    qemu.command, processor._qmp.version = (str(program),), (10, 0, 13)
+    with pytest.raises(ProcessorError, match=r"is QEMU 10\.0\.13 now, and was 7\.2\.22; run it again"):
+        processor.run(None)
+    assert load(key) is None
 
 
 def test_breakpoints_need_tcg(start):

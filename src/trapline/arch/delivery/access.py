@@ -10,7 +10,7 @@ from trapline.arch.events import Event, EventType, is_software
 from trapline.arch.memory import PhysicalMemory
 from trapline.arch.paging import IMPLICIT, PAGE, PAGE_OFFSET, PAGE_SHIFT, READ, USER, WRITE
 from trapline.arch.registers import RFLAGS
-from trapline.arch.vectors import FAULTS
+from trapline.arch.vectors import FAULTS, Vector
 from trapline.arch.vmcb import SaveArea
 
 from . import checks
@@ -19,6 +19,8 @@ from .outcome import CheckFailed, Frame
 
 _EXCEPTION: Final = EventType.EXCEPTION.value
 """A plain int: it is asked for at every event."""
+_SOFT: Final = EventType.SOFT.value
+_NOT_FAULTS: Final = 1 << Vector.DB | 1 << Vector.BP | 1 << Vector.OF | 1 << Vector.DF | 1 << Vector.MC
 _SYSTEM: Final = READ | IMPLICIT
 _QUADS: Final = {count: struct.Struct(f"<{count}Q").pack for count in (5, 6)}
 
@@ -36,14 +38,16 @@ TSS: Final = Place(checks.TSS_PAGE, checks.TSS_ADDRESS)
 STACK: Final = Place(checks.PUSH_PAGE, checks.PUSH_ADDRESS)
 
 
-def pushed_flags(rflags: int, event: Event, sets_rf: bool) -> int:
+def pushed_flags(rflags: int, event: Event, sets_rf: bool, interrupts_keep_rf: bool) -> int:
     """Return the flags to push: a fault's have RF set, so that its instruction breakpoint is not hit again (APM 3.1.6).
 
-    A #DB does not set it: its handler does (APM 13.1.4).
+    A #DB does not set it: its handler does (APM 13.1.4). What does not keep RF for interrupts goes by the vector alone.
     """
-    if sets_rf and event.type == _EXCEPTION and FAULTS >> event.vector & 1:
-        return rflags | RFLAGS.RF
-    return rflags
+    if event.type == _EXCEPTION:
+        return rflags | RFLAGS.RF if sets_rf and FAULTS >> event.vector & 1 else rflags
+    if interrupts_keep_rf or event.type == _SOFT or _NOT_FAULTS >> event.vector & 1:
+        return rflags
+    return rflags | RFLAGS.RF
 
 
 class Delivery:
@@ -73,6 +77,7 @@ class Delivery:
         next_rip: int | None,
         physical_bits: int,
         sets_rf: bool,
+        interrupts_keep_rf: bool = True,
     ) -> None:
         self.save, self.event, self.memory = save, event, memory
         self.space = AddressSpace(memory, save.cr0, save.cr3, save.cr4, save.efer, physical_bits)
@@ -81,7 +86,7 @@ class Delivery:
         self.place = IDT
         self.cpl = save.cpl
         self.rflags = save.rflags
-        self.flags = pushed_flags(self.rflags, event, sets_rf)
+        self.flags = pushed_flags(self.rflags, event, sets_rf, interrupts_keep_rf)
         self.software = is_software(event)
         self.return_rip = save.rip if next_rip is None or not self.software else next_rip
 

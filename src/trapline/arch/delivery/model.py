@@ -27,14 +27,15 @@ def deliver(
     next_rip: int | None = None,
     physical_bits: int = PHYSICAL_BITS,
     sets_rf: bool = True,
+    interrupts_keep_rf: bool = True,
 ) -> Delivered | Failed:
     """Deliver an event as the CPU does (APM 8.6-8.10). Neither the state nor the memory is changed.
 
     `next_rip` is what INT n, INT3 and INTO push: the RIP after the instruction; without it, and for other events, RIP.
-    `physical_bits` tells which bits of page tables are reserved. `sets_rf`: the pushed flags of a fault have RF set, as
-    the manual has it.
+    `physical_bits` tells which bits of page tables are reserved. `sets_rf`: the pushed flags of a fault have RF set;
+    `interrupts_keep_rf`: those of an interrupt have it as it was. So has the manual.
     """
-    d = Delivery(save, event, memory, next_rip, physical_bits, sets_rf)
+    d = Delivery(save, event, memory, next_rip, physical_bits, sets_rf, interrupts_keep_rf)
     try:
         if d.space.long:
             return long.deliver(d)

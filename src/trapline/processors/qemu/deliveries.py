@@ -19,6 +19,7 @@ from trapline.errors import FaultError
 from trapline.machine.memory import GuestMemory
 from trapline.machine.processor import Watchpoint
 
+from .facts import Facts
 from .layout import SharedMemory
 
 _GP_EXIT: Final = EXCEPTION_EXITS.start + Vector.GP
@@ -27,11 +28,10 @@ _GP_EXIT: Final = EXCEPTION_EXITS.start + Vector.GP
 class Deliveries:
     """Delivers what TCG cannot, and fetches the vectors of interrupts for it."""
 
-    def __init__(self, shared: SharedMemory, memory: GuestMemory, *, sets_rf: bool) -> None:
-        """`sets_rf` as in `machine.Capabilities`."""
+    def __init__(self, shared: SharedMemory, memory: GuestMemory, facts: Facts) -> None:
         self._vmcb = shared.vmcb
         self._memory = memory
-        self._sets_rf = sets_rf
+        self._facts = facts
         self._idt_limit: int | None = None
         """The guest's, while the vector of an interrupt is being fetched."""
 
@@ -45,7 +45,13 @@ class Deliveries:
         event = decode(control.event_inj)
         if event is None:
             return
-        result = deliver(save, event, ReaderMemory(open_bus(self._memory.read)), sets_rf=self._sets_rf)
+        result = deliver(
+            save,
+            event,
+            ReaderMemory(open_bus(self._memory.read)),
+            sets_rf=self._facts.faults_set_rf,
+            interrupts_keep_rf=self._facts.interrupts_keep_rf,
+        )
         if not isinstance(result, Delivered) or not touches(watched, save, result):
             return
         for gpa, data in result.writes:

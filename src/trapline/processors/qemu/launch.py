@@ -1,6 +1,7 @@
 """Find QEMU and its BIOS, check them, and start a machine as a processor."""
 
 import contextlib
+import functools
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ from trapline.errors import LaunchError, ProcessorMissing, UsageError
 
 from . import layout
 from .command import Descriptors, UserOptions, command, read_user_options
+from .facts import MANUAL, Facts, Key, key_of, load, store
 from .firmware import wrap
 from .kvm import nested_svm_missing
 from .process import QemuProcess
@@ -32,6 +34,8 @@ _BIOS_FOLDERS: Final = (
     "/opt/homebrew/share/qemu",
 )
 _TRY_OUT: Final = 20.0
+_PROBED: Final = 16 << 20
+"""Bytes of memory of a machine without a guest."""
 _LARGEST: Final = 8 << 30
 _SMALLEST: Final = 4 << 20
 
@@ -59,11 +63,42 @@ def qemu_version(program: str) -> tuple[int, int, int]:
     return major, minor, patch
 
 
+def facts_of(program: str) -> Facts:
+    """Return what a QEMU does: as it is kept, or else found out now, which takes less than a second.
+
+    Raises LaunchError where it does not start.
+    """
+    try:
+        key = key_of(program)
+    except OSError as error:
+        raise LaunchError(f"{program}: {error.strerror}") from error
+    return _facts(key, program)
+
+
+@functools.cache
+def _facts(key: Key, program: str) -> Facts:
+    kept = load(key)
+    if kept is not None:
+        return kept
+    from .probe import probe
+
+    qemu, _ = _start(program, ["-nodefaults"], _PROBED, "tcg", read_user_options(()), (), None, ())
+    with contextlib.closing(qemu):
+        _load_monitor(qemu.monitor)
+        try:
+            facts = probe(qemu)
+        except LaunchError:
+            qemu_version(program)  # says it better where the program is not QEMU at all
+            raise
+    store(key, facts)
+    return facts
+
+
 def try_out(program: str | None = None) -> str:
     """Start a machine without a guest until its monitor has SVM; returns a sentence about what was seen."""
     from trapline.machine.processor import Outcome
 
-    with open_qemu(guest=["-nodefaults"], memory=16 << 20, program=program) as processor:
+    with open_qemu(guest=["-nodefaults"], memory=_PROBED, program=program) as processor:
         outcome = processor.run(time.monotonic() + _TRY_OUT)
         if outcome is not Outcome.RESET:
             raise LaunchError(f"the monitor did not report within {_TRY_OUT:.0f} seconds")
@@ -94,6 +129,15 @@ def check_accelerator(accelerator: str) -> None:
             raise UsageError(f"--accel kvm cannot be used: {missing}; --accel tcg needs no hardware")
 
 
+def check_isolation(facts: Facts) -> None:
+    """Raise UsageError for a QEMU whose guests would leave their nested page tables."""
+    if not facts.nests_in_real_mode:
+        numbers = ".".join(map(str, facts.version))
+        raise UsageError(
+            f"--isolate cannot be used: QEMU {numbers} does not walk nested page tables while the guest's paging is off"
+        )
+
+
 def open_qemu(
     *,
     guest: Sequence[str],
@@ -118,7 +162,11 @@ def open_qemu(
     if isolated and "q35" in user.machine:
         raise UsageError("--isolate needs a pc machine: a q35's MMCONFIG reaches the monitor's device")
     check_accelerator(accelerator)
-    qemu, firmware = _start(find_qemu(program), guest, memory, accelerator, user, serial, stdout, inherited)
+    path = find_qemu(program)
+    facts = facts_of(path) if accelerator == "tcg" else MANUAL
+    if isolated:
+        check_isolation(facts)
+    qemu, firmware = _start(path, guest, memory, accelerator, user, serial, stdout, inherited)
     with contextlib.ExitStack() as undo:
         undo.callback(qemu.close)
         # All of this is loaded and done while QEMU starts.
@@ -130,7 +178,7 @@ def open_qemu(
 
         block = ProcessMemory(qemu.process.pid, memory)
         ram = Ram(block, user.machine, firmware.bios)
-        processor = QemuProcessor(qemu, firmware, block, ram, accelerator=accelerator, isolated=isolated)
+        processor = QemuProcessor(qemu, firmware, block, ram, accelerator=accelerator, isolated=isolated, facts=facts)
         undo.pop_all()
     return processor
 

@@ -6,13 +6,13 @@ from typing import Self
 
 from trapline.arch.exits import ExitCode
 from trapline.arch.layout import zero
-from trapline.arch.registers import EFER, Gprs
+from trapline.arch.registers import Gprs
 from trapline.arch.vmcb import Vmcb
-from trapline.errors import ProcessorError
 from trapline.machine.processor import Capabilities, Outcome, Statistics, Watchpoint
 
 from . import bios, nested
 from .deliveries import Deliveries
+from .facts import Facts, check_probed
 from .firmware import Firmware
 from .gdb import GdbClient
 from .guard import ConfigGuard
@@ -25,7 +25,7 @@ from .qmp import Qmp
 from .quirks_tcg import TcgQuirks
 from .ram import Ram
 from .stops import Stops, why_unavailable
-from .version import check_version
+from .version import check_svm, check_version
 
 
 class QemuProcessor:
@@ -40,13 +40,16 @@ class QemuProcessor:
         *,
         accelerator: str,
         isolated: bool,
+        facts: Facts,
     ) -> None:
+        """`facts`: what the QEMU was found to do; of its TCG, which has no others than these."""
         self._qemu = qemu
         self._firmware = firmware
         self._isolated = isolated
         self._shared = SharedMemory(qemu.monitor)
         self._mailbox = self._shared.mailbox
         self._handshake = Handshake(qemu, self._shared, self._on_wake)
+        self._facts = facts
         self._quirks = TcgQuirks(self._shared, ram) if accelerator == "tcg" else None
         self.vmcb: Vmcb = self._shared.vmcb
         self.gprs: Gprs = self._shared.gprs
@@ -60,7 +63,8 @@ class QemuProcessor:
             hides_svm=accelerator == "tcg",
             keeps_svme=accelerator == "tcg",
             physical_bits=40,
-            sets_rf=accelerator != "tcg",
+            sets_rf=facts.faults_set_rf,
+            interrupts_keep_rf=facts.interrupts_keep_rf,
             forwards_set_rf=accelerator != "tcg",
             delivers_as_modelled=accelerator != "tcg",
         )
@@ -72,7 +76,7 @@ class QemuProcessor:
             self._handshake.watch(connection.fileno())
         unavailable = why_unavailable(accelerator, qemu.command)
         self._stops = Stops(GdbClient(qemu.gdb), self._qmp, self._shared, ram, firmware, unavailable)
-        self._deliveries = Deliveries(self._shared, ram, sets_rf=self.capabilities.sets_rf)
+        self._deliveries = Deliveries(self._shared, ram, facts)
         self._forwarded = 0
 
     @property
@@ -239,8 +243,9 @@ class QemuProcessor:
         self._qmp.receive()
         if self._qmp.version is not None:
             check_version(self._qmp.version)
-        if not self._mailbox.efer & EFER.SVME:
-            raise ProcessorError("this QEMU's CPU does not enable SVM; QEMU 7.2 is known to work")
+            if self._quirks is not None:
+                check_probed(self._facts, self._qmp.version, self._qemu.command[0])
+        check_svm(self._mailbox.efer)
         self._mailbox.reset = 0
         self._mailbox.open_shadow = 0
         bios.restore(self._firmware, self.memory, self._block, self._mailbox)

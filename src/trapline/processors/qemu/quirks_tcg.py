@@ -25,7 +25,8 @@ intercepted ("armed") until the next exit.
 _RAISED_BY_TCG: Final = ~(1 << Vector.CP | 1 << Vector.DF)
 """TCG raises no #CP, and a #DF that it raises itself is never intercepted."""
 
-_INVALID_32: Final = 0xFFFF_FFFF
+_INVALID: Final = (0xFFFF_FFFF, int(ExitCode.INVALID))
+"""The exit code, of 32 bits in older QEMUs (`Facts.wide_invalid`)."""
 _FIRST_IRQ: Final = len(VECTORS)
 _GP_EXIT: Final = exception_exit(Vector.GP)
 _UD_EXIT: Final = exception_exit(Vector.UD)
@@ -109,7 +110,7 @@ class TcgQuirks:
         injected, seen = self._last_entry()
         vectoring = self._fixup_vectoring(injected, seen)
         code = control.exit_code
-        if code == _INVALID_32:
+        if code in _INVALID:
             code = self._fixup_invalid()
         if code == ExitCode.SWINT:
             return self._fixup_int_n()

@@ -107,6 +107,7 @@ class UnicornProcessor:
             keeps_svme=False,
             physical_bits=_PHYSICAL_BITS,
             sets_rf=sets_rf,
+            interrupts_keep_rf=True,
             forwards_set_rf=False,
             delivers_as_modelled=True,
         )

@@ -95,6 +95,7 @@ def _deliver(processor: Processor, save: SaveArea, event: Event, behind: int | N
         next_rip=behind,
         physical_bits=capabilities.physical_bits,
         sets_rf=capabilities.sets_rf,
+        interrupts_keep_rf=capabilities.interrupts_keep_rf,
     )
     assert isinstance(outcome, Delivered), f"{event}: {outcome}"
     apply(save, outcome)

@@ -1,0 +1,210 @@
+"""Asks a QEMU what it does, by guests of a few instructions: see `facts`.
+
+The guests are in the memory that is shared with the monitor and use the monitor's own page tables. Each is entered with
+a whole VMCB, and leaves by CPUID if not by what it is about.
+"""
+
+import contextlib
+import time
+from typing import Final
+
+from trapline.arch import encode, paging
+from trapline.arch.descriptors import CODE_16, CODE_64, DATA_16, DATA_32, LONG_GATE_SIZE, flat
+from trapline.arch.error_codes import SELECTOR_IDT
+from trapline.arch.events import Event, EventType
+from trapline.arch.events import encode as encode_event
+from trapline.arch.exits import ExitCode, exception_exit, set_intercept
+from trapline.arch.layout import offset_of, zero
+from trapline.arch.registers import CR0, CR4, DR6, DR7, EFER, RFLAGS
+from trapline.arch.vectors import Vector
+from trapline.arch.vmcb import IntCtl, load_segment
+from trapline.errors import LaunchError
+from trapline.machine.processor import Outcome
+
+from . import layout
+from .facts import Facts
+from .firmware import CODE64, DATA, DESCRIPTORS
+from .handshake import Handshake
+from .layout import BASE, Command, SharedMemory
+from .process import QemuProcess
+from .qmp import Qmp
+from .version import check_svm, check_version
+
+_TIMEOUT: Final = 20.0
+"""Seconds: enough for a few instructions on the busiest machine."""
+_CODE, _HANDLER, _IDT, _STACK, _NESTED = (layout.SCRATCH_AT + number * paging.PAGE for number in range(1, 6))
+_CODE_SIZE: Final = 16
+_TOP_OF_STACK: Final = BASE + _STACK + paging.PAGE
+_VECTOR: Final = 0x30
+_GATES: Final = _VECTOR + 1
+_REAL_CODE: Final = 0x1000
+"""A guest-physical page that is still zero."""
+_ALWAYS: Final = (ExitCode.CPUID, ExitCode.SHUTDOWN, ExitCode.VMRUN)
+_DB_EXIT: Final = exception_exit(Vector.DB)
+_GP_EXIT: Final = exception_exit(Vector.GP)
+_UD_EXIT: Final = exception_exit(Vector.UD)
+
+_CPUID: Final = b"\x0f\xa2"
+_LOAD_FLAGS: Final = b"\x48\x8b\x44\x24\x10"
+"""MOV RAX, [RSP + 16]: the RFLAGS of a frame without an error code."""
+_NOP, _UD2, _INT_N, _HLT, _INT1 = b"\x90", b"\x0f\x0b", bytes((0xCD, _VECTOR)), b"\xf4", b"\xf1"
+
+
+def probe(qemu: QemuProcess) -> Facts:
+    """Return what a QEMU does whose monitor is loaded; raises LaunchError where it does not start or get through."""
+    with contextlib.closing(_Prober(qemu)) as prober:
+        version = prober.start()
+        return Facts(
+            version,
+            faults_set_rf=_faults_set_rf(prober),
+            interrupts_keep_rf=_interrupts_keep_rf(prober),
+            loads_shadow=_loads_shadow(prober),
+            plain_gate_codes=_plain_gate_codes(prober),
+            nests_in_real_mode=_nests_in_real_mode(prober),
+            wide_invalid=_wide_invalid(prober),
+            knows_int1=_knows_int1(prober),
+            hlt_asks=_hlt_asks(prober),
+        )
+
+
+class _Prober:
+    """Enters guests, and tells how they left."""
+
+    def __init__(self, qemu: QemuProcess) -> None:
+        self._qemu = qemu
+        self._shared = SharedMemory(qemu.monitor)
+        self._handshake = Handshake(qemu, self._shared, lambda: None)
+        self.control, self.save = self._shared.vmcb.control, self._shared.vmcb.save
+        self.code = _CODE
+        """Where the code of the guest is; TCG would not notice that it is written over."""
+
+    def start(self) -> tuple[int, int, int]:
+        """Wait for the monitor; returns QEMU's version."""
+        if self._handshake.wait(time.monotonic() + _TIMEOUT) is not Outcome.VMEXIT:
+            raise self._qemu.launch_error()
+        check_svm(self._shared.mailbox.efer)
+        self.put(_HANDLER, _LOAD_FLAGS + _CPUID)
+        self.put(_IDT, encode.long_gate(CODE64, BASE + _HANDLER).to_bytes(LONG_GATE_SIZE, "little") * _GATES)
+        qmp = Qmp(self._qemu.qmp)
+        qmp.receive()
+        if qmp.version is None:
+            raise LaunchError("QMP does not say which version QEMU is")
+        check_version(qmp.version)
+        return qmp.version
+
+    def put(self, at: int, data: bytes) -> None:
+        """Write into the shared memory."""
+        self._shared.memory[at : at + len(data)] = data
+
+    def enter(self, code: bytes, *intercepts: int) -> None:
+        """Prepare 64-bit code, with a handler for every event that leaves by CPUID with the pushed RFLAGS in RAX."""
+        control, save = self.control, self.save
+        zero(control)
+        zero(save)
+        self.code += _CODE_SIZE
+        self.put(self.code, code + _CPUID)
+        control.asid = 1
+        control.msrpm_base_pa, control.iopm_base_pa = BASE + layout.MSRPM_AT, BASE + layout.IOPM_AT
+        for intercept in (*_ALWAYS, *intercepts):
+            set_intercept(control, intercept)
+        save.cr0, save.cr4 = CR0.PE | CR0.ET | CR0.NE | CR0.WP | CR0.PG, CR4.PAE
+        save.cr3, save.efer = BASE + layout.PML4_AT, EFER.SVME | EFER.LME | EFER.LMA
+        save.dr6, save.dr7, save.rflags = DR6.FIXED, DR7.FIXED, RFLAGS.ALWAYS_ONE
+        save.rip, save.rsp = BASE + self.code, _TOP_OF_STACK
+        save.gdtr.base = BASE + layout.TABLES_AT + offset_of(layout.Tables, "gdt")
+        save.gdtr.limit = 8 * len(DESCRIPTORS) - 1
+        save.idtr.base, save.idtr.limit = BASE + _IDT, LONG_GATE_SIZE * _GATES - 1
+        load_segment(save.cs, flat(CODE64, CODE_64))
+        for segment in (save.ss, save.ds, save.es, save.fs, save.gs):
+            load_segment(segment, flat(DATA, DATA_32))
+
+    def leave(self) -> int:
+        """Run the guest; returns its exit code."""
+        self._handshake.give(Command.LOAD_AND_RESUME)
+        outcome = self._handshake.wait(time.monotonic() + _TIMEOUT)
+        if outcome is not Outcome.VMEXIT:
+            reason = f"this QEMU cannot be probed: a guest does not leave ({outcome.value if outcome else outcome})"
+            raise LaunchError(reason, command=self._qemu.command, returncode=None, output=self._qemu.errors())
+        return self.control.exit_code
+
+    def close(self) -> None:
+        """Release what the machine itself does not."""
+        self._handshake.close()
+
+
+def _pushed_rf(prober: _Prober) -> bool:
+    prober.leave()
+    return bool(prober.save.rax & RFLAGS.RF)
+
+
+def _faults_set_rf(prober: _Prober) -> bool:
+    prober.enter(_UD2)
+    return _pushed_rf(prober)
+
+
+def _interrupts_keep_rf(prober: _Prober) -> bool:
+    prober.enter(_NOP)
+    prober.control.event_inj = encode_event(Event(_VECTOR, EventType.INTR))
+    return not _pushed_rf(prober)
+
+
+def _interrupt_in_shadow(prober: _Prober) -> None:
+    """Let a virtual interrupt wait for the end of an interrupt shadow; it leaves when it is due."""
+    set_intercept(prober.control, ExitCode.VINTR)
+    prober.control.int_ctl = IntCtl.V_IRQ | IntCtl.V_IGN_TPR | _VECTOR << IntCtl.VECTOR_SHIFT
+    prober.control.interrupt_shadow = 1
+    prober.save.rflags |= RFLAGS.IF
+
+
+def _loads_shadow(prober: _Prober) -> bool:
+    prober.enter(_NOP)
+    _interrupt_in_shadow(prober)
+    prober.leave()
+    return prober.save.rip > BASE + prober.code
+
+
+def _plain_gate_codes(prober: _Prober) -> bool:
+    prober.enter(_INT_N, _GP_EXIT)
+    prober.save.idtr.limit = 0
+    prober.leave()
+    return prober.control.exit_info_1 == _VECTOR * 8 | SELECTOR_IDT
+
+
+def _nests_in_real_mode(prober: _Prober) -> bool:
+    """Real mode executes a page that nested tables lead to our code; by itself it is zeros, an ADD.
+
+    Its single step leaves where the nested tables are not walked.
+    """
+    prober.enter(b"", _DB_EXIT)
+    rights = paging.P | paging.RW | paging.US
+    tables = [_NESTED + level * paging.PAGE for level in range(4)]
+    for table, target in zip(tables, [*tables[1:], _CODE], strict=True):
+        index = paging.table_index(_REAL_CODE, 1) if target == _CODE else 0
+        prober.put(table, encode.page_table({index: encode.page_entry(BASE + target, rights)}))
+    control, save = prober.control, prober.save
+    control.np_control, control.ncr3 = 1, BASE + _NESTED
+    save.cr0, save.cr3, save.cr4, save.efer = CR0.ET, 0, 0, EFER.SVME
+    save.rip, save.rsp, save.rflags = _REAL_CODE + prober.code - _CODE, 0, RFLAGS.ALWAYS_ONE | RFLAGS.TF
+    load_segment(save.cs, flat(0, CODE_16))
+    for segment in (save.ss, save.ds, save.es, save.fs, save.gs):
+        load_segment(segment, flat(0, DATA_16))
+    return prober.leave() == ExitCode.CPUID
+
+
+def _wide_invalid(prober: _Prober) -> bool:
+    prober.enter(_NOP)
+    prober.control.asid = 0  # which VMRUN refuses (APM 15.5.1)
+    return prober.leave() == ExitCode.INVALID
+
+
+def _knows_int1(prober: _Prober) -> bool:
+    prober.enter(_INT1, _UD_EXIT)
+    return prober.leave() != _UD_EXIT
+
+
+def _hlt_asks(prober: _Prober) -> bool:
+    """HLT in an interrupt shadow, with an interrupt that ends it at once: the #DB comes first."""
+    prober.enter(_HLT, _DB_EXIT)
+    _interrupt_in_shadow(prober)
+    prober.save.rflags |= RFLAGS.TF
+    return prober.leave() != ExitCode.CPUID  # the handler's
