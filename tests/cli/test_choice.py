@@ -25,7 +25,7 @@ def test_a_guest_without_a_pc_runs_in_this_process(trapline_command, without_pro
     done = trapline_command("run", "sample:gp")
     assert done.status == 0
     assert "#GP" in done.out
-    assert "in this process, on Unicorn: a guest that needs no PC: multiboot" in done.err
+    assert "in this process, on Unicorn: the guest needs no PC: multiboot" in done.err
     assert "#GP (13)" in done.err
 
 

@@ -97,7 +97,7 @@ def test_what_a_callback_raises_comes_out_of_run_and_the_guest_can_go_on(scripte
 def test_an_answer_that_is_not_a_decision(scripted, answer):
     with scripted(UD) as m:
         m.on(Vector.UD)(lambda exc: answer)
-        with pytest.raises(TypeError, match="neither a verdict nor inject"):
+        with pytest.raises(TypeError, match="not FORWARD, DISCARD, STOP, inject"):
             m.run()
 
 
@@ -143,7 +143,7 @@ def test_an_exit_that_nobody_handles_is_an_error(scripted):
 
 @pytest.mark.parametrize("wrong", [{"guest": "x"}, {"memory": "1M"}, {"qemu_options": ["-cpu", "max"]}])
 def test_a_processor_of_ones_own_brings_its_guest(wrong):
-    with pytest.raises(UsageError, match="cannot be given with a processor of your own"):
+    with pytest.raises(UsageError, match="cannot be given with your own processor"):
         Machine(processor=ScriptedProcessor([]), **wrong)
 
 

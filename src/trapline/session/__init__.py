@@ -1,1 +1,1 @@
-"""One run wired together: a guest, a processor, the hypervisor and what is recorded of it."""
+"""Connects the parts of a run: guest, processor, hypervisor, recorder and symbols."""

@@ -1,4 +1,4 @@
-"""Which processor runs a guest, and why."""
+"""Chooses the processor that runs a guest."""
 
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -15,17 +15,17 @@ _OF_QEMU: Final = (
     ("accel", "auto", "--accel"),
     ("qemu", None, "--qemu"),
 )
-"""Settings that only QEMU has, with what they are when nobody gave them."""
+"""Settings for QEMU only, with their defaults."""
 _LEAST, _MOST = 1 << 20, 3 << 30
-"""Bytes of RAM, in one block from address 0 to where a PC has its devices."""
+"""Bytes of RAM on Unicorn: one block from address 0 up to where a PC has its devices."""
 _OF_BARE: Final = (("entry_mode", "--entry-mode"), ("load_address", "--load-address"))
 
 
 class Choice(NamedTuple):
-    """The processor for a run."""
+    """The processor for a run, and the reason."""
 
     boot: Boot | None
-    """How the guest enters the bare machine in this process; None: QEMU runs it."""
+    """How the guest starts on Unicorn, without firmware; None: QEMU runs it."""
     why: str
 
     @property
@@ -35,21 +35,24 @@ class Choice(NamedTuple):
 
 
 def choose(settings: Settings, guest: Guest | None) -> Choice:
-    """Take the processor that the user named, else Unicorn for a guest that needs no PC, else QEMU."""
+    """Choose the processor that the user named, else Unicorn for a guest that needs no PC, else QEMU.
+
+    Raises UsageError for settings that the processor does not have.
+    """
     bare = [name for place, name in _OF_BARE if getattr(settings, place) is not None]
     of_qemu = [name for place, default, name in _OF_QEMU if getattr(settings, place) != default]
     of_qemu += ["options after --"] if settings.qemu_options else []
     if bare and (settings.processor == QEMU or of_qemu):
-        raise UsageError(f"{bare[0]} is for guests without a PC, which QEMU does not run")
+        raise UsageError(f"{bare[0]} is for raw code, which runs on Unicorn only; leave it out for QEMU")
     if settings.processor == QEMU:
-        return Choice(None, "as you asked")
+        return Choice(None, "you chose it")
     if settings.processor == UNICORN:
         if of_qemu:
-            raise UsageError(f"--processor unicorn has no QEMU for {of_qemu[0]}")
+            raise UsageError(f"{of_qemu[0]} cannot be used with --processor unicorn: it is for QEMU")
         if guest is None:
             raise UsageError("--processor unicorn needs a GUEST")
     elif guest is None or of_qemu:
-        return Choice(None, f"{of_qemu[0] if of_qemu else 'no GUEST'}: QEMU's")
+        return Choice(None, f"{of_qemu[0]} is for QEMU" if of_qemu else "QEMU's options boot the guest")
     elif guest.kind is GuestKind.PVH:
         return Choice(None, "a PVH kernel such as Linux expects the ACPI tables of a PC")
     boot = _boot(settings, guest)
@@ -57,7 +60,7 @@ def choose(settings: Settings, guest: Guest | None) -> Choice:
         if settings.processor == UNICORN:
             raise UsageError(f"{guest.path}: {boot.reason}; leave out --processor unicorn")
         return Choice(None, boot.reason)
-    return Choice(boot, f"a guest that needs no PC: {boot.description}")
+    return Choice(boot, f"the guest needs no PC: {boot.description}")
 
 
 def _boot(settings: Settings, guest: Guest) -> Boot | NeedsPc:
@@ -67,5 +70,5 @@ def _boot(settings: Settings, guest: Guest) -> Boot | NeedsPc:
     room = min(max(memory, _LEAST), _MOST)
     boot = bare_entry(guest, memory=room, entry=entry, initrd=initrd, append=settings.append)
     if room != memory and isinstance(boot, Boot):
-        raise UsageError(f"--memory {settings.memory}: a guest in this process has 1M to 3G")
+        raise UsageError(f"--memory {settings.memory}: a guest on Unicorn has 1M to 3G")
     return boot

@@ -1,4 +1,4 @@
-"""The guest's console: what it writes is kept and passed on, and it can be written to."""
+"""The guest's console: keeps and passes on what the guest writes, and sends it input."""
 
 import socket
 import threading
@@ -10,7 +10,7 @@ from trapline.errors import UsageError
 Sink: TypeAlias = IO[bytes] | Callable[[bytes], object]
 
 KEPT: Final = 16 << 20
-"""Bytes of output that are kept: the last."""
+"""How many bytes of output are kept: the last ones."""
 _PIECE: Final = 1 << 16
 
 
@@ -18,7 +18,7 @@ class Console:
     """The host's end of the guest's first serial port."""
 
     def __init__(self, sink: Sink | None = None) -> None:
-        """`sink` gets all that the guest writes, as it comes."""
+        """`sink` gets the guest's output as it is written."""
         self._sink = sink if sink is None or callable(sink) else sink.write
         self._output = bytearray()
         self._dropped = 0
@@ -28,66 +28,63 @@ class Console:
 
     @property
     def output(self) -> bytes:
-        """What the guest wrote: the last `KEPT` bytes."""
+        """The guest's output: the last `KEPT` bytes."""
         with self._changed:
             return bytes(self._output)
 
     def connect(self, send: Callable[[bytes], object]) -> None:
-        """Let `write` reach the guest."""
+        """Set the function by which `write` sends bytes to the guest."""
         self._send = send
 
     def write(self, data: bytes) -> None:
-        """Send bytes to the guest, which reads them from its serial port."""
+        """Send bytes to the guest's serial port. Raises UsageError where the console takes no input."""
         if self._send is None:
-            raise UsageError("this guest's console cannot be written to")
+            raise UsageError(
+                "the guest's console takes no input: it has this process's stdin, or the processor is your own"
+            )
         self._send(data)
 
     def take(self, data: bytes) -> None:
-        """Take what the guest wrote; called by whoever runs it."""
+        """Take output of the guest; called by its processor."""
         if self._sink is not None:
             self._sink(data)
-        came = None
+        found = None
         with self._changed:
             self._output += data
             if len(self._output) > 2 * KEPT:
                 self._dropped += len(self._output) - KEPT
                 del self._output[:-KEPT]
             if self._awaited is not None:
-                text, start, came = self._awaited
-                if self._find(text, start) is None:  # what was searched is not searched again
-                    self._awaited = text, max(start, self._dropped + len(self._output) - len(text) + 1), came
-                    came = None
+                text, start, found = self._awaited
+                if self._find(text, start) is None:  # do not search this part again
+                    self._awaited = text, max(start, self._dropped + len(self._output) - len(text) + 1), found
+                    found = None
                 else:
                     self._awaited = None
             self._changed.notify_all()
-        if came is not None:
-            came()
-
-    def position(self) -> int:
-        """Return how many bytes came so far: where what comes next will begin."""
-        with self._changed:
-            return self._dropped + len(self._output)
+        if found is not None:
+            found()
 
     def find(self, text: bytes, start: int) -> tuple[bytes, int] | None:
-        """Return the output from position `start` up to and with `text`, and the position after it."""
+        """Return the output from position `start` to the end of `text`, and the position after it; None: not found."""
         with self._changed:
             return self._find(text, start)
 
-    def await_text(self, text: bytes, start: int, came: Callable[[], None]) -> None:
-        """Call `came` once, from the thread that brings it, when `text` is in the output from `start` on."""
+    def await_text(self, text: bytes, start: int, found: Callable[[], None]) -> None:
+        """Call `found` once, in the thread of `take`, when `text` is in the output from position `start` on."""
         with self._changed:
-            there = self._find(text, start) is not None
-            self._awaited = None if there else (text, start, came)
-        if there:
-            came()
+            present = self._find(text, start) is not None
+            self._awaited = None if present else (text, start, found)
+        if present:
+            found()
 
     def forget_text(self) -> None:
-        """Await nothing any more."""
+        """Cancel `await_text`."""
         with self._changed:
             self._awaited = None
 
     def wait(self, text: bytes, start: int, seconds: float | None) -> bool:
-        """Wait until `text` is in the output from `start` on, while another thread runs the guest."""
+        """Wait for `text` in the output from position `start` on; another thread runs the guest. False: timeout."""
         with self._changed:
             return self._changed.wait_for(lambda: self._find(text, start) is not None, seconds)
 
@@ -101,7 +98,7 @@ class Console:
 
 
 class SocketReader:
-    """A thread that brings a console what comes over a socket, until the other end is closed."""
+    """A thread that passes what it receives from a socket to a console, until the other end is closed."""
 
     def __init__(self, connection: socket.socket, console: Console) -> None:
         self._connection = connection
@@ -110,7 +107,7 @@ class SocketReader:
         self._thread.start()
 
     def close(self) -> None:
-        """Take what is still on the way, and end. The other end must be closed by now."""
+        """Take the rest of the output, and end. The other end must be closed already."""
         self._thread.join()
         self._connection.close()
 

@@ -1,4 +1,4 @@
-"""A stopped guest's CPU and memory, as a user of the library holds them."""
+"""The CPU and the memory of a stopped guest, for users of the library."""
 
 from collections.abc import Callable
 
@@ -33,7 +33,7 @@ class Memory:
 
     @property
     def size(self) -> int:
-        """How much RAM the guest has, in bytes."""
+        """The size of the guest's RAM in bytes."""
         return self._memory.size
 
     def read(self, gpa: int, size: int) -> bytes:
@@ -59,18 +59,18 @@ class Cpu:
     def __init__(self, vcpu: Vcpu, names: Names, syntax: str, check: Check) -> None:
         self.vcpu, self._names, self._syntax, self._check = vcpu, names, syntax, check
         self.number: int = vcpu.number
-        """Of the CPU, from 0."""
+        """The number of the CPU, from 0."""
         self.registers: Registers = Registers(vcpu.save, vcpu.processor.gprs, check)
-        """Its registers, which can be changed."""
+        """Its registers, which can be written."""
 
     @property
     def tsc(self) -> int:
-        """The time stamp counter when the guest stopped."""
+        """The time stamp counter at which the guest stopped."""
         return self.vcpu.processor.tsc
 
     @property
     def bits(self) -> int:
-        """The operand size of the code that it executes: 16, 32 or 64."""
+        """The size of the code that it executes: 16, 32 or 64."""
         self._check(False)
         return code_bits(self.vcpu.save)
 
@@ -82,27 +82,27 @@ class Cpu:
 
     @property
     def symbol(self) -> Symbol | None:
-        """The name of that address, where symbols know it."""
+        """The symbol of that address; None: unknown."""
         return self._names.lookup(self.address)
 
     def read(self, address: int, size: int) -> bytes:
-        """Return `size` bytes; raises FaultError(address) where the guest maps nothing."""
+        """Return `size` bytes; raises FaultError(address) where nothing is mapped."""
         self._check(False)
         return read_linear(self.vcpu.save, self.vcpu.processor.memory, address, size)
 
     def write(self, address: int, data: bytes) -> None:
-        """Store bytes, in read-only pages too; raises FaultError(address) where the guest maps nothing."""
+        """Store bytes, also in read-only pages; raises FaultError(address) where nothing is mapped."""
         self._check(True)
         write_linear(self.vcpu.save, self.vcpu.processor.memory, address, data)
 
     def disassemble(self, count: int = 1, address: int | None = None) -> list[Instruction]:
-        """Return up to `count` instructions from an address on, or from CS:RIP; fewer where the mapped memory ends."""
+        """Return up to `count` instructions from an address, by default CS:RIP; fewer where mapped memory ends."""
         at = self.address if address is None else address
         save, memory = self.vcpu.save, self.vcpu.processor.memory
         code = read_mapped(save, memory, at & address_mask(save), LONGEST * count)
         return disassemble(code, at, self.bits, syntax=self._syntax, count=count)
 
     def backtrace(self) -> tuple[Frame, ...]:
-        """Return the callers by frame pointers, the innermost first: a guess, and empty where none are kept."""
+        """Return the callers by frame pointers, innermost first: a guess, empty where the guest keeps none."""
         self._check(False)
         return callers(self.registers, self.vcpu.processor.memory, self._names)

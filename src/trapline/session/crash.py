@@ -1,4 +1,4 @@
-"""Reads where a stopped guest is: its registers, the code at RIP, who called it, and its stack."""
+"""Makes the `CrashContext` of a stopped guest: registers, code at RIP, callers and stack."""
 
 from typing import Final
 
@@ -26,7 +26,7 @@ _AFTER: Final = 64
 
 
 def take(registers: Registers, memory: GuestMemory, names: Names, syntax: str) -> CrashContext:
-    """Copy what a stopped guest has; what is not mapped is left out."""
+    """Return the context; what is not mapped is left out."""
     save, bits = registers.save, code_bits(registers.save)
     address = code_address(save)
     start, code = _code(registers, memory, address)
@@ -47,7 +47,7 @@ def take(registers: Registers, memory: GuestMemory, names: Names, syntax: str) -
 
 
 def callers(registers: Registers, memory: GuestMemory, names: Names) -> tuple[Frame, ...]:
-    """Follow the frame pointers of a stopped guest; empty where none are kept."""
+    """Return the callers by frame pointers, innermost first; empty where the guest keeps none."""
     save, bits = registers.save, code_bits(registers.save)
     mask, base = address_mask(save), code_base(save)
 
@@ -70,10 +70,10 @@ def _stack(registers: Registers, memory: GuestMemory, offset: int, size: int) ->
 
 
 def _code(registers: Registers, memory: GuestMemory, address: int) -> tuple[int, bytes]:
-    """Return what is mapped around an instruction, and where that begins."""
+    """Return the address of mapped code before an instruction, and the code from there on."""
     save, mask = registers.save, address_mask(registers.save)
     after = read_mapped(save, memory, address, _AFTER)
-    for start in (max(address - _BEFORE, 0), address & -PAGE):  # the page before may not be mapped
+    for start in (max(address - _BEFORE, 0), address & -PAGE):  # the previous page may not be mapped
         before = read_mapped(save, memory, start & mask, address - start)
         if len(before) == address - start:
             return start, before + after

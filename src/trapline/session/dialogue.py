@@ -1,14 +1,15 @@
-"""A dialogue with a guest over its console."""
+"""`Machine.console`: a dialogue with the guest over its console."""
 
 from collections.abc import Callable
 
 from trapline.errors import GuestFailed
+from trapline.hypervisor.stop import StopReason
 
 from .console import Console
 
 
 class Dialogue:
-    """The guest's console: its first serial port, and in this process port 0xE9 as well."""
+    """The guest's console: its first serial port, and on Unicorn port 0xE9 as well."""
 
     def __init__(
         self,
@@ -18,33 +19,32 @@ class Dialogue:
         interrupt: Callable[[], None],
         is_running: Callable[[], bool],
     ) -> None:
-        """`run(timeout)` runs the guest and returns in words why it stopped, as it does after `interrupt`."""
+        """`run(timeout)` runs the guest and returns why it stopped, for a message; `interrupt` stops it."""
         self._console = console
         self._run, self._interrupt, self._is_running = run, interrupt, is_running
         self._read_to = 0
 
     @property
     def output(self) -> bytes:
-        """What the guest wrote so far: the last 16 MiB."""
+        """The guest's output so far: the last 16 MiB."""
         return self._console.output
 
     def write(self, data: bytes) -> None:
-        """Send bytes to the guest, which finds them in its serial port when it runs.
+        """Send bytes to the guest's serial port, which it reads when it runs.
 
-        Raises UsageError where the console cannot be written to.
+        Raises UsageError where the console takes no input.
         """
         self._console.write(data)
 
     def read_until(self, text: bytes, timeout: float | None = None) -> bytes:
-        """Run the guest until it has written `text`; return what it wrote since the last call, up to and with it.
+        """Run the guest until it writes `text`; return its output since the last call up to the end of `text`.
 
-        Where another thread runs the guest, this waits for it. Raises GuestFailed where the guest stops before, or
-        `timeout` seconds have passed.
+        If another thread runs the guest, wait for it. Raises GuestFailed if the guest stops before it has written
+        `text`, or after `timeout` seconds.
         """
         start = self._read_to
         if self._is_running():
-            came = self._console.wait(text, start, timeout)
-            why = "" if came else "the time was up"
+            why = "" if self._console.wait(text, start, timeout) else StopReason.TIMEOUT.value
         else:
             why = self._run_until(text, start, timeout)
         found = self._console.find(text, start)

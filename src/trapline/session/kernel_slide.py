@@ -1,4 +1,4 @@
-"""Where a Linux kernel lies that symbols were given of: found from what the CPU holds while it runs."""
+"""Finds the slide of a Linux kernel (KASLR) while it runs, for symbols that were given without one."""
 
 import contextlib
 import struct
@@ -25,7 +25,7 @@ _VECTORS: Final = 32
 
 @contextlib.contextmanager
 def placing(vm: "Vm", names: Names) -> Iterator[None]:
-    """Try from time to time, while the guest runs, to find the kernel of the symbols that are not placed yet."""
+    """While the guest runs, try every `_EVERY` seconds to place the symbols whose slide is unknown."""
     ended = threading.Event()
 
     def attempt(vcpu: "Vcpu") -> None:
@@ -47,14 +47,14 @@ def placing(vm: "Vm", names: Names) -> Iterator[None]:
 
 
 def place(processor: "Processor", names: Names) -> None:
-    """Place the symbols of the kernel that a stopped guest runs, if it runs one of them."""
+    """Place the symbols whose slide is unknown, if the stopped guest runs their kernel."""
     values = kernel_values(processor) if names.unplaced else None
     if values is not None:
         names.place(values)
 
 
 def kernel_values(processor: "Processor") -> KernelValues | None:
-    """Read what tells where a Linux kernel lies; None: the guest is not in long mode."""
+    """Read the addresses of kernel entry points from the CPU; None: the guest is not in long mode."""
     save = processor.vmcb.save
     if not save.efer & EFER.LMA:
         return None

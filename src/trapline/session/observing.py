@@ -1,4 +1,4 @@
-"""What a user's callback gets of an exception, and how its answer reaches the hypervisor."""
+"""What a user's callback gets of an exception, and how its decision reaches the hypervisor."""
 
 from collections.abc import Callable
 from typing import TypeAlias
@@ -16,29 +16,29 @@ from .cpu import Cpu
 
 
 class ExceptionExit:
-    """An intercepted exception before the guest sees it, while the guest is stopped at it.
+    """An intercepted exception that is not delivered yet. The guest is stopped at it.
 
-    It has the attributes of an ExceptionRecord, but for what became of it. They are read when they are asked for: valid
-    until the guest runs on.
+    It has the attributes of an ExceptionRecord except the outcome. They are read from the stopped guest: they are valid
+    until it runs.
     """
 
     __slots__ = ("_reported", "cpu", "seq")
 
     def __init__(self, cpu: Cpu, reported: InterceptedException, seq: int) -> None:
         self.cpu: Cpu = cpu
-        """The CPU that raised it."""
+        """The CPU on which it was raised."""
         self.seq: int = seq
         """The number that its record will have."""
         self._reported = reported
 
     @property
     def vector(self) -> Vector:
-        """Which exception."""
+        """The exception vector."""
         return Vector(self._reported.event.vector)
 
     @property
     def error_code(self) -> int | None:
-        """The error code that it pushes; None: it pushes none."""
+        """The error code; None: the exception pushes none."""
         return self._reported.event.error_code
 
     @property
@@ -48,7 +48,7 @@ class ExceptionExit:
 
     @property
     def vectoring(self) -> Event | None:
-        """The event that was being delivered when it was raised (EXITINTINFO); None: none was."""
+        """The event that was being delivered when it was raised (EXITINTINFO); None: there was none."""
         return self._reported.vectoring
 
     @property
@@ -58,12 +58,12 @@ class ExceptionExit:
 
     @property
     def registers(self) -> Registers:
-        """The registers of its CPU, which can be changed."""
+        """The registers of its CPU, which can be written."""
         return self.cpu.registers
 
     @property
     def rip(self) -> int:
-        """RIP of the instruction. Change it to say where the guest goes on after DISCARD."""
+        """RIP of the instruction. After DISCARD the guest continues here: write it to skip the instruction."""
         return self.cpu.registers.rip
 
     @rip.setter
@@ -77,17 +77,17 @@ class ExceptionExit:
 
     @property
     def symbol(self) -> Symbol | None:
-        """The name of that address, where symbols know it."""
+        """The symbol of that address; None: unknown."""
         return self.cpu.symbol
 
     @property
     def vcpu(self) -> int:
-        """Number of the virtual CPU."""
+        """The number of the virtual CPU."""
         return self.cpu.number
 
     @property
     def cpl(self) -> int:
-        """The privilege level at which it was raised."""
+        """The current privilege level."""
         return self.cpu.registers.cpl
 
     @property
@@ -128,7 +128,7 @@ Callback: TypeAlias = Callable[[ExceptionExit], Decision | None]
 
 
 class Handler:
-    """Implements `hypervisor.observers.Observer` by a user's function."""
+    """An observer (`hypervisor.observers.Observer`) that calls a user's function."""
 
     def __init__(
         self,
@@ -138,16 +138,16 @@ class Handler:
         see: Callable[[Vcpu, InterceptedException], ExceptionExit],
         failed: Callable[[Exception], None],
     ) -> None:
-        """`see` makes what the function gets; `failed` gets what it raises, and the guest stops at the exception."""
+        """`see` makes the function's argument; `failed` gets what it raises, and the guest stops at the exception."""
         self.vectors = vectors
         self.callback = callback
         self._condition, self._see, self._failed = condition, see, failed
 
     def exception(self, vcpu: Vcpu, exit: InterceptedException, /) -> Decision:
-        """Ask the function, where the condition holds."""
+        """Call the function, if the condition holds."""
         try:
             return self._ask(self._see(vcpu, exit))
-        except Exception as error:  # noqa: BLE001  # what a user's function raises reaches whoever runs the guest
+        except Exception as error:  # noqa: BLE001  # `run` raises it again
             self._failed(error)
             return Verdict.STOP
 
@@ -160,5 +160,5 @@ class Handler:
         if isinstance(decision, Injection):
             check_injection(exc.cpu.vcpu, decision)
         elif not isinstance(decision, Verdict):
-            raise TypeError(f"{self.callback!r} returned {decision!r}: neither a verdict nor inject(...) nor None")
+            raise TypeError(f"{self.callback!r} returned {decision!r}, not FORWARD, DISCARD, STOP, inject(...) or None")
         return decision

@@ -1,4 +1,4 @@
-"""From settings to a processor that is switched on."""
+"""Opens the processor that the settings describe."""
 
 import contextlib
 import socket
@@ -25,28 +25,28 @@ class Opened(NamedTuple):
 
     processor: Processor
     name: str
-    """`unicorn` or `qemu`, or the name of a processor of one's own."""
+    """`unicorn` or `qemu`, or the name of a processor of the user's own."""
     choice: Choice
     names: Names
     receive: Callable[[bytes], None] | None
-    """Gives the stopped guest bytes on its console; None: the console does that by itself, or there is none."""
+    """Sends bytes to the console of the stopped guest; None: the console does it, or takes no input."""
 
 
 def open_processor(
     undo: contextlib.ExitStack, settings: Settings, console: Console, inherited: IO[bytes] | None
 ) -> Opened:
-    """Start the machine that the settings describe; `undo` closes it.
+    """Switch on the machine that the settings describe; `undo` closes it.
 
-    `inherited`: what QEMU gets as its standard output, with the guest's console on it. Raises UsageError,
-    GuestImageError and LaunchError.
+    `inherited` becomes QEMU's standard output, with the guest's console. Raises UsageError, GuestImageError and
+    LaunchError.
     """
     if not isinstance(settings.processor, str):
         _check_own_processor(settings)
         own = undo.enter_context(settings.processor)
-        choice = Choice(None, "a processor of your own")
+        choice = Choice(None, "your own processor")
         return Opened(own, own.capabilities.name, choice, open_names(settings.symbols, None), None)
     if settings.processor not in PROCESSORS:
-        raise UsageError(f"--processor {settings.processor}: not one of {', '.join(PROCESSORS)}")
+        raise UsageError(f"--processor {settings.processor}: choose one of {', '.join(PROCESSORS)}")
     guest = find_guest(settings)
     names = open_names(settings.symbols, guest)
     choice = choose(settings, guest)
@@ -90,14 +90,14 @@ def _open_qemu(
 
 
 def _check_own_processor(settings: Settings) -> None:
-    """Refuse settings that a processor of one's own brings with it."""
+    """Refuse settings that a processor of the user's own has already decided."""
     defaults = Settings()
     for name in (
         *("guest", "memory", "entry_mode", "load_address", "initrd", "append", "isolate", "accel", "qemu"),
         "qemu_options",
     ):
         if getattr(settings, name) != getattr(defaults, name):
-            raise UsageError(f"{name} cannot be given with a processor of your own, which has its guest already")
+            raise UsageError(f"{name} cannot be given with your own processor, which has its guest already")
 
 
 def _guest_options(settings: Settings, guest: Guest | None) -> list[str]:
@@ -105,7 +105,7 @@ def _guest_options(settings: Settings, guest: Guest | None) -> list[str]:
         initrd = None if settings.initrd is None else Path(settings.initrd)
         return qemu_options(guest, initrd=initrd, append=settings.append)
     if settings.initrd is not None or settings.append is not None:
-        raise UsageError("--initrd and --append need a GUEST: a Linux or multiboot kernel")
+        raise UsageError("--initrd and --append need a GUEST that is a Linux or multiboot kernel")
     if not settings.qemu_options:
         raise UsageError("nothing to run: name a GUEST, or give QEMU options after --")
     return []

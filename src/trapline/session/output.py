@@ -1,4 +1,4 @@
-"""Where records and a guest's console go: files that somebody else may watch, with words for what goes wrong."""
+"""The file of records."""
 
 import contextlib
 from collections.abc import Iterator
@@ -12,12 +12,12 @@ from .settings import PathLike
 
 @contextlib.contextmanager
 def open_output(output: "PathLike | IO[str] | None") -> Iterator[IO[str] | None]:
-    """Open the file for records where it is a path. Raises UsageError, and TraplineError once it was opened."""
+    """Open the file for records if it is a path. Raises UsageError, and TraplineError where it cannot be written."""
     if output is None or not isinstance(output, str | Path):
         yield output  # type: ignore[misc]  # an os.PathLike is a Path or a file, here
         return
     try:
-        file = Path(output).open("w", encoding="ascii")  # noqa: SIM115  # closed below, where its error has words
+        file = Path(output).open("w", encoding="ascii")  # noqa: SIM115  # closed below, for its error
     except OSError as error:
         raise UsageError(f"-o {output}: {error.strerror}") from error
     try:

@@ -1,4 +1,4 @@
-"""Where a machine stops: breakpoints and watchpoints, by address or symbol."""
+"""The breakpoints and watchpoints of a machine, by address or symbol."""
 
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -7,7 +7,7 @@ from trapline.errors import UsageError
 from trapline.machine.processor import Watchpoint
 
 Resolve = Callable[[int | str], int]
-"""Returns the linear address of a place; raises UsageError for a name that nobody knows."""
+"""Returns the linear address of a place; raises UsageError for an unknown name."""
 
 ACCESSES: Final = {"w": False, "rw": True}
 """What a watchpoint waits for: writes, or reads as well."""

@@ -1,4 +1,4 @@
-"""Rules for a run: exceptions that must not come, and exceptions that must."""
+"""The rules of a run: exceptions that must not be raised, and exceptions that must."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from .observing import ExceptionExit
 
 
 class RuleObserver:
-    """Implements `hypervisor.observers.Observer`: counts what the rules name, and stops the guest if it is to."""
+    """An observer (`hypervisor.observers.Observer`) that counts exceptions by rule."""
 
     def __init__(
         self,
@@ -22,7 +22,7 @@ class RuleObserver:
         *,
         stops: bool,
     ) -> None:
-        """`stops`: the first exception that one of `rules` names stops the guest, undelivered."""
+        """`stops`: stop the guest at the first exception that one of `rules` names, before it is delivered."""
         self._rules, self._expectations = tuple(rules), tuple(expectations)
         self._see, self._stops = see, stops
         self._counts: Counter[Rule] = Counter()
@@ -32,7 +32,7 @@ class RuleObserver:
             self.vectors |= rule.vectors
 
     def exception(self, vcpu: Vcpu, exit: InterceptedException, /) -> Decision:
-        """Count an exception for each rule that names it."""
+        """Count an exception for each rule that it matches."""
         seen = self._see(vcpu, exit)
         broken = False
         for rule in self._all():
@@ -44,7 +44,7 @@ class RuleObserver:
         return Verdict.STOP if broken and self._stops else Verdict.FORWARD
 
     def violations(self) -> tuple[Violation, ...]:
-        """Return the rules that were not kept."""
+        """Return the rules that were violated."""
         found = []
         for rule in self._rules:
             count = self._counts[rule]

@@ -1,4 +1,4 @@
-"""A guest on a processor under the hypervisor, with all that records and names it, from start to end."""
+"""A session: a guest on a processor under the hypervisor, with its recorder, symbols and explanations."""
 
 import contextlib
 import time
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from .observing import ExceptionExit
 
 _GRACE: Final = 5.0
-"""Seconds that a guest has to stop once its time is up."""
+"""Seconds that a guest has to stop after its timeout."""
 
 
 class Session:
     """A machine that was switched on. Close it, or use it as a context manager."""
 
     def __init__(self, settings: Settings, outlets: Outlets) -> None:
-        """Start the machine; the guest does not run yet. Raises UsageError, LaunchError and GuestImageError."""
+        """Switch the machine on; the guest does not run yet. Raises UsageError, LaunchError and GuestImageError."""
         self.settings, self.console = settings, Console(outlets.console)
         self.started = time.monotonic()
         mask = choose_mask(settings.exceptions)
@@ -64,15 +64,15 @@ class Session:
             self._closing = undo.pop_all()
 
     def run(self, deadline: float | None = None) -> "Stop":
-        """Run the guest until something stops it; `deadline` is on the clock of `time.monotonic`."""
+        """Run the guest until it stops; `deadline` is on the clock of `time.monotonic`."""
         return self._run(partial(self.vm.run, deadline))
 
     def step(self, deadline: float | None = None) -> "Stop":
-        """Let the guest execute one instruction, or take one event."""
+        """Execute one instruction, or deliver one event."""
         return self._run(partial(self.vm.step, deadline))
 
     def halt(self) -> "Stop":
-        """Stop a guest whose time was up, but which goes on by itself; return how it stopped.
+        """Stop a guest that its processor still runs after a timeout; return why it stopped.
 
         Raises ProcessorError where it cannot be stopped.
         """
@@ -81,7 +81,7 @@ class Session:
         self.vm.interrupt()
         stop = self.vm.run(time.monotonic() + _GRACE)
         if stop.reason is StopReason.TIMEOUT:
-            raise ProcessorError("the guest cannot be stopped: it blocks NMIs, and causes no #VMEXIT")
+            raise ProcessorError("the guest cannot be stopped: it blocks NMIs and causes no #VMEXIT")
         return stop
 
     @property
@@ -92,7 +92,7 @@ class Session:
         return Registers(self.processor.vmcb.save, self.processor.gprs, lambda writes: None)
 
     def crash(self, explanation: "Explanation | None" = None) -> "CrashContext":
-        """Return where the stopped guest is."""
+        """Return the context of the stopped guest."""
         from .crash import take
         from .kernel_slide import place
 
@@ -107,13 +107,13 @@ class Session:
         return Cpu(self.vm.vcpu, self.names, self.settings.syntax, check)
 
     def observed(self, cpu: "Cpu", reported: "InterceptedException") -> "ExceptionExit":
-        """Return an intercepted exception as a user sees it."""
+        """Return an intercepted exception for a user's callback."""
         from .observing import ExceptionExit
 
         return ExceptionExit(cpu, reported, self.recorder.tally.total)
 
     def explanation(self, stop: "Stop") -> "Explanation | None":
-        """Return why the guest shut down, or why the exception was raised that it stopped at; None: it did neither."""
+        """Explain the shutdown, or the exception at which the guest is stopped; None: there is neither."""
         from trapline.asm.disassembler import instruction
         from trapline.explain.undelivered import explain_undelivered
         from trapline.hypervisor.stop import StopReason
@@ -127,7 +127,7 @@ class Session:
         return self.black_box.explanation(name=name, disassemble=disassemble)
 
     def set_exceptions(self, exceptions: str | int) -> None:
-        """Change which exceptions are forced, of a running guest too."""
+        """Change the forced exceptions, also of a running guest."""
         mask = choose_mask(exceptions)
         assert mask is not None, "only None asks the parameter"
         self.vm.set_exception_mask(mask)
@@ -135,7 +135,7 @@ class Session:
     def result(
         self, stop: "Stop | None", error: BaseException | None = None, violations: "tuple[Violation, ...]" = ()
     ) -> "Run":
-        """Return what a run was, that ended with a stop or an error."""
+        """Return the result of a run that ended with a stop or an error."""
         from trapline.errors import TraplineError
         from trapline.hypervisor.stop import StopReason
         from trapline.report.result import Ending
@@ -204,7 +204,7 @@ class Session:
                         return stop
                     self.processor.shutdown()
         except LaunchError:
-            qemu_version(find_qemu(self.settings.qemu))  # says it better where the program is not QEMU at all
+            qemu_version(find_qemu(self.settings.qemu))  # raises a clearer error if the program is not QEMU
             raise
 
     def _counts(self) -> "tuple[Count, ...]":

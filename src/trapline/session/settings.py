@@ -1,4 +1,4 @@
-"""What to run, and how: the user's wishes, and how they are read."""
+"""The settings of a run, and how they are parsed."""
 
 import logging
 import os
@@ -56,71 +56,67 @@ class MachineOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class Outlets:
-    """Where to send what a run has to say."""
+    """Where a run sends the guest's console and the records."""
 
     console: Sink | None = None
-    """Gets what the guest writes to its console: a binary file, or a function that takes bytes."""
+    """Gets the guest's console output: a binary file, or a function that takes bytes."""
     inherited: IO[bytes] | None = None
-    """Under QEMU the guest's console is QEMU's own standard input and this as its standard output, and `console` gets
-    nothing.
-    """
+    """On QEMU: connect the guest's console to this process's standard input and to this file, instead of `console`."""
     output: PathLike | IO[str] | None = None
-    """A file, or its path, for the records as JSON lines, with the evidence that `trapline explain` reads."""
+    """A file, or its path, for the records as JSON lines, with the evidence for `trapline explain`."""
     live: Callable[[str], None] | None = None
-    """A function that gets a line of text for each exception, as it happens."""
+    """A function that gets a line of text for each exception as it happens."""
     keep: int = 1_000_000
-    """How many records stay in memory for `exceptions`: the newest."""
+    """How many records are kept in memory for `exceptions`: the newest ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The settings of a run. The command line has an option for each, of the same name."""
+    """The settings of a run. Each is an option of the command line, of the same name."""
 
     guest: PathLike | bytes | None = None
-    """A file, `sample:NAME`, or code to be entered in `entry_mode`; None: what QEMU's options boot."""
+    """A file, `sample:NAME`, or code to be entered in `entry_mode`; None: the guest that QEMU's options boot."""
     exceptions: str | int | None = None
-    """Which to intercept, as `all,!pf` or as a mask; None: the parameter of the process, or all where it is not set."""
+    """The exceptions to force, as `all,!pf` or as a mask; None: those of the process's parameter, or all if not set."""
     processor: str | Processor = AUTO
-    """What executes the guest: `auto`, `unicorn`, `qemu`, or a processor of your own."""
+    """The processor: `auto`, `unicorn`, `qemu`, or one of your own."""
     memory: int | str = DEFAULT_MEMORY
     """The guest's RAM in bytes, or with a unit: `64M`, `2G`."""
     entry_mode: int | None = None
     """16, 32 or 64: the guest is code without a header."""
     load_address: int | None = None
-    """The gpa where such code is loaded and entered; None: 0x7C00 in 16-bit code, else 1 MiB."""
+    """The gpa where raw code is loaded and entered; None: 0x7C00 in 16-bit mode, else 1 MiB."""
     initrd: PathLike | None = None
     """The initial RAM disk of a Linux kernel, or a module of a multiboot kernel."""
     append: str | None = None
     """The kernel's command line."""
     isolate: bool = False
-    """Hide and protect the monitor inside QEMU by nested paging, for a hostile guest; slower."""
+    """Whether to protect the monitor in QEMU by nested paging, for a hostile guest; slower."""
     accel: str = AUTO
-    """QEMU's accelerator: `auto`, `tcg` or `kvm`, which needs nested SVM."""
+    """QEMU's accelerator: `auto`, `tcg`, or `kvm`, which needs nested SVM."""
     reboot: bool = False
-    """Whether a guest that resets its machine is started again, instead of ending the run."""
+    """Whether a reset of the machine restarts the guest instead of ending the run."""
     qemu: str | None = None
     """The QEMU program; None: qemu-system-x86_64 on PATH."""
     qemu_options: Sequence[str] = ()
-    """Options for QEMU, as on its command line."""
+    """Further options for QEMU, as on its command line."""
     symbols: Sequence[str] = ()
-    """Files that name addresses, each FILE or FILE@SLIDE: ELF, System.map or kallsyms. Those of an ELF guest itself are
-    used anyway.
-    """
+    """Symbol files, each FILE or FILE@SLIDE: ELF, System.map or kallsyms. An ELF guest's own symbols are used too."""
     syntax: str = "intel"
-    """Of instructions: `intel` or `att`."""
+    """The syntax of disassembled instructions: `intel` or `att`."""
 
 
 def read_options(
     guest: PathLike | bytes | None, options: MachineOptions, inherited: IO[bytes] | None = None
 ) -> tuple[Settings, Outlets]:
-    """Sort the keywords of a call into settings and outlets. Raises TypeError for a keyword that there is not."""
+    """Split the keywords of a call into settings and outlets. Raises TypeError for an unknown keyword."""
     keywords: dict[str, Any] = dict(options)
     outlets = {field.name: keywords.pop(field.name) for field in fields(Outlets) if field.name in keywords}
     return Settings(guest=guest, **keywords), Outlets(inherited=inherited, **outlets)
 
 
 def find_guest(settings: Settings) -> Guest | None:
-    """Open the guest that the settings name. Raises UsageError and GuestImageError."""
+    """Open the guest that the settings name, if any. Raises UsageError and GuestImageError."""
     guest = settings.guest
     if guest is None:
         return None
@@ -134,7 +130,7 @@ def find_guest(settings: Settings) -> Guest | None:
 
 
 def parse_memory(size: int | str) -> int:
-    """Return bytes for a size as QEMU takes it: a number of MiB, or with K, M or G. An int is bytes already."""
+    """Return a size in bytes: an int as it is, text as for QEMU, which is a number of MiB or ends with K, M or G."""
     if isinstance(size, int):
         return size
     match = re.fullmatch(r"([0-9]{1,15})([kmg]?)(?:i?b)?", size.strip().lower())
@@ -144,9 +140,9 @@ def parse_memory(size: int | str) -> int:
 
 
 def choose_mask(exceptions: str | int | None) -> int | None:
-    """Return the exceptions to force; None: those of the parameter.
+    """Return the mask of exceptions to force; None: that of the process's parameter.
 
-    A vector in a hexadecimal mask that may not be forced is left out with a warning, any other is a UsageError.
+    Vectors that may not be forced: a warning for those in a hexadecimal mask, a UsageError for those that are named.
     """
     from trapline.hypervisor.parameters import force_intercept_exceptions_mask
 

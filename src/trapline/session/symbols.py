@@ -1,4 +1,4 @@
-"""Which symbols a run has: the files that the user names, and those in the guest's image."""
+"""The symbols of a run: from the files that the user names, and from the guest's image."""
 
 from collections.abc import Sequence
 
@@ -9,9 +9,9 @@ from trapline.symbols.files import of_image
 
 
 def open_names(options: Sequence[str], guest: Guest | None) -> Names:
-    """Load what `--symbols` names, each as FILE[@SLIDE], then the guest's own symbols where it has some.
+    """Load the files of `--symbols`, each FILE[@SLIDE], then the guest's own symbols if it has some.
 
-    A Linux kernel without a slide is placed by what the guest shows of itself. Raises UsageError.
+    The slide of a Linux kernel that was given without one is found while the guest runs. Raises UsageError.
     """
     files: list[Symbols] = []
     unplaced: list[Symbols] = []
@@ -40,14 +40,14 @@ def resolve(names: Names, place: int | str) -> int:
         raise UsageError(f"{place}: {offset!r} is not a number of bytes") from None
     address = names.address(name)
     if address is None:
-        known = "no symbols are known" if not names.files else "the symbols have no such function"
+        known = "no symbols are loaded" if not names.files else "the symbols have no such function"
         raise UsageError(f"{name}: {known}")
     return address + distance
 
 
 def placed_names(options: Sequence[str]) -> Names:
-    """Load what `--symbols` names where no guest runs: a Linux kernel needs its slide. Raises UsageError."""
+    """Load the files of `--symbols` for a command without a guest. Raises UsageError for a kernel without a slide."""
     names = open_names(options, None)
     for file in names.unplaced:
-        raise UsageError(f"--symbols {file.name}: where Linux lies is not known here: give {file.name}@SLIDE, or @0")
+        raise UsageError(f"--symbols {file.name}: the slide of a Linux kernel is needed: {file.name}@SLIDE, or @0")
     return names
