@@ -52,6 +52,10 @@ guests: setup ## fetch the software that the tests boot
 	@$(TESTGUESTS) > /dev/null || { $(APT) update && $(TESTGUESTS) > /dev/null; } \
 	    || echo "some guests cannot be had: their tests will be skipped"
 
+docs: setup ## write the pages that are made from the source: docs/api.md and docs/run.schema.json
+	$(PYTHON) -m tools.api_reference
+	$(PYTHON) -m tools.run_schema
+
 format: setup ## put the source into its one form
 	$(PYTHON) -m ruff format .
 	$(PYTHON) -m ruff check --fix .

@@ -9,6 +9,8 @@ import tomllib
 import pytest
 
 from tests.pages import ROOT, blocks, check, commands
+from trapline.trace.condition import Condition
+from trapline.trace.rules import parse_rule
 
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 _INSTALLS = re.compile("python3 -m venv |pip install |sudo apt install ")
@@ -20,9 +22,18 @@ def ids(page):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [ROOT / "docs" / "api.md"], ids=ids)
+@pytest.mark.parametrize("page", [ROOT / "docs" / "api.md", ROOT / "docs" / "conditions.md"], ids=ids)
 def test_the_commands_of_a_page(page, tmp_path):
     check(page, tmp_path)
+
+
+def test_the_conditions_and_rules_can_be_read():
+    page = ROOT / "docs" / "conditions.md"
+    shown = [line for block in blocks(page) if block.kind == "conditions" for line in block.text.splitlines()]
+    assert [str(Condition(line)) for line in shown] == shown
+    rules = re.findall(r"^\| `((?:\w+:)?[\w,!]+(?:@\S+)?)` \|", page.read_text().partition("## Rules")[2], re.M)
+    assert len(rules) == 3
+    assert all(parse_rule(rule).vectors for rule in rules)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The rules of the house, checked: layers, light imports, small modules, names that say something."""
+"""The rules of the house, checked: layers, light imports, small modules, names that say something, a reference."""
 
 import ast
 import subprocess
@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 from importlinter.cli import lint_imports
+
+import trapline
+from tools.api_reference.page import PAGE, marked_names, page
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ROOT / "src" / "trapline"
@@ -67,3 +70,9 @@ def test_tests_mirror_the_rooms():
     rooms = {path.parent.name for path in SOURCES.glob("*/__init__.py")} | {"acceptance", "programs", "tools"}
     folders = {path.parent.name for path in (ROOT / "tests").glob("*/*.py")}
     assert folders <= rooms
+
+
+def test_the_reference_follows_the_source():
+    assert PAGE.read_text(encoding="utf-8") == page(), "`make docs` writes docs/api.md"
+    named = sorted(name for name in marked_names() if ":" not in name)
+    assert named == sorted({*trapline.__all__} - {"__version__"}), "tools/api_reference/template.md names each once"

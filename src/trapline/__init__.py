@@ -68,7 +68,8 @@ if TYPE_CHECKING:
     from trapline.session.observing import ExceptionExit
     from trapline.symbols import Symbol
     from trapline.trace.condition import Condition
-    from trapline.trace.exception_record import ExceptionRecord
+    from trapline.trace.exception_record import ExceptionRecord, Outcome
+    from trapline.trace.exceptions import Exceptions
 
 __version__ = "0.1.0"
 
@@ -94,7 +95,8 @@ _HOMES = {
     "trapline.report.run": "Run",
     "trapline.symbols": "Symbol",
     "trapline.trace.condition": "Condition",
-    "trapline.trace.exception_record": "ExceptionRecord",
+    "trapline.trace.exception_record": "ExceptionRecord Outcome",
+    "trapline.trace.exceptions": "Exceptions",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 
@@ -111,6 +113,7 @@ __all__ = [
     "ExceptionExit",
     "ExceptionMask",
     "ExceptionRecord",
+    "Exceptions",
     "Explanation",
     "FaultError",
     "Frame",
@@ -121,6 +124,7 @@ __all__ = [
     "Machine",
     "Memory",
     "MissingExtra",
+    "Outcome",
     "Processor",
     "ProcessorError",
     "ProcessorLost",
