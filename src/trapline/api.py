@@ -49,6 +49,7 @@ inject = injection
 
 _ENDS: Final = frozenset({StopReason.OFF, StopReason.RESET, StopReason.SHUTDOWN})
 """After these there is nothing left to run."""
+_CLOSED: Final = "the machine is closed"
 _C = TypeVar("_C", bound=Callback)
 
 
@@ -96,6 +97,7 @@ class Machine:
         """
         self._runner: int | None = None
         self._ended: StopReason | None = None
+        self._closed = False
         self._raised: Exception | None = None
         self._stopped: Stopped | None = None
         self._handlers: list[Handler] = []
@@ -191,6 +193,7 @@ class Machine:
 
     def close(self) -> None:
         """Switch the machine off. Safe to call twice."""
+        self._closed = True
         self.session.close()
 
     def __enter__(self) -> Self:
@@ -203,6 +206,8 @@ class Machine:
     def _running(self) -> Iterator[None]:
         if self._runner is not None:
             raise UsageError("the guest runs already")
+        if self._closed:
+            raise UsageError(_CLOSED)
         if self._ended is not None:
             raise UsageError(f"there is nothing left to run: {self._ended.value}")
         self._runner = threading.get_ident()
@@ -240,6 +245,8 @@ class Machine:
         """Raise UsageError where the guest cannot be accessed."""
         if self._runner not in (None, threading.get_ident()):
             raise UsageError("the guest is running: only while it is stopped can it be accessed")
+        if self._closed:
+            raise UsageError(_CLOSED)
         if self._ended in (StopReason.OFF, StopReason.RESET):
             raise UsageError(f"the guest cannot be accessed any more: {self._ended.value}")
 

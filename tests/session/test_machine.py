@@ -136,6 +136,15 @@ def test_after_the_end_nothing_runs_and_nothing_can_be_read(scripted):
             m.cpus[0].registers.rip  # noqa: B018  # to read it is the point
 
 
+def test_a_machine_that_is_closed():
+    with Machine("sample:ud") as m:
+        pass
+    m.close()
+    for call in (m.run, m.step, lambda: m.cpus[0].registers.rip, lambda: m.memory.read(0, 1)):
+        with pytest.raises(UsageError, match="the machine is closed"):
+            call()
+
+
 def test_an_exit_that_nobody_handles_is_an_error(scripted):
     with scripted(vmexit(0x8E)) as m, pytest.raises(ProcessorError, match="0x8e"):
         m.run()

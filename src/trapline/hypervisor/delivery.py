@@ -57,8 +57,13 @@ def deliver(vcpu: Vcpu, exit: InterceptedException) -> Answer:
     if exit.address is not None:
         # The CPU writes CR2 before the exceptions combine: after a #DF it has the second address.
         vcpu.save.cr2 = exit.address
-    result = exit.event if exit.vectoring is None else combine(exit.vectoring, exit.event)
-    return _give(vcpu, exit, exit.event, result)
+    event, vectoring = exit.event, exit.vectoring
+    if vectoring is not None:
+        return _give(vcpu, exit, event, combine(vectoring, event))
+    for recorder in vcpu.policy.recorders:
+        recorder(vcpu, exit, event)
+    inject(vcpu, event)
+    return _DONE
 
 
 def check_injection(vcpu: Vcpu, injection: Injection) -> None:

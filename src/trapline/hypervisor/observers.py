@@ -54,6 +54,8 @@ class Observers:
         for observer in self._asked.get(exit.event.vector, ()):
             try:
                 decision = observer.exception(vcpu, exit)
+                if decision is _FORWARD:
+                    continue
                 if isinstance(decision, Injection):
                     check_injection(vcpu, decision)
             except Exception as error:
@@ -61,8 +63,7 @@ class Observers:
                 self.failures.append((observer, error))
                 if observer in self._observers:  # it may have removed itself before it failed
                     self.remove(observer)
-                continue
-            if decision is not _FORWARD:
+            else:
                 return decision
         return _FORWARD
 

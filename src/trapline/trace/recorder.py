@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Final
 
 from trapline.errors import TraplineError
-from trapline.machine.record import RECORD_SIZE
 
 from .columns import view
 from .exception_record import Lookup
@@ -41,25 +40,26 @@ class Recorder:
         """
         self.tally = Tally()
         self.store = RecordStore(max(keep, BLACK_BOX))
-        self._add_one = self.store.add_one
+        self._keep_one = self.store.add_one
         self._lines = lines
         self._live = live
         self._lookup = lookup
 
     def add(self, data: memoryview) -> None:
         """Take a batch; the memory may be used again afterwards. Raises RecordingError on a full disk."""
-        if len(data) == RECORD_SIZE and self._lines is None and self._live is None:
-            record = bytes(data)  # one exception that the hypervisor decided on, while the guest waits
-            self.tally.add_one(record)
-            self._add_one(record)
-            return
         with _uninterrupted():
             self._add(data)
 
     def add_one(self, data: memoryview) -> int:
         """Take one record and return its number, from 0; see `add`."""
-        self.add(data)
-        return self.tally.total - 1
+        tally = self.tally
+        if self._lines is None and self._live is None:
+            record = bytes(data)
+            tally.add_one(record)
+            self._keep_one(record)
+        else:
+            self.add(data)
+        return tally.total - 1
 
     def note(self, line: str) -> None:
         """Write a line of JSON that is not a record, after the records so far. Raises RecordingError on a full disk."""
