@@ -49,7 +49,6 @@ inject = injection
 
 _ENDS: Final = frozenset({StopReason.OFF, StopReason.RESET, StopReason.SHUTDOWN})
 """After these there is nothing left to run."""
-_CLOSED: Final = "the machine is closed"
 _C = TypeVar("_C", bound=Callback)
 
 
@@ -96,8 +95,10 @@ class Machine:
         Raises UsageError, GuestImageError and LaunchError.
         """
         self._runner: int | None = None
-        self._ended: StopReason | None = None
-        self._closed = False
+        self._over: str | None = None
+        """Why there is nothing left to run."""
+        self._gone = False
+        """Neither is there anything left to access."""
         self._raised: Exception | None = None
         self._stopped: Stopped | None = None
         self._handlers: list[Handler] = []
@@ -193,7 +194,7 @@ class Machine:
 
     def close(self) -> None:
         """Switch the machine off. Safe to call twice."""
-        self._closed = True
+        self._over, self._gone = "the machine is closed", True
         self.session.close()
 
     def __enter__(self) -> Self:
@@ -206,10 +207,8 @@ class Machine:
     def _running(self) -> Iterator[None]:
         if self._runner is not None:
             raise UsageError("the guest runs already")
-        if self._closed:
-            raise UsageError(_CLOSED)
-        if self._ended is not None:
-            raise UsageError(f"there is nothing left to run: {self._ended.value}")
+        if self._over is not None:
+            raise UsageError(f"there is nothing left to run: {self._over}")
         self._runner = threading.get_ident()
         try:
             yield
@@ -226,7 +225,7 @@ class Machine:
                 if halted.reason is not StopReason.INTERRUPTED:
                     self._stopped, stopped, reason = halted, halted, halted.reason
             if reason in _ENDS:
-                self._ended = reason
+                self._over, self._gone = reason.value, reason is not StopReason.SHUTDOWN
             if self._raised is not None:
                 raised, self._raised = self._raised, None
                 raise raised
@@ -245,10 +244,8 @@ class Machine:
         """Raise UsageError where the guest cannot be accessed."""
         if self._runner not in (None, threading.get_ident()):
             raise UsageError("the guest is running: only while it is stopped can it be accessed")
-        if self._closed:
-            raise UsageError(_CLOSED)
-        if self._ended in (StopReason.OFF, StopReason.RESET):
-            raise UsageError(f"the guest cannot be accessed any more: {self._ended.value}")
+        if self._gone:
+            raise UsageError(f"the guest cannot be accessed any more: {self._over}")
 
     def _set_breakpoints(self, addresses: frozenset[int]) -> None:
         self._check(True)
