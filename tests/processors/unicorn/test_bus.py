@@ -64,7 +64,7 @@ def test_each_byte_of_an_access_is_asked_for(access, bits, size, permitted):
     ("limit", "permitted"), [(MAP + (PORT >> 3) + 1, True), (MAP + (PORT >> 3), False), (0x67, False), (0x66, False)]
 )
 def test_the_map_ends_with_the_tss(access, limit, permitted):
-    """Two bytes are always read, and so the limit lies one behind (APM 12.2.4)."""
+    """Two bytes are always read, and so the limit is one more (APM 12.2.4)."""
     assert access((PORT,), limit=limit) is permitted
 
 

@@ -7,7 +7,7 @@ from trapline.arch.vmcb import SaveArea
 from trapline.processors.unicorn.calls import syscall, sysenter
 
 AT = 0x1_0000_1000
-BEHIND = AT + 2
+AFTER = AT + 2
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def gprs():
 
 def test_syscall_of_64_bit_code(save, gprs):
     assert syscall(save, gprs) is None
-    assert (gprs.rcx, gprs.r11) == (BEHIND, RFLAGS.ALWAYS_ONE | RFLAGS.IF | RFLAGS.TF)
+    assert (gprs.rcx, gprs.r11) == (AFTER, RFLAGS.ALWAYS_ONE | RFLAGS.IF | RFLAGS.TF)
     assert (save.rip, save.rflags, save.cpl) == (0xFFFF_8000_0000_1000, RFLAGS.ALWAYS_ONE | RFLAGS.TF, 0)
     assert (save.cs.selector, save.cs.attributes, save.cs.base) == (0x10, 0xA9B, 0)
     assert (save.ss.selector, save.ss.attributes, save.ss.limit) == (0x18, 0xC93, 0xFFFF_FFFF)
@@ -43,7 +43,7 @@ def test_syscall_of_compatibility_code_has_an_entry_of_its_own(save, gprs):
 def test_syscall_outside_long_mode(save, gprs):
     save.efer = EFER.SCE
     assert syscall(save, gprs) is None
-    assert (save.rip, gprs.rcx, gprs.r11) == (0x8000_1234, BEHIND & 0xFFFF_FFFF, 0)
+    assert (save.rip, gprs.rcx, gprs.r11) == (0x8000_1234, AFTER & 0xFFFF_FFFF, 0)
     assert save.rflags == RFLAGS.ALWAYS_ONE | RFLAGS.TF
     assert (save.cs.selector, save.cs.attributes, save.cpl) == (0x10, 0xC9B, 0)
 

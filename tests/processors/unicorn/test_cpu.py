@@ -10,7 +10,7 @@ from trapline.testing.conformance.modes import CODE, LONG, PROTECTED_32, REAL, U
 DB_EXIT, DF_EXIT, GP_EXIT, NP_EXIT, PF_EXIT = (
     0x40 + vector for vector in (Vector.DB, Vector.DF, Vector.GP, Vector.NP, Vector.PF)
 )
-BEHIND = CODE + 2
+AFTER = CODE + 2
 
 
 @pytest.fixture
@@ -54,15 +54,15 @@ def test_what_is_delivered_in_real_mode_has_no_error_code(cpu):
 def test_int3_and_into(cpu, vector):
     guest, one = cpu(mode=PROTECTED_32, exceptions=1 << vector)
     assert one.raise_software(vector, 2) is EXIT
-    assert (guest.control.exit_code, guest.control.nrip, guest.save.rip) == (0x40 + vector, BEHIND, CODE)
+    assert (guest.control.exit_code, guest.control.nrip, guest.save.rip) == (0x40 + vector, AFTER, CODE)
     guest.control.intercept_exceptions = 0
     assert one.raise_software(vector, 2) is RESUME
-    assert (guest.save.rip, guest.u32(guest.save.rsp)) == (handler(vector), BEHIND)
+    assert (guest.save.rip, guest.u32(guest.save.rsp)) == (handler(vector), AFTER)
 
 
 def test_what_follows_from_a_delivery_exits_with_the_event(cpu):
     guest, one = cpu(0x80, exceptions=1 << Vector.NP)
-    assert one.deliver(Event(0x80, EventType.SOFT), BEHIND) is EXIT
+    assert one.deliver(Event(0x80, EventType.SOFT), AFTER) is EXIT
     assert (guest.control.exit_code, guest.control.exit_info_1) == (NP_EXIT, 0x80 * 8 + 2)
     assert decode(guest.control.exit_int_info) == Event(0x80, EventType.SOFT)
     assert guest.save.rip == CODE
@@ -113,12 +113,12 @@ def test_skip_ends_rf_and_the_shadow(cpu):
     guest.save.rflags |= RFLAGS.RF
     guest.control.interrupt_shadow = 1
     assert one.skip(2) is RESUME
-    assert (guest.save.rip, guest.save.rflags, guest.control.interrupt_shadow) == (BEHIND, RFLAGS.ALWAYS_ONE, 0)
+    assert (guest.save.rip, guest.save.rflags, guest.control.interrupt_shadow) == (AFTER, RFLAGS.ALWAYS_ONE, 0)
 
 
 def test_a_skipped_instruction_traps_under_tf(cpu):
     guest, one = cpu(exceptions=1 << Vector.DB)
     guest.save.rflags |= RFLAGS.TF
     assert one.skip(2) is EXIT
-    assert (guest.control.exit_code, guest.save.rip) == (DB_EXIT, BEHIND)
+    assert (guest.control.exit_code, guest.save.rip) == (DB_EXIT, AFTER)
     assert guest.save.dr6 == DR6.FIXED | DR6.BS

@@ -28,7 +28,7 @@ FUNCTION = bytes.fromhex("b81111 c3")  # MOV AX, 1111h; RET
 def boot():
     """Real mode at B800:0000, with a function that the frame of INT 40h overwrites.
 
-    CS is pushed over its first byte, which stays as it was, and the flags over the operand behind.
+    CS is pushed over its first byte, which stays as it was, and the flags over its operand.
     """
 
     def enter(save, gprs):

@@ -321,20 +321,20 @@ def test_the_tss_permits_ports(start):
 
 
 def test_syscall_enters_the_kernel_and_sysret_comes_back(start):
-    guest = start("syscall", "behind:", "cpuid", mode=LONG, cpl=3)
+    guest = start("syscall", "after:", "cpuid", mode=LONG, cpl=3)
     guest.memory.write(HANDLER, b"\x48\x0f\x07")  # SYSRETQ
     save = guest.save
     save.efer |= EFER.SCE
     save.star, save.lstar, save.sfmask = 0x33 << 48 | CODE_64 << 32, HANDLER, RFLAGS.IF
     save.rflags |= RFLAGS.CF
     assert guest.exit() == ExitCode.CPUID
-    assert (save.rip, save.cpl, save.cs.selector & 3) == (guest.labels["behind"], 3, 3)
-    assert guest.gprs.rcx == guest.labels["behind"]
+    assert (save.rip, save.cpl, save.cs.selector & 3) == (guest.labels["after"], 3, 3)
+    assert guest.gprs.rcx == guest.labels["after"]
     assert guest.gprs.r11 & RFLAGS.CF
 
 
 def test_syscall_lands_in_the_kernel(start):
-    guest = start("syscall", "behind:", "cpuid", mode=LONG, cpl=3)
+    guest = start("syscall", "after:", "cpuid", mode=LONG, cpl=3)
     guest.memory.write(HANDLER, b"\x0f\xa2")
     save = guest.save
     save.efer |= EFER.SCE

@@ -1,8 +1,8 @@
-"""Deliveries that happen again: into the same handler, over the same tables, to the same stack.
+"""A cache of deliveries: those into the same handler, through the same tables, to the same stack are replayed.
 
-The model of delivery reads some dozen words of guest memory and takes five times as long as the CPU to stop and go.
-What it found is kept with the words that it read; as long as they are the same, and the state that it depends on, only
-the frame differs.
+The model of delivery reads some dozen quadwords of guest memory and takes five times as long as the CPU to stop and
+resume. Its result is kept with the quadwords that it read. As long as they are the same, and the state that it depends
+on, only the frame differs.
 """
 
 from collections.abc import Callable
@@ -30,17 +30,18 @@ Key = tuple[int, int, int, int]
 
 
 class Known(NamedTuple):
-    """A delivery that was done before."""
+    """A delivery of the past."""
 
     read: Callable[[memoryview], object]
-    """Takes from RAM the words that the model read."""
+    """Takes from RAM the quadwords that the model read."""
     words: object
+    """Their values."""
     delivered: Delivered
     gpa: int
     frame: Struct
     cs: int
     ss: int
-    """What is pushed of them."""
+    """The selectors that are pushed."""
     cleared: int
     """Bits of RFLAGS that the handler finds clear."""
     pushed: int
@@ -50,11 +51,12 @@ class Known(NamedTuple):
 
 
 class ReadTracker:
-    """Guest memory that notes which words are read."""
+    """Guest memory that notes which quadwords are read."""
 
     def __init__(self, ram: Ram) -> None:
         self._ram = ram
         self.places: list[int] = []
+        """Their numbers, with repetitions."""
 
     def u32(self, gpa: int) -> int:
         """See `Ram.u32`."""
@@ -68,7 +70,7 @@ class ReadTracker:
 
 
 class DeliveryCache:
-    """Remembers deliveries in long mode."""
+    """Deliveries in long mode, by the state that they depend on."""
 
     def __init__(self, ram: Ram, vmcb: Vmcb) -> None:
         self._ram = ram
@@ -77,7 +79,7 @@ class DeliveryCache:
         self._known: dict[Key, Known] = {}
 
     def replay(self, generation: int, word: int) -> Known | None:
-        """Deliver an event as before, given as the EVENTINJ word; None: there is no before, or memory has changed."""
+        """Deliver an event, given as the EVENTINJ word, as before; None: it never was, or memory has changed since."""
         known = self._known.get(self._key(generation, word))
         if known is None:
             return None

@@ -58,7 +58,7 @@ class Hooks:
         self._raised: BaseException | None = None
         binding.hook_events(self._event_hook())
         binding.hook_blocks(self._on_block)
-        # SYSCALL first: when a stop is asked for already, its helper looks at one hook and no further.
+        # SYSCALL first: once a stop is requested, its helper calls one hook and no more.
         for instruction, hook in (
             (x86.UC_X86_INS_SYSCALL, partial(self._on_call, Stop.SYSCALL)),
             (x86.UC_X86_INS_SYSENTER, partial(self._on_call, Stop.SYSENTER)),
@@ -108,7 +108,7 @@ class Hooks:
                     self.event = number
                     save()
                     if words[_HFLAGS] & _GIF:
-                        # Unicorn looks for interrupts before it stops, and would find this one again for ever.
+                        # Unicorn takes interrupts before it stops, and would take this one for ever.
                         words[_HFLAGS] &= ~_GIF
                         restore()
                 stop()

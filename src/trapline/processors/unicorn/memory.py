@@ -12,10 +12,10 @@ class Ram:
     """Implements `machine.GuestMemory` and `arch.paging.PhysicalMemory` over one block from address 0."""
 
     def __init__(self, block: mmap.mmap, forget: Callable[[], None]) -> None:
-        """`forget` is called after somebody else than the CPU wrote to code that the CPU has translated."""
+        """`forget` is called after a write by anything but the CPU to code that the CPU has translated."""
         self._bytes = memoryview(block)
         self.words = self._bytes.cast("Q")
-        """The same in units of eight bytes."""
+        """RAM in units of eight bytes."""
         self._halves = self._bytes.cast("I")
         self._forget = forget
         self._code: dict[int, int] = {}

@@ -1,4 +1,4 @@
-"""A thread that stops the CPU when its time has come, and now and then for the sake of signals."""
+"""A thread that stops the CPU at the time of an alarm, and periodically for the sake of signals."""
 
 import threading
 import time
@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Final
 
 _BEAT: Final = 0.05
-"""Seconds: Python looks at Ctrl-C only between two calls of Unicorn."""
-_AGAIN: Final = 0.001
-"""A stop before the CPU runs is lost, and so it is repeated until somebody noticed."""
+"""Seconds: Python handles Ctrl-C only between two calls of Unicorn."""
+_REPEAT: Final = 0.001
+"""Seconds: a stop before the CPU runs is lost, and so it is repeated until the alarm is another."""
 
 
 class Pacemaker:
@@ -21,12 +21,12 @@ class Pacemaker:
         self._closed = False
         self._woken = False
         self.running = False
-        """The CPU runs: there is somebody to stop."""
+        """The CPU runs, and can be stopped."""
         self._thread = threading.Thread(target=self._beat, name="pacemaker", daemon=True)
         self._thread.start()
 
     def set_alarm(self, at: float | None) -> None:
-        """Stop the CPU at a time of `time.monotonic`, again and again until the alarm is another."""
+        """Stop the CPU at a time of `time.monotonic`, repeatedly until the alarm is another."""
         if at == self._alarm:
             return
         with self._changed:
@@ -56,6 +56,6 @@ class Pacemaker:
         with self._changed:
             while not self._closed:
                 left = _BEAT if self._alarm is None else min(_BEAT, self._alarm - time.monotonic())
-                self._changed.wait(max(left, _AGAIN))
+                self._changed.wait(max(left, _REPEAT))
                 if self.running:
                     self._stop()

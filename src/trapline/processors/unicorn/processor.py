@@ -122,7 +122,7 @@ class UnicornProcessor:
 
     @property
     def hints(self) -> list[str]:
-        """Devices that the guest looked for and that are not here, in words."""
+        """Sentences about devices that the guest accessed and that the machine does not have."""
         return self.machine.hints
 
     @property
@@ -151,7 +151,7 @@ class UnicornProcessor:
         return outcome
 
     def intercepts_changed(self, forwarded: int) -> None:
-        """See `machine.Processor.intercepts_changed`. The words themselves are looked up in the VMCB."""
+        """See `machine.Processor.intercepts_changed`. The words themselves are read in the VMCB."""
         self._forwarding.set_vectors(forwarded)
 
     def set_breakpoints(self, addresses: frozenset[int]) -> None:

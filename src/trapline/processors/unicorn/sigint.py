@@ -32,7 +32,7 @@ class DeferredSigint:
         self._before(_SIGINT, None)
 
     def close(self) -> None:
-        """Put the handler back, unless somebody else has put one there.
+        """Put the handler back, unless there is another one by now.
 
         From another thread than the main one it stays, and hands signals on.
         """

@@ -68,7 +68,7 @@ class Context(Structure):
 
 
 CC_OP_EFLAGS: Final = 1
-"""The status flags are in cc_src. Else Unicorn computes them when somebody asks."""
+"""The status flags are in cc_src. With other values Unicorn computes them when they are needed."""
 
 HF_INHIBIT_IRQ: Final = 1 << 3
 """The interrupt shadow."""

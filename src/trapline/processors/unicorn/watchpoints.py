@@ -126,7 +126,7 @@ class Watchpoints:
         return hit
 
     def _end_repetition(self) -> None:
-        """Leave an instruction that REP repeats no more: Unicorn notices when it would begin again."""
+        """Leave an instruction whose repetitions are over: Unicorn does so only when the next one would begin."""
         length, bits = repetition_at_rip(self._save, self._ram)
         if length and not self._gprs.rcx & (1 << bits) - 1:
             self._save.rip = next_rip(self._save, length)
