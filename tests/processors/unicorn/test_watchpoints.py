@@ -294,6 +294,18 @@ def test_it_follows_cr3(execute):
     assert guest.memory.read(DATA, 1) == b"\x00"
 
 
+@pytest.mark.parametrize(("address", "hits"), [(ANOTHER, True), (DATA, False)])
+def test_the_same_memory_at_another_address_is_not_watched(execute, address, hits):
+    guest = execute("8803 90", mode=PAGED_32)
+    guest.memory.write(page_table_entry(ANOTHER), guest.memory.read(page_table_entry(DATA), 8))
+    guest.gprs.rbx = address
+    guest.processor.set_watchpoints((Watchpoint(ANOTHER, 1, reads=False),))
+    if hits:
+        assert hit(guest) == 2
+    assert guest.exit() == ExitCode.CPUID
+    assert guest.memory.read(DATA, 1) == (guest.save.rax & 0xFF).to_bytes(1, "little")
+
+
 def test_a20(execute):
     guest = execute("8803 90", Watchpoint(0x10_0000 + DATA, 1, reads=False))
     guest.gprs.rbx = 0x10_0000 + DATA

@@ -14,6 +14,7 @@ from trapline.arch.exits import ExitCode
 from trapline.arch.paging import PAGE, READ, NotMapped, PageFault
 from trapline.arch.registers import CR4, Gprs
 from trapline.arch.vmcb import Vmcb
+from trapline.asm.accesses import Access, accesses_at_rip
 from trapline.asm.decoder import repetition_at_rip
 from trapline.errors import UsageError
 from trapline.machine.linear import next_rip
@@ -158,6 +159,20 @@ class Watchpoints:
         """Note which watchpoints an access hits."""
         for index, one in enumerate(self._watched):
             if gva < one.address + one.size and one.address < gva + size and (writes or one.reads):
-                self._hits.add(index)
                 self._rip = self._binding.rip()
-                self._pending.interrupt()
+                if index in self._hits or not self._is_alias(one, gva):
+                    self._hits.add(index)
+                    self._pending.interrupt()
+
+    def _is_alias(self, watched: Watchpoint, gva: int) -> bool:
+        """Say whether the access goes by another linear address, which is mapped to the same memory as `gva`."""
+        self._binding.save()
+        self._state.collect()
+        accesses = accesses_at_rip(self._save, self._gprs, self._ram)
+        if any(not one.size or _overlap(watched, one) for one in accesses):
+            return False
+        return any((gva - one.gva) % PAGE < one.size for one in accesses)
+
+
+def _overlap(watched: Watchpoint, access: Access) -> bool:
+    return access.gva < watched.address + watched.size and watched.address < access.gva + access.size
