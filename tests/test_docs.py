@@ -1,6 +1,8 @@
 """The pages of the documentation: their commands run, their Python is typed, what they name exists."""
 
 import importlib
+import io
+import json
 import re
 import subprocess
 import sys
@@ -8,6 +10,7 @@ import tomllib
 
 import pytest
 
+import trapline
 from tests.pages import ROOT, blocks, check, commands
 from trapline.trace.condition import Condition
 from trapline.trace.rules import parse_rule
@@ -34,6 +37,21 @@ def test_the_conditions_and_rules_can_be_read():
     rules = re.findall(r"^\| `((?:\w+:)?[\w,!]+(?:@\S+)?)` \|", page.read_text().partition("## Rules")[2], re.M)
     assert len(rules) == 3
     assert all(parse_rule(rule).vectors for rule in rules)
+
+
+def test_the_fields_of_stored_records():
+    page = (ROOT / "docs" / "trace-format.md").read_text()
+    records, evidence = (set(_fields(part)) for part in page.split("## From")[0].split("## Evidence"))
+    file = io.StringIO()
+    trapline.run("sample:gate-not-present", exceptions="all", timeout=60, output=file)
+    lines = [json.loads(line) for line in file.getvalue().splitlines()]
+    assert {name for line in lines if "type" not in line for name in line} == records - {"symbol", "source"}
+    assert {name for line in lines if line.get("type") == "evidence" for name in line} == evidence
+
+
+def _fields(text):
+    for first in re.findall(r"^\| (`[^|]+) \|", text, re.M):
+        yield from re.findall(r"`(\w+)`", first)
 
 
 @pytest.mark.slow
