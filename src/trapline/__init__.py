@@ -1,4 +1,4 @@
-"""trapline: a hypervisor in Python that shows every guest exception before the guest sees it.
+"""trapline: a hypervisor in Python that intercepts every exception of a guest before the guest sees it.
 
 import trapline
 
@@ -10,12 +10,12 @@ for exc in run.exceptions:
 # Rooms, and which may import which. Arrows only point down; neighbours on one line do not know each other.
 #
 #   cli | testing                       command line: parses, calls api, prints · what tests use
-#   api                                 run, Machine and what they give: the library's face
-#   session                             one run wired together
-#   report                              a run that is over as one document: values, text, JSON
+#   api                                 run, Machine and what they return: the library's interface
+#   session                             the parts of a run, connected
+#   report                              the result of a run as one document: values, text, JSON
 #   explain                             why an exception was raised, and why its delivery failed: evidence and proof
 #   trace                               records, files, queries
-#   hypervisor | processors | guests    KVM's role · who executes VMRUN · images, samples
+#   hypervisor | processors | guests    KVM's role · what executes VMRUN · images, samples
 #     | symbols                         · names and lines of addresses
 #   asm                                 machine code written as Python, and guest code decoded
 #   machine                             the boundary: protocols and plain data

@@ -1,4 +1,4 @@
-"""The front door: run a guest, or hold a machine and decide about its exceptions.
+"""The library's interface: run a guest, or control a machine and decide about its exceptions.
 
     run = trapline.run("kernel.elf", exceptions="all", timeout=10)
 
@@ -7,7 +7,7 @@
         def fault(exc): ...
         stop = m.run(timeout=5)
 
-Everything else, the command line too, is built on it.
+The command line and the pytest plugin are built on it.
 """
 
 import contextlib
@@ -40,11 +40,11 @@ from trapline.trace.exceptions import Exceptions
 from trapline.trace.rules import parse_expectation, parse_rule
 
 FORWARD: Final = Verdict.FORWARD
-"""Give the exception to the guest as it was."""
+"""Deliver the exception unchanged."""
 DISCARD: Final = Verdict.DISCARD
-"""The guest never sees it, and goes on at RIP."""
+"""Do not deliver it: the guest continues at RIP."""
 STOP: Final = Verdict.STOP
-"""Stop the guest with the exception still undelivered; running on delivers it."""
+"""Stop the guest before the exception is delivered; the next run delivers it."""
 inject = injection
 
 _ENDS: Final = frozenset({StopReason.OFF, StopReason.RESET, StopReason.SHUTDOWN})
@@ -53,44 +53,44 @@ _C = TypeVar("_C", bound=Callback)
 
 
 class Stop(NamedTuple):
-    """Why a machine stopped, and where. It is valid until the guest runs on."""
+    """Why and where a machine stopped. It is valid until the guest runs."""
 
     machine: "Machine"
     """The machine that stopped."""
     stopped: Stopped
-    """What the hypervisor answered."""
+    """The hypervisor's reason, with details."""
     reason: StopReason
     """Why."""
     exception: ExceptionExit | None = None
-    """Of EXCEPTION: the one that a callback stopped at, still undelivered."""
+    """For EXCEPTION: the exception, which is not delivered yet."""
     watchpoint: Watchpoint | None = None
-    """Of WATCHPOINT: the one that was hit."""
+    """For WATCHPOINT: the one that was hit."""
 
     def deliver(self, decision: Decision) -> None:
-        """Decide about the exception after all: FORWARD, DISCARD or `inject(...)`, for when the guest runs on.
+        """Decide what the next run does with the exception: FORWARD, DISCARD or `inject(...)`.
 
-        Raises UsageError where the guest is not stopped at an exception, or cannot have the one to be injected.
+        Raises UsageError where the guest is not stopped at an exception, and for one that cannot be injected.
         """
         self.machine.session.vm.decide(decision)
 
     def explain(self) -> Explanation | None:
-        """Return why the guest shut down, or why the exception was raised at which it stopped; else None."""
+        """Explain the shutdown, or the exception at which the guest is stopped; None: there is neither."""
         return self.machine.session.explanation(self.stopped)
 
     @property
     def crash(self) -> CrashContext:
-        """Where the guest is, as copies."""
+        """The context of the stopped guest: copies of registers, code, callers and stack."""
         return self.machine.session.crash(self.explain())
 
 
 class Machine:
     """A guest on a processor, stopped or running in the thread that called `run`.
 
-    It is switched on when it is made; close it, or use it as a context manager.
+    The constructor switches it on; close it, or use it as a context manager.
     """
 
     def __init__(self, guest: PathLike | bytes | None = None, **options: Unpack[MachineOptions]) -> None:
-        """Switch a machine on. The guest is a file, `sample:NAME`, code with `entry_mode`, or QEMU's options boot it.
+        """Switch a machine on. The guest is a file, `sample:NAME`, code with `entry_mode`, or what QEMU's options boot.
 
         Raises UsageError, GuestImageError and LaunchError.
         """
@@ -125,7 +125,7 @@ class Machine:
 
         It gets an ExceptionExit and returns FORWARD, DISCARD, STOP, `inject(...)`, or None, which forwards. `where` is
         a condition (`docs/conditions.md`): only exceptions for which it holds are shown. Exceptions that are not
-        intercepted are never shown. What the function raises comes out of `run`, with the guest stopped.
+        intercepted are never shown. An error that the function raises is raised by `run`, with the guest stopped.
         """
         mask = sum({1 << vector for vector in vectors}) if vectors else FORCEABLE
         condition = None if where is None else Condition(where, live=True)
@@ -139,7 +139,7 @@ class Machine:
         return register
 
     def off(self, callback: Callback) -> None:
-        """Call a function no more; KeyError where it was not registered."""
+        """Stop calling a function. Raises KeyError where it is not registered."""
         handler = next((handler for handler in self._handlers if handler.callback is callback), None)
         if handler is None:
             raise KeyError(callback)
@@ -147,29 +147,28 @@ class Machine:
         self.session.vm.observers.remove(handler)
 
     def run(self, timeout: float | None = None) -> Stop:
-        """Run the guest in this thread until something stops it, for `timeout` seconds at most.
+        """Run the guest in this thread until it stops, for `timeout` seconds at most.
 
-        Raises what a callback raised, ProcessorLost where the processor is gone, and UsageError where nothing is left
-        to run.
+        Raises what a callback raised, ProcessorLost if the processor exited, and UsageError if the guest has ended.
         """
         return self._execute(self.session.run, timeout)
 
     def step(self, timeout: float | None = None) -> Stop:
-        """Let the guest execute one instruction, or take one event: it then stops at the handler's first instruction.
+        """Execute one instruction, or deliver one event: the guest then stops at the handler's first instruction.
 
-        The guest cannot find out. A HLT ends with the interrupt that wakes the CPU.
+        The guest cannot detect it. A step of HLT waits for an interrupt, at most `timeout` seconds.
         """
         return self._execute(self.session.step, timeout)
 
     def interrupt(self) -> None:
         """Make `run` return with INTERRUPTED; from any thread, or from a signal handler.
 
-        If the guest does not run, the next `run` returns at once.
+        If the guest is not running, the next `run` returns at once.
         """
         self.session.vm.interrupt()
 
     def set_exceptions(self, exceptions: str | int) -> None:
-        """Change which exceptions are forced, of a running guest too."""
+        """Change the forced exceptions, also of a running guest."""
         self.session.set_exceptions(exceptions)
 
     @property
@@ -206,9 +205,9 @@ class Machine:
     @contextlib.contextmanager
     def _running(self) -> Iterator[None]:
         if self._runner is not None:
-            raise UsageError("the guest runs already")
+            raise UsageError("the guest is running already")
         if self._over is not None:
-            raise UsageError(f"there is nothing left to run: {self._over}")
+            raise UsageError(f"the guest cannot run any more: {self._over}")
         self._runner = threading.get_ident()
         try:
             yield
@@ -243,7 +242,7 @@ class Machine:
     def _check(self, writes: bool) -> None:
         """Raise UsageError where the guest cannot be accessed."""
         if self._runner not in (None, threading.get_ident()):
-            raise UsageError("the guest is running: only while it is stopped can it be accessed")
+            raise UsageError("the guest is running; it can be accessed while it is stopped")
         if self._gone:
             raise UsageError(f"the guest cannot be accessed any more: {self._over}")
 
@@ -266,7 +265,7 @@ def run(
     inherit: IO[bytes] | None = None,
     **options: Unpack[MachineOptions],
 ) -> Run:
-    """Run a guest until it ends, `timeout` seconds are over, it is interrupted, or a rule stops it.
+    """Run a guest until it ends, `timeout` seconds have passed, it is interrupted, or a rule stops it.
 
     `fail_on` are rules such as `kernel:gp,ud@copy_*`: an exception that one of them names ends the run, or with
     `keep_going` is reported at its end. `expect` are rules, each with or without `=COUNT`: what must be raised.
@@ -277,8 +276,8 @@ def run(
     """
     rules = [parse_rule(rule) for rule in fail_on]
     expectations = [parse_expectation(rule) for rule in expect]
-    if timeout is not None and not timeout > 0:  # NaN is not either
-        raise UsageError(f"--timeout {timeout}: a time is more than 0 seconds")
+    if timeout is not None and not timeout > 0:  # NaN too
+        raise UsageError(f"--timeout {timeout}: a timeout is more than 0 seconds")
     settings, outlets = read_options(guest, options, inherit)
     with Session(settings, outlets) as session:
         cpu = session.cpu(lambda writes: None)

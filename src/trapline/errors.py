@@ -1,17 +1,17 @@
 """The tree of errors.
 
-    TraplineError               anything trapline reports instead of a traceback
+    TraplineError               anything that the command line reports as one message, without a traceback
     ├── UsageError              the user asked for something that cannot be done
-    │   └── GuestImageError     the file or bytes to run are not what they claim to be
+    │   └── GuestImageError     a guest image cannot be loaded
     ├── MissingExtra            a library of an optional extra is not installed
     ├── FaultError              an address of the guest cannot be accessed
-    ├── GuestFailed             a guest ended badly, or did not keep a rule that a test has for it
-    └── ProcessorError          what executes VMRUN failed
-        ├── LaunchError         it did not start: command, status and last output attached
+    ├── GuestFailed             a guest ended badly, or violated a rule
+    └── ProcessorError          a processor failed
+        ├── LaunchError         it did not start; with its command, exit status and last output
         │   └── ProcessorMissing    a program that it needs is not installed
-        └── ProcessorLost       it ran and then went away
+        └── ProcessorLost       it ran, and then exited or stopped answering
 
-An *exception* is always the guest's; what goes wrong on this side is an *error*.
+An *exception* is raised in the guest; an *error* is raised by trapline.
 """
 
 from collections.abc import Sequence
@@ -19,14 +19,14 @@ from typing import ClassVar
 
 
 class TraplineError(Exception):
-    """Anything trapline reports as a sentence rather than a traceback."""
+    """Anything that the command line reports as one message, without a traceback."""
 
     exit_code: ClassVar[int] = 1
-    """What the command line exits with: 1, of UsageError 2, of GuestFailed 5."""
+    """The exit code of the command line: 1, for UsageError 2, for GuestFailed 5."""
 
 
 class UsageError(TraplineError):
-    """Bad input by the user; the message says what would be accepted."""
+    """Wrong input or use; the message says what is accepted."""
 
     exit_code: ClassVar[int] = 2
 
@@ -39,7 +39,7 @@ class MissingExtra(TraplineError):
     """A library of an optional extra is not installed; the message says what to install."""
 
     def __init__(self, library: str, extra: str) -> None:
-        super().__init__(f"{library} is not installed; pip install 'trapline[{extra}]' brings it")
+        super().__init__(f"{library} is not installed; install it with: pip install 'trapline[{extra}]'")
 
 
 class FaultError(TraplineError):
@@ -53,13 +53,13 @@ class FaultError(TraplineError):
 
 
 class GuestFailed(TraplineError):
-    """A guest ended badly, or did not keep a rule; the message says why, with the explanation where there is one."""
+    """A guest ended badly, or violated a rule; the message says why, with the explanation if there is one."""
 
     exit_code: ClassVar[int] = 5
 
 
 class ProcessorError(TraplineError):
-    """A processor failed to do what it promised."""
+    """A processor failed."""
 
 
 class LaunchError(ProcessorError):
@@ -74,12 +74,12 @@ class LaunchError(ProcessorError):
         output: str = "",
         tail: int = 20,
     ) -> None:
-        """Keep the command, its status (None: it never ran) and the last `tail` lines of its output."""
+        """Keep the command, its exit status (None: it did not run) and the last `tail` lines of its output."""
         super().__init__(message)
         self.command: tuple[str, ...] = tuple(command)
-        """The command; empty: there was none."""
+        """The command line of the process; empty: there is none."""
         self.returncode: int | None = returncode
-        """Its exit status; None: it never ran."""
+        """Its exit status; None: it did not run."""
         self.output: str = "\n".join(output.rstrip().splitlines()[-tail:])
         """The last lines of its output."""
 
@@ -99,4 +99,4 @@ class ProcessorMissing(LaunchError):
 
 
 class ProcessorLost(ProcessorError):
-    """A processor that ran is gone: it exited, was killed or no longer answers."""
+    """A processor that ran has exited, was killed, or does not answer any more."""

@@ -148,7 +148,7 @@ def test_a_linux_that_is_not_seen_names_nothing(trapline_command, disk, play, tm
     play(vmexit(0x46))
     done = trapline_command("run", disk, "--symbols", path)
     assert done.status == 0
-    assert f"{path} named nothing" in done.err
+    assert f"{path} was not used" in done.err
     refused = trapline_command("explain", path, "--symbols", path)
     assert refused.status == 2
     assert "@SLIDE" in refused.err

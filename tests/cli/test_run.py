@@ -114,7 +114,7 @@ def test_a_mask_with_vectors_that_are_refused_warns_of_each(in_a_process):
 def test_what_is_no_time(trapline_command, disk, seconds):
     done = trapline_command("run", disk, f"--timeout={seconds}")
     assert done.status == 2
-    assert "a time is more than 0 seconds" in done.err
+    assert "a timeout is more than 0 seconds" in done.err
 
 
 # ---- what is run

@@ -130,7 +130,7 @@ def test_discard_goes_on_where_the_callback_says(scripted):
 def test_after_the_end_nothing_runs_and_nothing_can_be_read(scripted):
     with scripted() as m:
         m.run()
-        with pytest.raises(UsageError, match="nothing left to run"):
+        with pytest.raises(UsageError, match="cannot run any more"):
             m.run()
         with pytest.raises(UsageError, match="cannot be accessed any more"):
             m.cpus[0].registers.rip  # noqa: B018  # to read it is the point
@@ -189,7 +189,7 @@ def test_another_thread_interrupts_and_none_but_the_runner_reads():
         timer.start()
         assert m.run(timeout=30).reason is StopReason.INTERRUPTED
         timer.join()
-        assert "only while it is stopped" in refused[0]
+        assert "while it is stopped" in refused[0]
         assert m.cpus[0].registers.rax > 0
 
 

@@ -49,4 +49,4 @@ def test_a_missing_library_is_named(make_record):
         "except TraplineError as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "pyarrow is not installed; pip install 'trapline[trace]' brings it\n"
+    assert done.stdout == "pyarrow is not installed; install it with: pip install 'trapline[trace]'\n"

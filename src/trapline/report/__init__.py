@@ -1,1 +1,1 @@
-"""What is known of a run that is over: one document, as values, as text and as JSON."""
+"""The result of a run: one document, as values, as text and as JSON."""

@@ -1,4 +1,4 @@
-"""Where a guest was when it crashed or was stopped, as values."""
+"""The context of a guest at a crash or a stop: registers, code, callers and stack."""
 
 from typing import NamedTuple
 
@@ -14,44 +14,44 @@ class Frame(NamedTuple):
     """A caller."""
 
     address: int
-    """Linear: where it goes on, after its call."""
+    """The linear return address."""
     symbol: Symbol | None
-    """The name of the call's address, where symbols know it."""
+    """The symbol of the call; None: unknown."""
 
 
 class StackEntry(NamedTuple):
     """A value on the stack."""
 
     value: int
-    """As wide as the code is: 2, 4 or 8 bytes."""
+    """Of the code's size: 2, 4 or 8 bytes."""
     symbol: Symbol | None
-    """What it is called if it is a return address."""
+    """The symbol, in case the value is a return address."""
 
 
 class CrashContext(NamedTuple):
-    """Where a guest was: copies that outlast it. Addresses are linear."""
+    """The context of a guest, as copies. Addresses are linear."""
 
     registers: Registers
-    """Copies, which cannot be written."""
+    """Copies: they cannot be written."""
     bits: int
     """The operand size of the code: 16, 32 or 64."""
     address: int
-    """Of the instruction at CS:RIP."""
+    """The address of the instruction at CS:RIP."""
     symbol: Symbol | None
-    """The name of that address, where symbols know it."""
+    """The symbol of that address; None: unknown."""
     code: tuple[Instruction, ...]
     """The instruction at `address` with some before and after it; empty: nothing is mapped there."""
     callers: tuple[Frame, ...]
-    """By frame pointers, the innermost first: a guess."""
+    """By frame pointers, innermost first: a guess."""
     stack_address: int
-    """Of SS:RSP."""
+    """The linear address of SS:RSP."""
     stack: tuple[StackEntry, ...]
     """From the stack pointer up; empty: the stack is not mapped."""
     explanation: Explanation | None = None
-    """Why the guest shut down, or why the exception was raised that it stopped at."""
+    """The explanation of the shutdown, or of the exception at which the guest stopped."""
 
     def to_json(self) -> CrashDocument:
-        """Return the same for programs; addresses and values are hexadecimal text."""
+        """Return the context for JSON; addresses and values are hexadecimal text."""
         return {
             "registers": self.registers.to_json(),
             "bits": self.bits,
@@ -73,7 +73,7 @@ class CrashContext(NamedTuple):
 
 
 def named(symbol: Symbol | None) -> NamedDocument:
-    """Return the members of an object that name an address."""
+    """Return the JSON members that name an address."""
     if symbol is None:
         return {}
     return {"symbol": symbol.place} if symbol.source is None else {"symbol": symbol.place, "source": symbol.source}

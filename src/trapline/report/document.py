@@ -1,4 +1,4 @@
-"""A run as JSON: the types of its objects. Addresses and 64-bit values are hexadecimal text."""
+"""The types of the JSON document of a run. Addresses and 64-bit values are hexadecimal text."""
 
 from typing import Literal, NotRequired, TypeAlias, TypedDict
 
@@ -20,7 +20,7 @@ OutcomeName: TypeAlias = Literal["forwarded", "combined", "shutdown", "discarded
 
 
 class NamedDocument(TypedDict):
-    """The name of an address."""
+    """The symbol of an address."""
 
     symbol: NotRequired[str]
     """The function and the offset: `memset+0x1a`; left out where no symbol is known."""
@@ -44,7 +44,7 @@ class CountDocument(TypedDict):
 
 
 class ViolationDocument(TypedDict):
-    """A rule that the run did not keep."""
+    """A rule that the run violated."""
 
     rule: str
     message: str
@@ -60,7 +60,7 @@ class EventDocument(TypedDict):
 
 
 class RecordDocument(NamedDocument):
-    """A recorded exception, as in the file of `trapline run -o`: the guest's state before it saw the exception."""
+    """A recorded exception, as in the file of `trapline run -o`, with the guest's state before its delivery."""
 
     seq: int
     """Number of the record, from 0."""
@@ -83,10 +83,10 @@ class RecordDocument(NamedDocument):
     efer: str
     dr6: str
     vectoring: EventDocument | None
-    """What was being delivered when it was raised."""
+    """The event that was being delivered when it was raised."""
     outcome: OutcomeName
     injected: EventDocument | None
-    """What the guest got for it."""
+    """The event that was injected."""
 
 
 class InstructionDocument(TypedDict):
@@ -104,51 +104,51 @@ class FrameDocument(NamedDocument):
     """A caller."""
 
     address: str
-    """Where it goes on, after its call."""
+    """The return address."""
 
 
 class StackDocument(NamedDocument):
-    """A value on the stack, with the name that it has if it is a return address."""
+    """A value on the stack, with its symbol in case it is a return address."""
 
     value: str
 
 
 class CrashDocument(NamedDocument):
-    """Where the guest was. All addresses are linear."""
+    """The context of the guest. All addresses are linear."""
 
     registers: dict[str, str]
     """By name; segments as `cs` with `cs_base`, tables as `gdtr_base` and `gdtr_limit`."""
     bits: int
-    """Size of the code: 16, 32 or 64."""
+    """The size of the code: 16, 32 or 64."""
     address: str
-    """Of the instruction at CS:RIP."""
+    """The address of the instruction at CS:RIP."""
     code: list[InstructionDocument]
     """The instruction with some before and after it; empty: nothing is mapped there."""
     callers_guessed: list[FrameDocument]
-    """By frame pointers, the innermost first."""
+    """By frame pointers, innermost first."""
     stack_address: str
     stack: list[StackDocument]
     """From the stack pointer up; empty: the stack is not mapped."""
 
 
 class RunDocument(TypedDict):
-    """A run that is over, as `trapline run --json` prints it and `Run.to_json` returns it.
+    """The result of a run, as `trapline run --json` prints it and `Run.to_json` returns it.
 
-    Members may be added within a version; none changes its meaning or goes away.
+    Within a version members may be added; none is removed or changes its meaning.
     """
 
     version: Literal[1]
     ending: EndingName
     detail: str
-    """More about the ending: of `failed` the error, or the VMCB at an exit that nobody handles."""
+    """More about the ending: for `failed` the error, or the VMCB at an exit without a handler."""
     processor: str
-    """`unicorn` or `qemu`, or the name of a processor of one's own."""
+    """`unicorn`, `qemu`, or the name of a processor of the user's own."""
     why: str
-    """Why it was that processor."""
+    """Why that processor was chosen."""
     exit_code: int
-    """What the command line exits with: 0 where the guest ended well and every rule was kept."""
+    """The exit code of the command line: 0 if the guest ended well and no rule was violated."""
     debug_exit: int | None
-    """After `debug_exit` what QEMU exits with: (value << 1) | 1."""
+    """For the ending `debug_exit`: QEMU's exit status, (value << 1) | 1."""
     seconds: float
     recorded: int
     """Exceptions recorded."""
@@ -158,10 +158,10 @@ class RunDocument(TypedDict):
     """How long the guest was stopped for them."""
     counts: list[CountDocument]
     hints: list[str]
-    """Devices that the guest looked for and its machine does not have, in sentences."""
+    """Sentences about devices that the guest tried to use and its machine does not have."""
     violations: list[ViolationDocument]
     last: list[RecordDocument]
     """The last exceptions before a crash, newest last."""
     crash: CrashDocument | None
-    """Where the guest was when it shut down, or when a rule stopped it."""
+    """The context of the guest at the shutdown, or where a rule stopped it."""
     explanation: ExplanationDocument | None

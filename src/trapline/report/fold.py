@@ -1,20 +1,20 @@
-"""Folds text into lines of a width, without colour."""
+"""Folds text into lines of a given width."""
 
 import textwrap
 from typing import Final, NamedTuple
 
 
 class Width(NamedTuple):
-    """Where text is folded, in characters."""
+    """The widths at which text is folded, in characters."""
 
     prose: int = 100
     """Sentences."""
     lines: int | None = None
-    """Lines of data; None: nowhere, for programs that read lines."""
+    """Lines of data; None: they are not folded, for programs that read them."""
 
 
 PLAIN: Final = Width()
-"""Of text that is not for a terminal."""
+"""For text that does not go to a terminal."""
 
 
 def fold(text: str, start: str, width: int, rest: str | None = None) -> list[str]:

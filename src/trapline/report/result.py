@@ -16,7 +16,7 @@ from .crash import CrashContext, named
 from .document import CountDocument, EndingName, RecordDocument, RunDocument
 
 LAST: Final = 64
-"""How many of the last exceptions the JSON of a shutdown holds."""
+"""How many of the last exceptions the JSON document has after a crash."""
 
 
 class Ending(Enum):
@@ -49,31 +49,31 @@ class Place(NamedTuple):
     """Where an exception was raised."""
 
     rip: int
-    """Of the instruction."""
+    """RIP of the instruction."""
     address: int
-    """The same, linear: with the base of CS."""
+    """Its linear address: RIP and the base of CS."""
     symbol: Symbol | None
-    """The name of that address, where symbols know it."""
+    """The symbol of that address; None: unknown."""
 
 
 class Count(NamedTuple):
     """How often an exception was recorded."""
 
     vector: Vector
-    """Which exception."""
+    """The exception."""
     times: int
-    """How often."""
+    """How often it was recorded."""
     first: Place
-    """Where it was raised first."""
+    """Where it was raised the first time."""
     last: Place
-    """Where it was raised last."""
+    """Where it was raised the last time."""
 
 
 class Violation(NamedTuple):
-    """A rule that a run did not keep."""
+    """A rule that a run violated."""
 
     rule: str
-    """As it was given."""
+    """The rule as it was given."""
     message: str
     """What happened instead."""
 
@@ -87,13 +87,13 @@ class Result:
     detail: str = ""
     """More about it: of FAILED the error, or the VMCB at an exit without a handler."""
     processor: str
-    """What executed the guest: `unicorn`, `qemu`, or the name of a processor of the user's own."""
+    """The processor: `unicorn`, `qemu`, or the name of a processor of the user's own."""
     why: str
-    """Why it was that processor."""
+    """Why that processor was chosen."""
     exit_status: int | None = None
-    """After DEBUG_EXIT what QEMU exits with: (value << 1) | 1."""
+    """For DEBUG_EXIT: QEMU's exit status, (value << 1) | 1."""
     seconds: float
-    """How long it took, the start of the processor included."""
+    """The duration, including the start of the processor."""
     recorded: int
     """How many exceptions were recorded."""
     exits: int
@@ -105,31 +105,31 @@ class Result:
     exceptions: Exceptions
     """The recorded exceptions, oldest first: the newest `keep` of them."""
     crash: CrashContext | None = None
-    """Where the guest was when it shut down, or when a rule stopped it: before the reset of the machine."""
+    """The context of the guest at the shutdown, before the machine was reset, or where a rule stopped it."""
     explanation: Explanation | None = None
-    """Why the guest shut down, or why the exception was raised that a rule stopped it at."""
+    """The explanation of the shutdown, or of the exception at which a rule stopped the guest."""
     hints: tuple[str, ...] = ()
-    """Devices that the guest looked for and its machine does not have, in sentences."""
+    """Sentences about devices that the guest tried to use and its machine does not have."""
     unplaced: tuple[str, ...] = ()
-    """Symbol files of Linux kernels that the guest was not seen to run."""
+    """Symbol files of Linux kernels that were not found in the guest."""
     violations: tuple[Violation, ...] = ()
-    """The rules that were not kept."""
+    """The rules that were violated."""
     console: bytes = b""
-    """What the guest wrote to its console, unless QEMU wrote it to `inherit`: the last 16 MiB."""
+    """The guest's console output, unless `inherit` got it: the last 16 MiB."""
     error: TraplineError | None = field(default=None, compare=False)
-    """What went wrong on our side."""
+    """The error of trapline that ended the run."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.ending.value}, {self.recorded:,} recorded>"
 
     @property
     def exit_value(self) -> int | None:
-        """What the guest wrote to isa-debug-exit; None: it did not."""
+        """The value that the guest wrote to isa-debug-exit; None: it wrote none."""
         return None if self.exit_status is None else self.exit_status >> 1
 
     @property
     def exit_code(self) -> int:
-        """What the command line exits with: 0 where the guest ended well and every rule was kept."""
+        """The exit code of the command line: 0 if the guest ended well and no rule was violated."""
         code = _EXIT_CODES.get(self.ending, 0)
         if self.ending is Ending.DEBUG_EXIT and self.exit_value:
             code = _GUEST_FAILED
@@ -140,7 +140,7 @@ class Result:
         return self.exceptions[max(len(self.exceptions) - count, 0) :]
 
     def to_json(self) -> RunDocument:
-        """Return the document for programs, whose schema is `docs/run.schema.json`."""
+        """Return the result for JSON, as in `docs/run.schema.json`."""
         crashed = self.crash is not None
         return {
             "version": 1,

@@ -1,4 +1,4 @@
-"""A run that is over, and what a test may ask of it."""
+"""The result of a run, with checks for tests."""
 
 from dataclasses import replace
 from typing import Final, NamedTuple
@@ -21,15 +21,15 @@ class _Found(NamedTuple):
 
 
 class Run(Result):
-    """A run that is over: a `Result` that a test checks.
+    """The result of a run: a `Result` with checks for tests.
 
-    The methods raise GuestFailed, whose message has all that is known of the run: the last exceptions, where the guest
-    was, and the explanation. They raise UsageError for what is not a rule, and where exceptions that
-    decide it are no longer in memory, because more were recorded than `keep`.
+    The checks raise GuestFailed with a report of the run: the last exceptions, the context of the guest and the
+    explanation. They raise UsageError for a text that is not a rule, and if the exceptions that would decide are no
+    longer in memory, because more than `keep` were recorded.
     """
 
     def check(self) -> None:
-        """Raise GuestFailed unless the guest ended well and kept every rule: unless `exit_code` is 0."""
+        """Raise GuestFailed unless the guest ended well and violated no rule: unless `exit_code` is 0."""
         __tracebackhide__ = True
         if self.exit_code:
             raise GuestFailed(self._message(": ".join(filter(None, (ending_text(self), self._reason())))))
@@ -108,7 +108,7 @@ class Run(Result):
         return f"{rule} was raised {times}: {row.vector.mnemonic} at {row.first.symbol or hex(row.first.rip)}"
 
     def _reason(self) -> str:
-        """Return in a sentence why the run failed, as far as is known."""
+        """Return a sentence on why the run failed; empty: unknown."""
         if self.violations:
             return "; ".join(f"{violation.rule} {violation.message}" for violation in self.violations)
         if self.explanation is not None:

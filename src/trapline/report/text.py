@@ -1,4 +1,4 @@
-"""A run that is over as lines of text: for a terminal, an error message or a log. Tables are drawn elsewhere."""
+"""The result of a run as lines of text, for a terminal, an error message or a log. `cli.table` draws the tables."""
 
 from collections.abc import Iterator
 from typing import Final, NamedTuple
@@ -41,13 +41,13 @@ def ending_text(run: Result) -> str:
 
 
 def headline(run: Result) -> str:
-    """Return how and when a run ended, and where it was run."""
+    """Return how and when a run ended, and on which processor it ran."""
     processor = _PROCESSORS.get(run.processor, f"on {run.processor}")
     return f"guest: {ending_text(run)} after {run.seconds:.2f} s, {processor}: {run.why}"
 
 
 def report(run: Result, width: Width = PLAIN) -> list[str]:
-    """Return all that is known of a run that did not do what was expected of it."""
+    """Return the report of a run that failed."""
     lines = evidence(run, width)
     lines += outcome(run, width)
     if run.error is not None:
@@ -91,13 +91,13 @@ def notes(run: Result, width: Width) -> list[str]:
     for hint in run.hints:
         lines += fold_line(hint, "", width)
     for name in run.unplaced:
-        text = f"{name} named nothing: no such Linux kernel was seen to run (@SLIDE says where it is)"
+        text = f"{name} was not used: no Linux kernel of these symbols was found in the guest; give its slide as @SLIDE"
         lines += fold_line(text, "", width)
     return lines
 
 
 def costs(run: Result, width: Width) -> list[str]:
-    """Return what was recorded in all, and what that cost."""
+    """Return how many exceptions were recorded, and what that cost."""
     exceptions = "exception" if run.recorded == 1 else "exceptions"
     exits = "#VMEXIT" if run.exits == 1 else "#VMEXITs"
     return fold_line(
@@ -134,7 +134,7 @@ def crash(title: str, context: CrashContext) -> list[str]:
 
 
 def explanation(title: str, found: Explanation, width: Width) -> list[str]:
-    """Return the first exception, a line for each delivery, the ending, then causes and repair."""
+    """Return the first exception, a line for each delivery, the outcome, then causes and repair."""
     lines = [title]
     for start, text in found.paragraphs():
         lines += fold(text, start, width.prose, "     " if start == "  " else None)
@@ -142,7 +142,7 @@ def explanation(title: str, found: Explanation, width: Width) -> list[str]:
 
 
 def _stack(context: CrashContext) -> Iterator[str]:
-    """Yield the values at the stack pointer, then by name those that are addresses of code."""
+    """Yield the values at the stack pointer, then those that are addresses of code, with their symbols."""
     width = context.bits // 4
     values = [entry.value for entry in context.stack[:_VALUES]]
     row = 64 // (width + 1)
