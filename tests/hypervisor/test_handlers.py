@@ -2,9 +2,9 @@ import pytest
 
 from trapline.arch import msr
 from trapline.arch.events import Event, EventType
-from trapline.arch.exits import ExitCode
+from trapline.arch.exits import ExitCode, is_intercepted
 from trapline.arch.registers import CR0, CR4, DR6, EFER, RFLAGS
-from trapline.arch.vectors import Vector
+from trapline.arch.vectors import FORCEABLE, Vector
 from trapline.hypervisor.exception import Verdict
 from trapline.hypervisor.stop import StopReason
 from trapline.machine.scripted import vmexit
@@ -72,6 +72,24 @@ def test_the_ud_of_an_svm_instruction_is_shown_when_forced(play, watch, mask, se
     played = play(vmexit(ExitCode.VMRUN), mask=mask, observers=[observer])
     assert [exit.synthesized for exit in observer.seen] == [True] * seen
     assert played.entry.event == UD
+
+
+@pytest.mark.parametrize(("mask", "seen"), [(0, 0), (1 << Vector.DB, 1)])
+def test_int1_is_a_trap_that_is_shown_when_forced(play, watch, mask, seen):
+    observer = watch()
+    played = play(vmexit(ExitCode.ICEBP), mask=mask, observers=[observer], rip=0x100, nrip=0x101)
+    assert [(exit.event, exit.synthesized) for exit in observer.seen] == [(DB, False)] * seen
+    assert played.entry.event == DB
+    assert played.entry.vmcb.save.rip == 0x101
+    assert not played.entry.vmcb.save.rflags & RFLAGS.RF
+
+
+@pytest.mark.parametrize(
+    ("mask", "intercepted"), [(0, False), (0xFFFF_FFFF & ~(1 << Vector.DB), False), (1 << Vector.DB, True)]
+)
+def test_int1_is_intercepted_where_debug_exceptions_are_forced(play, mask, intercepted):
+    played = play(vmexit(ExitCode.SHUTDOWN), mask=mask & FORCEABLE)
+    assert is_intercepted(played.entry.vmcb.control, ExitCode.ICEBP) is intercepted
 
 
 def test_a_shutdown_of_the_hardware_stops(play):

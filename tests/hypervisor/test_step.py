@@ -318,13 +318,14 @@ def test_a_double_fault_that_is_forced_is_seen_though_its_parts_are_not(machine)
     assert [vector for vector, _ in notes] == [Vector.DF]
 
 
-def test_icebp_is_a_debug_exception_that_nobody_sees(machine, watch):
+@pytest.mark.parametrize("mask", [0, DB])
+def test_int1_is_a_debug_exception(machine, watch, mask):
     observer = watch()
-    vm = machine(b"\xf1", vmexit(ExitCode.ICEBP), mask=DB, observers=[observer])
+    vm = machine(b"\xf1", vmexit(ExitCode.ICEBP), mask=mask, observers=[observer])
     assert vm.step().reason is StopReason.STEP
     assert vm.processor.vmcb.save.rip == handler(1)
     assert pushed(vm) == (CODE + 1, FLAGS)
-    assert not observer.seen
+    assert [exit.event.vector for exit in observer.seen] == ([Vector.DB] if mask else [])
 
 
 @pytest.mark.parametrize("own", [0, TF])

@@ -36,6 +36,7 @@ EXEMPT_WHERE_NOT = {
         for event in ("INT n", "#BP", "#OF")
         for mode in ("64-bit", "compatibility")
     },
+    "knows_int1": {"INT1": "#UD, as of an instruction that does not exist"},
     "loads_shadow": {"shadow at the entry": "TCG's VMRUN does not load the interrupt shadow"},
 }
 """The same, by the fact of this QEMU that they need."""

@@ -23,11 +23,11 @@ from trapline.arch.registers import CR0, CR4, EFER
 from trapline.arch.vectors import VECTORS, WITH_ERROR_CODE, Vector
 from trapline.arch.vmcb import dump
 
-from .delivery import error_code, forward
+from .delivery import error_code, forward, inject
 from .emulate import raise_exception, skip_instruction
 from .exception import InterceptedException
 from .exits import ExitTable
-from .stop import Answer, Stop, StopReason
+from .stop import Answer, Resume, Stop, StopReason
 from .vcpu import Vcpu
 
 TABLE = ExitTable()
@@ -51,6 +51,16 @@ def exception(vcpu: Vcpu) -> Answer:
         cr2 = vcpu.save.cr2 if vectoring.vector == Vector.PF else None
         exit = exit._replace(vectoring=vectoring, vectoring_address=cr2)
     return forward(vcpu, exit)
+
+
+@TABLE.on(ExitCode.ICEBP)
+def int1(vcpu: Vcpu) -> Answer:
+    """INT1 raises a #DB that the intercept of #DB does not see (APM vol. 2, 15.12.2): a trap."""
+    vcpu.save.rip = vcpu.control.nrip
+    if vcpu.policy.mask >> Vector.DB & 1:
+        return forward(vcpu, _PLAIN[Vector.DB])
+    inject(vcpu, _PLAIN[Vector.DB].event)
+    return Resume.DONE
 
 
 @TABLE.on(ExitCode.SHUTDOWN)

@@ -46,6 +46,8 @@ def recalc_intercepts(vcpu: Vcpu) -> None:
     control.intercept_exceptions = policy.mask
     for code in _ALWAYS:
         set_intercept(control, code)
+    if policy.mask >> Vector.DB & 1:
+        set_intercept(control, ExitCode.ICEBP)
     if not capabilities.hides_svm:
         set_intercept(control, ExitCode.CPUID)
     for number in (msr.EFER, msr.VM_HSAVE_PA, msr.VM_CR):

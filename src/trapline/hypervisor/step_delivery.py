@@ -152,17 +152,9 @@ def _software_interrupt(vcpu: Vcpu) -> Answer:
     return Resume.DONE
 
 
-def _icebp(vcpu: Vcpu) -> Answer:
-    """F1 raises a #DB that the intercept of #DB does not see (APM 15.12.2)."""
-    vcpu.save.rip = vcpu.control.nrip
-    inject(vcpu, Event(Vector.DB, EventType.EXCEPTION))
-    return Resume.DONE
-
-
 _HANDLERS: Final = {
     **handlers.TABLE.handlers(),
     **dict.fromkeys(EXCEPTION_EXITS, _exception),
     ExitCode.SWINT: _software_interrupt,
-    ExitCode.ICEBP: _icebp,
     ExitCode.PAUSE: skip_instruction,
 }

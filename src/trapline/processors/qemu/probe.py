@@ -86,7 +86,7 @@ class _Prober:
         self.put(_HANDLER, _LOAD_FLAGS + _CPUID)
         self.put(_IDT, encode.long_gate(CODE64, BASE + _HANDLER).to_bytes(LONG_GATE_SIZE, "little") * _GATES)
         qmp = Qmp(self._qemu.qmp)
-        qmp.receive()
+        qmp.command("query-version", seconds=_TIMEOUT)  # answered after the greeting
         if qmp.version is None:
             raise LaunchError("QMP does not say which version QEMU is")
         check_version(qmp.version)

@@ -31,7 +31,7 @@ _FIRST_IRQ: Final = len(VECTORS)
 _GP_EXIT: Final = exception_exit(Vector.GP)
 _UD_EXIT: Final = exception_exit(Vector.UD)
 _BP_EXIT: Final = exception_exit(Vector.BP)
-_INSTRUCTION_EXITS: Final = frozenset((ExitCode.MSR, ExitCode.CPUID))
+_INSTRUCTION_EXITS: Final = frozenset((ExitCode.MSR, ExitCode.CPUID, ExitCode.ICEBP))
 """Exits after which the hypervisor skips the instruction and needs nRIP."""
 
 

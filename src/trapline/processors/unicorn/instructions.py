@@ -33,7 +33,6 @@ class Instructions:
         self._context, self._cpu = context, cpu
         self._own: dict[int, Callable[[Decoded], Next]] = {
             ExitCode.HLT: self._hlt,
-            ExitCode.ICEBP: self._icebp,
             ExitCode.READ_CR8: self._read_cr8,
             ExitCode.WRITE_CR8: self._write_cr8,
             ExitCode.WRITE_CR0: self._write_cr0,
@@ -70,11 +69,6 @@ class Instructions:
         if is_intercepted(self._control, ExitCode.SWINT):
             return self._cpu.exit_at_instruction(ExitCode.SWINT, decoded.length, decoded.immediate)
         return self._cpu.deliver(Event(decoded.immediate, EventType.SOFT), next_rip(self._save, decoded.length))
-
-    def _icebp(self, decoded: Decoded) -> Next:
-        """F1: a #DB that the intercept of #DB does not see (APM 15.12.2)."""
-        self._save.rip = next_rip(self._save, decoded.length)
-        return self._cpu.deliver(Event(Vector.DB, EventType.EXCEPTION), None)
 
     def _msr(self, decoded: Decoded) -> Next:
         """RDMSR or WRMSR; the base of the local APIC is the machine's."""

@@ -64,7 +64,7 @@ _V_SAVE = slice(offset_of(Vmcb, "save"), offset_of(Vmcb, "save.cr2") + 8)
 _NEEDED_CR: Final = 1 << ExitCode.READ_CR8 | 1 << ExitCode.WRITE_CR8 | 1 << ExitCode.WRITE_CR0
 _NEEDED_DR: Final = 1 << ExitCode.WRITE_DR7 % 32
 _NEEDED_1: Final = sum(1 << code % 32 for code in (ExitCode.VINTR, ExitCode.SWINT, ExitCode.HLT, ExitCode.MSR))
-_NEEDED_2: Final = sum(1 << code % 32 for code in (ExitCode.VMRUN, ExitCode.ICEBP))
+_NEEDED_2: Final = 1 << ExitCode.VMRUN % 32
 """What Unicorn must report because it cannot do it itself; the hypervisor may want more."""
 _IRET: Final = 1 << ExitCode.IRET % 32
 

@@ -5,6 +5,7 @@ from typing import Final
 from trapline.arch import msr
 from trapline.arch.events import Event, EventType
 from trapline.arch.exits import ExitCode
+from trapline.arch.vectors import Vector
 
 from .check import Check, Exit, Turn
 from .code import assemble
@@ -89,6 +90,24 @@ def _swint(mode: Mode, cpl: int) -> Check:
     )
 
 
+def _int1(mode: Mode, cpl: int) -> Check:
+    """Return a check of INT1 that is intercepted, and then of the same that is not, with #DB intercepted."""
+    code = assemble(mode.bits, "int1", "after:", "cpuid")
+    after = code.labels["after"]
+    delivered = Exit(ExitCode.CPUID, delivers=Event(Vector.DB, EventType.EXCEPTION), raised_at=after)
+    return Check(
+        f"INT1 {where(mode, cpl)}",
+        "INT1 exits before it does anything; without its intercept its #DB is delivered, whatever else is intercepted",
+        mode,
+        cpl,
+        code.blob,
+        (
+            Turn(Exit(ExitCode.ICEBP, nrip=after), intercepts=(ExitCode.ICEBP,), exceptions=1 << Vector.DB),
+            Turn(delivered, exceptions=1 << Vector.DB),
+        ),
+    )
+
+
 def _shutdown(mode: Mode) -> Check:
     code = assemble(mode.bits, "ud2", "cpuid")
     return Check(
@@ -107,5 +126,6 @@ CHECKS: Final = (
     *(_hlt(mode) for mode, cpl in EVERYWHERE if cpl == 0),
     *(_svm(name, code) for name, code in _SVM),
     *(_swint(mode, cpl) for mode, cpl in EVERYWHERE),
+    *(_int1(mode, cpl) for mode, cpl in EVERYWHERE),
     *(_shutdown(mode) for mode in (PROTECTED_32, LONG)),
 )
