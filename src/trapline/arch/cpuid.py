@@ -8,6 +8,8 @@ FEATURES: Final = 0x0000_0001
 """Function numbers: what EAX has before CPUID."""
 STRUCTURED: Final = 0x0000_0007
 XSAVE_AREAS: Final = 0x0000_000D
+LARGEST_EXTENDED: Final = 0x8000_0000
+"""EAX: the largest extended function; where there are none, a smaller number than this (APM vol. 3, E.4.1)."""
 EXTENDED: Final = 0x8000_0001
 SIZES: Final = 0x8000_0008
 SVM: Final = 0x8000_000A
@@ -22,6 +24,8 @@ OSPKE: Final = 1 << 4
 """ECX of STRUCTURED, subfunction 0: CR4.PKE as it is."""
 HAS_SVM: Final = 1 << 2
 """ECX of EXTENDED."""
+LONG_MODE: Final = 1 << 29
+"""EDX of EXTENDED."""
 NO_LMSLE: Final = 1 << 20
 """EBX of SIZES: EFER.LMSLE cannot be set."""
 

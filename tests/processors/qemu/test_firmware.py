@@ -10,6 +10,7 @@ from trapline.processors.qemu import firmware, layout, pci
 
 TOP = 1 << 32
 ENTRY_SIZE = 0x10000
+BASES = [layout.base_for(bits) for bits in layout.ADDRESS_BITS]
 M, R = iced.Mnemonic, iced.Register
 
 
@@ -78,14 +79,16 @@ def test_protected_mode_maps_the_memory_and_enters_long_mode(wrapped, rom, until
     for one in instructions:
         if one.mnemonic == M.MOV and one.op1_kind == iced.OpKind.IMMEDIATE16:
             port = one.immediate(1)
-        elif one.mnemonic == M.MOV and one.op0_register == R.EAX and one.op1_kind == iced.OpKind.IMMEDIATE32:
-            value = one.immediate(1)
+        elif one.mnemonic == M.MOV and one.op0_register == R.EAX:
+            value = one.immediate(1) if one.op1_kind == iced.OpKind.IMMEDIATE32 else one.op1_register
         elif one.mnemonic == M.OUT:
             written.append((port, value))
     config = [value for port, value in written if port == pci.CONFIG_ADDRESS]
-    assert config == [pci.address(pci.MONITOR_DEVICE, register) for register in (pci.BAR2, pci.BAR2 + 4, pci.COMMAND)]
+    low, high, command = pci.BAR2, pci.BAR2 + 4, pci.COMMAND
+    assert config == [pci.address(pci.MONITOR_DEVICE, register) for register in (low, high, command, high, low)]
     data = [value for port, value in written if port == pci.CONFIG_DATA]
-    assert data == [layout.BASE & 0xFFFF_FFFF, layout.BASE >> 32, pci.MEMORY_ENABLE]
+    assert data == [layout.LOW_BASE, 0, pci.MEMORY_ENABLE, R.EBX, 0]
+    assert [port for port, _ in written].count(layout.DOORBELL_PORT) == 1
     assert instructions[-1].far_branch_selector == firmware.CODE64
 
 
@@ -114,19 +117,19 @@ def test_the_smm_handler_sets_svme_in_the_saved_efer(bios, until_jump, decode):
 def test_long_mode_ends_in_the_monitor(wrapped, until_jump):
     code = until_jump(wrapped.image[0x5000:0x6000], 64, 0)
     assert code[-1].op0_register == R.RAX
-    assert code[-2].immediate(1) == layout.BASE + layout.CODE_AT
+    assert (code[-2].mnemonic, code[-2].memory_base, code[-2].memory_displacement) == (M.LEA, R.RBX, layout.CODE_AT)
     assert (code[-3].op0_register, code[-3].op1_register) == (R.ESI, R.EBP)  # the CPU's signature
 
 
 @pytest.mark.parametrize(
-    "gva", [0, 0x7C00, 0x1234_5678, 0xBFFF_FFFF, 0xFFFF_FFF0, layout.BASE, layout.BASE + layout.SIZE - 1]
+    "gva", [0, 0x7C00, 0x1234_5678, 0xBFFF_FFFF, layout.LOW_BASE, 0xFFFF_FFF0, *BASES, BASES[-1] + layout.SIZE - 1]
 )
 def test_its_page_tables_are_the_identity(rom, wrapped, gva):
     root = TOP - len(wrapped.image)
     assert address_space.walk(rom, CR0.PG, root, CR4.PAE, EFER.LMA, gva) == gva
 
 
-@pytest.mark.parametrize("gva", [1 << 32, layout.BASE + (1 << 30), 1 << 46])
+@pytest.mark.parametrize("gva", [3 << 32, BASES[0] + (1 << 30), BASES[-1] + (1 << 30), 1 << 46])
 def test_its_page_tables_hold_nothing_else(rom, wrapped, gva):
     with pytest.raises(paging.NotMapped):
         address_space.walk(rom, CR0.PG, TOP - len(wrapped.image), CR4.PAE, EFER.LMA, gva)

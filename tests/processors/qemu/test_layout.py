@@ -29,12 +29,16 @@ REGIONS = {
 }
 
 
+BASES = (layout.LOW_BASE, *map(layout.base_for, layout.ADDRESS_BITS))
+
+
 @pytest.mark.parametrize("name", REGIONS)
 def test_no_byte_lies_behind_the_a20_gate(name):
     start, size = REGIONS[name]
-    first, last = layout.BASE + start, layout.BASE + start + size - 1
-    assert first >> 20 == last >> 20  # within one mebibyte,
-    assert not first & MIB  # an even one
+    for base in BASES:
+        first, last = base + start, base + start + size - 1
+        assert first >> 20 == last >> 20  # within one mebibyte,
+        assert not first & MIB  # an even one
 
 
 @pytest.mark.parametrize("name", REGIONS)
@@ -55,8 +59,14 @@ def test_the_stack_ends_where_the_mailbox_begins():
 
 def test_the_memory_is_a_naturally_aligned_bar():
     assert layout.SIZE & layout.SIZE - 1 == 0
-    assert layout.BASE % layout.SIZE == 0
-    assert layout.BASE + layout.SIZE <= 1 << 40
+    for bits, base in zip(layout.ADDRESS_BITS, BASES[1:], strict=True):
+        assert base % layout.SIZE == 0
+        assert 1 << 32 <= base < base + layout.SIZE <= 1 << bits
+
+
+@pytest.mark.parametrize(("bits", "base"), [(36, 0x8_0000_0000), (39, 0x40_0000_0000), (40, 1 << 39), (52, 1 << 39)])
+def test_the_memory_is_in_the_middle_of_the_address_space(bits, base):
+    assert layout.base_for(bits) == base
 
 
 def test_the_ring_is_a_power_of_two():

@@ -1,28 +1,30 @@
+from typing import NamedTuple
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trapline.arch import paging
 from trapline.processors.qemu import firmware, layout, nested
-from trapline.processors.qemu.layout import BASE, SIZE
+from trapline.processors.qemu.layout import SIZE, SharedMemory, base_for
 
-PAGE, MIB, GIB, TOP, END = 0x1000, 1 << 20, 1 << 30, 1 << 32, 1 << 40
+PAGE, MIB, GIB, TOP = 0x1000, 1 << 20, 1 << 30, 1 << 32
 RIGHTS = paging.P | paging.RW | paging.US
 
 
 class Walker:
     """Reads nested tables as the CPU does (APM 15.25.5), and keeps what it saw."""
 
-    def __init__(self, memory):
-        self._memory = memory
+    def __init__(self, memory, base, root):
+        self._memory, self._base, self._root = memory, base, root
 
     def entry(self, table, index):
-        place = table - BASE + 8 * index
+        place = table - self._base + 8 * index
         return int.from_bytes(self._memory[place : place + 8], "little")
 
     def leaves(self):
         """Yield (gpa, size, host address, rights that every level grants)."""
-        yield from self._leaves(nested.ROOT, 4, 0, RIGHTS)
+        yield from self._leaves(self._root, 4, 0, RIGHTS)
 
     def _leaves(self, table, level, gpa, rights):
         for index in range(512):
@@ -35,17 +37,28 @@ class Walker:
                     yield from self._leaves(entry & paging.ADDRESS, level - 1, gpa + index * size, rights & entry)
 
 
-@pytest.fixture(scope="module", params=[0x10000, 0x20000, 0x40000])
+class Built(NamedTuple):
+    memory: memoryview
+    wrapped: firmware.Firmware
+    leaves: list
+    base: int
+    end: int
+
+
+@pytest.fixture(scope="module", params=[(0x10000, 40), (0x20000, 40), (0x40000, 40), (0x40000, 36), (0x20000, 33)])
 def built(request):
-    bios = bytes(1 + place * 11 % 255 for place in range(request.param - 0x100)) + bytes(0xF0) + b"\xea" * 16
+    size, bits = request.param
+    bios = bytes(1 + place * 11 % 255 for place in range(size - 0x100)) + bytes(0xF0) + b"\xea" * 16
     wrapped = firmware.wrap(bios, unlock_svm=True)
     memory = memoryview(bytearray(SIZE))
-    nested.build(memory, wrapped)
-    return memory, wrapped, list(Walker(memory).leaves())
+    shared = SharedMemory(memory)
+    shared.base = base_for(bits)
+    root = nested.build(shared, wrapped)
+    return Built(memory, wrapped, list(Walker(memory, shared.base, root).leaves()), shared.base, 1 << bits)
 
 
 def host(built, gpa):
-    for start, size, target, _ in built[2]:
+    for start, size, target, _ in built.leaves:
         if start <= gpa < start + size:
             return target + gpa - start
     return None
@@ -53,59 +66,63 @@ def host(built, gpa):
 
 def test_everything_is_mapped_once_with_all_rights(built):
     end = 0
-    for gpa, size, _, rights in built[2]:
+    for gpa, size, _, rights in built.leaves:
         assert gpa == end
         assert rights == RIGHTS
         end = gpa + size
-    assert end == END
+    assert end == built.end
 
 
 def test_no_page_leads_to_the_monitor(built):
-    bios = [BASE + piece for piece in layout.BIOS_PIECES]
-    for gpa, size, target, _ in built[2]:
-        overlaps = BASE - size < target < BASE + SIZE
+    bios = [built.base + piece for piece in layout.BIOS_PIECES]
+    for gpa, size, target, _ in built.leaves:
+        overlaps = built.base - size < target < built.base + SIZE
         assert not overlaps or any(piece <= target < piece + MIB for piece in bios), f"{gpa:#x}"
 
 
 def test_every_page_of_the_window_is_hidden(built):
-    hidden = {gpa: target for gpa, size, target, _ in built[2] if BASE <= gpa < BASE + SIZE and size == PAGE}
+    hidden = {
+        gpa: target for gpa, size, target, _ in built.leaves if built.base <= gpa < built.base + SIZE and size == PAGE
+    }
     assert len(hidden) == SIZE // PAGE
-    assert all(END - SIZE <= target < END for target in hidden.values())
+    assert all(built.end - SIZE <= target < built.end for target in hidden.values())
 
 
 def test_the_bios_is_shown_as_it_came(built):
-    memory, wrapped, _ = built
+    memory, wrapped = built.memory, built.wrapped
     shown = b""
     for gpa in range(TOP - len(wrapped.bios), TOP, PAGE):
-        place = host(built, gpa) - BASE
+        place = host(built, gpa) - built.base
         shown += memory[place : place + PAGE]
     assert shown == wrapped.bios
 
 
 def test_the_entry_below_the_bios_is_not_shown(built):
-    _, wrapped, _ = built
+    wrapped = built.wrapped
     for gpa in range(TOP - len(wrapped.image), TOP - len(wrapped.bios), PAGE):
-        assert END - SIZE <= host(built, gpa) < END
+        assert built.end - SIZE <= host(built, gpa) < built.end
 
 
 @settings(max_examples=40)
 @given(st.data())
 def test_everything_else_is_the_identity(built, data):
-    _, wrapped, _ = built
+    wrapped = built.wrapped
     rom = TOP - len(wrapped.image)
-    usual = st.sampled_from([0, 0xA0000, 0xF0000, 0xC000_0000, rom - 1, TOP, BASE - 1, BASE + SIZE, END - 1])
-    gpa = data.draw(st.integers(0, END - 1) | usual)
-    if not (rom <= gpa < TOP or BASE <= gpa < BASE + SIZE):
+    usual = st.sampled_from(
+        [0, 0xA0000, 0xF0000, 0xC000_0000, rom - 1, TOP, built.base - 1, built.base + SIZE, built.end - 1]
+    )
+    gpa = data.draw(st.integers(0, built.end - 1) | usual)
+    if not (rom <= gpa < TOP or built.base <= gpa < built.base + SIZE):
         assert host(built, gpa) == gpa
 
 
 def test_large_pages_are_used_where_nothing_is_special(built):
-    sizes = [size for _, size, _, _ in built[2]]
-    assert sizes.count(GIB) == END // GIB - 2
+    sizes = [size for _, size, _, _ in built.leaves]
+    assert sizes.count(GIB) == built.end // GIB - 2
 
 
 def test_the_tables_stay_in_their_even_mebibyte(built):
-    memory = built[0]
+    memory = built.memory
     used = max(
         place for place in range(layout.NESTED_AT, layout.NESTED_AT + 2 * MIB, 8) if any(memory[place : place + 8])
     )
@@ -114,7 +131,7 @@ def test_the_tables_stay_in_their_even_mebibyte(built):
 
 
 def test_there_is_an_end_of_the_room(memory):
-    tables = nested._Tables(memory)
+    tables = nested._Tables(memory, base_for(40))
     for _ in range(MIB // PAGE):
         tables.new()
     with pytest.raises(AssertionError, match="leave their mebibyte"):

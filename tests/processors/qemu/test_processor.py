@@ -5,16 +5,18 @@ import time
 
 import pytest
 
+from trapline.arch import cpuid
 from trapline.arch.exits import ExitCode, is_intercepted
 from trapline.arch.registers import EFER
 from trapline.arch.vectors import FORCEABLE, Vector
 from trapline.errors import LaunchError, ProcessorError, ProcessorLost, UsageError
 from trapline.machine.processor import Outcome, Watchpoint
 from trapline.machine.record import RECORD_SIZE, RecordFlags
-from trapline.processors.qemu import firmware, nested
+from trapline.processors.qemu import firmware, qmp, watchdog
 from trapline.processors.qemu.facts import MANUAL, key_of, load, store
 from trapline.processors.qemu.layout import (
-    BASE,
+    MSRPM_AT,
+    NESTED_AT,
     RING_RECORDS,
     SIZE,
     TOKEN_AT,
@@ -22,6 +24,7 @@ from trapline.processors.qemu.layout import (
     Owner,
     Policy,
     SharedMemory,
+    base_for,
 )
 from trapline.processors.qemu.processor import QemuProcessor
 from trapline.processors.qemu.ram import Ram
@@ -40,7 +43,7 @@ class Process:
 class Qemu:
     """Plays the machine: a thread takes the monitor's turns and plays a script of exits."""
 
-    command = ("qemu",)
+    command = ("qemu", "-cpu", "qemu64,-svm")
 
     def __init__(self, script, memory):
         self.monitor, self.ram = memory, memoryview(bytearray(2 * MIB))
@@ -123,6 +126,16 @@ def power_on(qemu):
     mailbox.reset, mailbox.efer, mailbox.signature = 1, EFER.SVME | EFER.LME, 0x663
 
 
+def described(address_bits, features=cpuid.LONG_MODE):
+    """The firmware waits for the place of the shared memory."""
+
+    def step(qemu):
+        mailbox = qemu.shared.mailbox
+        mailbox.placing, mailbox.features, mailbox.address_bits = 1, features, address_bits
+
+    return step
+
+
 def leave(code, info_1=0):
     def step(qemu):
         qemu.shared.vmcb.control.exit_code, qemu.shared.vmcb.control.exit_info_1 = code, info_1
@@ -169,7 +182,8 @@ def test_a_machine_begins_with_a_reset(start):
     assert processor.run(None) is Outcome.RESET
     control = processor.vmcb.control
     assert (control.nrip, control.asid, control.np_control) == (0, 1, 0)
-    assert BASE <= control.msrpm_base_pa < BASE + SIZE
+    base = base_for(40)
+    assert base <= control.msrpm_base_pa < base + SIZE
     assert (qemu.shared.mailbox.reset, qemu.shared.mailbox.open_shadow) == (0, 0)
     assert processor.signature == 0x663
     assert processor.run(None) is Outcome.OFF
@@ -186,6 +200,48 @@ def test_the_shadow_is_opened_at_power_on_only(start):
     assert qemu.shared.mailbox.open_shadow == 0
 
 
+@pytest.mark.parametrize("isolated", [False, True])
+def test_the_firmware_is_told_where_the_memory_goes(start, isolated):
+    processor, qemu = start(described(0x3024), power_on, isolated=isolated)
+    assert processor.run(None) is Outcome.RESET
+    assert qemu.shared.mailbox.base_high == 8
+    control, base = processor.vmcb.control, base_for(36)
+    assert (control.msrpm_base_pa, control.ncr3) == (base + MSRPM_AT, (base + NESTED_AT) * isolated)
+    assert processor.capabilities.physical_bits == 36
+    assert qemu.commands == [None, Command.RESUME]
+
+
+def test_a_cpu_without_long_mode_is_told(start):
+    with pytest.raises(UsageError, match="CPU qemu64 has no long mode"):
+        start(described(0x3024, 0))[0].run(None)
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """The watchdog barks after some hundredths of a second."""
+    for module, name in ((watchdog, "_INTERVAL"), (watchdog, "_PATIENCE"), (qmp, "_STATUS_SECONDS")):
+        monkeypatch.setattr(module, name, 0.02)
+
+
+def test_a_monitor_that_never_reports_is_given_up(start, impatient):
+    go_on = threading.Event()
+    processor, _ = start(described(40), described(40), lambda qemu: go_on.wait(10))
+    try:
+        with pytest.raises(LaunchError, match="has not reported for 0 seconds: the CPU does not get from"):
+            processor.run(None)
+    finally:
+        go_on.set()
+
+
+def test_a_monitor_that_does_not_answer_is_lost(start, impatient):
+    processor, qemu = start(power_on)
+    processor.run(None)
+    qemu._closed.set()
+    qemu._thread.join(10)
+    with pytest.raises(ProcessorLost, match="has not reported"):
+        processor.cpuid(0, 0)
+
+
 def test_an_isolated_machine_gets_nested_paging_and_its_guard(start):
     def out_to_our_device(qemu):
         qemu.shared.vmcb.save.rax = 0x8000_F700
@@ -194,7 +250,7 @@ def test_an_isolated_machine_gets_nested_paging_and_its_guard(start):
     processor, qemu = start(power_on, out_to_our_device, isolated=True)
     processor.run(None)
     processor.intercepts_changed(0)
-    assert (processor.vmcb.control.np_control, processor.vmcb.control.ncr3) == (1, nested.ROOT)
+    assert (processor.vmcb.control.np_control, processor.vmcb.control.ncr3) == (1, base_for(40) + NESTED_AT)
     assert processor.run(None) is Outcome.OFF
     assert qemu.outputs == [0x0000_F700]
 
@@ -378,7 +434,7 @@ def test_a_guest_that_ends_the_machine_says_how(start, status, found):
 
 def test_a_guest_may_end_with_1_through_its_exit_device(start):
     processor, qemu = start(power_on, lambda qemu: qemu.end(1))
-    qemu.command = ("qemu", "-device", "isa-debug-exit")
+    qemu.command = (*qemu.command, "-device", "isa-debug-exit")
     processor.run(None)
     assert processor.run(None) is Outcome.OFF
     assert processor.exit_status == 1

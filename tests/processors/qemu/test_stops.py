@@ -6,10 +6,11 @@ from trapline.errors import ProcessorError, UsageError
 from trapline.machine.processor import Outcome, Watchpoint
 from trapline.machine.scripted import ScriptedMemory
 from trapline.processors.qemu import firmware
-from trapline.processors.qemu.layout import BASE, PML4_AT, SIZE
+from trapline.processors.qemu.layout import PML4_AT, SIZE, base_for
 from trapline.processors.qemu.stops import Stops, changes, distinct, why_unavailable
 
 DB_EXIT = 0x41
+BASE = base_for(40)
 NONE = (frozenset(), ())
 W, R = Watchpoint(0x8000, 4, False), Watchpoint(0x8000, 8, True)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from trapline.errors import ProcessorError
+from trapline.machine.processor import Capabilities
 
 
 class Facts(NamedTuple):
@@ -34,6 +35,22 @@ class Facts(NamedTuple):
     """INT1 raises #DB (APM vol. 3), and not #UD."""
     hlt_asks: bool
     """The #DB of a HLT under TF asks the intercept of #DB, if it is raised at all."""
+
+
+def capabilities(accelerator: str, facts: Facts) -> Capabilities:
+    """Return what a QEMU with these facts can do, with a CPU of 40 address bits."""
+    tcg = accelerator == "tcg"
+    return Capabilities(
+        name=f"QEMU ({accelerator})",
+        ts_error_code=tcg,
+        hides_svm=tcg,
+        keeps_svme=tcg,
+        physical_bits=40,
+        sets_rf=facts.faults_set_rf,
+        interrupts_keep_rf=facts.interrupts_keep_rf,
+        forwards_set_rf=not tcg,
+        delivers_as_modelled=not tcg,
+    )
 
 
 MANUAL: Final = Facts((0, 0, 0), *[True] * (len(Facts._fields) - 1))

@@ -9,7 +9,7 @@ The guest then starts at the BIOS's own first instruction, as after a reset.
 import struct
 from typing import Final, NamedTuple
 
-from trapline.arch import paging
+from trapline.arch import cpuid, paging
 from trapline.arch.bits import M16
 from trapline.arch.descriptors import CODE_32, CODE_64, DATA_32
 from trapline.arch.encode import flat_descriptor, page_entry, page_table, pseudo_descriptor
@@ -20,13 +20,38 @@ from trapline.arch.registers import CR0, CR4, EFER
 from trapline.arch.reset import RESET_VECTOR
 from trapline.asm import operands
 from trapline.asm.assembler import Assembler
-from trapline.asm.operands import AX, CS, DS, DX, EAX, EBP, ECX, EDX, ES, ESI, RAX, RCX, RDI, RSI, SS, Mem
+from trapline.asm.operands import (
+    AL,
+    AX,
+    CS,
+    DS,
+    DX,
+    EAX,
+    EBP,
+    EBX,
+    ECX,
+    EDI,
+    EDX,
+    ES,
+    ESI,
+    RAX,
+    RBX,
+    RCX,
+    RDI,
+    RSI,
+    SS,
+    Mem,
+    Reg,
+)
 from trapline.devices import lapic
 from trapline.errors import ProcessorError
 
 from . import layout, pci
+from .layout import Owner
 
 _TOP: Final = 1 << 32
+_HIGH: Final = layout.base_for(layout.ADDRESS_BITS[-1])
+assert paging.page_size(4) == _HIGH, "the page tables of the entry have a second PDPT for it"
 _ENTRY_SIZE: Final = 0x10000
 _PML4, _LOW_PDPT, _HIGH_PDPT, _GDT, _CODE32, _CODE64 = range(0, 6 * PAGE, PAGE)
 
@@ -112,10 +137,12 @@ def _entry(base: int, unlock_svm: bool) -> bytes:
     blob = bytearray(_ENTRY_SIZE)
     table = paging.P | paging.RW | paging.A
     page = table | paging.D | paging.PS
+    memory = {bits: layout.base_for(bits) for bits in layout.ADDRESS_BITS}
+    low = [*range(0, _TOP, paging.page_size(3)), *(start for start in memory.values() if start != _HIGH)]
     for at, entries in (
-        (_PML4, {0: page_entry(base + _LOW_PDPT, table), _index(4): page_entry(base + _HIGH_PDPT, table)}),
-        (_LOW_PDPT, {number: page_entry(number * paging.page_size(3), page) for number in range(4)}),
-        (_HIGH_PDPT, {_index(3): page_entry(layout.BASE, page)}),
+        (_PML4, {0: page_entry(base + _LOW_PDPT, table), 1: page_entry(base + _HIGH_PDPT, table)}),
+        (_LOW_PDPT, {paging.table_index(start, 3): page_entry(start, page) for start in low}),
+        (_HIGH_PDPT, {0: page_entry(_HIGH, page)}),
     ):
         blob[at : at + PAGE] = page_table(entries)
     struct.pack_into("<4Q", blob, _GDT, *DESCRIPTORS)
@@ -125,26 +152,21 @@ def _entry(base: int, unlock_svm: bool) -> bytes:
     return bytes(blob)
 
 
-def _index(level: int) -> int:
-    """Return the entry of a page table that leads to the shared memory."""
-    return paging.table_index(layout.BASE, level)
-
-
 def _protected_mode(base: int, unlock_svm: bool) -> Assembler:
-    """Map the shared memory and enter long mode. EDX: the CPU's signature, as RESET left it."""
+    """Map the shared memory and enter long mode. EDX: the CPU's signature, as RESET left it.
+
+    EBX is then the high half of the shared memory's address.
+    """
     code = Assembler(32)
     code.mov(EBP, EDX)
     code.mov(EAX, DATA)
     for segment in (DS, ES, SS):
         code.mov(segment, AX)
-    low, high = layout.BASE & 0xFFFF_FFFF, layout.BASE >> 32
-    for register, value in ((pci.BAR2, low), (pci.BAR2 + 4, high), (pci.COMMAND, pci.MEMORY_ENABLE)):
-        code.mov(DX, pci.CONFIG_ADDRESS)
-        code.mov(EAX, pci.address(pci.MONITOR_DEVICE, register))
-        code.out(DX, EAX)
-        code.mov(DX, pci.CONFIG_DATA)
-        code.mov(EAX, value)
-        code.out(DX, EAX)
+    for register, value in ((pci.BAR2, layout.LOW_BASE), (pci.BAR2 + 4, 0), (pci.COMMAND, pci.MEMORY_ENABLE)):
+        _configure(code, register, value)
+    _ask_for_place(code)
+    _configure(code, pci.BAR2 + 4, EBX)
+    _configure(code, pci.BAR2, 0)
     code.mov(EAX, CR4.PAE)
     code.mov(operands.CR4, EAX)
     code.mov(EAX, base + _PML4)
@@ -161,23 +183,61 @@ def _protected_mode(base: int, unlock_svm: bool) -> Assembler:
     return code
 
 
+def _configure(code: Assembler, register: int, value: int | Reg) -> None:
+    """Write a configuration register of the shared memory's device."""
+    code.mov(DX, pci.CONFIG_ADDRESS)
+    code.mov(EAX, pci.address(pci.MONITOR_DEVICE, register))
+    code.out(DX, EAX)
+    code.mov(DX, pci.CONFIG_DATA)
+    code.mov(EAX, value)
+    code.out(DX, EAX)
+
+
+def _ask_for_place(code: Assembler) -> None:
+    """Describe the CPU in the mailbox, and wait for the high half of the shared memory's address, in EBX then."""
+    code.mov(EDI, layout.LOW_BASE + layout.MAILBOX_AT)
+    code.mov(EAX, cpuid.LARGEST_EXTENDED)
+    code.cpuid()
+    code.mov(ESI, EAX)
+    for field in ("features", "address_bits"):
+        code.mov(_low(field, 32), 0)
+    for function, register, field in ((cpuid.EXTENDED, EDX, "features"), (cpuid.SIZES, EAX, "address_bits")):
+        code.cmp(ESI, function)
+        code.jb("described")
+        code.mov(EAX, function)
+        code.cpuid()
+        code.mov(_low(field), register)
+    code.label("described")
+    code.mov(_low("placing", 32), 1)
+    code.mov(ECX, Owner.HOST.value)
+    code.xchg(_low("owner"), ECX)
+    code.mov(DX, layout.DOORBELL_PORT)
+    code.out(DX, AL)
+    code.label("placing")
+    code.pause()
+    code.cmp(_low("owner", 32), Owner.HOST.value)
+    code.je("placing")
+    code.mov(EBX, _low("base_high"))
+
+
+def _low(field: str, size: int | None = None) -> Mem:
+    """Return the operand for a field of the mailbox before the shared memory has its place; EDI is its address."""
+    return Mem(EDI, offset_of(layout.Mailbox, field), size=size)
+
+
 def _long_mode(unlock_svm: bool) -> Assembler:
     code = Assembler(64)
+    code.shl(RBX, 32)
     if unlock_svm:
         _unlock_svm(code)
-    code.mov(RAX, layout.BASE + layout.MAILBOX_AT)
-    code.label("loading")
-    code.pause()
-    code.cmp(Mem(RAX, offset_of(layout.Mailbox, "ready"), size=32), 0)
-    code.je("loading")
-    code.mov(RCX, Mem(RAX, offset_of(layout.Mailbox, "token")))
+    code.mov(RCX, Mem(RBX, layout.MAILBOX_AT + offset_of(layout.Mailbox, "token")))
     code.cmp(RCX, 0)
     code.je("found")
     code.mov(RDI, layout.TOKEN_AT)
     code.mov(Mem(RDI), RCX)
     code.label("found")
     code.mov(ESI, EBP)
-    code.mov(RAX, layout.BASE + layout.CODE_AT)
+    code.lea(RAX, Mem(RBX, layout.CODE_AT))
     code.jmp(RAX)
     return code
 
@@ -186,10 +246,12 @@ def _unlock_svm(code: Assembler) -> None:
     """Set EFER.SVME from system management mode: RSM loads EFER unchecked, where WRMSR consults CPUID.
 
     So the CPU executes SVM although CPUID shows the guest none, and no CPUID needs to be intercepted. The memory
-    that this passes through is put back as it was.
+    that this passes through is put back as it was. RBX: the address of the shared memory.
     """
-    saved = layout.BASE + layout.SCRATCH_AT
-    moves = ((_SMM_ENTRY, 1, saved), (_SMM_SAVE_AREA, _SMM_SAVE_SIZE // 8, saved + 8))
+    moves = (
+        (Mem(None, _SMM_ENTRY), 1, Mem(RBX, layout.SCRATCH_AT)),
+        (Mem(None, _SMM_SAVE_AREA), _SMM_SAVE_SIZE // 8, Mem(RBX, layout.SCRATCH_AT + 8)),
+    )
     handler = Assembler(16)
     handler.or_(Mem(None, _SMM_SAVED_EFER + 1, segment=CS, size=8), EFER.SVME >> 8)
     handler.rsm()
@@ -207,10 +269,10 @@ def _unlock_svm(code: Assembler) -> None:
         _move(code, target, source, count)
 
 
-def _move(code: Assembler, source: int, target: int, quadwords: int) -> None:
-    again = f"move {source:#x}"
-    code.mov(RSI, source)
-    code.mov(RDI, target)
+def _move(code: Assembler, source: Mem, target: Mem, quadwords: int) -> None:
+    again = f"move {source.displacement:#x}"
+    code.lea(RSI, source)
+    code.lea(RDI, target)
     code.mov(RCX, quadwords)
     code.label(again)
     code.mov(RAX, Mem(RSI, -8, index=RCX, scale=8))

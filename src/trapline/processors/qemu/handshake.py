@@ -8,12 +8,13 @@ from collections.abc import Callable
 from typing import Final
 
 from trapline.arch.layout import offset_of
-from trapline.errors import ProcessorLost
+from trapline.errors import LaunchError, ProcessorLost
 from trapline.machine.processor import Outcome, Statistics
 
 from .layout import MAILBOX_AT, Command, Mailbox, Owner, SharedMemory
 from .process import QemuProcess
 from .ring import Ring
+from .watchdog import Watchdog
 
 _SPIN: Final = 2000
 """Reads of the mailbox before sleeping: some 100 us, often longer than the time to the guest's next exit."""
@@ -25,7 +26,9 @@ _IDLE_POLL: Final = 0.1
 class Handshake:
     """Hands `Mailbox.owner` to the monitor and waits, by the doorbell, until it is back."""
 
-    def __init__(self, qemu: QemuProcess, shared: SharedMemory, on_wake: Callable[[], None]) -> None:
+    def __init__(
+        self, qemu: QemuProcess, shared: SharedMemory, on_wake: Callable[[], None], watchdog: Watchdog
+    ) -> None:
         """`on_wake` is called in the thread that waits, once after each `wake`."""
         self._qemu = qemu
         self._mailbox = shared.mailbox
@@ -35,6 +38,9 @@ class Handshake:
         self.running = True  # until the firmware has reported the first time
         self.reported = False
         """The firmware has reported once: from now on an exit may follow within microseconds."""
+        self._watchdog = watchdog
+        self._expected: float | None = time.monotonic()
+        """Since when the firmware or the monitor is to report a reset; None: the guest runs."""
         self._exits = 0
         self._stopped = 0
         self._stopped_at = time.perf_counter_ns()
@@ -57,12 +63,26 @@ class Handshake:
         self._stopped += time.perf_counter_ns() - self._stopped_at
         self._owner[0] = Owner.MONITOR
 
+    def expect_report(self) -> None:
+        """Hand the mailbox to the firmware, which starts the monitor."""
+        self.give(Command.RESUME)
+        if self._expected is None:  # else it was started before, in vain
+            self._expected = time.monotonic()
+
+    def report_came(self) -> None:
+        """Note that the monitor has reported a reset."""
+        self.reported, self._expected = True, None
+
     def call(self, command: Command) -> None:
-        """Let the monitor execute a command and wait for it; raises ProcessorLost when QEMU has ended."""
+        """Let the monitor execute a command and wait; raises ProcessorLost when QEMU has ended or does not answer."""
         self.give(command)
+        since = time.monotonic()
         while not self._owner[0]:
             if self._qemu.process.poll() is not None:
                 raise ProcessorLost("QEMU ended while the guest was stopped")
+            complaint = self._watchdog.complaint(since)
+            if complaint is not None:
+                raise ProcessorLost(complaint)
         self._take()
 
     def watch(self, descriptor: int) -> None:
@@ -72,7 +92,7 @@ class Handshake:
     def wait(self, deadline: float | None) -> Outcome | None:
         """Wait until the monitor hands the mailbox back, draining the ring meanwhile. OFF: QEMU has ended.
 
-        None: a file of `watch` has something to read.
+        None: a file of `watch` has something to read. Raises LaunchError for a machine that does not start.
         """
         owner, mailbox = self._owner, self._mailbox
         mailbox.attended = 1
@@ -95,6 +115,14 @@ class Handshake:
             if self._qemu.process.poll() is not None:
                 self.ring.drain()
                 return Outcome.OFF
+            if self._expected is not None:
+                self._watch(self._expected)
+
+    def _watch(self, since: float) -> None:
+        complaint = self._watchdog.complaint(since)
+        if complaint is not None:
+            error = self._qemu.launch_error()
+            raise LaunchError(complaint, command=error.command, returncode=error.returncode, output=error.output)
 
     def wake(self) -> None:
         """Interrupt the wait. Any thread may call this."""

@@ -1,8 +1,8 @@
 """Layout of the memory that the monitor and Python share, declared once for both.
 
-It is the BAR of a PCI device that enumeration does not find, mapped far above the guest's RAM. Every byte the monitor
-touches has bit 20 of its address clear, because the A20 gate masks that bit for the monitor as well: only even
-mebibytes are used.
+It is the BAR of a PCI device that enumeration does not find, mapped far above the guest's RAM, in the middle of the
+addresses that the CPU has (`placement`). Every byte the monitor touches has bit 20 of its address clear, because the
+A20 gate masks that bit for the monitor as well: only even mebibytes are used.
 """
 
 from enum import IntEnum
@@ -14,8 +14,10 @@ from trapline.arch.registers import Gprs
 from trapline.arch.vmcb import Vmcb
 from trapline.machine.record import RECORD_SIZE
 
-BASE: Final = 0x80_0000_0000
-"""Guest-physical and, for the monitor, linear address of the shared memory: 512 GiB, below every 40-bit limit."""
+ADDRESS_BITS: Final = range(33, 41)
+"""Widths of physical addresses that are made use of; a CPU may have more."""
+LOW_BASE: Final = 0xE000_0000
+"""Where the firmware maps the shared memory until it is told where to: RAM ends below, and no device is there yet."""
 
 SIZE: Final = 16 << 20
 
@@ -30,6 +32,11 @@ DOORBELL_PORT: Final = 0xA20
 
 BY_PYTHON: Final = 1 << 30
 """In `Mailbox.injected`: Python wrote EVENTINJ, not the monitor. A bit that EVENTINJ reserves."""
+
+
+def base_for(address_bits: int) -> int:
+    """Return the guest-physical and, for the monitor, linear address of the shared memory."""
+    return 1 << min(address_bits, ADDRESS_BITS[-1]) - 1
 
 
 class Owner(IntEnum):
@@ -109,12 +116,18 @@ class Mailbox(Structure):
     gprs: Gprs = at(0x40)
     tsc: u64 = at(0xC0)
     """Time stamp at which the monitor last handed over to Python."""
-    ready: u32 = at(0xCC)
-    """The monitor has been loaded: the firmware waits for it."""
+    base_high: u32 = at(0xCC)
+    """The high half of the address where the firmware is to map the shared memory; the low half is 0."""
     token: u64 = at(0xD0)
     """What the firmware writes to `TOKEN_AT` in the guest's RAM, so that Python finds it in QEMU; 0: nothing."""
     config_address: u32 = at(0xD8)
     """What the guest last wrote to the PCI configuration address port."""
+    placing: u32 = at(0xDC)
+    """Set by the firmware: it has described the CPU and waits for `base_high`."""
+    features: u32 = at(0xE0)
+    """EDX of CPUID's extended features; 0: the CPU has none."""
+    address_bits: u32 = at(0xE4)
+    """How wide a physical address is; 0: CPUID does not say."""
     plans: Array[VectorPlan] = at(0x100, count=32)
 
 
@@ -160,6 +173,8 @@ class SharedMemory:
 
     def __init__(self, memory: memoryview) -> None:
         self.memory = memory
+        self.base = base_for(ADDRESS_BITS[-1])
+        """Its guest-physical address, once the firmware has been told."""
         self.vmcb = Vmcb.from_buffer(memory, VMCB_AT)
         self.mailbox = Mailbox.from_buffer(memory, MAILBOX_AT)
         self.gprs = self.mailbox.gprs

@@ -12,23 +12,24 @@ from trapline.arch.encode import page_entry
 from trapline.arch.paging import PAGE, page_size
 
 from .firmware import Firmware
-from .layout import BASE, BIOS_PIECES, NESTED_AT, SIZE
-
-ROOT: Final = BASE + NESTED_AT
+from .layout import BIOS_PIECES, NESTED_AT, SIZE, SharedMemory
 
 _HUGE: Final = page_size(3)
 _FOUR_GIB: Final = 1 << 32
-_PHYSICAL_END: Final = 1 << 40
-_NOTHING: Final = _PHYSICAL_END - SIZE
-"""Guest-physical addresses where there is no memory: what the guest finds in place of the monitor."""
 
 _TABLE: Final = paging.P | paging.RW | paging.US
 """Walks of the guest's tables are user writes, so every level allows both (APM 15.25.5)."""
 _LEAF: Final = _TABLE | paging.PS
 
 
-def build(memory: memoryview, firmware: Firmware) -> None:
-    """Write the tables, and the BIOS that they show, into the shared memory."""
+def build(shared: SharedMemory, firmware: Firmware) -> int:
+    """Write the tables, and the BIOS that they show, into the shared memory; return the physical address of the root.
+
+    What the guest finds in place of the monitor is the end of the address space, where there is no memory.
+    """
+    memory, base = shared.memory, shared.base
+    end = 2 * base
+    nothing = end - SIZE
     piece_size = BIOS_PIECES[1] - BIOS_PIECES[0] >> 1
     for number, start in enumerate(range(0, len(firmware.bios), piece_size)):
         piece = firmware.bios[start : start + piece_size]
@@ -37,33 +38,32 @@ def build(memory: memoryview, firmware: Firmware) -> None:
 
     def target(gpa: int) -> int:
         """Return where a page of the guest really is."""
-        if BASE <= gpa < BASE + SIZE:
-            return _NOTHING + gpa - BASE
+        if base <= gpa < base + SIZE:
+            return nothing + gpa - base
         if bios_at <= gpa < _FOUR_GIB:
             number, offset = divmod(gpa - bios_at, piece_size)
-            return BASE + BIOS_PIECES[number] + offset
+            return base + BIOS_PIECES[number] + offset
         if rom_at <= gpa < bios_at:
-            return _NOTHING + gpa % _HUGE % SIZE
+            return nothing + gpa % _HUGE % SIZE
         return gpa
 
-    tables = _Tables(memory)
-    _fill(tables, tables.new(), 4, 0, target, ((rom_at, _FOUR_GIB), (BASE, BASE + SIZE)))
+    tables = _Tables(memory, base)
+    root = tables.new()
+    _fill(tables, root, 4, range(end), target, ((rom_at, _FOUR_GIB), (base, base + SIZE)))
+    return root
 
 
 def _fill(
     tables: "_Tables",
     table: int,
     level: int,
-    start: int,
+    gpas: range,
     target: Callable[[int], int],
     special: tuple[tuple[int, int], ...],
 ) -> None:
-    """Map what a table covers from `start` on: in the largest pages, but page by page where it is special."""
+    """Map addresses by a table that begins with the first: in the largest pages, page by page where it is special."""
     size = page_size(level)
-    for index in range(512):
-        gpa = start + index * size
-        if gpa >= _PHYSICAL_END:
-            return
+    for index, gpa in zip(range(512), gpas[::size], strict=False):
         if level == 1:
             tables.set(table, index, page_entry(target(gpa), _TABLE))
         elif size <= _HUGE and not _touches(gpa, size, special):
@@ -71,7 +71,7 @@ def _fill(
         else:
             below = tables.new()
             tables.set(table, index, page_entry(below, _TABLE))
-            _fill(tables, below, level - 1, gpa, target, special)
+            _fill(tables, below, level - 1, gpas[index * size :], target, special)
 
 
 def _touches(start: int, size: int, ranges: tuple[tuple[int, int], ...]) -> bool:
@@ -81,8 +81,9 @@ def _touches(start: int, size: int, ranges: tuple[tuple[int, int], ...]) -> bool
 class _Tables:
     """Pages of the shared memory handed out one after the other."""
 
-    def __init__(self, memory: memoryview) -> None:
+    def __init__(self, memory: memoryview, base: int) -> None:
         self._memory = memory
+        self._base = base
         self._next = NESTED_AT
 
     def new(self) -> int:
@@ -90,8 +91,8 @@ class _Tables:
         self._memory[self._next : self._next + PAGE] = bytes(PAGE)
         self._next += PAGE
         assert self._next <= NESTED_AT + (1 << 20), "the nested tables leave their mebibyte"
-        return BASE + self._next - PAGE
+        return self._base + self._next - PAGE
 
     def set(self, table: int, index: int, entry: int) -> None:
         """Write one entry."""
-        struct.pack_into("<Q", self._memory, table - BASE + 8 * index, entry)
+        struct.pack_into("<Q", self._memory, table - self._base + 8 * index, entry)

@@ -25,16 +25,17 @@ from . import layout
 from .facts import Facts
 from .firmware import CODE64, DATA, DESCRIPTORS
 from .handshake import Handshake
-from .layout import BASE, Command, SharedMemory
+from .layout import Command, SharedMemory
+from .placement import place
 from .process import QemuProcess
 from .qmp import Qmp
 from .version import check_svm, check_version
+from .watchdog import Watchdog
 
 _TIMEOUT: Final = 20.0
 """Seconds: enough for a few instructions on the busiest machine."""
 _CODE, _HANDLER, _IDT, _STACK, _NESTED = (layout.SCRATCH_AT + number * paging.PAGE for number in range(1, 6))
 _CODE_SIZE: Final = 16
-_TOP_OF_STACK: Final = BASE + _STACK + paging.PAGE
 _VECTOR: Final = 0x30
 _GATES: Final = _VECTOR + 1
 _REAL_CODE: Final = 0x1000
@@ -73,24 +74,34 @@ class _Prober:
     def __init__(self, qemu: QemuProcess) -> None:
         self._qemu = qemu
         self._shared = SharedMemory(qemu.monitor)
-        self._handshake = Handshake(qemu, self._shared, lambda: None)
+        self._qmp = Qmp(qemu.qmp)
+        watchdog = Watchdog(qemu.command, self._shared.mailbox, self._qmp.run_state)
+        self._handshake = Handshake(qemu, self._shared, lambda: None, watchdog)
         self.control, self.save = self._shared.vmcb.control, self._shared.vmcb.save
+        self.base = 0
+        """The address of the shared memory."""
         self.code = _CODE
         """Where the code of the guest is; TCG would not notice that it is written over."""
 
     def start(self) -> tuple[int, int, int]:
         """Wait for the monitor; returns QEMU's version."""
-        if self._handshake.wait(time.monotonic() + _TIMEOUT) is not Outcome.VMEXIT:
+        if self._handshake.wait(None) is Outcome.VMEXIT:
+            place(self._shared, 0, self._qemu.command)  # these guests need no RAM
+            self._handshake.expect_report()
+            self._handshake.wait(None)
+        if self._handshake.running:
             raise self._qemu.launch_error()
+        self._handshake.report_came()
+        self.base = self._shared.base
         check_svm(self._shared.mailbox.efer)
         self.put(_HANDLER, _LOAD_FLAGS + _CPUID)
-        self.put(_IDT, encode.long_gate(CODE64, BASE + _HANDLER).to_bytes(LONG_GATE_SIZE, "little") * _GATES)
-        qmp = Qmp(self._qemu.qmp)
-        qmp.command("query-version", seconds=_TIMEOUT)  # answered after the greeting
-        if qmp.version is None:
+        self.put(_IDT, encode.long_gate(CODE64, self.base + _HANDLER).to_bytes(LONG_GATE_SIZE, "little") * _GATES)
+        self._qmp.command("query-version", seconds=_TIMEOUT)  # answered after the greeting
+        version = self._qmp.version
+        if version is None:
             raise LaunchError("QMP does not say which version QEMU is")
-        check_version(qmp.version)
-        return qmp.version
+        check_version(version)
+        return version
 
     def put(self, at: int, data: bytes) -> None:
         """Write into the shared memory."""
@@ -104,16 +115,16 @@ class _Prober:
         self.code += _CODE_SIZE
         self.put(self.code, code + _CPUID)
         control.asid = 1
-        control.msrpm_base_pa, control.iopm_base_pa = BASE + layout.MSRPM_AT, BASE + layout.IOPM_AT
+        control.msrpm_base_pa, control.iopm_base_pa = self.base + layout.MSRPM_AT, self.base + layout.IOPM_AT
         for intercept in (*_ALWAYS, *intercepts):
             set_intercept(control, intercept)
         save.cr0, save.cr4 = CR0.PE | CR0.ET | CR0.NE | CR0.WP | CR0.PG, CR4.PAE
-        save.cr3, save.efer = BASE + layout.PML4_AT, EFER.SVME | EFER.LME | EFER.LMA
+        save.cr3, save.efer = self.base + layout.PML4_AT, EFER.SVME | EFER.LME | EFER.LMA
         save.dr6, save.dr7, save.rflags = DR6.FIXED, DR7.FIXED, RFLAGS.ALWAYS_ONE
-        save.rip, save.rsp = BASE + self.code, _TOP_OF_STACK
-        save.gdtr.base = BASE + layout.TABLES_AT + offset_of(layout.Tables, "gdt")
+        save.rip, save.rsp = self.base + self.code, self.base + _STACK + paging.PAGE
+        save.gdtr.base = self.base + layout.TABLES_AT + offset_of(layout.Tables, "gdt")
         save.gdtr.limit = 8 * len(DESCRIPTORS) - 1
-        save.idtr.base, save.idtr.limit = BASE + _IDT, LONG_GATE_SIZE * _GATES - 1
+        save.idtr.base, save.idtr.limit = self.base + _IDT, LONG_GATE_SIZE * _GATES - 1
         load_segment(save.cs, flat(CODE64, CODE_64))
         for segment in (save.ss, save.ds, save.es, save.fs, save.gs):
             load_segment(segment, flat(DATA, DATA_32))
@@ -160,7 +171,7 @@ def _loads_shadow(prober: _Prober) -> bool:
     prober.enter(_NOP)
     _interrupt_in_shadow(prober)
     prober.leave()
-    return prober.save.rip > BASE + prober.code
+    return prober.save.rip > prober.base + prober.code
 
 
 def _plain_gate_codes(prober: _Prober) -> bool:
@@ -180,9 +191,9 @@ def _nests_in_real_mode(prober: _Prober) -> bool:
     tables = [_NESTED + level * paging.PAGE for level in range(4)]
     for table, target in zip(tables, [*tables[1:], _CODE], strict=True):
         index = paging.table_index(_REAL_CODE, 1) if target == _CODE else 0
-        prober.put(table, encode.page_table({index: encode.page_entry(BASE + target, rights)}))
+        prober.put(table, encode.page_table({index: encode.page_entry(prober.base + target, rights)}))
     control, save = prober.control, prober.save
-    control.np_control, control.ncr3 = 1, BASE + _NESTED
+    control.np_control, control.ncr3 = 1, prober.base + _NESTED
     save.cr0, save.cr3, save.cr4, save.efer = CR0.ET, 0, 0, EFER.SVME
     save.rip, save.rsp, save.rflags = _REAL_CODE + prober.code - _CODE, 0, RFLAGS.ALWAYS_ONE | RFLAGS.TF
     load_segment(save.cs, flat(0, CODE_16))

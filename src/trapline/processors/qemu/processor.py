@@ -8,17 +8,18 @@ from trapline.arch.exits import ExitCode
 from trapline.arch.layout import zero
 from trapline.arch.registers import Gprs
 from trapline.arch.vmcb import Vmcb
-from trapline.machine.processor import Capabilities, Outcome, Statistics, Watchpoint
+from trapline.machine.processor import Outcome, Statistics, Watchpoint
 
 from . import bios, nested
 from .deliveries import Deliveries
-from .facts import Facts, check_probed
+from .facts import Facts, capabilities, check_probed
 from .firmware import Firmware
 from .gdb import GdbClient
 from .guard import ConfigGuard
 from .handshake import Handshake
 from .hostmem import ProcessMemory
-from .layout import BASE, IOPM_AT, MSRPM_AT, Command, SharedMemory
+from .layout import IOPM_AT, MSRPM_AT, Command, SharedMemory
+from .placement import place
 from .plans import write_plans
 from .process import QemuProcess, exit_status
 from .qmp import Qmp
@@ -26,6 +27,7 @@ from .quirks_tcg import TcgQuirks
 from .ram import Ram
 from .stops import Stops, why_unavailable
 from .version import check_svm, check_version
+from .watchdog import Watchdog
 
 
 class QemuProcessor:
@@ -48,8 +50,10 @@ class QemuProcessor:
         self._isolated = isolated
         self._shared = SharedMemory(qemu.monitor)
         self._mailbox = self._shared.mailbox
-        self._handshake = Handshake(qemu, self._shared, self._on_wake)
         self._facts = facts
+        self._qmp = Qmp(qemu.qmp)
+        watchdog = Watchdog(qemu.command, self._mailbox, self._qmp.run_state)
+        self._handshake = Handshake(qemu, self._shared, self._on_wake, watchdog)
         self._quirks = TcgQuirks(self._shared, ram) if accelerator == "tcg" else None
         self.vmcb: Vmcb = self._shared.vmcb
         self.gprs: Gprs = self._shared.gprs
@@ -57,21 +61,10 @@ class QemuProcessor:
         self._block = block
         self.memory = ram
         self.exit_status: int | None = None
-        self.capabilities = Capabilities(
-            name=f"QEMU ({accelerator})",
-            ts_error_code=accelerator == "tcg",
-            hides_svm=accelerator == "tcg",
-            keeps_svme=accelerator == "tcg",
-            physical_bits=40,
-            sets_rf=facts.faults_set_rf,
-            interrupts_keep_rf=facts.interrupts_keep_rf,
-            forwards_set_rf=accelerator != "tcg",
-            delivers_as_modelled=accelerator != "tcg",
-        )
+        self.capabilities = capabilities(accelerator, facts)
         self._guard = ConfigGuard(self._shared)
         self._fresh = False
         self._kicked = False
-        self._qmp = Qmp(qemu.qmp)
         for connection in (qemu.gdb, self._qmp):
             self._handshake.watch(connection.fileno())
         unavailable = why_unavailable(accelerator, qemu.command)
@@ -148,6 +141,9 @@ class QemuProcessor:
                 self._stops.take()
             elif outcome is Outcome.OFF:
                 self._ended()
+            elif outcome is Outcome.VMEXIT and self._mailbox.placing:
+                self._place()
+                outcome = None
             elif outcome is Outcome.VMEXIT:
                 outcome = self._sort_exit()
                 if outcome is None:
@@ -238,6 +234,12 @@ class QemuProcessor:
             self._stops.apply()
         self._handshake.give(Command.LOAD_AND_RESUME)
 
+    def _place(self) -> None:
+        """The machine was switched on or reset, and the firmware waits for the address of the shared memory."""
+        place(self._shared, self.memory.end, self._qemu.command)
+        self.capabilities = self.capabilities._replace(physical_bits=self._shared.base.bit_length())
+        self._handshake.expect_report()
+
     def _begin(self) -> Outcome:
         """The machine was switched on or reset: initialise everything of ours."""
         self._qmp.receive()
@@ -251,16 +253,16 @@ class QemuProcessor:
         bios.restore(self._firmware, self.memory, self._block, self._mailbox)
         control = self.vmcb.control
         zero(control)
-        control.msrpm_base_pa = BASE + MSRPM_AT
-        control.iopm_base_pa = BASE + IOPM_AT
+        control.msrpm_base_pa = self._shared.base + MSRPM_AT
+        control.iopm_base_pa = self._shared.base + IOPM_AT
         control.asid = 1
         if self._isolated:
-            nested.build(self._qemu.monitor, self._firmware)
-            control.np_control, control.ncr3 = 1, nested.ROOT
+            control.np_control, control.ncr3 = 1, nested.build(self._shared, self._firmware)
         self._guard.reset()
         self._stops.take_outcome()
         self._deliveries.reset()
-        self._fresh = self._handshake.reported = True
+        self._handshake.report_came()
+        self._fresh = True
         return Outcome.RESET
 
     def _guarded(self) -> bool:

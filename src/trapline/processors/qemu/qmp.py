@@ -6,6 +6,7 @@ import socket
 from typing import Any, Final
 
 _PIECE: Final = 1 << 16
+_STATUS_SECONDS: Final = 2.0
 _VERSION: Final = ("major", "minor", "micro")
 
 
@@ -40,6 +41,11 @@ class Qmp:
     def human_command(self, line: str) -> None:
         """Execute a command of QEMU's human monitor."""
         self.command("human-monitor-command", {"command-line": line})
+
+    def run_state(self) -> str | None:
+        """Return whether the machine is `running`, `paused`, ...; None: QEMU does not say."""
+        reply = self.command("query-status", seconds=_STATUS_SECONDS)
+        return str(reply["status"]) if reply else None
 
     def receive(self) -> None:
         """Read what has arrived."""

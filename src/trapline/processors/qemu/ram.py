@@ -40,6 +40,12 @@ class Ram:
         """How much RAM the guest has, in bytes."""
         return len(self._memory)
 
+    @property
+    def end(self) -> int:
+        """Where the RAM ends, by guest-physical address."""
+        above = len(self._memory) - self._low
+        return _FOUR_GIB + above if above else self._low
+
     def read(self, gpa: int, size: int) -> bytes:
         """Return `size` bytes; raises FaultError where there is no memory."""
         if gpa + size <= self._low:

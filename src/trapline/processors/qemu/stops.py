@@ -19,7 +19,7 @@ from trapline.machine.processor import Outcome, Watchpoint
 from .command import GDB_CHARDEV
 from .firmware import Firmware
 from .gdb import CpuState, GdbClient, read_registers, read_stop
-from .layout import BASE, PML4_AT, SIZE, SharedMemory
+from .layout import PML4_AT, SIZE, SharedMemory
 from .qmp import Qmp
 
 _INT3: Final = b"cc"
@@ -45,7 +45,8 @@ class Stops:
         self._qmp = qmp
         self._vmcb = shared.vmcb
         self._memory = memory
-        self._not_the_guest = (BASE + PML4_AT, firmware.page_tables)
+        self._shared = shared
+        self._firmware_tables = firmware.page_tables
         self._unavailable = unavailable
         self._started = False
         self._set: tuple[frozenset[int], tuple[Watchpoint, ...]] = (frozenset(), ())
@@ -75,7 +76,7 @@ class Stops:
         for address, size in places:
             if self._unavailable is not None:
                 raise UsageError(f"breakpoints and watchpoints {self._unavailable}")
-            if address < BASE + SIZE and address + size > BASE:
+            if address < self._shared.base + SIZE and address + size > self._shared.base:
                 raise UsageError(f"{address:#x} cannot be watched: trapline's monitor uses this linear address")
 
     def apply(self) -> None:
@@ -131,7 +132,8 @@ class Stops:
 
     def _is_guest(self, state: CpuState) -> bool:
         """Whether the CPU executes the guest, not the firmware's entry or the monitor."""
-        return bool(state.efer & EFER.SVME) and not state.in_smm and state.cr3 not in self._not_the_guest
+        ours = (self._shared.base + PML4_AT, self._firmware_tables)
+        return bool(state.efer & EFER.SVME) and not state.in_smm and state.cr3 not in ours
 
     def _pass(self, hit: Watchpoint | None) -> None:
         """Get past a stop in the firmware or the monitor."""

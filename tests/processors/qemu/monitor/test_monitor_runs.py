@@ -11,9 +11,10 @@ from trapline.arch.registers import CR0, CR4, RFLAGS
 from trapline.arch.vectors import Vector
 from trapline.machine.record import RECORD_SIZE, Record
 from trapline.processors.qemu import layout, pci
-from trapline.processors.qemu.layout import BASE, RING_AT, RING_RECORDS, Command, Owner, Policy
+from trapline.processors.qemu.layout import RING_AT, RING_RECORDS, Command, Owner, Policy
 from trapline.processors.qemu.monitor import monitor
 
+BASE = layout.base_for(40)
 ADDRESS = BASE + layout.CODE_AT
 M, R, KIND = iced.Mnemonic, iced.Register, iced.OpKind
 UD, NP, GP, PF = Vector.UD, Vector.NP, Vector.GP, Vector.PF
@@ -52,7 +53,7 @@ class Cpu:
         self._entry = code.labels(ADDRESS)[monitor.ENTRY]
         self.shared, self._memory = layout.SharedMemory(memory), memory
         self.vmcb, self.mailbox = self.shared.vmcb, self.shared.mailbox
-        self.registers = {R.CR0: CR0.PG | CR0.PE, R.CR4: CR4.PAE}
+        self.registers = {R.CR0: CR0.PG | CR0.PE, R.CR4: CR4.PAE, R.RAX: ADDRESS}
         self.bridge = 0x1237
         self.outputs, self.tsc = [], 0
         self.on_pause = lambda: None
@@ -85,6 +86,8 @@ class Cpu:
             second = self._read(one, 1) if one.op_count > 1 else 0
             old = 0 if one.mnemonic == M.MOV else self._read(one, 0)
             self._write(one, 0, COMPUTED[one.mnemonic](old, second))
+        elif one.mnemonic == M.LEA:
+            self._write(one, 0, self._place(one)[0] + BASE)
         elif one.mnemonic == M.XCHG:
             first, second = self._read(one, 0), self._read(one, 1)
             self._write(one, 0, second)

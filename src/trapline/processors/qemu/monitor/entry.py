@@ -5,32 +5,33 @@ from typing import Final
 from trapline.arch.msr import EFER as EFER_MSR
 from trapline.arch.msr import VM_HSAVE_PA
 from trapline.asm.assembler import Assembler
-from trapline.asm.operands import AL, CR3, DX, EAX, ECX, EDX, ESI, RAX, RSP
+from trapline.asm.operands import AL, CR3, DX, EAX, ECX, ESI, RAX, RDX, RSP, Mem
 from trapline.processors.qemu import layout, pci
 
-from .places import mailbox, table
+from .places import mailbox, place, table
 
 ENTRY: Final = "entry"
 
 
 def enter(code: Assembler) -> None:
-    """The firmware jumps here in long mode, with the CPU's signature in ESI."""
+    """The firmware jumps here in long mode, with this address in RAX and the CPU's signature in ESI."""
     code.label(ENTRY)
-    code.mov(RAX, layout.BASE + layout.PML4_AT)
+    code.lea(RSP, Mem(RAX, layout.MAILBOX_AT - layout.CODE_AT))
+    code.lea(RAX, place(layout.PML4_AT))
     code.mov(CR3, RAX)
-    code.mov(RSP, layout.BASE + layout.MAILBOX_AT)
     code.mov(mailbox("signature"), ESI)
     code.lgdt(table("gdt_operand"))
     code.lidt(table("idt_operand"))
     code.mov(ECX, VM_HSAVE_PA)
-    code.mov(EAX, (layout.BASE + layout.HSAVE_AT) & 0xFFFF_FFFF)
-    code.mov(EDX, (layout.BASE + layout.HSAVE_AT) >> 32)
+    code.lea(RAX, place(layout.HSAVE_AT))
+    code.mov(RDX, RAX)
+    code.shr(RDX, 32)
     code.wrmsr()
     code.mov(ECX, EFER_MSR)
     code.rdmsr()
     code.mov(mailbox("efer"), EAX)
     _open_shadow(code)
-    code.mov(RAX, layout.BASE + layout.VMCB_AT)
+    code.lea(RAX, place(layout.VMCB_AT))
     code.mov(mailbox("reset", 32), 1)
     code.jmp("ask")
 

@@ -7,7 +7,7 @@ from trapline.asm.operands import AL, DX, EAX, EBX, ECX, EDX, RAX, RDX
 from trapline.processors.qemu import layout, pci
 from trapline.processors.qemu.layout import Command, Owner
 
-from .places import SAVED_LATER, mailbox, table
+from .places import SAVED_LATER, mailbox, place, table
 
 NMI_HANDLER: Final = "nmi"
 
@@ -22,7 +22,7 @@ def ask(code: Assembler) -> None:
     code.shl(RDX, 32)
     code.or_(RDX, RAX)
     code.mov(mailbox("tsc"), RDX)
-    code.mov(RAX, layout.BASE + layout.VMCB_AT)
+    code.lea(RAX, place(layout.VMCB_AT))
     code.label("ask")
     code.mov(ECX, Owner.HOST.value)
     code.xchg(mailbox("owner"), ECX)  # locked: the owner is written before `attended` is read
@@ -67,14 +67,14 @@ def dispatch_command(code: Assembler) -> None:
     code.cpuid()
     for name, register in (("rax", EAX), ("rbx", EBX), ("rcx", ECX), ("rdx", EDX)):
         code.mov(mailbox(f"gprs.{name}"), register)
-    code.mov(RAX, layout.BASE + layout.VMCB_AT)
+    code.lea(RAX, place(layout.VMCB_AT))
     code.jmp("ask")
 
     code.label("out")
     code.mov(EAX, mailbox("gprs.rax"))
     code.mov(DX, pci.CONFIG_ADDRESS)
     code.out(DX, EAX)
-    code.mov(RAX, layout.BASE + layout.VMCB_AT)
+    code.lea(RAX, place(layout.VMCB_AT))
     code.jmp("ask")
 
     code.label("load")

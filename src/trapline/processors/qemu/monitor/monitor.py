@@ -21,7 +21,7 @@ from trapline.processors.qemu.layout import Policy
 
 from .entry import ENTRY, enter
 from .handshake import NMI_HANDLER, ask, dispatch_command
-from .places import PLAN_SHIFT, RECORD_SHIFT, SAVED_FIRST, mailbox, plan, record, vmcb
+from .places import PLAN_SHIFT, RECORD_SHIFT, SAVED_FIRST, mailbox, place, plan, record, vmcb
 
 __all__ = ["ENTRY", "NMI_HANDLER", "build"]
 
@@ -36,7 +36,7 @@ _COPIED: Final = {"exit_int_info": "control.exit_int_info", "address": "control.
 
 
 def build() -> Assembler:
-    """Return the monitor, to be assembled for the address it runs at."""
+    """Return the monitor, which runs at any address."""
     code = Assembler(64)
     enter(code)
     ask(code)
@@ -104,10 +104,10 @@ def _forward(code: Assembler) -> None:
     code.rdtsc()
     code.shl(RDX, 32)
     code.or_(RDX, RAX)
-    code.mov(RAX, layout.BASE + layout.RING_AT)
+    code.lea(RAX, place(layout.RING_AT))
     code.add(RBX, RAX)
     code.mov(record("tsc"), RDX)
-    code.mov(RAX, layout.BASE + layout.VMCB_AT)
+    code.lea(RAX, place(layout.VMCB_AT))
     for field, path in _COPIED.items():
         _copy(code, field, path)
     code.mov(EDX, ECX)
@@ -185,7 +185,7 @@ def _guard_configuration(code: Assembler) -> None:
     code.mov(EAX, EDX)
     code.mov(DX, pci.CONFIG_ADDRESS)
     code.out(DX, EAX)
-    code.mov(RAX, layout.BASE + layout.VMCB_AT)
+    code.lea(RAX, place(layout.VMCB_AT))
     code.mov(RDX, vmcb("control.exit_info_2"))
     code.mov(vmcb("save.rip"), RDX)
     code.and_(vmcb("save.rflags", 32), 0xFFFF_FFFF & ~RFLAGS.RF)

@@ -45,9 +45,14 @@ def plan(field: str, size: int | None = None) -> Mem:
     return Mem(RSP, offset_of(Mailbox, "plans") + offset_of(VectorPlan, field), index=RCX, size=size)
 
 
+def place(at: int) -> Mem:
+    """Return the operand for a place in the shared memory; LEA makes an address of it, wherever that memory is."""
+    return Mem(RSP, at - layout.MAILBOX_AT)
+
+
 def table(field: str) -> Mem:
     """Return the operand for a field of the descriptor tables."""
-    return Mem(RSP, layout.TABLES_AT - layout.MAILBOX_AT + offset_of(Tables, field))
+    return place(layout.TABLES_AT + offset_of(Tables, field))
 
 
 def record(field: str) -> Mem:

@@ -1,0 +1,64 @@
+"""Where the shared memory goes: in the middle of the addresses that the CPU has, and above the guest's RAM.
+
+The firmware describes the CPU in the mailbox, and waits. Nothing is asked of QEMU: what a CPU model has depends on the
+program, the accelerator, the machine and the options.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Final
+
+from trapline.arch import cpuid
+from trapline.errors import UsageError
+
+from . import tables
+from .layout import ADDRESS_BITS, CODE_AT, TABLES_AT, SharedMemory, base_for
+from .monitor import monitor
+
+_LEGACY_BITS: Final = 36
+"""Of a CPU with long mode that does not say (APM vol. 3, E.4.7)."""
+
+
+@cache
+def _assemble() -> tuple[bytes, int]:
+    """Return the monitor's code, and where in the shared memory its NMI handler is."""
+    code = monitor.build()
+    blob = code.assemble(CODE_AT)
+    assert len(blob) <= TABLES_AT - CODE_AT, f"the monitor has {len(blob)} bytes"
+    return blob, code.labels(CODE_AT)[monitor.NMI_HANDLER]
+
+
+def load_monitor(memory: memoryview) -> None:
+    """Write the monitor's code into the shared memory."""
+    blob, _ = _assemble()
+    memory[CODE_AT : CODE_AT + len(blob)] = blob
+
+
+def place(shared: SharedMemory, ram_end: int, command: Sequence[str]) -> None:
+    """Answer the firmware: choose the address of the shared memory, and write the tables that hold it.
+
+    `ram_end` is where the guest's RAM ends, `command` QEMU's command line. Raises UsageError where the CPU will not do.
+    """
+    mailbox = shared.mailbox
+    if not mailbox.features & cpuid.LONG_MODE:
+        raise UsageError(
+            f"{cpu_model(command)} has no long mode, which trapline's monitor needs for 32-bit guests too: take "
+            "qemu-system-x86_64 and a 64-bit model, such as -cpu qemu64"
+        )
+    bits = mailbox.address_bits & 0xFF or _LEGACY_BITS
+    base = base_for(bits)
+    if bits < ADDRESS_BITS[0] or base < ram_end:
+        raise UsageError(
+            f"{cpu_model(command)} has {bits} address bits, too few for trapline's monitor above the guest's memory: "
+            "give it more with phys-bits=40, or less --memory"
+        )
+    shared.base = base
+    tables.write(shared.memory, base, nmi_handler=base + _assemble()[1])
+    mailbox.base_high = base >> 32
+    mailbox.placing = 0
+
+
+def cpu_model(command: Sequence[str]) -> str:
+    """Return which CPU QEMU was told to emulate; the last part of that option is ours."""
+    program, model = command[0].rpartition("/")[2], command[command.index("-cpu") + 1].rpartition(",")[0]
+    return f"{program}'s CPU {model}"

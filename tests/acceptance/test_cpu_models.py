@@ -1,0 +1,65 @@
+"""Guests run on every CPU that can run the monitor; the others are refused, and a silent machine is given up."""
+
+import subprocess
+
+import pytest
+
+from tests.acceptance.runs import DEBUG_EXIT, LIMIT, QEMU, TRAPLINE
+
+
+def trapline(*options, machine=()):
+    """Run a sample; everything after `--` is `machine`."""
+    command = [*TRAPLINE, "run", "sample:ud", "--processor", "qemu", *options, "--", *DEBUG_EXIT, *machine]
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT, check=False)
+
+
+@pytest.mark.parametrize("isolation", [(), ("--isolate",)], ids=["", "isolated"])
+@pytest.mark.parametrize("bits", [34, 36, 39, 40, 48])
+def test_the_address_bits_of_the_cpu_are_made_use_of(bits, isolation):
+    done = trapline(*isolation, machine=("-cpu", f"qemu64,phys-bits={bits}"))
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, b"done"), done.stderr.decode()
+    assert b"1 exception recorded" in done.stderr
+
+
+def test_much_memory_needs_more_of_them():
+    done = trapline("--memory", "6G", machine=("-cpu", "qemu64,phys-bits=34"))
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, b"done"), done.stderr.decode()
+    done = trapline("--memory", "6G", machine=("-cpu", "qemu64,phys-bits=33"))
+    assert done.returncode in (1, 2)  # QEMU may find it out before
+    assert done.stderr.count(b"\n") == 1
+    assert b"phys-bits" in done.stderr
+
+
+@pytest.mark.parametrize("model", ["486", "pentium3", "qemu32", "qemu64,-lm"])
+def test_a_cpu_without_long_mode_is_refused(model):
+    done = trapline(machine=("-cpu", model))
+    assert done.returncode == 2
+    assert done.stderr.decode() == (
+        f"trapline: {QEMU}'s CPU {model} has no long mode, which trapline's monitor needs for 32-bit guests too: "
+        "take qemu-system-x86_64 and a 64-bit model, such as -cpu qemu64\n"
+    )
+
+
+def test_a_qemu_for_32_bits_is_refused():
+    done = trapline("--qemu", "qemu-system-i386")
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"trapline: qemu-system-i386's CPU qemu64 has no long mode, which ")
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_a_machine_that_stays_paused_is_given_up():
+    done = trapline(machine=("-S",))
+    assert done.returncode == 1
+    assert done.stderr == b"trapline: QEMU is paused (-S), and nothing was given that could resume it\n"
+
+
+def test_one_that_can_be_resumed_is_waited_for():
+    command = [*TRAPLINE, "run", "sample:ud", "--processor", "qemu", "--console", "/dev/null", "--", *DEBUG_EXIT]
+    with subprocess.Popen(
+        [*command, "-S", "-monitor", "stdio"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(8)
+        _, errors = process.communicate(b"cont\n", LIMIT)
+    assert process.returncode == 0
+    assert b"1 exception recorded" in errors
