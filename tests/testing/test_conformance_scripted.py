@@ -137,7 +137,7 @@ def test_words_name_check_turn_and_difference():
 
 def test_names_are_unique_and_words_are_one_line():
     assert len({check.name for check in CHECKS}) == len(CHECKS)
-    assert all(check.words and "\n" not in check.words for check in CHECKS)
+    assert all(check.description and "\n" not in check.description for check in CHECKS)
 
 
 def test_each_check_has_a_place_of_its_own():

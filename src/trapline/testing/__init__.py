@@ -1,1 +1,1 @@
-"""What a processor is tested with: checks that any implementation of `machine.Processor` must pass."""
+"""Tools for tests: the pytest plugin, and the checks that any implementation of `machine.Processor` must pass."""

@@ -1,4 +1,4 @@
-"""The guests of one test, and what is kept of their runs for its report."""
+"""The guests of one test, and their runs for the test's report."""
 
 import contextlib
 import os
@@ -25,11 +25,11 @@ class Kept(NamedTuple):
     trace: Path | None
     """The file with its records, where there is one."""
 
-    def text(self, said: str = "") -> str:
-        """Return all that is known of the run but for what `said` has already."""
+    def text(self, shown: str = "") -> str:
+        """Return the report of the run, shortened if `shown` has it already."""
         lines = [f"guest {self.guest}"]
         known = "\n".join(report(self.run))
-        lines.append(headline(self.run) if known in said else known)
+        lines.append(headline(self.run) if known in shown else known)
         if self.trace is not None:
             lines.append(f"trace: {self.trace}")
         if console := _printable(self.run.console).splitlines()[-_LINES:]:
@@ -89,7 +89,7 @@ class Guests:
         return machine
 
     def settle(self) -> None:
-        """Keep what the machines did so far that are not closed."""
+        """Keep the results so far of the machines that are not closed."""
         for machine in self._machines:
             machine.settle()
 
@@ -116,16 +116,16 @@ class Guests:
 
 
 class _Watched(Machine):
-    """A machine that shows what it did when it is closed."""
+    """A machine that passes on its result when it is closed."""
 
     _watcher: Callable[[Run], None] | None = None
 
     def watch(self, watcher: Callable[[Run], None]) -> None:
-        """Let a function get the result, once."""
+        """Call a function with the result, once."""
         self._watcher = watcher
 
     def settle(self) -> None:
-        """Give the result of now to the watcher, if the guest ran at all."""
+        """Pass the current result to the watcher, if the guest ran."""
         watcher, self._watcher = self._watcher, None
         if watcher is None or self._stopped is None:
             return
@@ -145,6 +145,6 @@ def _name(guest: PathLike | bytes | None) -> str:
 
 
 def _printable(data: bytes) -> str:
-    """Return console output as text that a terminal takes for nothing but text."""
+    """Return console output as text without control characters."""
     text = data.decode("utf-8", "replace").replace("\r\n", "\n")
     return "".join(each if each.isprintable() or each in "\n\t" else "�" for each in text)

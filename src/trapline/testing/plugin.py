@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from .guests import Guests, Kept
 
 PROCESSORS: Final = ("auto", "unicorn", "qemu")
-"""Written out: what else has them takes long to load, and a test compares them."""
+"""A copy of `session.settings.PROCESSORS`, which takes long to load. A test compares them."""
 _SECTION: Final = "trapline"
 _LONGEST: Final = 120
-"""Characters of a file's name before its number."""
+"""Characters of a file's name, without its number."""
 _OTHERS: Final = re.compile(r"[^\w.=+-]+")
-"""What a file's name does not have."""
+"""Characters that are replaced in a file's name."""
 
 _guests: Final = pytest.StashKey["Guests"]()
 _runs: Final = pytest.StashKey[list["Kept"]]()
@@ -40,7 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--trapline-processor",
         choices=PROCESSORS,
-        help="what runs the guests of the fixture trapline, in place of what the tests name",
+        help="the processor for the guests of the fixture trapline, instead of those that the tests name",
     )
     group.addoption(
         "--trapline-keep",
@@ -51,7 +51,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Begin without traces."""
+    """Prepare the set of names of traces."""
     config.stash[_names] = set()
 
 
@@ -87,13 +87,13 @@ def trapline(request: pytest.FixtureRequest) -> "Iterator[Guests]":
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Add a section with what the guests did to the report of a test that fails."""
+    """Add a section with the runs of its guests to the report of a test that fails."""
     report = yield
     if call.when == "call" and report.failed and _guests in item.stash:
         item.stash[_guests].settle()
         report.user_properties = list(item.user_properties)
-        said = "" if call.excinfo is None else str(call.excinfo.value)
-        if texts := [kept.text(said) for kept in item.stash[_runs]]:
+        shown = "" if call.excinfo is None else str(call.excinfo.value)
+        if texts := [kept.text(shown) for kept in item.stash[_runs]]:
             report.sections.append((_SECTION, "\n\n".join(texts)))
     return report
 
@@ -104,10 +104,10 @@ def _skip(reason: str) -> NoReturn:
 
 
 def _traces(folder: Path, nodeid: str, used: set[str]) -> Callable[[], Path]:
-    """Return a function that returns a file for each run of a test, and creates the folder."""
+    """Return a function that returns a new file for each run of a test, and creates the folder."""
     parameters = nodeid.partition("[")[2].removesuffix("]")
     stem = _OTHERS.sub("-", nodeid.replace("::", ".")).strip("-.")
-    if len(stem) > _LONGEST or _OTHERS.search(parameters):  # then another test may have the same
+    if len(stem) > _LONGEST or _OTHERS.search(parameters):  # another test may have the same
         stem = f"{stem[:_LONGEST]}-{crc32(nodeid.encode()):08x}"
 
     def next_trace() -> Path:

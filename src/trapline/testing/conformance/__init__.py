@@ -1,12 +1,12 @@
-"""One set of checks that any `machine.Processor` must pass.
+"""Checks that any `machine.Processor` must pass.
 
     with open_my_processor() as processor:
         for check in CHECKS:
             run(check, processor)
 
 Each check writes the guest's memory and the VMCB, lets the processor execute VMRUN, and compares the whole state with
-what the manual says: the exit, its information, every register, and what was stored. Where an event is delivered, the
-model of `arch.delivery` says what is right.
+the manual: the exit, its information, every register, and what was stored. The delivery of an event is compared with
+the model in `arch.delivery`.
 """
 
 from . import consistency, entries, events, exceptions, instructions, interrupts, running
@@ -24,6 +24,6 @@ _ALL = (
 )
 
 CHECKS: tuple[Check, ...] = tuple(check._replace(at=CODE + CODE_SIZE * place) for place, check in enumerate(_ALL, 1))
-"""All checks; each has a name and a place of its own."""
+"""All checks; each has its own name and its own place for code."""
 
 __all__ = ["CHECKS", "Check", "ConformanceError", "Exit", "Turn", "run", "script"]

@@ -1,4 +1,4 @@
-"""A check as data: a guest to enter, and turns of VMRUN, each with the exit that the manual says."""
+"""A check as data: the state of a guest, and turns of VMRUN, each with the expected exit."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ from .prediction import Prediction, differences, predict, put_field
 _TIMEOUT: Final = 20.0
 """Seconds that a processor may take for one turn."""
 _UNDEFINED: Final = 0x5A5A_5A5A
-"""What a script writes where the manual promises nothing."""
+"""The value of a field that the manual does not define, as `script` writes it."""
 _NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
 
 _ALWAYS: Final = (
@@ -33,34 +33,34 @@ _ALWAYS: Final = (
 
 
 class ConformanceError(TraplineError):
-    """A processor departs from the manual; the message names what differs."""
+    """A processor departs from the manual; the message names each difference."""
 
 
 class Exit(NamedTuple):
-    """The #VMEXIT that a turn ends with. Whatever is not named here is as it was at the entry.
+    """The #VMEXIT that a turn ends with. What is not named here is unchanged since the entry.
 
     Addresses of code are offsets in the check's code.
     """
 
     code: int
     rip: int | None = None
-    """None: where the delivered event's handler begins, or as it was."""
+    """None: at the handler of the delivered event, or unchanged."""
     info_1: int | None = None
-    """None, here and below: the manual promises nothing."""
+    """None, here and below: the manual does not define it."""
     info_2: int | None = None
     nrip: int | None = None
     vectoring: Event | None = None
     """The event whose delivery failed: EXITINTINFO."""
     drops: bool = False
-    """The injected event is not delivered but becomes another; EXITINTINFO may hold either."""
+    """The injected event combines to another; EXITINTINFO may hold either."""
     delivers: Event | None = None
     """An event of the guest's own that was delivered, besides one that was injected."""
     raised_at: int | None = None
     """RIP when the guest's own event was raised; None: at the entry."""
-    behind: int | None = None
-    """RIP behind the instruction that raised it."""
+    next_rip: int | None = None
+    """RIP of the instruction after the one that raised it."""
     changes: Mapping[str, int] = _NOTHING
-    """Fields by path, as "save.cr2": what the guest or the CPU wrote before the event was delivered."""
+    """Fields by path, as "save.cr2", that the guest or the CPU wrote before the event was delivered."""
     stores: tuple[tuple[int, bytes], ...] = ()
     """(gpa, bytes) that the guest wrote."""
     shadow: int = 0
@@ -68,45 +68,45 @@ class Exit(NamedTuple):
     v_irq: bool = False
     """A virtual interrupt is still pending."""
     keeps_state: bool = True
-    """The manual says what the registers are."""
+    """The manual defines the registers."""
 
 
 class Turn(NamedTuple):
-    """One call of `Processor.run`: what is written before, and what it ends with."""
+    """One call of `Processor.run`: what is written before it, and how it ends."""
 
     expected: Exit | Outcome
     sets: Mapping[str, int] = _NOTHING
     """Fields by path, as "save.cr2"; "save.rip" and "control.nrip" are offsets in the check's code."""
     writes: tuple[tuple[int, bytes], ...] = ()
     code: bytes | None = None
-    """Takes the place of the check's code."""
+    """Replaces the check's code."""
     exceptions: int = 0
     """The mask of intercepted exceptions."""
     intercepts: tuple[ExitCode, ...] = ()
     """Besides those that every check has: CPUID, MSR, HLT, SHUTDOWN and the SVM instructions."""
     inject: Event | None = None
     seconds: float = _TIMEOUT
-    """How long until the deadline."""
+    """Seconds until the deadline."""
     act: Callable[[Processor], object] | None = None
     """Called just before."""
     step: "Step | None" = None
-    """What the script plays for an outcome that is no #VMEXIT, if not the outcome itself."""
+    """The step of the script for an outcome that is not a #VMEXIT; None: the outcome itself."""
 
 
 class Check(NamedTuple):
     """One row of the table."""
 
     name: str
-    words: str
+    description: str
     """What is checked, on one line."""
     mode: Mode
     cpl: int
     code: bytes
     turns: tuple[Turn, ...]
     why_not: Callable[[Capabilities], str | None] = lambda capabilities: None
-    """Why a processor of these capabilities is not asked; None: it is."""
+    """Why the check is skipped for a processor with these capabilities; None: it is not."""
     at: int = CODE
-    """Where the code is."""
+    """The address of the code."""
 
 
 _CODE_FIELDS: Final = frozenset(("save.rip", "control.nrip"))
@@ -123,9 +123,9 @@ _QUIET: Final = Check(
 
 
 def run(check: Check, processor: Processor) -> None:
-    """Do a check; raises ConformanceError. The machine must be switched on: its first outcome, RESET, was taken.
+    """Do a check. Raises ConformanceError. The first outcome of the machine, RESET, must have been taken before.
 
-    A check leaves the processor fit for the next, whatever it was.
+    Another check can follow, whether this one passed or not.
     """
     for first in (_QUIET, check):
         _prepare(first, processor)
@@ -141,7 +141,7 @@ def _take_turns(check: Check, processor: Processor) -> None:
 
 
 def script(check: Check) -> tuple[Step, ...]:
-    """Return what a processor by the manual does, as steps of a `ScriptedProcessor`."""
+    """Return what a processor does according to the manual, as steps of a `ScriptedProcessor`."""
     steps: list[Step] = []
     for one in (_QUIET, check):
         for turn in one.turns:
@@ -149,7 +149,7 @@ def script(check: Check) -> tuple[Step, ...]:
                 steps.append(_player(turn.expected, one.at))
             elif turn.step is not None:
                 steps.append(turn.step)
-            elif turn.expected is not Outcome.KICKED:  # a kick comes before the step
+            elif turn.expected is not Outcome.KICKED:  # `act` kicks before the step
                 steps.append(turn.expected)
     return tuple(steps)
 
@@ -191,7 +191,7 @@ def _take_turn(turn: Turn, at: int, processor: Processor) -> list[str]:
         put_field(vmcb, processor.gprs, path, value + at if path in _CODE_FIELDS else value)
     if turn.inject is not None:
         vmcb.control.event_inj = encode(turn.inject)
-        _lend_rf(turn.inject, processor)
+        _set_rf(turn.inject, processor)
     expected = turn.expected
     prediction = _predict(expected, at, processor) if isinstance(expected, Exit) else None
     if turn.act is not None:
@@ -211,7 +211,7 @@ def _ending(outcome: Outcome, processor: Processor) -> str:
     return outcome.name
 
 
-def _lend_rf(event: Event, processor: Processor) -> None:
+def _set_rf(event: Event, processor: Processor) -> None:
     """Set RF for a fault as the hypervisor does when it forwards one."""
     fault = event.type == EventType.EXCEPTION and VECTORS[event.vector].kind is Kind.FAULT
     if fault and processor.capabilities.forwards_set_rf:
@@ -228,7 +228,7 @@ def _predict(exit: Exit, at: int, processor: Processor) -> Prediction:
         exit.delivers,
         fails=exit.vectoring is not None or exit.drops or not exit.keeps_state,
         raised_at=_absolute(at, exit.raised_at),
-        behind=_absolute(at, exit.behind),
+        next_rip=_absolute(at, exit.next_rip),
         changes=exit.changes,
         stores=exit.stores,
         rip=_absolute(at, exit.rip),
@@ -268,7 +268,7 @@ def _nrip(exit: Exit, at: int, prediction: Prediction) -> int | None:
 
 
 def _player(exit: Exit, at: int) -> Step:
-    """Return the step that does what the manual says."""
+    """Return the step that does what the manual defines."""
 
     def step(processor: ScriptedProcessor) -> None:
         vmcb, control = processor.vmcb, processor.vmcb.control

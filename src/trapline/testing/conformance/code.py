@@ -1,4 +1,4 @@
-"""The code of checks: what is written in the assembler, and where its labels are."""
+"""The code of checks: machine code with the offsets of its labels."""
 
 from collections.abc import Mapping
 from typing import Final, NamedTuple, TypeAlias
@@ -12,14 +12,15 @@ Line: TypeAlias = "str | tuple[str | Operand, ...]"
 ACCUMULATORS: Final = {16: AX, 32: EAX, 64: RAX}
 """AX, EAX or RAX by the size of code."""
 BASES: Final = {16: BX, 32: EBX, 64: RBX}
+"""BX, EBX or RBX by the size of code."""
 
 
 class Code(NamedTuple):
-    """Machine code that runs at any address."""
+    """Position-independent machine code."""
 
     blob: bytes
     labels: Mapping[str, int]
-    """Offsets."""
+    """Offset by name."""
 
 
 def assemble(bits: int, *lines: Line) -> Code:

@@ -37,17 +37,17 @@ BREAKS: Final[Mapping[str, Mapping[str, int]]] = MappingProxyType(
         },
     }
 )
-"""What breaks a rule, by its words, where everything else is as 64-bit mode has it."""
+"""The fields that break a rule, by its text; all others are those of 64-bit mode."""
 
 
-def _check(words: str) -> Check:
+def _check(text: str) -> Check:
     return Check(
-        f"VMRUN refuses: {words}",
+        f"VMRUN refuses: {text}",
         "a VMCB that breaks one rule ends in VMEXIT_INVALID",
         LONG,
         0,
         assemble(64, "cpuid").blob,
-        (Turn(Exit(ExitCode.CPUID)), Turn(Exit(ExitCode.INVALID, keeps_state=False), sets=BREAKS[words])),
+        (Turn(Exit(ExitCode.CPUID)), Turn(Exit(ExitCode.INVALID, keeps_state=False), sets=BREAKS[text])),
     )
 
 

@@ -1,4 +1,4 @@
-"""Entry in each mode: the right code size, segments, stack and flags, and the exit that comes back."""
+"""Entry in each mode: code size, segments, stack and flags, and the state at the exit."""
 
 from typing import Final
 
@@ -30,7 +30,7 @@ def _entry(mode: Mode, cpl: int) -> Check:
     )
     return Check(
         f"entry {where(mode, cpl)}",
-        "code, stack and segments are those of the mode, and the state comes back at the exit",
+        "code, stack and segments are those of the mode, and the exit stores the state",
         mode,
         cpl,
         code.blob,
@@ -39,7 +39,7 @@ def _entry(mode: Mode, cpl: int) -> Check:
 
 
 def _registers(mode: Mode) -> Check:
-    """Every register has a value of its own that only a processor which moves them all can know."""
+    """Return a check in which each register has its own value."""
     code = assemble(mode.bits, "cpuid")
     names = ["save.rax", *(f"gprs.{name}" for name in ("rcx", "rdx", "rbx", "rbp", "rsi", "rdi"))]
     if mode.bits == 64:
@@ -50,7 +50,7 @@ def _registers(mode: Mode) -> Check:
     values["save.cr2"], values["save.dr6"] = 0xDEAD_0008, 0xFFFF_4FF5
     return Check(
         f"registers in {mode.name}",
-        "general registers, flags, CR2 and DR6 enter and leave the guest as they are",
+        "general registers, flags, CR2 and DR6 are loaded and stored",
         mode,
         0,
         code.blob,

@@ -1,4 +1,4 @@
-"""EVENTINJ in every mode, and what EXITINTINFO says when a delivery fails (APM 15.20, 15.7.2, 15.7.3)."""
+"""EVENTINJ in every mode, and EXITINTINFO when a delivery fails (APM 15.20, 15.7.2, 15.7.3)."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -30,11 +30,11 @@ _SOFT: Final = 0x52
 _CR2: Final = 0xABCD_E000
 _DR6: Final = DR6.FIXED | DR6.B1
 _END: Final = CPUID
-"""What nobody comes to."""
+"""Code that is not reached."""
 
 
 def _kinds(mode: Mode) -> Iterator[tuple[str, Event]]:
-    """Walk one event of each kind that a mode can have."""
+    """Yield an event of each kind that a mode can have, with its name."""
     yield "an interrupt", Event(_IRQ, EventType.INTR)
     yield "an NMI", Event(Vector.NMI, EventType.NMI)
     yield "INT n", Event(_SOFT, EventType.SOFT)
@@ -48,20 +48,20 @@ def _kinds(mode: Mode) -> Iterator[tuple[str, Event]]:
 
 
 def _injected(name: str, event: Event, mode: Mode, cpl: int) -> Check:
-    """Return a check of an injection; its nRIP tells what an instruction's event pushes from what others push."""
-    code = assemble(mode.bits, "nop", "behind:", "cpuid")
-    behind = code.labels["behind"]
+    """Return a check of an injection; nRIP differs from RIP, to tell which of them the frame has."""
+    code = assemble(mode.bits, "nop", "next:", "cpuid")
+    after = code.labels["next"]
     flags = mode.flags | RFLAGS.ALWAYS_ONE | RFLAGS.CF | RFLAGS.IF
     return Check(
         f"inject {name} {where(mode, cpl)}",
-        "the handler starts with the frame that the model pushes; CR2 and DR6 stay; the event does not come twice",
+        "the handler starts with the frame of the model; CR2 and DR6 are unchanged; the event is not delivered twice",
         mode,
         cpl,
         code.blob,
         (
             Turn(
                 Exit(ExitCode.CPUID),
-                sets={"save.cr2": _CR2, "save.dr6": _DR6, "save.rflags": flags, "control.nrip": behind},
+                sets={"save.cr2": _CR2, "save.dr6": _DR6, "save.rflags": flags, "control.nrip": after},
                 inject=event,
             ),
             Turn(Exit(ExitCode.CPUID)),
@@ -77,12 +77,12 @@ def _each(vector: int) -> Check:
 
 
 def _unreadable_idt(mode: Mode, event: Event, name: str) -> Check:
-    """Return a check of a delivery that meets a page fault on the IDT."""
+    """Return a check of a delivery with a page fault on the IDT."""
     width = 16 if mode.long else 8
     exit = Exit(exception_exit(Vector.PF), info_1=0, info_2=UNMAPPED + event.vector * width, vectoring=event)
     return Check(
         f"{name} without an IDT {where(mode, 0)}",
-        "a #PF on the IDT exits; EXITINTINFO holds the event that was being delivered, CR2 stays",
+        "a #PF on the IDT exits; EXITINTINFO holds the event that was being delivered, CR2 is unchanged",
         mode,
         0,
         _END,
@@ -119,7 +119,7 @@ def _absent_gate(mode: Mode, event: Event, name: str) -> Check:
 
 
 def _double_fault(mode: Mode) -> Check:
-    """Return a check of #GP whose delivery ends in #NP, which nobody intercepts: they make a #DF."""
+    """Return a check of #GP whose delivery raises #NP, which is not intercepted: they combine to #DF."""
     event = Event(Vector.GP, EventType.EXCEPTION, 0)
     turn = Turn(
         Exit(ExitCode.CPUID, delivers=DOUBLE_FAULT, drops=True),
@@ -129,7 +129,7 @@ def _double_fault(mode: Mode) -> Check:
     caught = turn._replace(expected=Exit(exception_exit(Vector.DF), drops=True), exceptions=1 << Vector.DF)
     return Check(
         f"#DF {where(mode, 0)}",
-        "two contributory exceptions make a double fault, which starts its handler or exits",
+        "two contributory exceptions combine to a double fault, which starts its handler or exits",
         mode,
         0,
         _END,

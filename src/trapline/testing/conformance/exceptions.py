@@ -1,4 +1,4 @@
-"""Every exception that can be forced, raised by an instruction: intercepted, and delivered by the guest's own CPU."""
+"""Each exception that can be forced, raised by an instruction: intercepted, and delivered without an intercept."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -36,16 +36,16 @@ from .modes import (
 NOT_RAISED: Final[Mapping[int, str]] = MappingProxyType(
     {
         Vector.CP: "needs shadow stacks or branch tracking, which few processors have",
-        Vector.DF: "is made of two other exceptions: a check of events",
+        Vector.DF: "is combined from two other exceptions: a check of events",
         Vector.SX: "is raised by the platform, not by an instruction",
     }
 )
-"""Vectors that can be forced and that no check here raises, and why."""
+"""Vectors that can be forced and that no check here raises, with the reason."""
 
 _ONE: Final = RFLAGS.ALWAYS_ONE
 _NO_CHANGE: Final[Mapping[str, int]] = MappingProxyType({})
 _UNMASKED_X87: Final = 0x037B
-"""All exceptions of the x87 are masked but the one for a division by zero."""
+"""The x87 control word that masks all exceptions except division by zero."""
 _UNMASKED_SSE: Final = 0x1F00
 _MINUS_ONE: Final = 0xBF80_0000
 
@@ -72,12 +72,12 @@ def _raised(
     vectoring: Event | None = None,
     why_not: Callable[[Capabilities], str | None] = lambda capabilities: None,
 ) -> Check:
-    """Return a check of an exit. The label "at" is RIP at the exit, a label "behind" nRIP."""
+    """Return a check of an exit. The label "at" is RIP at the exit, a label "next" nRIP."""
     code = assemble(mode.bits, *listing, "cpuid")
     exit = Exit(
         exception_exit(vector),
         rip=code.labels["at"],
-        nrip=code.labels.get("behind"),
+        nrip=code.labels.get("next"),
         info_1=info_1,
         info_2=info_2,
         vectoring=vectoring,
@@ -85,7 +85,7 @@ def _raised(
     )
     return Check(
         f"#{vector.name} by {by} {where(mode, cpl)}",
-        f"the exit of #{vector.name} finds RIP, error code and address of the manual, and nothing else changed",
+        f"the exit of #{vector.name} has the RIP, error code and address of the manual, and nothing else changed",
         mode,
         cpl,
         code.blob,
@@ -105,12 +105,12 @@ def _page_fault(mode: Mode, cpl: int, by: str, listing: Listing, code: int, addr
 def _by_itself(
     vector: Vector, mode: Mode, cpl: int, line: Line, *, trap: bool = False, code: int | None = None
 ) -> Check:
-    """Return a check of an exception that nobody intercepts: its handler starts."""
-    assembled = assemble(mode.bits, line, "behind:", "cpuid")
+    """Return a check of an exception that is not intercepted: its handler starts."""
+    assembled = assemble(mode.bits, line, "next:", "cpuid")
     exit = Exit(
         ExitCode.CPUID,
         delivers=Event(vector, EventType.EXCEPTION, code),
-        behind=assembled.labels["behind"] if trap else None,
+        next_rip=assembled.labels["next"] if trap else None,
         changes={"save.cr2": UNMAPPED + 4} if vector == Vector.PF else {},
     )
     return Check(
@@ -168,10 +168,10 @@ _OTHERS: Final = (
         )
         for mode, cpl in EVERYWHERE
     ),
-    *(_raised(Vector.BP, mode, ("at:", "int3", "behind:"), cpl=cpl, by="INT3") for mode, cpl in EVERYWHERE),
+    *(_raised(Vector.BP, mode, ("at:", "int3", "next:"), cpl=cpl, by="INT3") for mode, cpl in EVERYWHERE),
     *(
         _raised(
-            Vector.OF, mode, ("at:", "into", "behind:"), cpl=cpl, by="INTO",
+            Vector.OF, mode, ("at:", "into", "next:"), cpl=cpl, by="INTO",
             sets={"save.rflags": mode.flags | _ONE | RFLAGS.OF},
         )
         for mode, cpl in EVERYWHERE

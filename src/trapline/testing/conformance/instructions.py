@@ -1,4 +1,4 @@
-"""Exits of instructions: what the hypervisor intercepts for itself."""
+"""Exits of instructions."""
 
 from typing import Final
 
@@ -28,27 +28,27 @@ def _cpuid(mode: Mode, cpl: int) -> Check:
     code = assemble(mode.bits, "cpuid", "nop", "cpuid")
     return Check(
         f"CPUID {where(mode, cpl)}",
-        "CPUID exits with nRIP behind it, and the guest goes on there",
+        "CPUID exits with nRIP after it, and the guest resumes there",
         mode,
         cpl,
         code.blob,
         (
             Turn(Exit(ExitCode.CPUID), sets={"save.rax": 7, "gprs.rcx": 1}),
-            Turn(Exit(ExitCode.CPUID, rip=_BEHIND_CPUID + 1), sets={"save.rip": _BEHIND_CPUID}),
+            Turn(Exit(ExitCode.CPUID, rip=_AFTER_CPUID + 1), sets={"save.rip": _AFTER_CPUID}),
         ),
     )
 
 
-_BEHIND_CPUID: Final = assemble(32, "cpuid", "behind:", "nop").labels["behind"]
+_AFTER_CPUID: Final = assemble(32, "cpuid", "next:", "nop").labels["next"]
 
 
 def _msr(mode: Mode, *, write: bool) -> Check:
     name = "wrmsr" if write else "rdmsr"
-    code = assemble(mode.bits, name, "behind:", "cpuid")
-    exit = Exit(ExitCode.MSR, info_1=int(write), nrip=code.labels["behind"])
+    code = assemble(mode.bits, name, "next:", "cpuid")
+    exit = Exit(ExitCode.MSR, info_1=int(write), nrip=code.labels["next"])
     return Check(
         f"{name.upper()} {where(mode, 0)}",
-        "an MSR of the permission map exits; EXITINFO1 tells reads from writes, nRIP is behind",
+        "an MSR of the permission map exits; EXITINFO1 tells reads from writes, nRIP is after the instruction",
         mode,
         0,
         code.blob,
@@ -57,16 +57,16 @@ def _msr(mode: Mode, *, write: bool) -> Check:
 
 
 def _hlt(mode: Mode) -> Check:
-    code = assemble(mode.bits, "hlt", "behind:", "cpuid")
-    exit = Exit(ExitCode.HLT, nrip=code.labels["behind"])
-    return Check(f"HLT {where(mode, 0)}", "HLT exits with nRIP behind it", mode, 0, code.blob, (Turn(exit),))
+    code = assemble(mode.bits, "hlt", "next:", "cpuid")
+    exit = Exit(ExitCode.HLT, nrip=code.labels["next"])
+    return Check(f"HLT {where(mode, 0)}", "HLT exits with nRIP after it", mode, 0, code.blob, (Turn(exit),))
 
 
 def _svm(name: str, exit_code: ExitCode) -> Check:
     code = assemble(64, name, "cpuid")
     return Check(
         f"{name.upper()} {where(LONG, 0)}",
-        "an instruction of SVM exits before it does anything",
+        "an SVM instruction exits before it has an effect",
         LONG,
         0,
         code.blob,
@@ -76,13 +76,13 @@ def _svm(name: str, exit_code: ExitCode) -> Check:
 
 def _swint(mode: Mode, cpl: int) -> Check:
     """Return a check of INT n that is intercepted, and then of the same INT n that is not."""
-    code = assemble(mode.bits, ("int", _VECTOR), "behind:", "cpuid")
-    behind = code.labels["behind"]
-    intercepted = Exit(ExitCode.SWINT, info_1=_VECTOR, nrip=behind)
-    delivered = Exit(ExitCode.CPUID, delivers=Event(_VECTOR, EventType.SOFT), behind=behind)
+    code = assemble(mode.bits, ("int", _VECTOR), "next:", "cpuid")
+    after = code.labels["next"]
+    intercepted = Exit(ExitCode.SWINT, info_1=_VECTOR, nrip=after)
+    delivered = Exit(ExitCode.CPUID, delivers=Event(_VECTOR, EventType.SOFT), next_rip=after)
     return Check(
         f"INT n {where(mode, cpl)}",
-        "INT n exits with its vector in EXITINFO1 and nRIP behind; without the intercept its handler starts",
+        "INT n exits with its vector in EXITINFO1 and nRIP after it; without the intercept its handler starts",
         mode,
         cpl,
         code.blob,

@@ -1,4 +1,4 @@
-"""When a guest can be interrupted: the window that STI opens, and the shadows of STI and MOV SS."""
+"""Interrupts: the window that STI opens, and the shadows of STI and MOV SS."""
 
 from typing import Final
 
@@ -22,12 +22,12 @@ def _window(mode: Mode, *, intercepted: bool) -> Check:
     code = assemble(mode.bits, "nop", "sti", "nop", "open:", "nop", "cpuid")
     return _check(
         f"interrupt window {'' if intercepted else 'without its intercept '}{where(mode, 0)}",
-        "a virtual interrupt waits for IF, and for the instruction behind STI",
+        "a virtual interrupt waits for IF, and for the instruction after STI",
         mode, code.blob, code.labels["open"], RFLAGS.ALWAYS_ONE, intercepted=intercepted,
     )  # fmt: skip
 
 
-def _check(name: str, words: str, mode: Mode, blob: bytes, opens: int, flags: int, *, intercepted: bool) -> Check:
+def _check(name: str, description: str, mode: Mode, blob: bytes, opens: int, flags: int, *, intercepted: bool) -> Check:
     if intercepted:
         exit = Exit(ExitCode.VINTR, rip=opens, changes={"save.rflags": _ON}, v_irq=True)
     else:
@@ -35,7 +35,7 @@ def _check(name: str, words: str, mode: Mode, blob: bytes, opens: int, flags: in
         exit = Exit(ExitCode.CPUID, delivers=event, raised_at=opens, changes={"save.rflags": _ON})
     sets = {"control.int_ctl": _PENDING, "save.rflags": flags}
     intercepts = (ExitCode.VINTR,) if intercepted else ()
-    return Check(name, words, mode, 0, blob, (Turn(exit, sets=sets, intercepts=intercepts),))
+    return Check(name, description, mode, 0, blob, (Turn(exit, sets=sets, intercepts=intercepts),))
 
 
 def _shadow_at_exit(mode: Mode, name: str, line: Line) -> Check:
@@ -44,7 +44,7 @@ def _shadow_at_exit(mode: Mode, name: str, line: Line) -> Check:
     exit = Exit(ExitCode.CPUID, rip=code.labels["end"], shadow=1, changes=flags)
     return Check(
         f"shadow of {name} at an exit {where(mode, 0)}",
-        "the exit of the instruction in the shadow says that there is one",
+        "the exit of an instruction in a shadow stores the shadow",
         mode,
         0,
         code.blob,
@@ -56,7 +56,7 @@ def _given_shadow(mode: Mode) -> Check:
     code = assemble(mode.bits, "nop", "open:", "nop", "cpuid")
     check = _check(
         f"shadow at the entry {where(mode, 0)}",
-        "a shadow in the VMCB holds for one instruction",
+        "an interrupt shadow in the VMCB lasts for one instruction",
         mode, code.blob, code.labels["open"], _ON, intercepted=True,
     )  # fmt: skip
     turn = check.turns[0]

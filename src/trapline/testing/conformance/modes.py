@@ -1,4 +1,4 @@
-"""The modes that a guest is entered in, and the memory that goes with them: all of it below 64 KiB."""
+"""The modes in which guests are entered, and their memory, all of it below 64 KiB."""
 
 from functools import cache
 from typing import Final, NamedTuple
@@ -23,21 +23,21 @@ from trapline.arch.registers import CR0, CR4, DR6, DR7, EFER, RFLAGS
 from trapline.arch.vmcb import SaveArea, Segment, load_segment
 
 SIZE: Final = 0x1_0000
-"""Bytes of memory that a check uses, from address 0, in each mode at the same linear addresses."""
+"""Bytes of memory that a check uses, from address 0, mapped to the same linear addresses in each mode."""
 GDT: Final = 0x1000
 TSS: Final = 0x1800
 IDT: Final = 0x2000
 HANDLERS: Final = 0x3000
-"""A handler for each vector: CPUID, which is intercepted and which every mode and ring may execute."""
+"""A handler for each vector: CPUID, which is intercepted and allowed in every mode and at every CPL."""
 HANDLER_SIZE: Final = 4
 CODE: Final = 0x4000
 CODE_SIZE: Final = 0x20
-"""Each check has a place of its own for its code from `CODE` on: some processors translate what they execute, and do
-not notice that somebody else writes over it.
+"""Each check has its own place for its code from `CODE` on: some processors translate code, and do not notice that it
+was overwritten from outside.
 """
 DATA: Final = 0x8000
 KERNEL_STACK: Final = 0xA000
-"""The top of the stack at CPL 0, also that of the TSS."""
+"""The top of the stack at CPL 0, also in the TSS."""
 STACK: Final = 0xB000
 """The top of the stack at CPL 3."""
 _PDPT_PAE, _PML4, _PDPT, _PD, _PT = 0x1C00, 0xB000, 0xC000, 0xD000, 0xE000
@@ -50,7 +50,7 @@ TASK: Final = 0x58
 ABSENT_DATA: Final = 0x68
 GDT_LIMIT: Final = 0x6F
 BEYOND_GDT: Final = 0xFFF8
-"""A selector that the GDT has no descriptor for."""
+"""A selector beyond GDT_LIMIT."""
 
 _ATTRIBUTES: Final = {
     CODE_32: descriptors.CODE_32,
@@ -66,7 +66,7 @@ _ATTRIBUTES: Final = {
     ABSENT_DATA: descriptors.DATA_32 & ~Attribute.P,
 }
 _TASK: Final = SegmentState(TASK, Attribute.P | SystemType.TSS_32, TSS_SIZE - 1, TSS)
-"""A TSS that no LTR made busy: VMRUN does not ask, and QEMU gives up at a busy one."""
+"""A TSS that is not busy: VMRUN does not check it, and QEMU gives up at a busy one."""
 CPUID: Final = b"\x0f\xa2"
 
 
@@ -75,10 +75,10 @@ class Mode(NamedTuple):
 
     name: str
     bits: int
-    """Of its code."""
+    """The size of its code."""
     cr0: int
     gate: int
-    """The type of its gates; 0: the vector table of real mode."""
+    """The type of its gates; 0: real mode, which has none."""
     code: tuple[int, int]
     """Selectors at CPL 0 and 3."""
     data: tuple[int, int]
@@ -94,7 +94,7 @@ class Mode(NamedTuple):
         return bool(self.efer & EFER.LMA)
 
     def stack(self, cpl: int) -> int:
-        """Return where the stack begins."""
+        """Return the top of the stack."""
         return STACK if cpl else KERNEL_STACK
 
 
@@ -122,11 +122,11 @@ COMPATIBILITY: Final = LONG._replace(name="compatibility mode", bits=32, code=(C
 
 MODES: Final = (REAL, PROTECTED_16, PROTECTED_32, PAGED_32, VIRTUAL, LONG, COMPATIBILITY)
 EVERYWHERE: Final = tuple((mode, cpl) for mode in MODES for cpl in mode.cpls)
-"""Each mode at each CPL that it has."""
+"""Each mode at each of its CPLs."""
 
 
 def where(mode: Mode, cpl: int) -> str:
-    """Return mode and CPL in words."""
+    """Return mode and CPL as text."""
     return f"in {mode.name}" + (f" at CPL {cpl}" if len(mode.cpls) > 1 else "")
 
 
@@ -136,7 +136,7 @@ def handler(vector: int) -> int:
 
 
 def page_table_entry(page: int) -> int:
-    """Return where the entry of a page stands in the page table of every paged mode."""
+    """Return the address of a page's entry in the page table, which all paged modes share."""
     return _PT + paging.table_index(page, 1) * 8
 
 
@@ -163,7 +163,7 @@ def mode_stack(mode: Mode) -> int:
 
 
 def gate(mode: Mode, vector: int, *, present: bool = True) -> tuple[int, bytes]:
-    """Return (gpa, bytes) of the gate of a vector; programs of any ring may use it."""
+    """Return (gpa, bytes) of the gate of a vector, with DPL 3."""
     offset = handler(vector)
     if not mode.gate:
         return vector * REAL_GATE_SIZE, encode.far_pointer(0, offset).to_bytes(4, "little")
@@ -174,7 +174,7 @@ def gate(mode: Mode, vector: int, *, present: bool = True) -> tuple[int, bytes]:
 
 
 def enter(save: SaveArea, mode: Mode, cpl: int, rip: int) -> None:
-    """Write the state of a mode over the whole save area."""
+    """Write the state of a mode to the whole save area."""
     zero(save)
     save.cr0, save.cr3, save.cr4, save.efer = mode.cr0, mode.cr3, mode.cr4, mode.efer | EFER.SVME
     save.dr6, save.dr7, save.rflags = DR6.FIXED, DR7.FIXED, mode.flags | RFLAGS.ALWAYS_ONE
@@ -190,7 +190,7 @@ def enter(save: SaveArea, mode: Mode, cpl: int, rip: int) -> None:
 
 
 def put(memory: bytearray, at: int, data: bytes) -> None:
-    """Put bytes in their place."""
+    """Write bytes at an address."""
     memory[at : at + len(data)] = data
 
 
@@ -204,7 +204,7 @@ def _enter_segment(segment: Segment, mode: Mode, selector: int, real: int) -> No
 
 
 def _put_page_tables(memory: bytearray) -> None:
-    """Map the memory to itself for everybody, but for one page; all of it looks used already."""
+    """Map the memory to itself for all CPLs, one page read-only, with accessed and dirty bits set."""
     rights = paging.P | paging.RW | paging.US | paging.A | paging.D
     for table, next_table in ((_PML4, _PDPT), (_PDPT, _PD), (_PD, _PT)):
         put(memory, table, encode.page_entry(next_table, rights).to_bytes(8, "little"))

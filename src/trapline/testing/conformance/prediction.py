@@ -1,4 +1,4 @@
-"""What a turn leaves behind: registers and memory, with the model of delivery as the oracle."""
+"""The expected registers and memory after a turn, by the model of delivery."""
 
 from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
@@ -27,7 +27,7 @@ class Prediction(NamedTuple):
     stores: tuple[tuple[int, bytes], ...]
 
     def store(self, processor: Processor) -> None:
-        """Make it so."""
+        """Write the state to a processor."""
         memoryview(processor.vmcb.save).cast("B")[:] = memoryview(self.save).cast("B")
         memoryview(processor.gprs).cast("B")[:] = memoryview(self.gprs).cast("B")
         for gpa, data in self.stores:
@@ -50,12 +50,12 @@ def predict(
     *,
     fails: bool,
     raised_at: int | None,
-    behind: int | None,
+    next_rip: int | None,
     changes: Mapping[str, int],
     stores: tuple[tuple[int, bytes], ...],
     rip: int | None,
 ) -> Prediction:
-    """Return the state after a turn that begins with the processor's; `check.Exit` says what the arguments are."""
+    """Return the state after a turn that starts with the processor's state; the arguments are those of `check.Exit`."""
     vmcb, gprs = Vmcb.from_buffer_copy(processor.vmcb), Gprs.from_buffer_copy(processor.gprs)
     save, after = vmcb.save, list(stores)
     injected = decode(vmcb.control.event_inj)
@@ -66,7 +66,7 @@ def predict(
     if event is not None:
         if raised_at is not None:
             save.rip = raised_at
-        after += _deliver(processor, save, event, behind)
+        after += _deliver(processor, save, event, next_rip)
     if rip is not None:
         save.rip = rip
     return Prediction(save, gprs, tuple(after))
@@ -86,13 +86,13 @@ def differences(prediction: Prediction, processor: Processor) -> list[str]:
     return found
 
 
-def _deliver(processor: Processor, save: SaveArea, event: Event, behind: int | None) -> list[tuple[int, bytes]]:
+def _deliver(processor: Processor, save: SaveArea, event: Event, next_rip: int | None) -> list[tuple[int, bytes]]:
     capabilities = processor.capabilities
     outcome = deliver(
         save,
         event,
         ReaderMemory(open_bus(processor.memory.read)),
-        next_rip=behind,
+        next_rip=next_rip,
         physical_bits=capabilities.physical_bits,
         sets_rf=capabilities.sets_rf,
         interrupts_keep_rf=capabilities.interrupts_keep_rf,
@@ -118,7 +118,7 @@ def _registers(prediction: Prediction, processor: Processor) -> Iterator[tuple[s
 
 def _segment(name: str, segment: Segment, wanted: Segment) -> Iterator[tuple[str, int, int]]:
     yield f"{name}.selector", segment.selector, wanted.selector
-    if wanted.attributes & Attribute.P:  # the rest of a null segment register means nothing
+    if wanted.attributes & Attribute.P:  # the rest of a null segment register is undefined
         yield f"{name}.attributes", segment.attributes, wanted.attributes
         yield f"{name}.base", segment.base, wanted.base
         yield f"{name}.limit", segment.limit, wanted.limit

@@ -1,4 +1,4 @@
-"""What a processor is beyond VMRUN: memory, kicks, deadlines, resets, and nothing kept from one run to the next."""
+"""A processor beyond VMRUN: memory, kicks, deadlines, resets, and no state kept from one run to the next."""
 
 import struct
 import threading
@@ -36,7 +36,7 @@ def _shut_down(processor: Processor) -> None:
 
 
 _END = Turn(Exit(ExitCode.CPUID, rip=len(_LOOP)), sets={"save.rip": len(_LOOP)})
-"""The guest is where it was, and leaves its loop."""
+"""The guest resumes after its loop."""
 
 
 def _memory() -> Check:
@@ -50,7 +50,7 @@ def _memory() -> Check:
 
     return Check(
         "memory",
-        "the guest reads what is written into its memory, and what it writes can be read",
+        "the guest reads what is written to its memory, and what it writes can be read",
         PROTECTED_32,
         0,
         code.blob,
@@ -64,7 +64,7 @@ def _new_code() -> Check:
     end = first.labels["end"]
     return Check(
         "code that changes",
-        "code that is written over between two runs is executed as it is now",
+        "code that is overwritten between two runs is executed in its new form",
         PROTECTED_32,
         0,
         first.blob,
@@ -85,7 +85,7 @@ def _new_mapping() -> Check:
     entry = (DATA + 0x1000 | 0x67).to_bytes(8, "little")
     return Check(
         "TLB_CONTROL",
-        "a page table that is written between two runs counts when TLB_CONTROL says so",
+        "TLB_CONTROL makes a page table that was written between two runs take effect",
         LONG,
         0,
         code.blob,
@@ -113,7 +113,7 @@ def _floating_point() -> Check:
     value = 0x0123_4567
     return Check(
         "floating point over an exit",
-        "registers that the VMCB has no place for are kept while the guest stands still",
+        "registers that are not in the VMCB are kept while the guest is stopped",
         PROTECTED_32,
         0,
         code.blob,
@@ -136,7 +136,7 @@ def _floating_point() -> Check:
 
 
 def _mode_changes() -> Check:
-    """The same processor, another mode from one VMRUN to the next: nothing of the first remains."""
+    """Return a check of two entries in different modes: no state of the first remains."""
     blob = CPUID
     real = {
         "save.cr0": REAL.cr0, "save.cr3": 0, "save.cr4": 0, "save.efer": 1 << 12, "save.rip": 0,
@@ -151,7 +151,7 @@ def _mode_changes() -> Check:
     }  # fmt: skip
     return Check(
         "another mode at the next entry",
-        "a VMRUN loads the whole state, whatever ran before",
+        "VMRUN loads the whole state",
         LONG,
         0,
         blob,
@@ -160,11 +160,11 @@ def _mode_changes() -> Check:
 
 
 def _abandoned_event() -> Check:
-    """An event whose delivery failed is the hypervisor's to inject again: the next entry does not know it."""
+    """Return a check of an event whose delivery failed: only the hypervisor can inject it again."""
     event = Event(0x51, EventType.INTR)
     return Check(
-        "an event that failed is gone",
-        "what could not be delivered does not come back by itself",
+        "an event that failed",
+        "an event that could not be delivered is not delivered at the next entry",
         LONG,
         0,
         CPUID,
@@ -182,8 +182,8 @@ def _abandoned_event() -> Check:
 
 def _debug_state() -> Check:
     return Check(
-        "a single step is over",
-        "TF that is taken away between two runs steps no more",
+        "the end of single steps",
+        "TF that is cleared between two runs does not trap",
         PROTECTED_32,
         0,
         b"\x90\x90" + CPUID,
@@ -213,7 +213,7 @@ CHECKS: Final = (
     *(
         Check(
             f"kick {where(mode, 0)}",
-            "a kick from another thread stops a guest that loops; it goes on from there",
+            "a kick from another thread stops a guest that loops; it can resume",
             mode,
             0,
             _LOOP + CPUID,
@@ -223,7 +223,7 @@ CHECKS: Final = (
     ),
     Check(
         "kick before the entry",
-        "a kick of a guest that stands still ends the next run at once",
+        "a kick of a stopped guest ends the next run at once",
         LONG,
         0,
         _LOOP + CPUID,
@@ -231,7 +231,7 @@ CHECKS: Final = (
     ),
     Check(
         "deadline",
-        "a guest that loops is not waited for beyond the deadline, and can be stopped then",
+        "run returns at the deadline though the guest loops, and the guest can be stopped afterwards",
         LONG,
         0,
         _LOOP + CPUID,
@@ -239,7 +239,7 @@ CHECKS: Final = (
     ),
     Check(
         "shutdown",
-        "after a shutdown the machine starts again",
+        "after a shutdown the machine is reset",
         LONG,
         0,
         CPUID,
