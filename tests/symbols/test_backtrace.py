@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trapline.symbols import Frame, backtrace
-from trapline.symbols.backtrace import stack_words
+from trapline.symbols.backtrace import stack_values
 
 BASE = 0x9000
 
@@ -51,6 +51,6 @@ def test_any_memory_has_an_end(memory, pointer, bits):
 
 def test_the_words_of_a_stack():
     memory = struct.pack("<3Q", 1, 2, 3)
-    assert stack_words(reader(memory), BASE + 8, 64) == [2, 3]
-    assert stack_words(reader(memory), BASE, 32, 3) == [1, 0, 2]
-    assert stack_words(reader(memory), BASE + 20, 64) == []
+    assert stack_values(reader(memory), BASE + 8, 64) == [2, 3]
+    assert stack_values(reader(memory), BASE, 32, 3) == [1, 0, 2]
+    assert stack_values(reader(memory), BASE + 20, 64) == []

@@ -58,7 +58,10 @@ def test_no_lines_are_told(symbols):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("ffffffffffffffff B The real System.map is in the linux-image-<version>-dbg package\n", "is no line"),
+        (
+            "ffffffffffffffff B The real System.map is in the linux-image-<version>-dbg package\n",
+            "line 1 is not",
+        ),
         ("0000000000000000 T startup_64\n0000000000000000 t early\n", "kptr_restrict"),
         ("ffffffff81300000 D jiffies\n", "no functions"),
         ("ffffffff81000000 T startup_64\nhello\n", "line 2"),

@@ -29,7 +29,7 @@ def explain_file(name: str, names: Names, *, syntax: str, as_json: bool) -> int:
     found = chains(evidence)
     shown = partial(instruction, syntax=syntax)
     explanations = [
-        (chain, explain(chain, name=names.words, disassemble=shown))
+        (chain, explain(chain, name=names.text, disassemble=shown))
         for chain in found
         if any(piece.fatal for piece in chain)
     ]

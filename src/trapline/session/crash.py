@@ -18,7 +18,7 @@ from trapline.machine.memory import GuestMemory
 from trapline.machine.registers import Registers
 from trapline.report.crash import CrashContext, Frame, StackEntry
 from trapline.symbols import Names, backtrace
-from trapline.symbols.backtrace import stack_words
+from trapline.symbols.backtrace import stack_values
 
 _BEFORE: Final = 48
 """Bytes of code before the instruction."""
@@ -41,7 +41,7 @@ def take(registers: Registers, memory: GuestMemory, names: Names, syntax: str) -
         stack_address(save),
         tuple(
             StackEntry(value, names.caller(value))
-            for value in stack_words(lambda offset, size: _stack(registers, memory, offset, size), pointer, bits)
+            for value in stack_values(lambda offset, size: _stack(registers, memory, offset, size), pointer, bits)
         ),
     )
 

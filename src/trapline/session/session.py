@@ -118,7 +118,7 @@ class Session:
         from trapline.explain.undelivered import explain_undelivered
         from trapline.hypervisor.stop import StopReason
 
-        name, disassemble = self.names.words, partial(instruction, syntax=self.settings.syntax)
+        name, disassemble = self.names.text, partial(instruction, syntax=self.settings.syntax)
         if stop.exit is not None:
             event, address = stop.exit.event, stop.exit.address
             return explain_undelivered(self.processor, event, address, name=name, disassemble=disassemble)

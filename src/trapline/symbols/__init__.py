@@ -1,10 +1,10 @@
-"""Names and source lines of addresses: ELF with DWARF, System.map, /proc/kallsyms; where a Linux kernel lies; and
-who called whom.
+"""Symbols and source lines of addresses, from ELF with DWARF, System.map and /proc/kallsyms; the slide of a Linux
+kernel; backtraces.
 
     symbols = load(Path("kernel.elf"))
     symbols.lookup(0xFFFF_FFFF_8010_6010)       # Symbol(name="main", offset=0x10, file="main.c", line=12)
 
-An address that is in no function has no name.
+An address that is not in a function has no symbol.
 """
 
 from .backtrace import Frame, backtrace

@@ -1,4 +1,4 @@
-"""Who called whom, by frame pointers: a guess, since nothing says that a function keeps them."""
+"""Backtraces by frame pointers: a guess, since a function need not keep them."""
 
 from collections.abc import Callable
 from typing import Final, NamedTuple, TypeAlias
@@ -15,17 +15,17 @@ class Frame(NamedTuple):
     """A caller."""
 
     address: int
-    """Where it goes on: behind its call."""
+    """The return address."""
     pointer: int
-    """Its callee's frame pointer, at which its own and the return address are stored."""
+    """The frame pointer of its callee, where its own frame pointer and the return address are stored."""
 
 
 def backtrace(
     read: Reader, frame_pointer: int, stack_pointer: int, bits: int, is_code: Callable[[int], bool] = bool
 ) -> list[Frame]:
-    """Follow frame pointers from RBP outwards, as long as they rise and lead to code; [] where none are kept.
+    """Follow frame pointers from RBP outwards, as long as they ascend and lead to code.
 
-    `bits` is the size of code: 16, 32 or 64. `is_code` says whether a return address can be one.
+    `bits` is the size of code: 16, 32 or 64. `is_code` returns whether an address can be a return address.
     """
     size = bits // 8
     frames: list[Frame] = []
@@ -42,8 +42,8 @@ def backtrace(
     return frames
 
 
-def stack_words(read: Reader, stack_pointer: int, bits: int, count: int = 16) -> list[int]:
-    """Return the words at the stack pointer: fewer where the stack is not mapped."""
+def stack_values(read: Reader, stack_pointer: int, bits: int, count: int = 16) -> list[int]:
+    """Return up to `count` values at the stack pointer, each of `bits` bits: fewer where the stack is not mapped."""
     size = bits // 8
     stored = read(stack_pointer, size * count)
     return [int.from_bytes(stored[at : at + size], "little") for at in range(0, len(stored) - size + 1, size)]

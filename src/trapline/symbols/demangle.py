@@ -1,8 +1,7 @@
-"""Names of C++ and Rust as their programmers wrote them, by libraries of the extra `symbols`.
+"""Demangles names of C++ and Rust, by libraries of the extra `symbols`.
 
-cpp-demangle is the Rust crate of that name and needs no libstdc++ on the machine, as cxxfilt does; rust-demangler is
-pure Python and reads both of Rust's manglings, of which C++ demanglers read neither well. Without them a name is
-shown as it stands.
+cpp-demangle is the Rust crate of that name and, unlike cxxfilt, needs no libstdc++; rust-demangler is pure Python and
+reads both of Rust's manglings, which C++ demanglers do not. Without them a name is shown mangled.
 """
 
 import contextlib
@@ -19,7 +18,7 @@ _CPP: Final = re.compile(r"(_Z[^.]+)(\..*)?")
 
 
 def demangle(name: str) -> str:
-    """Return a readable name; a name that is not mangled comes back as it is."""
+    """Return the demangled name; a name that is not mangled is returned unchanged."""
     if match := _RUST.fullmatch(name):
         found = _ask("rust_demangler", match[1])
         return name if found is None else _HASH.sub("", found) + (match[2] or "")
@@ -34,9 +33,9 @@ def _ask(library: str, name: str) -> str | None:
     if function is None:
         return None
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # one of them talks
+        with contextlib.redirect_stdout(io.StringIO()):  # one of them prints
             return str(function(name))
-    except Exception:  # noqa: BLE001  # of a name that is none they raise IndexError, ValueError and their own
+    except Exception:  # noqa: BLE001  # for a malformed name they raise IndexError, ValueError and their own
         return None
 
 

@@ -18,24 +18,24 @@ _NOTYPE, _FUNC, _IFUNC = 0, 2, 10
 _LOCAL, _GLOBAL, _WEAK = 0, 1, 2
 _BINDINGS: Final = {_GLOBAL: 0, _WEAK: 1, _LOCAL: 2}
 _ENTRY: Final = {32: struct.Struct("<IIIBBH"), 64: struct.Struct("<IBBHQQ")}
-"""Elf32_Sym and Elf64_Sym (gABI, "Symbol Table"): read here, since pyelftools takes 30 times as long."""
+"""Elf32_Sym and Elf64_Sym (gABI, "Symbol Table"), read here since pyelftools takes 30 times as long."""
 
 
 class Code(NamedTuple):
-    """What of an ELF file is code."""
+    """The functions of an ELF file."""
 
     ranges: Ranges
     debug: bool
-    """DWARF line tables are there."""
+    """Whether it has DWARF line tables."""
 
 
 def present(head: bytes) -> bool:
-    """Say whether a file starts as an ELF file does."""
+    """Return whether a file starts like an ELF file."""
     return head.startswith(MAGIC)
 
 
 def read(opener: Opener) -> Code | None:
-    """Read the functions; None: there is no symbol table. The message of a UsageError lacks the file's name."""
+    """Read the functions; None: there is no symbol table. Raises UsageError without the file's name."""
     try:
         with opener() as file:
             return _read(file)

@@ -1,4 +1,4 @@
-"""Symbol files: which kind a file is, where it was loaded, and the name of an address in any of several."""
+"""Symbol files: detects their kind, adds their slide, and looks an address up in several of them."""
 
 import io
 from collections.abc import Iterable
@@ -14,21 +14,21 @@ from .ranges import Ranges
 from .slide import ENTRY, LANDMARKS, KernelValues, find_slide
 
 _KEPT: Final = 1 << 16
-"""Addresses whose names are remembered."""
+"""How many addresses are cached."""
 _LARGEST: Final = 1 << 64
 
 
 class Symbol(NamedTuple):
-    """The name of an address."""
+    """The symbol of an address."""
 
     name: str
-    """Of the function; C++ and Rust names are readable ones."""
+    """The function; names of C++ and Rust are demangled."""
     offset: int
-    """From its start, in bytes."""
+    """Bytes from the start of the function."""
     file: str | None = None
-    """The source file; None: there is no line table."""
+    """The source file; None: unknown."""
     line: int | None = None
-    """The line in it."""
+    """The source line."""
 
     @property
     def place(self) -> str:
@@ -45,17 +45,17 @@ class Symbol(NamedTuple):
 
 
 class Symbols:
-    """The functions of one file, as they lie in the guest."""
+    """The functions of one file, at their addresses in the guest."""
 
     def __init__(self, name: str, ranges: Ranges, lines: Lines | None = None, slide: int = 0) -> None:
         self.name = name
         self.slide = slide
-        """What is added to the file's addresses."""
+        """The difference from the file's addresses to the guest's."""
         self._ranges = ranges
         self._lines = lines
 
     def lookup(self, address: int) -> Symbol | None:
-        """Name a linear address of the guest; None: it is in no function."""
+        """Return the symbol of a linear address of the guest; None: it is not in a function."""
         own = address - self.slide
         function = self._ranges.find(own)
         if function is None:
@@ -65,31 +65,31 @@ class Symbols:
         return Symbol(demangle(function.name), own - function.start, file, number)
 
     def addresses(self, names: Iterable[str]) -> dict[str, int]:
-        """Return where functions lie in the file, by their names there; those that it lacks are left out."""
+        """Return the addresses of functions in the file, by name; unknown ones are left out."""
         wanted = frozenset(names)
         return {function.name: function.start for function in self._ranges.functions if function.name in wanted}
 
     @property
     def is_linux(self) -> bool:
-        """Whether it has the entry points of a Linux kernel, by which the slide of one can be found.
+        """Whether it has the entry points of a Linux kernel, by which its slide can be found.
 
-        Other kernels have functions called `page_fault` too: the name of the system call's entry is Linux's own.
+        Other kernels have functions called `page_fault` too, but not that of the system call's entry.
         """
         found = self.addresses(LANDMARKS)
         return ENTRY in found and len(found) > 2
 
 
 class Names:
-    """The names of several files: the first that knows an address names it. Addresses that come again are quick."""
+    """The symbols of several files: those of the first file take precedence. Lookups are cached."""
 
     def __init__(self, files: Iterable[Symbols] = (), unplaced: Iterable[Symbols] = ()) -> None:
-        """`unplaced`: Linux kernels of which nobody knows where they lie; they name nothing before `place` finds it."""
+        """`unplaced`: Linux kernels whose slide is unknown. They are used once `place` has found it."""
         self.files = list(files)
         self.unplaced = list(unplaced)
         self._known: dict[int, Symbol | None] = {}
 
     def lookup(self, address: int) -> Symbol | None:
-        """Name a linear address of the guest; None: no file knows it."""
+        """Return the symbol of a linear address of the guest; None: unknown."""
         known = self._known
         try:
             return known[address]
@@ -103,7 +103,7 @@ class Names:
         return found
 
     def address(self, name: str) -> int | None:
-        """Return where a function lies in the guest, by its name in the file; None: no file has it."""
+        """Return the address of a function in the guest, by its name in the file; None: unknown."""
         for file in self.files:
             found = file.addresses((name,))
             if found:
@@ -111,17 +111,17 @@ class Names:
         return None
 
     def caller(self, address: int) -> Symbol | None:
-        """Name a return address by the call before it, which may be the last instruction of its function."""
+        """Return the symbol of a return address: of its call, which may be the last instruction of a function."""
         found = self.lookup(address - 1)
         return None if found is None else found._replace(offset=found.offset + 1)
 
-    def words(self, address: int) -> str | None:
-        """Return the name of an address in words, with the source line where it is known."""
+    def text(self, address: int) -> str | None:
+        """Return the symbol of an address as text, with the source line if known."""
         found = self.lookup(address)
         return None if found is None else str(found)
 
     def place(self, values: KernelValues) -> None:
-        """Find out where the unplaced kernels lie, from what the CPU holds of the one that runs."""
+        """Find the slide of the unplaced kernels from the entry points of the one that runs."""
         for file in tuple(self.unplaced):
             slide = find_slide(values, file.addresses(LANDMARKS))
             if slide is not None:
@@ -132,9 +132,9 @@ class Names:
 
 
 def load(path: Path, slide: int = 0) -> Symbols:
-    """Read a symbol file: ELF, System.map or kallsyms. Raises UsageError with the file's name for any other.
+    """Read a symbol file: ELF, System.map or kallsyms. Raises UsageError.
 
-    `slide` is how far from the file's addresses the guest's lie.
+    `slide` is the difference from the file's addresses to the guest's.
     """
     try:
         with path.open("rb") as file:
@@ -149,7 +149,7 @@ def load(path: Path, slide: int = 0) -> Symbols:
 
 
 def of_image(name: str, content: bytes) -> Symbols | None:
-    """Return the symbols that an ELF file's content has in itself. None: it is a stripped or damaged one, or none."""
+    """Return the symbols in the content of an ELF file; None: it is stripped, damaged, or not an ELF file."""
     if not elf.present(content):
         return None
 
@@ -164,14 +164,14 @@ def of_image(name: str, content: bytes) -> Symbols | None:
 
 
 def parse_option(option: str) -> tuple[Path, int | None]:
-    """Split `FILE[@SLIDE]`; a name that exists as it stands has no slide. Raises UsageError for a bad number."""
+    """Split `FILE[@SLIDE]`; a file of that whole name has no slide. Raises UsageError for a bad number."""
     path, at, slide = option.rpartition("@")
     if not at or Path(option).exists():
         return Path(option), None
     try:
         number = int(slide, 0)
     except ValueError:
-        raise UsageError(f"--symbols {option}: no such file, and {slide!r} is no number such as 0x1000000") from None
+        raise UsageError(f"--symbols {option}: no such file, and {slide!r} is not a slide such as 0x1000000") from None
     if abs(number) >= _LARGEST:
         raise UsageError(f"--symbols {option}: a slide has 64 bits")
     return Path(path), number

@@ -1,7 +1,7 @@
-"""Source lines from DWARF, by pyelftools: the line table of a compile unit is read when an address of it is asked for.
+"""Source lines from DWARF, by pyelftools. The line table of a compile unit is read when it is first needed.
 
-Which unit an address belongs to stands in .debug_aranges, or for units that have none there, as compilers other than
-GCC leave them, in the unit's own ranges (DWARF 5, 6.1.2 and 3.1.1).
+The unit of an address is found in .debug_aranges, or, for units that compilers other than GCC leave out there, in the
+unit's own ranges (DWARF 5, 6.1.2 and 3.1.1).
 """
 
 import posixpath
@@ -18,7 +18,7 @@ class Line(NamedTuple):
     """A place in the sources."""
 
     file: str
-    """Relative to where it was compiled, where it lies there."""
+    """Relative to the directory of the compilation, if it is inside."""
     number: int
 
 
@@ -32,7 +32,7 @@ class Lines:
         self._tables: dict[int, tuple[list[int], list[Line | None]]] = {}
 
     def find(self, address: int) -> Line | None:
-        """Return the line of an address as it stands in the file; None where DWARF does not tell."""
+        """Return the line of an address in the file; None: unknown."""
         if self._units is None:
             self._units = self._open()
         place = bisect_right(self._units, (address, 1 << 64, 0)) - 1
@@ -53,7 +53,7 @@ class Lines:
             with self._opener() as file:
                 self._dwarf = ELFFile(file).get_dwarf_info(follow_links=False)
             return sorted(_units(self._dwarf))
-        except Exception:  # noqa: BLE001  # names do without lines; on damaged tables the library raises anything
+        except Exception:  # noqa: BLE001  # symbols work without lines; on damaged tables the library raises anything
             return []
 
     def _read(self, unit: int) -> tuple[list[int], list[Line | None]]:
@@ -94,7 +94,7 @@ def _ranges(dwarf: Any, unit: Any) -> Iterator[tuple[int, int]]:  # noqa: ANN401
 
 
 def _rows(dwarf: Any, offset: int) -> Iterator[tuple[int, bool, Line | None]]:  # noqa: ANN401  # as above
-    """Yield address, whether a line begins there (an end sorts before a beginning), and the line."""
+    """Yield address, whether a line starts there (an end sorts before a start), and the line."""
     unit = dwarf.get_CU_at(offset)
     program = dwarf.line_program_for_CU(unit)
     if program is None:

@@ -1,4 +1,4 @@
-"""Functions as disjoint ranges of addresses: whom an address belongs to is one bisection."""
+"""Functions as disjoint ranges of addresses: a lookup is one bisection."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
@@ -10,34 +10,34 @@ NOBODY: Final = -1
 
 
 class Function(NamedTuple):
-    """A name in a symbol table."""
+    """A symbol of a symbol table."""
 
     start: int
     size: int
-    """In bytes; 0: the table does not say, and it ends where the next begins."""
+    """In bytes; 0: unknown, it ends where the next one starts."""
     name: str
     rank: int
-    """Among names of one address the lowest is shown."""
+    """Of several names of an address the one with the lowest rank is used."""
 
 
 class Ranges:
     """Sorted boundaries, and the function from each boundary to the next."""
 
     def __init__(self, functions: Sequence[Function], ends: Iterable[int] = ()) -> None:
-        """`ends` are addresses where functions without a size end at the latest: the ends of sections."""
+        """`ends` are addresses at which functions without a size end at the latest: the ends of sections."""
         self.functions = _sized(_one_name_each(functions), sorted(ends))
         self.bounds: list[int] = []
         self.owners: list[int] = []
         self._sweep()
 
     def find(self, address: int) -> Function | None:
-        """Return the function that an address lies in; of nested ones the innermost."""
+        """Return the function at an address; of nested ones the innermost."""
         place = bisect_right(self.bounds, address) - 1
         owner = self.owners[place] if place >= 0 else NOBODY
         return None if owner == NOBODY else self.functions[owner]
 
     def _sweep(self) -> None:
-        inside: list[int] = []  # functions that hold the place we are at, the innermost last
+        inside: list[int] = []  # the functions around the current address, innermost last
         functions = self.functions
         for number, function in enumerate(functions):
             self._leave(inside, function.start)
@@ -46,7 +46,7 @@ class Ranges:
         self._leave(inside, None)
 
     def _leave(self, inside: list[int], place: int | None) -> None:
-        """Leave the functions that end at a place or before it."""
+        """Leave the functions that end at or before an address."""
         ends = [function.start + function.size for function in (self.functions[number] for number in inside)]
         while inside and (place is None or ends[-1] <= place):
             end = ends.pop()

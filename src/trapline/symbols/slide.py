@@ -1,4 +1,4 @@
-"""How far a Linux kernel was moved from where it was linked (KASLR): its entry points against its symbols."""
+"""The slide of a Linux kernel (KASLR): the difference between its entry points and their symbols."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 
 class KernelValues(NamedTuple):
-    """Addresses of the kernel that the CPU holds; 0 where there is none."""
+    """Addresses of a kernel's entry points in the CPU; 0: not set."""
 
     lstar: int
     cstar: int
@@ -41,15 +41,15 @@ _HANDLERS: Final = {
 
 LANDMARKS: Final = frozenset(chain.from_iterable((*_SYSCALLS.values(), *_HANDLERS.values())))
 _AGREEING: Final = 3
-"""How many entry points must tell the same slide."""
+"""How many entry points must agree on a slide."""
 _ALIGNMENT: Final = 0x1000
 
 
 def find_slide(values: KernelValues, addresses: Mapping[str, int]) -> int | None:
-    """Return what is added to the symbols' addresses, which `addresses` gives for `LANDMARKS`.
+    """Return the slide; `addresses` are the symbols' addresses of `LANDMARKS`.
 
     None: the guest does not run the kernel of these symbols, or not yet. At least three entry points must agree, and
-    more than disagree.
+    more than half of those that are compared.
     """
     votes: Counter[int] = Counter()
     asked = 0

@@ -1,4 +1,4 @@
-"""System.map and /proc/kallsyms: lines of `address type name`, with a module's name in brackets behind it (nm(1))."""
+"""System.map and /proc/kallsyms: lines of `address type name`, and in brackets the module's name (nm(1))."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -13,21 +13,21 @@ from .ranges import Function, Ranges
 _LINE: Final = re.compile(rb"([0-9a-fA-F]{8,16}) ([A-Za-z?]) ([^\s]+)(?:\s+\[[^\]]*\])?\s*")
 _TEXT: Final = b"TtWw"
 _MARKERS: Final = re.compile(r"_[se]?(text|inittext)|_end|__\w+_(start|end)|_[es]\w*text")
-"""Names that a linker script gives to places, not to functions."""
+"""Symbols of a linker script: they are not functions."""
 _FAR: Final = 1 << 20
-"""No function of a kernel is that long."""
+"""Bytes: a kernel's function is shorter."""
 
 
 def present(head: bytes) -> bool:
-    """Say whether a file starts as such a file does."""
+    """Return whether a file starts like a System.map or kallsyms."""
     return _LINE.match(head) is not None
 
 
 def parse(data: bytes) -> Ranges:
-    """Read the functions of a file; the message of a UsageError lacks the file's name.
+    """Read the functions of a file. Raises UsageError without the file's name.
 
-    The next name of any kind ends a function. Where names are far apart, it ends with its page: code is mapped in
-    pages, and modules lie anywhere.
+    A function ends at the next symbol of any kind, or if that is far, at the end of its page: code is mapped in pages,
+    and modules are loaded anywhere.
     """
     places: list[int] = []
     functions: list[Function] = []
@@ -39,7 +39,7 @@ def parse(data: bytes) -> Ranges:
         raise UsageError("its addresses are all zero: read it as root, with kernel.kptr_restrict at 0 or 1")
     if not functions:
         first = data.split(b"\n", 1)[0].decode("ascii", "replace").strip()
-        raise UsageError(f"no functions are in it, but: {first}")
+        raise UsageError(f"it has no functions; its first line is: {first}")
     functions = [function for function in functions if not _MARKERS.fullmatch(function.name)] or functions
     return Ranges(functions, ends=_ends(places))
 
@@ -49,19 +49,19 @@ def _lines(data: bytes) -> Iterator[tuple[int, bytes, str]]:
         match = _LINE.fullmatch(line)
         if match is None:
             if line.strip():
-                raise UsageError(f"line {number} is no line of a System.map or of kallsyms")
+                raise UsageError(f"line {number} is not one of a System.map or of kallsyms")
             continue
         yield int(match[1], 16), match[2], match[3].decode("utf-8", "replace")
 
 
 def _rank(kind: bytes, name: str, number: int) -> int:
-    """Global names before local and weak ones, those without underscores before those with, and then the first."""
+    """Return the rank: global symbols before local and weak ones, then by leading underscores, then by line."""
     underscores = min(len(name) - len(name.lstrip("_")), 3)
     return b"TtWw".index(kind) << 40 | underscores << 32 | number
 
 
 def _ends(places: Iterable[int]) -> list[int]:
-    """Return every place, and behind the last before a gap the end of its page."""
+    """Return all addresses, and before each gap the end of the page of the last one."""
     ends = sorted(set(places))
     gaps = [place for place, following in pairwise((*ends, ends[-1] + _FAR + 1)) if following - place > _FAR]
     return sorted({*ends, *((place // PAGE + 1) * PAGE for place in gaps)})
