@@ -4,6 +4,7 @@ from trapline.arch.events import Event, EventType, decode, encode
 from trapline.arch.exits import EXCEPTION_EXITS, ExitCode, is_intercepted, set_intercept
 from trapline.arch.vectors import FORCEABLE, Vector, bits
 from trapline.machine.scripted import ScriptedMemory
+from trapline.processors.qemu.facts import MANUAL
 from trapline.processors.qemu.layout import BY_PYTHON
 from trapline.processors.qemu.quirks_tcg import COMBINING, TcgQuirks
 
@@ -31,7 +32,7 @@ class Cpu:
     def __init__(self, shared):
         self.shared = shared
         self.ram = ScriptedMemory(0x2000)
-        self.tcg = TcgQuirks(shared, self.ram)
+        self.tcg = TcgQuirks(shared, self.ram, MANUAL)
         self.vmcb, self.control, self.save = shared.vmcb, shared.vmcb.control, shared.vmcb.save
         self.save.rip = RIP
 
@@ -437,25 +438,30 @@ def test_other_protection_faults_stay(cpu, code, info_1, vectoring):
     assert cpu.control.exit_code == 0x4D
 
 
+@pytest.mark.parametrize("invalid", [0xFFFF_FFFF, ExitCode.INVALID])
 @pytest.mark.parametrize(("code", "mask", "wanted"), [("0f22e0", 1 << GP, True), ("0f22d8", 0, False)])
-def test_reserved_bits_in_a_control_register_are_a_protection_fault(cpu, code, mask, wanted):
+def test_reserved_bits_in_a_control_register_are_a_protection_fault(cpu, code, mask, wanted, invalid):
     cpu.want(mask)
     cpu.code(code)
-    assert cpu.exit(0xFFFF_FFFF, info_1=0x55) is wanted
+    assert cpu.exit(invalid, info_1=0x55) is wanted
     if wanted:
         assert (cpu.control.exit_code, cpu.control.exit_info_1) == (0x4D, 0)
     else:
         assert cpu.event == fault(GP, 0)
 
 
-def test_a_vmcb_that_is_refused_is_shown_as_the_manual_says(cpu):
+@pytest.mark.parametrize("invalid", [0xFFFF_FFFF, ExitCode.INVALID])
+def test_a_vmcb_that_is_refused_is_shown_as_the_manual_says(cpu, invalid):
     cpu.want(FORCEABLE)
     cpu.code("90")
-    assert cpu.exit(0xFFFF_FFFF)
+    assert cpu.exit(invalid)
     assert cpu.control.exit_code == ExitCode.INVALID
 
 
-@pytest.mark.parametrize(("exit_code", "code", "length"), [(ExitCode.MSR, "0f32", 2), (ExitCode.CPUID, "660fa2", 3)])
+@pytest.mark.parametrize(
+    ("exit_code", "code", "length"),
+    [(ExitCode.MSR, "0f32", 2), (ExitCode.CPUID, "660fa2", 3), (ExitCode.ICEBP, "f1", 1)],
+)
 def test_emulated_instructions_get_their_nrip(cpu, exit_code, code, length):
     cpu.want(0)
     cpu.code(code)

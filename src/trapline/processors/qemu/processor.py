@@ -54,7 +54,7 @@ class QemuProcessor:
         self._qmp = Qmp(qemu.qmp)
         watchdog = Watchdog(qemu.command, self._mailbox, self._qmp.run_state)
         self._handshake = Handshake(qemu, self._shared, self._on_wake, watchdog)
-        self._quirks = TcgQuirks(self._shared, ram) if accelerator == "tcg" else None
+        self._quirks = TcgQuirks(self._shared, ram, facts) if accelerator == "tcg" else None
         self.vmcb: Vmcb = self._shared.vmcb
         self.gprs: Gprs = self._shared.gprs
         self.msrpm = self._shared.msrpm
@@ -191,7 +191,10 @@ class QemuProcessor:
         return Outcome.KICKED
 
     def _fetches_vectors(self) -> bool:
-        return bool(self._stops.watchpoints) and self._quirks is not None and not self._quirks.wants_interrupts
+        quirks = self._quirks
+        return (
+            bool(self._stops.watchpoints) and quirks is not None and not (quirks.wants_interrupts or quirks.waits.begun)
+        )
 
     def cpuid(self, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
         """See `machine.Processor.cpuid`."""
@@ -261,6 +264,8 @@ class QemuProcessor:
         self._guard.reset()
         self._stops.take_outcome()
         self._deliveries.reset()
+        if self._quirks is not None:
+            self._quirks.waits.forget()
         self._handshake.report_came()
         self._fresh = True
         return Outcome.RESET

@@ -4,6 +4,7 @@ The hypervisor above sees an SVM with nRIP, true EXITINTINFO and the exits of th
 only what it executes correctly. One method per quirk; `before_entry` and `after_exit` call them in order.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 from trapline.arch.events import SHUTDOWN, Event, EventType, combine, decode, encode, is_software
@@ -13,7 +14,9 @@ from trapline.asm.decoder import SVM_MNEMONICS, Decoded, Mnemonic, decode_at_rip
 from trapline.machine.linear import next_rip
 from trapline.machine.memory import GuestMemory
 
+from .facts import Facts
 from .layout import BY_PYTHON, Mailbox, SharedMemory
+from .waits import WAITS, Waits
 
 COMBINING: Final = CONTRIBUTORY | 1 << Vector.PF | 1 << Vector.DF
 """Exceptions that become something else when one is raised during the delivery of another.
@@ -38,26 +41,35 @@ _INSTRUCTION_EXITS: Final = frozenset((ExitCode.MSR, ExitCode.CPUID, ExitCode.IC
 class TcgQuirks:
     """The state that the fixups carry from an entry to the exit that follows."""
 
-    def __init__(self, shared: SharedMemory, memory: GuestMemory) -> None:
+    def __init__(self, shared: SharedMemory, memory: GuestMemory, facts: Facts) -> None:
         self._vmcb = shared.vmcb
+        self._facts = facts
         self._mailbox: Mailbox = shared.mailbox
         self._memory = memory
         self._wanted = 0
-        self._wanted_misc1 = 0
+        self._wanted_misc1 = self._wanted_misc2 = 0
         self._soft: tuple[int, Event] | None = None
         self._seen = 0
+        self.waits = Waits(shared.vmcb)
+        self._fixups: dict[int, Callable[[], bool]] = {
+            ExitCode.SWINT: self._fixup_int_n,
+            ExitCode.NMI: self._fixup_nmi,
+            ExitCode.IRET: self._fixup_iret,
+            **dict.fromkeys(WAITS, self._fixup_wait),
+        }
         self.foreign_nmis = 0
         """1 while an NMI of a kick is on its way: it is not the guest's."""
 
     @property
     def wants_interrupts(self) -> bool:
         """Whether the hypervisor intercepts interrupts itself."""
-        return bool(self._wanted_misc1 >> (ExitCode.INTR & 31) & 1)
+        return self._is_wanted(ExitCode.INTR)
 
     def note_intercepts(self) -> None:
         """Read what the hypervisor wants from the VMCB; `write_intercepts` has to follow."""
         control = self._vmcb.control
         self._wanted, self._wanted_misc1 = control.intercept_exceptions, control.intercept_misc1
+        self._wanted_misc2 = control.intercept_misc2
 
     def write_intercepts(self, *, stopping: bool, watching: bool) -> int:
         """Add what TCG needs to what the hypervisor wants; returns the exceptions that it does not want.
@@ -68,11 +80,14 @@ class TcgQuirks:
         # SVM instructions can raise #GP, since the real EFER.SVME is set: see `_fixup_gp`.
         real = self._wanted | 1 << Vector.GP | (FORCEABLE if watching else 0)
         control.intercept_exceptions = self._mailbox.intercepts = real
-        control.intercept_misc1 = self._wanted_misc1
+        control.intercept_misc1, control.intercept_misc2 = self._wanted_misc1, self._wanted_misc2
         if stopping or self._wanted & SOFTWARE_EXCEPTIONS:
             set_intercept(control, ExitCode.SWINT)
         if watching:
             set_intercept(control, ExitCode.INTR)
+        if self._wanted >> Vector.DB & 1 and not self._facts.hlt_asks:
+            for code in WAITS:
+                set_intercept(control, code)
         set_intercept(control, ExitCode.NMI)
         return 0xFFFF_FFFF & ~self._wanted
 
@@ -102,6 +117,8 @@ class TcgQuirks:
 
     def drop_exit(self) -> None:
         """Forget an exit that was forced: nothing happened that the hypervisor asked for."""
+        if self.waits.begun:
+            self.waits.end(kicked=True)
         self._vmcb.control.event_inj = self._vmcb.control.exit_int_info = 0
 
     def after_exit(self) -> bool:
@@ -109,15 +126,14 @@ class TcgQuirks:
         control = self._vmcb.control
         injected, seen = self._last_entry()
         vectoring = self._fixup_vectoring(injected, seen)
+        if self.waits.begun and not self.waits.end(kicked=bool(self.foreign_nmis)):
+            return False
         code = control.exit_code
         if code in _INVALID:
             code = self._fixup_invalid()
-        if code == ExitCode.SWINT:
-            return self._fixup_int_n()
-        if code == ExitCode.NMI:
-            return self._fixup_nmi()
-        if code == ExitCode.IRET:
-            return self._fixup_iret()
+        fixup = self._fixups.get(code)
+        if fixup is not None:
+            return fixup()
         if code in _INSTRUCTION_EXITS:
             control.nrip = next_rip(self._vmcb.save, decode_at_rip(self._vmcb.save, self._memory).length)
         if code not in EXCEPTION_EXITS:
@@ -128,6 +144,10 @@ class TcgQuirks:
             code = self._fixup_gp(vectoring)
         vector = code - EXCEPTION_EXITS.start
         return bool(self._wanted >> vector & 1) or self._forward_unwanted(vector, vectoring)
+
+    def _is_wanted(self, intercept: int) -> bool:
+        word = self._wanted_misc1 if intercept < ExitCode.VMRUN else self._wanted_misc2
+        return bool(word >> intercept % 32 & 1)
 
     def _arm(self, exceptions: int) -> None:
         self._vmcb.control.intercept_exceptions |= exceptions
@@ -203,7 +223,7 @@ class TcgQuirks:
         if found.mnemonic != Mnemonic.INT and self._wanted >> vector & 1:
             control.exit_code = exception_exit(vector)
             return True
-        if found.mnemonic == Mnemonic.INT and self._wanted_misc1 >> (ExitCode.SWINT & 31) & 1:
+        if found.mnemonic == Mnemonic.INT and self._is_wanted(ExitCode.SWINT):
             control.exit_info_1 = vector
             return True
         self._inject_soft(Event(vector, EventType.SOFT))
@@ -230,6 +250,13 @@ class TcgQuirks:
     def _fixup_iret(self) -> bool:
         clear_intercept(self._vmcb.control, ExitCode.IRET)
         set_intercept(self._vmcb.control, ExitCode.NMI)
+        return False
+
+    def _fixup_wait(self) -> bool:
+        """HLT or MWAIT, intercepted for the sake of its #DB."""
+        if self._is_wanted(self._vmcb.control.exit_code):
+            return True
+        self.waits.begin()
         return False
 
     def _deliver_again(self, event: Event) -> bool:
