@@ -19,7 +19,7 @@ for exc in run.exceptions:
 #     | symbols                         · names and lines of addresses
 #   asm                                 machine code written as Python, and guest code decoded
 #   machine                             the boundary: protocols and plain data
-#   arch                                what the manuals say, as data and pure functions
+#   arch                                the facts of the manuals, as data and pure functions
 #   devices | errors                    a PC's chips, clocked from outside · the tree of errors
 #
 # `lint-imports` checks this, and tests/test_house.py runs it. Importing `trapline` loads this module alone: a name is

@@ -46,7 +46,7 @@ def test_to_a_file_with_names(trapline_command, log, tmp_path):
 def test_a_log_that_is_none(trapline_command, disk):
     done = trapline_command("import", "qemu-int", disk)
     assert (done.status, done.out) == (2, "")
-    assert done.err == f"trapline: {disk}: no line of it is one of qemu -d int,cpu_reset\n"
+    assert done.err == f"trapline: {disk}: not a log of qemu -d int,cpu_reset: it has no line of one\n"
 
 
 def test_a_log_that_is_not_there(trapline_command, tmp_path):

@@ -131,7 +131,7 @@ def test_nothing_to_run(trapline_command):
     [
         (None, "no such file"),
         (b"", "is empty"),
-        (b"just words", "not a guest I know"),
+        (b"just words", "not a known kind of guest"),
         (b"\x1f\x8b" + bytes(600), "gzip-compressed data: unpack it first"),
         (b"070701" + bytes(600), "cpio archive"),
     ],

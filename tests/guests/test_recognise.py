@@ -225,7 +225,7 @@ def test_efi_and_windows_programs_are_named(file, build):
 
 def test_a_file_that_nobody_knows_is_refused_with_what_was_looked_for(file):
     assert refused(file(b"hello world\n", "KERNEL.txt")) == (
-        "not a guest I know: no bzImage header at 0x202, no ELF, no multiboot header in the first 8 KiB, "
+        "not a known kind of guest: no bzImage header at 0x202, no ELF, no multiboot header in the first 8 KiB, "
         "no ISO 9660 descriptor, no boot signature 55 AA at 510 (file starts with 'hello wo')"
     )
     assert "(file starts with 00 01 02)" in refused(file(b"\0\1\2"))

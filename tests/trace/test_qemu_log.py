@@ -115,7 +115,7 @@ def test_names():
 
 @pytest.mark.parametrize("text", ["", "hello\n", STATE, '{"seq":0}\n', "\x00\x01\n"])
 def test_what_is_no_log(text):
-    with pytest.raises(UsageError, match="no line of it"):
+    with pytest.raises(UsageError, match="not a log of qemu -d int"):
         read(text)
 
 

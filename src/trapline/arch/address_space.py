@@ -116,7 +116,7 @@ class AddressSpace:
         self._plan = _plan(2 if self._levels == _PAE else self._levels, self._reserved)
 
     def is_canonical(self, gva: int) -> bool:
-        """Say whether the high bits of an address are alike (APM 5.3.1); outside long mode it is always so."""
+        """Return whether the high bits of an address are alike (APM 5.3.1); outside long mode it is always so."""
         if not self.long:
             return True
         return gva >> 47 in (0, 0x1_FFFF) if self._levels == 4 else gva >> 56 in (0, 0xFF)
@@ -167,7 +167,7 @@ class AddressSpace:
         return self._allow(gva, access, ac, gpa, _take_nx(rights, entry), 1, at, entry)
 
     def _is_large(self, gva: int, access: int, at: int, entry: int, level: int) -> bool:
-        """Say whether an entry above the last table maps a page; one that leads on gets its accessed bit."""
+        """Return whether an entry above the last table maps a page; one that leads on gets its accessed bit."""
         reserved = self._reserved
         if self._strict and entry & PS:
             reserved |= PS if level > 3 else (8 << 9 * level) - 1 & ADDRESS & ~_PAT_LARGE
@@ -223,7 +223,7 @@ class AddressSpace:
         return gpa
 
     def _denied(self, rights: int, access: int, ac: bool) -> Denied | None:
-        """Say why an access is not allowed (APM 5.6.1-5.6.6)."""
+        """Return why an access is denied (APM 5.6.1-5.6.6)."""
         if access & USER:
             if not rights & US:
                 return Denied.SUPERVISOR_PAGE

@@ -38,7 +38,7 @@ def _long_mode(vmcb: Vmcb) -> bool:
 
 
 def is_illegal(event: Event, vmcb: Vmcb) -> bool:
-    """Say whether an event cannot be injected, whatever else the VMCB holds (APM 15.20)."""
+    """Return whether an event cannot be injected, whatever else the VMCB holds (APM 15.20)."""
     if event.type == EventType.EXCEPTION:
         if not _INJECTABLE >> event.vector & 1:
             return True

@@ -40,4 +40,4 @@ EFER_FEATURES: Final = (
     (EFER.UAIE, EXTENDED_2, EAX, 7),
     (EFER.AIBRSE, EXTENDED_2, EAX, 8),
 )
-"""Where CPUID says that a bit of EFER can be set: function, register, bit (APM 3.1.7)."""
+"""The bits of EFER that can be set where CPUID reports a feature: function, register, bit (APM 3.1.7)."""

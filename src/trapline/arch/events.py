@@ -56,7 +56,7 @@ class Event(NamedTuple):
 
 
 def is_software(event: Event) -> bool:
-    """Say whether an instruction asked for the event: INT n, INT3 or INTO (APM 8.4.1, 8.7.4).
+    """Return whether an instruction asked for the event: INT n, INT3 or INTO (APM 8.4.1, 8.7.4).
 
     Its gate is checked for DPL, its frame holds the RIP after the instruction, and the error code of what its delivery
     raises has EXT clear. If the delivery fails, RIP is still on the instruction, which executes again.

@@ -208,7 +208,7 @@ def exit_name(code: int) -> str:
 
 
 def is_intercepted(control: InterceptWords, intercept: int) -> bool:
-    """Say whether the bit of an intercept (or of an exception's exit code) is set."""
+    """Return whether the bit of an intercept (or of an exception's exit code) is set."""
     word, bit = _place(intercept)
     return bool(getattr(control, word) & bit)
 

@@ -42,7 +42,7 @@ class Vector(IntEnum):
 
 
 class Kind(Enum):
-    """Where the saved RIP points, and whether the program can go on."""
+    """Where the saved RIP points, and whether the program can be resumed."""
 
     FAULT = "fault"
     TRAP = "trap"

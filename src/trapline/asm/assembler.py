@@ -36,7 +36,7 @@ _ADDRESSES: Final = ("IMM32", "IMM64")
 _SIZES: Final = ("", "W", "D", "Q", "NW", "ND", "NQ")
 """What iced's names of codes have after the mnemonic; N is a near return."""
 _FORMS: Final = ("REG", "OPCODE", "OR_MEM", "RM")
-"""How the names of operand kinds go on after that of a register's kind."""
+"""Suffixes of the names of operand kinds after a register's kind."""
 
 Operand = Reg | Mem | int | str
 
@@ -156,7 +156,7 @@ class Assembler:
         if not fitting:
             raise ValueError(f"no encoding in {self._bits}-bit code: {mnemonic} {operands}")
         if all(isinstance(operand, int) for operand in operands):
-            # Nothing says how wide PUSH 1 or RET is: as wide as it is without a prefix.
+            # PUSH 1 and RET have no size of their own: use the one without a prefix.
             fitting.sort(key=lambda encoding: encoding.info.operand_size not in (0, self._default_size(encoding.info)))
         chosen = fitting[0]
         pairs = zip(chosen.kinds, operands, strict=True)

@@ -34,7 +34,7 @@ UPDATE: Final = 2_228_000
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 CALENDAR: Final = 8000 * 146_097 // 400 * 86_400
-"""After so many seconds the calendar starts again, before year 10000."""
+"""Seconds after which the calendar wraps, before year 10000."""
 
 
 class Cmos:
@@ -49,7 +49,7 @@ class Cmos:
         self.reset()
 
     def reset(self) -> None:
-        """Be as firmware leaves it; the time goes on."""
+        """Reset to the state that firmware leaves; the time is kept."""
         self._index = 0
         self.nmi_disabled = False
         """Bit 7 of port 0x70 keeps NMIs from the CPU."""

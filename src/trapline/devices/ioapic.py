@@ -38,7 +38,7 @@ class IoApic:
         self._entries = [MASKED] * INPUTS
 
     def masked(self, pin: int) -> bool:
-        """Say whether an input is masked."""
+        """Return whether an input is masked."""
         return bool(self._entries[pin] & MASKED)
 
     def set_line(self, pin: int, level: bool) -> None:

@@ -33,7 +33,7 @@ class LapicTimer:
         self.deadline = self._clock() + count * self._unit if count else None
 
     def divide(self, code: int) -> None:
-        """Set the divide configuration register; a count under way goes on from where it is at the new pace."""
+        """Set the divide configuration register; a running count continues from its value at the new rate."""
         count = self.current()
         self.divide_code = code & 0x0B
         self._unit = TICK << ((code & 3 | code >> 1 & 4) + 1 & 7)
@@ -47,7 +47,7 @@ class LapicTimer:
         return max(0, -((self._clock() - self.deadline) // self._unit))
 
     def expire(self) -> bool:
-        """Say whether the count has reached zero: once, however late; the period keeps its phase."""
+        """Return whether the count has reached zero: once, however late; the period keeps its phase."""
         if self.deadline is None or self._clock() < self.deadline:
             return False
         if self.periodic:

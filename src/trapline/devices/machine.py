@@ -138,7 +138,7 @@ class BareMachine:
         return self._lapic.acknowledge()
 
     def nmi_pending(self) -> bool:
-        """Say whether an NMI waits for the CPU."""
+        """Return whether an NMI waits for the CPU."""
         return self._lapic.nmi
 
     def take_nmi(self) -> None:

@@ -183,7 +183,7 @@ class PicPair:
         self._update()
 
     def masked(self, irq: int) -> bool:
-        """Say whether a master's line is masked."""
+        """Return whether a master's line is masked."""
         return bool(self._master.imr >> irq & 1)
 
     def vector(self) -> int:

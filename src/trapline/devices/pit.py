@@ -179,7 +179,7 @@ class Pit:
         return self._channels[port & 3].read() if port & 3 != 3 else 0
 
     def write(self, port: int, size: int, value: int) -> None:
-        """Write a channel or the control port. The clock goes on meanwhile: an edge since `now` is still to come."""
+        """Write a channel or the control port. The clock runs on: an edge since `now` is still to be raised."""
         now = self.ticks()
         self._advance(now)
         selected = port & 3

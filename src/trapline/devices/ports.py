@@ -31,7 +31,7 @@ class Claim(NamedTuple):
 
 
 class PortBus:
-    """Ports 0 to 0xFFFF; an access that runs over the last one goes on at port 0."""
+    """Ports 0 to 0xFFFF; an access beyond the last one wraps to port 0."""
 
     def __init__(self, hints: Hints) -> None:
         self._hints = hints

@@ -25,7 +25,7 @@ class RtcInterrupts:
     """Status C and the line."""
 
     def __init__(self, clock: Callable[[], int], irq: Callable[[bool], None], alarm: Callable[[int], bool]) -> None:
-        """`irq` is IRQ 8; `alarm` says whether the alarm is set for a second of the virtual clock."""
+        """`irq` is IRQ 8; `alarm` returns whether the alarm is set for a second of the virtual clock."""
         self._clock, self._irq, self._alarm = clock, irq, alarm
         self._seen = clock()
         self._flags = 0

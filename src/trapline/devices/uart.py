@@ -23,7 +23,7 @@ LSR_IDLE: Final = 0x60
 """THR and shift register empty."""
 
 MSR_CONNECTED: Final = 0xB0
-"""DCD, DSR and CTS: somebody listens, and goes on listening: the modem status interrupt never comes."""
+"""DCD, DSR and CTS: the other end is ready, always: the modem status interrupt is never raised."""
 
 IIR_NONE: Final = 0x01
 IIR_THRE: Final = 0x02

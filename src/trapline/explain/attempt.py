@@ -93,12 +93,12 @@ class Attempt:
         return deliver(self.save, self.event, self.memory, physical_bits=self.physical_bits)
 
     def succeeds(self) -> bool:
-        """Say whether the event is delivered, and its handler's first instruction can be fetched."""
+        """Return whether the event is delivered, and its handler's first instruction can be fetched."""
         outcome = self.deliver()
         return isinstance(outcome, Delivered) and self.handler_is_executable(outcome)
 
     def handler_is_executable(self, delivered: Delivered) -> bool:
-        """Say whether the handler's first instruction can be fetched."""
+        """Return whether the handler's first instruction can be fetched."""
         return self.translate(self.handler(delivered), FETCH | (USER if delivered.cpl == 3 else 0)) is not None
 
     def handler(self, delivered: Delivered) -> int:

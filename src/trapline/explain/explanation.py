@@ -266,7 +266,7 @@ def _deliveries(chain: Sequence[Evidence], first: Attempt, steps: Sequence[Step]
 
 
 def _agrees(failed: Failed, follows: Event | Shutdown | None, seen: Evidence) -> bool:
-    """Say whether the processor raised what the model did."""
+    """Return whether the processor raised what the model did."""
     if seen.event is None:
         return follows is SHUTDOWN
     raised = {event.vector for event in (failed.event, follows) if isinstance(event, Event)}

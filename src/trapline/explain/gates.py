@@ -85,7 +85,7 @@ def legacy_layout(attempt: Attempt) -> Iterator[Finding]:
 
 
 def _is_legacy(gate: int) -> bool:
-    """Say whether 8 bytes are a present interrupt or trap gate of 32 bits."""
+    """Return whether 8 bytes are a present interrupt or trap gate of 32 bits."""
     return bool(gate & GATE_PRESENT) and (gate >> ATTRIBUTES_LOW & _TYPE) | GateType.TRAP == GateType.TRAP_32
 
 

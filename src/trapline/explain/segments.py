@@ -95,7 +95,7 @@ def _required(attempt: Attempt, failed: Failed) -> str:
 
 
 def _is_descriptor_of_cs(attempt: Attempt, selector: int) -> bool:
-    """Say whether the descriptor of a selector has the attributes with which CS was loaded."""
+    """Return whether the descriptor of a selector has the attributes with which CS was loaded."""
     descriptor = attempt.descriptor(selector)
     if descriptor is None:
         return False

@@ -33,13 +33,13 @@ class _File(NamedTuple):
 
 
 def recognise(path: Path) -> Guest:
-    """Say what guest the file holds, or raise GuestImageError with what was looked for and what was found."""
+    """Return the guest in a file. Raises GuestImageError that names what was looked for and what was found."""
     with _opened(path) as file:
         return _classify(path, file)
 
 
 def raw_image(path: Path) -> Guest:
-    """Take a file as it is: code without a header, whatever its bytes look like."""
+    """Return a file as raw code, whatever its content looks like."""
     with _opened(path) as file:
         return Guest(path, GuestKind.RAW, f"raw image of {file.size} bytes", file.read())
 
@@ -118,7 +118,7 @@ def _size(path: Path) -> int:
 def _not_known(head: bytes, size: int) -> str:
     floppy = media.floppy_format(size)
     return (
-        "not a guest I know: no bzImage header at 0x202, no ELF, no multiboot header in the first 8 KiB, "
+        "not a known kind of guest: no bzImage header at 0x202, no ELF, no multiboot header in the first 8 KiB, "
         "no ISO 9660 descriptor, no boot signature 55 AA at 510 "
         + (f"(the size is that of a {floppy} floppy; " if floppy else "(")
         + f"file starts with {_shown(head[:8])})"

@@ -103,7 +103,7 @@ def effect_of(instruction: Any) -> Effect:  # noqa: ANN401  # iced has no hints
 
 
 def is_repeated(instruction: Any) -> bool:  # noqa: ANN401
-    """Say whether a prefix repeats an instruction: it traps after each iteration (APM 13.1.4)."""
+    """Return whether a prefix repeats an instruction: it traps after each iteration (APM 13.1.4)."""
     return bool(instruction.is_string_instruction and (instruction.has_rep_prefix or instruction.has_repne_prefix))
 
 
@@ -136,7 +136,7 @@ def arm(vcpu: Vcpu, instruction: Any, effect: Effect) -> Armed:  # noqa: ANN401
 
 
 def is_complete(vcpu: Vcpu, armed: Armed) -> bool:
-    """Say whether a #DB exit is that of TF: the instruction is complete."""
+    """Return whether a #DB exit is that of TF: the instruction is complete."""
     if armed.effect is Effect.UNTRAPPED or not vcpu.save.dr6 & DR6.BS:
         return False
     return armed.effect is not Effect.READ_DR6 or vcpu.save.rip != armed.rip
@@ -220,7 +220,7 @@ def _clear_pushed(vcpu: Vcpu) -> None:
 
 
 def _task_switched(vcpu: Vcpu, armed: Armed) -> bool:
-    """Say whether the instruction switched tasks (APM 12.5)."""
+    """Return whether the instruction switched tasks (APM 12.5)."""
     return vcpu.save.tr.selector != armed.task.selector and armed.instruction.mnemonic in _SWITCHING
 
 

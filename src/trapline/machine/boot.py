@@ -1,4 +1,4 @@
-"""What a bare machine starts with: bytes in its RAM, and a state that takes the place of the one after RESET."""
+"""How a guest starts without firmware: the content of RAM, and the state of the vCPU."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -8,13 +8,13 @@ from trapline.arch.vmcb import SaveArea
 
 
 class Boot(NamedTuple):
-    """How a guest enters a machine without firmware: write `loads`, reset the vCPU, then let `enter` change it."""
+    """How a guest starts without firmware: write `loads`, reset the vCPU, then let `enter` change its state."""
 
     name: str
     """The protocol, as `multiboot`."""
     description: str
-    """Protocol and entry for people, on one line."""
+    """Protocol and entry as text, on one line."""
     loads: Sequence[tuple[int, bytes]]
-    """(gpa, bytes) to write into RAM, also at each reset; all of it lies inside RAM, no two overlap."""
+    """(gpa, bytes) to write into RAM, also at each reset; all are inside RAM and none overlap."""
     enter: Callable[[SaveArea, Gprs], None]
     """Writes the entry state over the state after RESET."""

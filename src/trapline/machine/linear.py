@@ -1,6 +1,6 @@
 """Linear addresses of a stopped guest: its code, its stack, and memory through its page tables (APM 1.2, 4.5.3).
 
-Page tables are asked for presence alone: rights do not count, and accessed and dirty bits stay as they are.
+Page tables are read for presence only: rights are not checked, and accessed and dirty bits are not set.
 """
 
 from collections.abc import Iterator

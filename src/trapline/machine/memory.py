@@ -4,11 +4,11 @@ from typing import Protocol
 
 
 class GuestMemory(Protocol):
-    """Reads and writes what the guest's CPU would see as memory."""
+    """Reads and writes memory as the guest's CPU does."""
 
     @property
     def size(self) -> int:
-        """How much RAM the guest has, in bytes."""
+        """The size of the guest's RAM in bytes."""
 
     def read(self, gpa: int, size: int) -> bytes:
         """Return `size` bytes; raises FaultError where there is no memory."""

@@ -1,4 +1,4 @@
-"""What the hypervisor asks of a processor: execute VMRUN on a VMCB and come back with a #VMEXIT."""
+"""The interface of a processor: it executes VMRUN on a VMCB and returns with a #VMEXIT."""
 
 from collections.abc import Callable, Sequence
 from enum import Enum
@@ -12,44 +12,44 @@ from .memory import GuestMemory
 
 
 class Outcome(Enum):
-    """Why `Processor.run` came back."""
+    """Why `Processor.run` returned."""
 
     VMEXIT = "vmexit"
     """The VMCB holds the exit."""
     RESET = "reset"
     """The machine was switched on or reset: the control area is zero, the vCPU starts as after a reset."""
     KICKED = "kicked"
-    """Somebody called `kick`; the guest is stopped between two instructions."""
+    """`kick` was called; the guest is stopped between two instructions."""
     DEADLINE = "deadline"
-    """The deadline passed; the guest goes on by itself where the processor is another process."""
+    """The deadline passed; the guest still runs if the processor is another process."""
     HALTED = "halted"
-    """The guest waits for an interrupt, and nothing is left that could raise one."""
+    """The guest waits for an interrupt, and nothing can raise one."""
     OFF = "off"
-    """The machine is gone: the guest switched it off or ended it."""
+    """The guest powered the machine off, or ended it by a debug exit."""
     BREAKPOINT = "breakpoint"
     """The guest is stopped before the instruction at an address of `set_breakpoints`."""
     WATCHPOINT = "watchpoint"
-    """The guest is stopped after the instruction that accessed what `Processor.hit` says."""
+    """The guest is stopped after the instruction that accessed the watchpoint `Processor.hit`."""
 
 
 class Watchpoint(NamedTuple):
-    """Bytes of memory whose accesses stop the guest."""
+    """Bytes of memory that stop the guest when they are accessed."""
 
     address: int
-    """Linear."""
+    """The linear address of the first byte."""
     size: int
-    """In bytes."""
+    """How many bytes."""
     reads: bool
-    """Reads stop the guest as well as writes."""
+    """Whether reads stop the guest as well as writes."""
 
 
 class Capabilities(NamedTuple):
-    """What a processor can do. The hypervisor asks for nothing beyond it."""
+    """What a processor can do."""
 
     name: str
-    """As reports have it: `unicorn`, `qemu`."""
+    """For reports: `unicorn`, `qemu`."""
     ts_error_code: bool
-    """EXITINFO1 holds the error code of an intercepted #TS; the manual does not promise it."""
+    """EXITINFO1 holds the error code of an intercepted #TS, which the manual does not define."""
     hides_svm: bool
     """CPUID shows the guest a CPU without SVM, and need not be intercepted."""
     keeps_svme: bool
@@ -61,18 +61,18 @@ class Capabilities(NamedTuple):
     interrupts_keep_rf: bool
     """The flags that an interrupt or an NMI pushes have RF as it was (APM 3.1.6); otherwise it is set."""
     forwards_set_rf: bool
-    """For one that is injected the hypervisor must set it; otherwise the processor does as by itself."""
+    """For an injected fault the hypervisor must set RF; otherwise the processor sets it as for its own."""
     delivers_as_modelled: bool
-    """It delivers events as `arch.delivery` has it, by the manual."""
+    """It delivers events as the model in `arch.delivery` does."""
 
 
 class Statistics(NamedTuple):
-    """Counts of a run; times in seconds."""
+    """What a run cost."""
 
     exits: int
-    """#VMEXITs that came to this process; those that the processor answered by itself are not among them."""
+    """#VMEXITs that were handled in this process; those that the processor handled itself are not counted."""
     stopped: float
-    """How long the guest was stopped for them."""
+    """Seconds for which the guest was stopped for them."""
 
 
 class Processor(Protocol):
@@ -80,7 +80,7 @@ class Processor(Protocol):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What this processor can do."""
+        """What the processor can do."""
 
     @property
     def vmcb(self) -> Vmcb:
@@ -88,7 +88,7 @@ class Processor(Protocol):
 
     @property
     def gprs(self) -> Gprs:
-        """The general registers but RAX and RSP, which live in the VMCB."""
+        """The general registers except RAX and RSP, which are in the VMCB."""
 
     @property
     def msrpm(self) -> memoryview:
@@ -104,7 +104,7 @@ class Processor(Protocol):
 
     @property
     def statistics(self) -> "Statistics":
-        """What the run cost so far."""
+        """The cost of the run so far."""
 
     @property
     def exit_status(self) -> int | None:
@@ -120,7 +120,7 @@ class Processor(Protocol):
 
     @property
     def hit(self) -> Watchpoint | None:
-        """The watchpoint that was accessed, after WATCHPOINT: the first in the order of `set_watchpoints`."""
+        """After WATCHPOINT: the watchpoint that was accessed, the first in the order of `set_watchpoints`."""
 
     def run(self, deadline: float | None) -> Outcome:
         """Execute VMRUN and return at the next #VMEXIT that needs the hypervisor.
@@ -141,14 +141,14 @@ class Processor(Protocol):
     def set_breakpoints(self, addresses: frozenset[int]) -> None:
         """Stop with BREAKPOINT before an instruction at one of these linear addresses executes.
 
-        Also where it is the first one of a `run`: to get past it, take the address out and execute one instruction.
-        An event in EVENTINJ is delivered before. The set replaces the one before and outlives a reset of the machine.
-        The guest cannot see it: its memory, flags and debug registers stay its own. Only while the guest is stopped.
-        Raises UsageError where it cannot be had.
+        Also where it is the first one of a `run`: to execute it, remove the address first. An event in EVENTINJ is
+        delivered before. The set replaces the previous one, and a reset of the machine keeps it. The guest cannot see
+        it in its memory, flags and debug registers. Only while the guest is stopped. Raises UsageError where the
+        processor cannot do it.
         """
 
     def set_watchpoints(self, watched: tuple[Watchpoint, ...]) -> None:
-        """Stop with WATCHPOINT after an instruction that accessed some of these bytes.
+        """Stop with WATCHPOINT after an instruction that accessed any of these bytes.
 
         As the CPU's own data breakpoints trap (APM vol. 2, 13.1.4): the instruction, or one iteration of it under REP,
         is complete, RIP is on the next one, and `hit` says which. What else the instruction owes comes with the next
@@ -166,7 +166,7 @@ class Processor(Protocol):
         """Return EAX, EBX, ECX and EDX as the CPU itself answers. Only while the guest is stopped."""
 
     def kick(self) -> None:
-        """Make `run` come back with KICKED and the guest stopped. May be called from another thread."""
+        """Make `run` return with KICKED and the guest stopped. May be called from another thread."""
 
     def shutdown(self) -> None:
         """Let the next `run` end as hardware does after a triple fault: the machine is reset."""

@@ -1,4 +1,4 @@
-"""One intercepted exception as every processor records it: a fixed-size little-endian record."""
+"""The record of an intercepted exception: a little-endian structure of fixed size."""
 
 from typing import Final
 
@@ -8,7 +8,7 @@ from trapline.arch.vmcb import Vmcb
 
 @layout(size=0x80)
 class Record(Structure):
-    """What was known at the #VMEXIT, before the guest saw the exception."""
+    """The guest's state at the #VMEXIT, before the exception was delivered."""
 
     tsc: u64 = at(0x00)
     """The time stamp counter when the exit was taken."""
@@ -34,7 +34,7 @@ class Record(Structure):
     efer: u64 = at(0x60)
     dr6: u64 = at(0x68)
     event: u64 = at(0x70)
-    """What was injected for it, as the EVENTINJ word; V clear: nothing."""
+    """The event that was injected, as the EVENTINJ word; V clear: none."""
 
 
 class RecordFlags:
@@ -43,17 +43,17 @@ class RecordFlags:
     HAS_ERROR_CODE: Final = 1 << 0
     HAS_ADDRESS: Final = 1 << 1
     FORWARDED: Final = 1 << 2
-    """Given back to the guest as it was."""
+    """It was delivered unchanged."""
     COMBINED: Final = 1 << 3
-    """Became a #DF with the event that was being delivered."""
+    """It and the event under delivery became a #DF."""
     SHUTDOWN: Final = 1 << 4
-    """Became a shutdown: a triple fault."""
+    """It became a shutdown: a triple fault."""
     DISCARDED: Final = 1 << 5
-    """The guest never saw it: an observer decided so."""
+    """An observer decided not to deliver it."""
     SYNTHESIZED: Final = 1 << 6
-    """Raised by the hypervisor, as the #DF that two exceptions combine to."""
+    """The hypervisor raised it, as the #DF that two exceptions combine to."""
     REPLACED: Final = 1 << 7
-    """An observer had another exception injected in its place, or what that combined to."""
+    """An observer decided to deliver another exception; `event` is that, or what it combined to."""
 
 
 RECORD_SIZE: Final = size_of(Record)

@@ -1,4 +1,4 @@
-"""The registers of a CPU by name, whichever structure keeps them."""
+"""The registers of a CPU by name."""
 
 from collections.abc import Callable
 from typing import Final, overload
@@ -10,7 +10,7 @@ _BITS: Final = 1 << 64
 
 
 class _Integer:
-    """A register of up to 64 bits. `hidden` are bits that are the hypervisor's, and stay as they are."""
+    """A register of up to 64 bits. `hidden` are bits of the hypervisor: they read as 0, and writes keep them."""
 
     def __init__(self, area: str, hidden: int = 0) -> None:
         self._area, self._hidden = area, hidden
@@ -32,7 +32,7 @@ class _Integer:
     def __set__(self, registers: "Registers", value: int) -> None:
         registers.check(True)
         if not 0 <= value < _BITS:
-            raise ValueError(f"{self._name} has 64 bits, and {value:#x} is not one of its values")
+            raise ValueError(f"{self._name} has 64 bits: {value:#x} does not fit")
         area = getattr(registers, self._area)
         setattr(area, self._name, value & ~self._hidden | getattr(area, self._name) & self._hidden)
 
@@ -67,7 +67,7 @@ class Registers:
     """The registers of a stopped CPU. Integers can be read and written, 64 bits each.
 
     Segment and table registers are structures with `selector`, `attributes`, `limit` and `base` (APM vol. 2, 15.5.1):
-    `registers.fs.base`. EFER.SVME, which is not the guest's, is not seen.
+    `registers.fs.base`. EFER.SVME, which is the hypervisor's, is hidden.
     """
 
     rax, rsp = _Integer("save"), _Integer("save")
@@ -86,7 +86,7 @@ class Registers:
     ldtr, tr, gdtr, idtr = _Structure(), _Structure(), _Structure(), _Structure()
 
     def __init__(self, save: SaveArea, gprs: Gprs, check: Callable[[bool], None]) -> None:
-        """`check(writes)` raises what is to be raised where registers must not be accessed now."""
+        """`check(writes)` raises an error while registers cannot be accessed."""
         self.save, self.gprs, self.check = save, gprs, check
 
     @property
@@ -96,7 +96,7 @@ class Registers:
         return self.save.cpl
 
     def copy(self) -> "Registers":
-        """Return the values of now, which never change and cannot be written."""
+        """Return copies of the registers, which cannot be written."""
         self.check(False)
         return Registers(SaveArea.from_buffer_copy(self.save), Gprs.from_buffer_copy(self.gprs), _read_only)
 
@@ -115,4 +115,4 @@ class Registers:
 
 def _read_only(writes: bool) -> None:
     if writes:
-        raise AttributeError("these are copies of what the guest had: they cannot be written")
+        raise AttributeError("these registers are copies: they cannot be written")

@@ -4,7 +4,7 @@
     Vm(processor, mask=1 << Vector.PF).run()
     assert processor.entries[-1].vmcb.save.cr2 == 0x1000
 
-Each call of `run` notes what the hypervisor asks for and plays the next step; in the end the machine is off.
+Each call of `run` notes what the hypervisor asks for and plays the next step; after the last one the machine is off.
 """
 
 import threading
@@ -31,7 +31,7 @@ MANUAL = Capabilities(
     forwards_set_rf=True,
     delivers_as_modelled=True,
 )
-"""What a processor by the manual can do."""
+"""The capabilities of a processor according to the manual."""
 
 Step: TypeAlias = "Outcome | Exception | Callable[[ScriptedProcessor], Outcome | None]"
 """An outcome to return, an error to raise, or a function that changes the state; its None is VMEXIT."""
@@ -49,7 +49,7 @@ def vmexit(code: int, *, info_1: int = 0, info_2: int = 0, vectoring: Event | No
 
 
 def until_kicked(processor: "ScriptedProcessor") -> Outcome:
-    """Run, as a step, until somebody calls `kick`."""
+    """Run, as a step, until `kick` is called."""
     return Outcome.KICKED if processor.take_kick(timeout=10) else Outcome.DEADLINE
 
 
@@ -64,13 +64,13 @@ def watchpoint(hit: Watchpoint) -> Step:
 
 
 class Entry(NamedTuple):
-    """What the hypervisor asked for when it called `run`: copies, that no later step changes."""
+    """What the hypervisor asked for when it called `run`, as copies."""
 
     vmcb: Vmcb
     gprs: Gprs
     msrpm: bytes
     forwarded: int
-    """The vectors that the processor may give back by itself."""
+    """The mask of vectors that the processor may forward without an exit."""
     deadline: float | None
     breakpoints: frozenset[int]
     watchpoints: tuple[Watchpoint, ...]
@@ -170,7 +170,7 @@ class ScriptedProcessor:
         self._kick.set()
 
     def take_kick(self, timeout: float = 0) -> bool:
-        """Wait for a kick, and forget it; False: there was none."""
+        """Wait for a kick, and clear it; False: there was none."""
         kicked = self._kick.wait(timeout)
         self._kick.clear()
         return kicked

@@ -1,1 +1,1 @@
-"""Who executes VMRUN. One package a processor; none knows the hypervisor."""
+"""The processors, which execute VMRUN. Each is a package; none imports the hypervisor."""

@@ -99,7 +99,7 @@ class Run(Result):
         )
 
     def _raised(self, rule: Rule, found: _Found) -> str:
-        """Say how often an exception was raised that a rule names, and describe the first, or the first in memory."""
+        """Return how often an exception that a rule names was raised, and the first one, or the first in memory."""
         times = "once" if found.most == 1 else f"{_number(found)} times, first"
         mask = self.exceptions.mask(rule)
         if mask.any():

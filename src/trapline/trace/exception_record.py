@@ -31,7 +31,7 @@ class Outcome(Enum):
     INJECTED = "injected"
     """The guest got another exception instead: an observer decided so."""
     UNDELIVERED = "undelivered"
-    """The record says nothing."""
+    """The record does not tell."""
 
 
 _OUTCOMES: Final = (

@@ -53,7 +53,7 @@ def records(log: Iterable[str], lookup: Lookup | None = None) -> Iterator[str]:
         yield _json(fields, number, lookup)
         number += 1
     if not reader.known:
-        raise UsageError("no line of it is one of qemu -d int,cpu_reset")
+        raise UsageError("not a log of qemu -d int,cpu_reset: it has no line of one")
 
 
 class _Reader:
@@ -90,7 +90,7 @@ class _Reader:
         self.known = True
 
     def end(self) -> Iterator[Fields]:
-        """Yield the exception that is complete because the log ends or goes on with another."""
+        """Yield the exception that is complete because the log ends or another one follows."""
         if self._open is not None:
             yield self._open
         self._open, self._state, self._interrupt = None, False, None
@@ -133,7 +133,7 @@ class _Reader:
 
 
 def _doubles(old: int, new: int) -> bool:
-    """Say whether two exceptions make a #DF."""
+    """Return whether two exceptions make a #DF."""
     first, second = (Event(vector, EventType.EXCEPTION) for vector in (old, new))
     combined = combine(first, second)
     return isinstance(combined, Event) and combined.vector == Vector.DF and new != Vector.DF

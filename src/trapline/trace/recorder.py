@@ -77,7 +77,7 @@ class Recorder:
 
     @property
     def dropped(self) -> int:
-        """How many of the oldest exceptions are no longer in memory: the number of the first that is."""
+        """How many of the oldest exceptions were dropped from memory: also the number of the first one that was not."""
         return self.tally.total - len(self.store)
 
     def _add(self, data: memoryview) -> None:

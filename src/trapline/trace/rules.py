@@ -66,7 +66,7 @@ class Rule:
     """What the function's name must match; None: any instruction, with a name or without."""
 
     def matches(self, record: Named) -> bool:
-        """Say whether the rule is about an exception. One without a symbol matches no pattern."""
+        """Return whether the rule is about an exception. One without a symbol matches no pattern."""
         if not self.vectors >> record.vector & 1:
             return False
         if self.privilege is not Privilege.ANY and (record.cpl == _USER_CPL) is not (self.privilege is Privilege.USER):
@@ -109,11 +109,11 @@ class Expectation:
     """Exactly so many times; None: at least once."""
 
     def met_by(self, count: int) -> bool:
-        """Say whether so many exceptions are as expected."""
+        """Return whether so many exceptions are as expected."""
         return count > 0 if self.count is None else count == self.count
 
     def met_between(self, least: int, most: int) -> bool | None:
-        """Say the same of a count that is known to lie between two; None: it depends on which it is."""
+        """Return the same for a count between `least` and `most`; None: it depends on the count."""
         if self.count is None:
             return True if least else None if most else False
         if not least <= self.count <= most:
@@ -122,7 +122,7 @@ class Expectation:
 
     @property
     def wanted(self) -> str:
-        """The count in words."""
+        """The count as text."""
         return "at least 1" if self.count is None else f"{self.count:,}"
 
     def describe(self, count: int) -> str:

@@ -53,7 +53,7 @@ def test_a_host_without_svm_is_told(device):
 
 def test_a_host_that_does_not_know_is_told(device):
     device([(0, 0)])
-    assert "does not say what CPU it offers" in kvm.nested_svm_missing()
+    assert "does not report the CPU that it offers" in kvm.nested_svm_missing()
 
 
 @pytest.mark.parametrize(("error", "words"), [(errno.ENOENT, "No such file"), (errno.EACCES, "Permission denied")])

@@ -1,7 +1,7 @@
 """How an AMD64 CPU delivers an event in every mode, as a pure function (APM 8.6-8.10).
 
 `deliver` takes the state and a view of physical memory, and answers with the new state and what is pushed, or with the
-check that fails and the exception that follows from it. `chain` goes on until something is delivered.
+check that fails and the exception that follows from it. `chain` repeats that until an event is delivered.
 """
 
 from trapline.arch.memory import PhysicalMemory

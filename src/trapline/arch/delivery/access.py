@@ -181,7 +181,7 @@ class Delivery:
     def _push_access(self, cpl: int) -> tuple[int, bool]:
         """Return the kind of access that a push by the new CPL is, and whether RFLAGS.AC counts.
 
-        A user's AC says nothing about the handler's stack.
+        The user's RFLAGS.AC does not apply to the handler's stack.
         """
         if cpl == 3:
             return WRITE | USER, False

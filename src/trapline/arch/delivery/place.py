@@ -41,7 +41,7 @@ def handler_addresses(save: SaveArea, event: Event, memory: PhysicalMemory, phys
 
 
 def _task_address(d: Delivery, selector: int) -> int:
-    """Return where a task goes on (APM 12.5)."""
+    """Return where a task resumes (APM 12.5)."""
     descriptor, _ = d.descriptor(selector, checks.TASK_LIMIT)
     tss = descriptors.load(selector, descriptor)
     at = descriptors.task_fields(tss.attributes)

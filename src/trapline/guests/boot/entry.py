@@ -42,7 +42,7 @@ _NEED_A_PC: Final = {
 
 
 class Entry(NamedTuple):
-    """What the user says of the entry."""
+    """The user's settings of the entry."""
 
     mode: int | None = None
     """The size of the first instruction's code: 16, 32 or 64. The file is then taken as a raw image."""
@@ -89,7 +89,7 @@ def _boot(guest: Guest, memory: int, entry: Entry, modules: list[Module], append
     if guest.kind in (GuestKind.DISK, GuestKind.FLOPPY):
         return boot_sector(guest.content, _FLOPPY if guest.kind is GuestKind.FLOPPY else _HARD_DISK, memory)
     if guest.kind is GuestKind.RAW:
-        raise GuestImageError("nothing says how to enter a raw image: give --entry-mode 16, 32 or 64")
+        raise GuestImageError("a raw image needs the mode in which it is entered: --entry-mode 16, 32 or 64")
     return _kernel(guest, Ram(memory), modules, append)
 
 

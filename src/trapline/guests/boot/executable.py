@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def load_segments(image: ElfImage, content: bytes, ram: Ram) -> None:
-    """Load what the program headers say, at its physical addresses."""
+    """Load the segments of the program headers at their physical addresses."""
     if not image.loaded:
         raise GuestImageError(f"{image.name} without a segment to load")
     for segment in image.loaded:

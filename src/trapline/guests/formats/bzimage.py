@@ -24,7 +24,7 @@ def present(head: bytes) -> bool:
 
 
 def describe(head: bytes, size: int) -> str:
-    """Say protocol and kernel version on one line; raise GuestImageError when the file ends too early."""
+    """Return protocol and kernel version on one line. Raises GuestImageError for a file that is cut short."""
     if len(head) < _HEADER_END:
         raise GuestImageError(f"bzImage cut short: {size} bytes end inside the setup header")
     (version,) = struct.unpack_from("<H", head, _VERSION_OFFSET)
@@ -43,7 +43,7 @@ def kernel_version(head: bytes) -> str:
     if pointer == 0:
         return ""
     text = head[0x200 + pointer : 0x200 + pointer + 256].split(b"\0", 1)[0].decode("ascii", "replace")
-    # A Linux version goes on with builder and date: only its first word is of use on one line.
+    # The version string has builder and date as well: only its first word fits on the line.
     kernel = text.split(" (", 1)[0].strip()
     return kernel if kernel.isprintable() else ""
 

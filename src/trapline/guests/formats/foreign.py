@@ -1,4 +1,4 @@
-"""Files that are not guests yet: name them, and say what makes a guest of them."""
+"""Files that are not guests: recognises them, and tells how to make a guest of them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
 
 
 def name_it(head: bytes) -> str | None:
-    """Return a sentence that names the file and says what to do, or None when it is none of these."""
+    """Return a sentence that names the kind of file and what to do; None: it is not one of these."""
     if sentence := _portable_executable(head):
         return sentence
     for offset, magic, sentence in _SIGNATURES:

@@ -37,7 +37,7 @@ def iso_present(head: bytes) -> bool:
 
 
 def describe_iso(head: bytes) -> str:
-    """Say the volume's name and whether a BIOS can boot it."""
+    """Return the volume's name and whether a BIOS can boot it, as text."""
     bootable = head[_EL_TORITO_OFFSET : _EL_TORITO_OFFSET + len(_EL_TORITO)] == _EL_TORITO
     label = ""
     if head[_ISO_MAGIC_OFFSET - 1] == _ISO_PRIMARY:
@@ -59,7 +59,7 @@ def floppy_format(size: int) -> str | None:
 
 
 def describe_disk(head: bytes, size: int) -> str:
-    """Say what the first sectors of a raw disk hold."""
+    """Return a description of a raw disk from its first sectors."""
     if size == SECTOR:
         return "boot sector (512 bytes)"
     kinds = _partition_types(head)

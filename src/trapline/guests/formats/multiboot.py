@@ -76,7 +76,7 @@ def multiboot2_present(head: bytes) -> bool:
 
 
 def describe_elf(header: MultibootHeader, image: ElfImage) -> str:
-    """Say what the ELF file is; refuse the 64-bit one that QEMU refuses, with the cure."""
+    """Return a description of an ELF kernel. Raises GuestImageError for a 64-bit one, which QEMU refuses."""
     _check_needs(header)
     if header.has_addresses:
         return f"multiboot kernel, {image.name}, loaded by the header's addresses, entry at {header.entry:#x}"
@@ -89,12 +89,12 @@ def describe_elf(header: MultibootHeader, image: ElfImage) -> str:
 
 
 def describe_flat(header: MultibootHeader, size: int) -> str:
-    """Say what a multiboot image is that is not an ELF file: its header must have the addresses."""
+    """Return a description of a kernel that is not an ELF file: its header must have the address fields."""
     _check_needs(header)
     if not header.has_addresses:
         raise GuestImageError(
             f"multiboot header at {header.offset:#x} without address fields in a file that is not ELF: "
-            "nothing says where to load it; give the ELF file, or set flag 16 and the address fields"
+            "its load address is unknown; give the ELF file, or set flag 16 and the address fields"
         )
     before = header.header_address - header.load_address
     if not 0 <= before <= header.offset:

@@ -1,4 +1,4 @@
-"""Sample guests: each raises what its name says, and tells of it on COM1.
+"""Sample guests: each raises the exception of its name, and reports it on COM1.
 
 They need a CPU, 2 MiB of RAM, COM1 at 0x3F8 and isa-debug-exit at 0xF4, which they end with: 0 where all was as
 expected. Each is built from Python when it is asked for.

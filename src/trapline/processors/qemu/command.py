@@ -43,7 +43,7 @@ class UserOptions(NamedTuple):
     machines: tuple[str, ...]
     """The machine types and properties, option by option: QEMU merges them."""
     own_serial: bool
-    """The user said where serial ports go."""
+    """The user's options connect serial ports."""
     rest: tuple[str, ...]
 
     @property

@@ -83,7 +83,7 @@ class Deliveries:
 
 
 def touches(watched: Iterable[Watchpoint], save: SaveArea, delivered: Delivered) -> bool:
-    """Say whether a delivery may have accessed watched memory: its frame, or a table that it reads."""
+    """Return whether a delivery may have accessed watched memory: its frame, or a table that it reads."""
     frame = delivered.frame
     places = [(frame.gva, frame.width * len(frame.values))]
     places += [(table.base, table.limit + 1) for table in (save.idtr, save.gdtr, save.tr)]

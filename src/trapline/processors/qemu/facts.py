@@ -1,6 +1,6 @@
 """What one QEMU does where QEMUs differ: found by `probe` once for each program, and kept in the user's cache.
 
-Each fact is true where QEMU's TCG does what the manual says. Nothing is guessed from a version.
+Each fact is true where QEMU's TCG follows the manual. Nothing is guessed from a version.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ class Facts(NamedTuple):
     """What a QEMU's TCG does."""
 
     version: tuple[int, int, int]
-    """What QMP says: another one means that the program is not the one that was probed."""
+    """The answer of QMP: another one means that the program is not the one that was probed."""
     faults_set_rf: bool
     """The flags that a fault pushes have RF set (APM vol. 1, 3.1.6)."""
     interrupts_keep_rf: bool

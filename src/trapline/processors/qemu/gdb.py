@@ -24,7 +24,7 @@ _BUFFER: Final = 1 << 16
 
 
 class CpuState(NamedTuple):
-    """What QEMU's `info registers` says of the CPU that is stopped, the guest's or the monitor's state alike."""
+    """The output of QEMU's `info registers` for the stopped CPU: the guest's or the monitor's state."""
 
     code_address: int
     """Linear address of the instruction at CS:RIP."""
@@ -54,13 +54,13 @@ def decode(received: bytes) -> tuple[bytes | None, bytes]:
 
 
 def read_stop(payload: bytes) -> Stop:
-    """Return what a stop reply says."""
+    """Return what a stop reply reports."""
     watched = _WATCHED.search(payload)
     return Stop(payload.startswith(_TRAP), (int(watched[2], 16), bool(watched[1])) if watched else None)
 
 
 def read_registers(text: str) -> CpuState:
-    """Return what the output of `info registers` says; raises ProcessorError for text of another form."""
+    """Parse the output of `info registers`. Raises ProcessorError for text of another form."""
 
     def find(pattern: str) -> "re.Match[str]":
         match = re.search(pattern, text, re.MULTILINE)

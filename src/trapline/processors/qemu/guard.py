@@ -26,7 +26,7 @@ class ConfigGuard:
         self._iopm = shared.iopm
         self._mailbox = shared.mailbox
         self.output: int | None = None
-        """What is to be written to the port for the guest before it goes on."""
+        """What to write to the port for the guest before it resumes."""
 
     def reset(self) -> None:
         """Forget the guest's address: a reset clears it."""

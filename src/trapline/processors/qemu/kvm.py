@@ -35,4 +35,4 @@ def nested_svm_missing() -> str | None:
             if ecx & cpuid.HAS_SVM:
                 return None
             return f"{_DEVICE} offers guests no SVM (it needs an AMD host with kvm_amd nested=1)"
-    return f"{_DEVICE} does not say what CPU it offers"
+    return f"{_DEVICE} does not report the CPU that it offers"

@@ -127,7 +127,7 @@ class Mailbox(Structure):
     features: u32 = at(0xE0)
     """EDX of CPUID's extended features; 0: the CPU has none."""
     address_bits: u32 = at(0xE4)
-    """How wide a physical address is; 0: CPUID does not say."""
+    """Bits of a physical address; 0: CPUID does not report them."""
     plans: Array[VectorPlan] = at(0x100, count=32)
 
 

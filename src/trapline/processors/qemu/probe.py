@@ -99,7 +99,7 @@ class _Prober:
         self._qmp.command("query-version", seconds=_TIMEOUT)  # answered after the greeting
         version = self._qmp.version
         if version is None:
-            raise LaunchError("QMP does not say which version QEMU is")
+            raise LaunchError("QMP does not report QEMU's version")
         check_version(version)
         return version
 

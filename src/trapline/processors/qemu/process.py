@@ -62,9 +62,9 @@ class QemuProcess:
         return self._errors.read().decode(errors="replace").strip()[-_OUTPUT_TAIL:]
 
     def launch_error(self) -> LaunchError:
-        """Return the error that says why QEMU did not start the machine."""
+        """Return the error that tells why QEMU did not start the machine."""
         output = self.errors()
-        last = output.splitlines()[-1] if output else "it said nothing"
+        last = output.splitlines()[-1] if output else "it printed nothing"
         return LaunchError(
             f"QEMU did not start the machine: {last}",
             command=self.command,
@@ -139,5 +139,5 @@ def exit_status(returncode: int, command: Sequence[str], errors: Callable[[], st
     if returncode < 0:
         raise ProcessorLost(f"QEMU was killed by {signal.Signals(-returncode).name}")
     if returncode == 1 and not any("isa-debug-exit" in argument for argument in command):
-        raise ProcessorLost(f"QEMU failed: {errors() or 'it said nothing'}")
+        raise ProcessorLost(f"QEMU failed: {errors() or 'it printed nothing'}")
     return returncode or None

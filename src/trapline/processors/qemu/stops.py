@@ -1,7 +1,7 @@
 """Breakpoints and watchpoints under TCG, by QEMU's gdbstub: the guest cannot see them, and there can be any number.
 
 The stub compares linear addresses in every mode and stops the whole machine. What the hypervisor needs is a #VMEXIT at
-that instruction, and it is forced: while the machine stands still, INT3 is written over the instruction's first byte,
+that instruction, and it is forced: while the machine is stopped, INT3 is written over the instruction's first byte,
 one step executes it and leaves through the SWINT intercept, and the byte is restored. Nothing else runs meanwhile.
 """
 
@@ -97,7 +97,7 @@ class Stops:
         self._gdb.send(b"c")
 
     def take_pending(self) -> bool:
-        """Say whether an access is still to be reported; `hit` is it then."""
+        """Return whether an access is still to be reported; `hit` is it then."""
         pending, self._pending = self._pending, None
         if pending is None or pending not in self.watchpoints:
             return False

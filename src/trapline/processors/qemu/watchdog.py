@@ -9,7 +9,7 @@ from .layout import Mailbox
 _PATIENCE: Final = 20.0
 """Seconds that the monitor has on a fast machine that does nothing else; it needs a tenth of one."""
 _INTERVAL: Final = 3.0
-"""Seconds between two looks at a machine that is silent."""
+"""Seconds between two checks of a machine that is silent."""
 _TURNS: Final = 200_000
 """Of an empty loop: the work whose time tells how fast this machine is now."""
 _FAST: Final = 0.006
@@ -66,6 +66,6 @@ def slowness() -> float:
 
 
 def resumable(command: Sequence[str]) -> bool:
-    """Say whether the user has a way to resume a paused QEMU."""
+    """Return whether the user has a way to resume a paused QEMU."""
     options = [argument.replace("--", "-", 1) for argument in command]
     return any(option in _RESUMES or option.startswith("mon:") for option in options) or options.count("-mon") > 1

@@ -65,7 +65,7 @@ class Answers:
         return self._intercept(event - INTERCEPTED) if event >= INTERCEPTED else self._other(event)
 
     def _is_svm(self) -> bool:
-        """Say whether the instruction is of SVM, which the guest does not have: Unicorn checks CPL first."""
+        """Return whether the instruction is of SVM, which the guest does not have: Unicorn checks CPL first."""
         return decode_at_rip(self._save, self._ram).mnemonic in SVM_MNEMONICS
 
     def _intercept(self, code: int) -> Next:
@@ -89,7 +89,7 @@ class Answers:
             return self._call(calls.sysenter(save))
         if event == Stop.NO_CODE:
             return cpu.raise_exception(Vector.UD)  # a bus without memory reads all ones, FF FF
-        raise ProcessorError(f"Unicorn gave up at {save.cs.selector:04x}:{save.rip:x}: {self._hooks.failure or event}")
+        raise ProcessorError(f"Unicorn failed at {save.cs.selector:04x}:{save.rip:x}: {self._hooks.failure or event}")
 
     def _call(self, fault: Vector | None) -> Next:
         return self._cpu.finish() if fault is None else self._cpu.raise_exception(fault)

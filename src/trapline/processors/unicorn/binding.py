@@ -211,7 +211,7 @@ def _check(status: int) -> None:
 
 
 def describe(error: int) -> str:
-    """Return what Unicorn says of an error."""
+    """Return Unicorn's text of an error."""
     return str(UcError(error))
 
 

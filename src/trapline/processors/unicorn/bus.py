@@ -57,7 +57,7 @@ class MachineBus:
         self._pending.interrupt()
 
     def permits(self, port: int, size: int) -> bool:
-        """Say whether IOPL or the TSS permits a port access (APM 12.2.4)."""
+        """Return whether IOPL or the TSS permits a port access (APM 12.2.4)."""
         self._binding.save()
         context = self._binding.context
         flags = context.eflags

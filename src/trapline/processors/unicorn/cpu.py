@@ -36,7 +36,7 @@ def exception_word(vector: int, code: int) -> int:
 
 
 class Cpu:
-    """Events of one CPU. Each method says whether the guest goes on or the VMCB holds a #VMEXIT."""
+    """Events of one CPU. Each method returns whether the guest resumes or the VMCB holds a #VMEXIT."""
 
     def __init__(self, vmcb: Vmcb, ram: Ram, *, physical_bits: int, sets_rf: bool) -> None:
         self._bytes = memoryview(vmcb).cast("B")

@@ -78,7 +78,7 @@ class Engine:
                 return event  # otherwise the stop came before VMRUN
 
     def resume(self) -> int:
-        """Go on from the context, without a VMRUN."""
+        """Resume from the context, without a VMRUN."""
         return self._hooks.run(self._binding.context.rip)
 
     def step(self) -> int:

@@ -66,7 +66,7 @@ class EventWindow:
             self._sigint.take()
 
     def service(self) -> Outcome | None:
-        """Service everything that is pending; None: the guest goes on; OFF: the machine has a request."""
+        """Service everything that is pending; None: the guest resumes; OFF: the machine has a request."""
         machine, pending = self._machine, self._pending
         while True:
             pending.due = False

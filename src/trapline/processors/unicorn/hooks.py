@@ -26,7 +26,7 @@ class Bus(Protocol):
     """What the guest reaches beside RAM."""
 
     def permits(self, port: int, size: int) -> bool:
-        """Say whether the guest may access a port."""
+        """Return whether the guest may access a port."""
 
     def port_read(self, port: int, size: int) -> int:
         """Return what IN reads."""
@@ -50,7 +50,7 @@ class Hooks:
         self.event = _ASKED
         """A number of `Stop`, a vector, or INTERCEPTED and an exit code."""
         self.failure = ""
-        """What Unicorn says, after FAILED."""
+        """After FAILED: Unicorn's text of the error."""
         self.saved = False
         """The context holds what counts already: what Unicorn does until it stops does not."""
         self._refused = False

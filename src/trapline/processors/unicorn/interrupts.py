@@ -20,7 +20,7 @@ class Interrupts:
         self._machine, self._state, self._cpu = machine, state, cpu
 
     def can_wake(self) -> bool:
-        """Say whether an interrupt of the machine that comes later would end HLT."""
+        """Return whether an interrupt of the machine that comes later would end HLT."""
         takes = self._save.rflags & RFLAGS.IF and not self._control.int_ctl & IntCtl.V_INTR_MASKING
         return bool(takes) or self._machine.nmi_pending()
 
@@ -62,12 +62,12 @@ class Interrupts:
         return self._cpu.deliver(Event(vector, EventType.INTR), None)
 
     def _physical(self) -> bool:
-        """Say whether the machine has an interrupt for the guest, and the host does not hold it (APM 15.21.1)."""
+        """Return whether the machine has an interrupt for the guest, and the host does not hold it (APM 15.21.1)."""
         return self._machine.pending() is not None and not self._control.int_ctl & IntCtl.V_INTR_MASKING
 
 
 def _virtual(control: ControlArea) -> bool:
-    """Say whether the VMCB has an interrupt for the guest that V_TPR does not hold back (APM 15.21.4)."""
+    """Return whether the VMCB has an interrupt for the guest that V_TPR does not hold back (APM 15.21.4)."""
     virtual = control.int_ctl
     if not virtual & IntCtl.V_IRQ:
         return False

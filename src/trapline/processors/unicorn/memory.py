@@ -44,7 +44,7 @@ class Ram:
         self._code[page] = self._code.get(page, 0) | (1 << size) - 1 << (gpa & PAGE_OFFSET)
 
     def _holds_code(self, gpa: int, size: int) -> bool:
-        """Say whether one of the bytes was translated."""
+        """Return whether one of the bytes was translated."""
         code = self._code
         while True:
             here = min(size, PAGE - (gpa & PAGE_OFFSET))

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 
 class Pending:
-    """What the event window has to service before the guest goes on. Other threads and the devices add to it."""
+    """What the event window has to service before the guest resumes. Other threads and the devices add to it."""
 
     def __init__(self, stop: Callable[[], object]) -> None:
         """`stop` makes the CPU stop at an instruction boundary."""

@@ -15,7 +15,7 @@ class DeferredSigint:
     """Puts SIGINT off until Unicorn has stopped, as long as it is open; then the handler from before has its turn."""
 
     def __init__(self, stop: Callable[[], None], running: Callable[[], bool]) -> None:
-        """`stop` stops Unicorn; `running` says whether there is something to stop."""
+        """`stop` stops Unicorn; `running` returns whether it runs."""
         self._stop, self._running = stop, running
         self.pending = False
         """A signal came and waits for `take`."""

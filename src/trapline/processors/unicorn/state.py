@@ -122,13 +122,13 @@ class State:
             self.generation += 1
 
     def changed(self) -> bool:
-        """Say whether something changed since `collect` that takes a VMRUN, or that VMRUN may refuse."""
+        """Return whether something changed since `collect` that takes a VMRUN, or that VMRUN may refuse."""
         words = self._vmcb_words
         suspicious = not words[_V_ASID] & M32 or (words[_V_DR6] | words[_V_DR7]) >> 32
         return bool(suspicious) or self._slow() != self._loaded
 
     def interrupts_changed(self) -> bool:
-        """Say whether the VMCB has an interrupt for the guest, or holds the machine's or not unlike the time before."""
+        """Return whether the VMCB has an interrupt for the guest, or INT_CTL changed since the last call."""
         before, now = self._int_ctl, self._vmcb_words[_V_INT_CTL]
         self._int_ctl = now
         return now != before or bool(now & IntCtl.V_IRQ)

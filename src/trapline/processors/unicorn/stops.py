@@ -28,14 +28,14 @@ class Stop(IntEnum):
     NO_CODE = -5
     """An instruction was fetched from where no memory is."""
     FAILED = -6
-    """Unicorn gave up: `Hooks.failure` says why."""
+    """Unicorn failed: `Hooks.failure` tells why."""
 
 
 class Next(Enum):
     """What comes next, once a stop is answered."""
 
     RESUME = "resume"
-    """The guest goes on."""
+    """The guest resumes."""
     EXIT = "exit"
     """The VMCB holds a #VMEXIT."""
     EXECUTE = "execute"

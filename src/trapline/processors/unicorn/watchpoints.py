@@ -165,7 +165,7 @@ class Watchpoints:
                     self._pending.interrupt()
 
     def _is_alias(self, watched: Watchpoint, gva: int) -> bool:
-        """Say whether the access goes by another linear address, which is mapped to the same memory as `gva`."""
+        """Return whether the access goes by another linear address, which is mapped to the same memory as `gva`."""
         self._binding.save()
         self._state.collect()
         accesses = accesses_at_rip(self._save, self._gprs, self._ram)

@@ -43,7 +43,7 @@ class Condition:
         self._matches: Final = compile_test(self._test)
 
     def matches(self, exception: object) -> bool:
-        """Say whether an exception meets the condition.
+        """Return whether an exception meets the condition.
 
         It has the attributes of `ExceptionRecord`, as far as `columns` need them. AttributeError where it lacks one.
         """

@@ -29,7 +29,7 @@ TestFunction: TypeAlias = Callable[[Any], bool]
 
 
 def compile_test(test: Test) -> TestFunction:
-    """Return a function of one exception that says whether a test is true."""
+    """Return a function of one exception that returns whether a test is true."""
     match test:
         case Truth(truth):
             return lambda _: truth

@@ -49,7 +49,7 @@ _SIGNS: Final[dict[type[ast.AST], str]] = {
 def parse(text: str, columns: Mapping[str, Column]) -> tuple[Test, frozenset[str]]:
     """Read a condition over some columns; return it with the names of the columns that it uses.
 
-    Raises UsageError that says what there is.
+    Raises UsageError that names what is allowed.
     """
     if len(text) > LONGEST:
         raise UsageError(f"a condition has {LONGEST} characters at most, not {len(text)}")

@@ -85,7 +85,7 @@ def _run(code: Assembler) -> None:
 
 
 def _forward(code: Assembler) -> None:
-    """Record the exception, inject it again and go on. RCX: vector * size of a plan."""
+    """Record the exception, inject it again and resume the guest. RCX: vector * size of a plan."""
     code.mov(RBX, mailbox("ring_head"))
     code.label("full")
     code.mov(RDX, RBX)
