@@ -89,6 +89,21 @@ def test_a_guest_that_resets_its_machine_is_started_again(mask, image, plain):
     assert run.status == 0
 
 
+@pytest.mark.parametrize("mask", ["none", "all"])
+def test_a_guest_that_sleeps_wakes_up(mask, image, plain):
+    run = under_trapline(image("sleep"), mask)
+    assert_same(run.console, plain("sleep").console)
+    assert (run.status, plain("sleep").status) == (0, 1)
+
+
+def test_a_reset_after_it_woke_up_is_the_end(image, plain):
+    run = under_trapline(image("sleep", ENDS_IN_RESET=1, TIMES=1), "all")
+    assert run.status == 0
+    assert "guest: reset after" in run.words
+    assert run.console.count(b"awake") == 1
+    assert plain("sleep").console.startswith(run.console.rpartition(b"#UD")[0])
+
+
 def test_without_reboot_a_reset_is_the_end(image, plain):
     run = under_trapline(image("reset"), "all")
     assert run.status == 0
@@ -111,7 +126,7 @@ def test_a_shutdown_shows_what_led_to_it(guest, image, plain, tmp_path):
     assert last[-2]["error_code"] == 0
     assert [line["seq"] for line in last] == list(range(run.summary["recorded"]))[-64:]
     # The state is that of before the reset: the guest still stands where the first of the chain was raised.
-    assert run.summary["state"]["rip"] == last[-1]["rip"] == last[-len(CHAINS[guest])]["rip"]
+    assert run.summary["crash"]["registers"]["rip"] == last[-1]["rip"] == last[-len(CHAINS[guest])]["rip"]
 
 
 @pytest.mark.parametrize("guest", CHAINS)
@@ -120,7 +135,7 @@ def test_a_shutdown_is_noticed_with_nothing_forced(guest, image, plain, tmp_path
     assert_same(run.console, plain(guest).console)
     assert run.status == 3
     assert run.summary["last"] == []
-    assert int(run.summary["state"]["rip"], 16)
+    assert int(run.summary["crash"]["registers"]["rip"], 16)
 
 
 def test_a_shutdown_is_told_in_words(image):

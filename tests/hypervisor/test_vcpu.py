@@ -20,6 +20,14 @@ def test_a_vcpu_starts_from_the_reset_state(play):
     assert (save.efer, save.dr6, gprs.rdx) == (EFER.SVME, DR6.FIXED, played.processor.signature)
 
 
+def test_a_guest_that_slept_goes_on_from_the_reset_state(play):
+    played = play(UD_EXIT, Outcome.WOKEN, UD_EXIT, Outcome.RESET, mask=1 << Vector.UD)
+    save = played.processor.entries[3].vmcb.save
+    assert (save.cs.selector, save.rip) == (0xF000, 0xFFF0)
+    assert played.processor.entries[3].vmcb.control.intercept_exceptions == 1 << Vector.UD
+    assert played.stop.reason is StopReason.RESET
+
+
 @pytest.mark.parametrize(("outcome", "reason"), [(Outcome.OFF, StopReason.OFF), (Outcome.DEADLINE, StopReason.TIMEOUT)])
 def test_the_end_of_a_run_has_a_reason(play, outcome, reason):
     assert play(outcome).stop.reason is reason

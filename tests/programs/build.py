@@ -78,6 +78,7 @@ VARIANTS: Final[dict[str, Variant]] = {
     "count": Variant("count.asm", "a known number of each exception, and the guest's count"),
     "hostile": Variant("hostile.asm", "attacks a monitor: memory, SVM, ports, PCI, a flood of #UD"),
     "reset": Variant("reset.asm", "four resets and what survives them; run without -no-reboot", reboots=True),
+    "sleep": Variant("sleep.asm", "sleeps twice in S3, and goes on when the RTC wakes the machine"),
     "cpuid": Variant("cpuid.asm", "what CPUID tells; no SVM may be found"),
     "udloop": Variant("loops.asm", "benchmark: N times #UD in long mode", {"UDLOOP": "1"}),
     "pfloop": Variant("loops.asm", "benchmark: N times #PF in long mode", {"PFLOOP": "1"}),

@@ -22,6 +22,8 @@ _ENDS: Final = {
     Outcome.DEADLINE: StopReason.TIMEOUT,
     Outcome.BREAKPOINT: StopReason.BREAKPOINT,
 }
+RESETS: Final = (Outcome.RESET, Outcome.WOKEN)
+"""The vCPU is as after a reset."""
 _VMEXIT: Final = Outcome.VMEXIT
 _REQUEUE: Final = Resume.REQUEUE
 
@@ -77,8 +79,8 @@ def run_on(vcpu: Vcpu, undelivered: Undelivered) -> Stop | None:
 
 def answer_outcome(vcpu: Vcpu, outcome: Outcome, kicked: Callable[[], Stop | None]) -> Stop | None:
     """Handle an outcome other than a #VMEXIT; None: the guest resumes."""
-    if outcome is Outcome.RESET:
-        return _reset(vcpu)
+    if outcome in RESETS:
+        return _reset(vcpu, by_guest=outcome is Outcome.RESET)
     if outcome is Outcome.KICKED:
         return kicked()
     if outcome is Outcome.WATCHPOINT:
@@ -86,10 +88,10 @@ def answer_outcome(vcpu: Vcpu, outcome: Outcome, kicked: Callable[[], Stop | Non
     return Stop(_ENDS[outcome])
 
 
-def _reset(vcpu: Vcpu) -> Stop | None:
-    vcpu.resets += 1
+def _reset(vcpu: Vcpu, *, by_guest: bool) -> Stop | None:
+    vcpu.resets += by_guest
     policy = vcpu.policy
-    if vcpu.resets > 1 and not policy.reboots:
+    if by_guest and vcpu.resets > 1 and not policy.reboots:
         return Stop(StopReason.RESET)
     vcpu.vm_hsave_pa = 0
     vcpu.vectoring = vcpu.undelivered = None

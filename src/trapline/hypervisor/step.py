@@ -20,7 +20,7 @@ from trapline.machine.processor import Outcome
 
 from .emulate import skip_instruction
 from .intercepts import intercept_for_step, recalc_intercepts
-from .loop import answer_outcome, run_on
+from .loop import RESETS, answer_outcome, run_on
 from .step_delivery import DB_EXIT, STEP, Kicked, answer_exit, answered, deliver_pending, insert, take_nmi
 from .stop import Stop, StopReason
 from .trap_flag import Armed, Effect, arm, effect_of, is_complete, is_repeated, next_address, settle, undo
@@ -99,7 +99,7 @@ def _execute(vcpu: Vcpu, deadline: float | None, kicked: Kicked, *, whole: bool)
     outcome = _run(vcpu, deadline, kicked) if whole else vcpu.processor.run(None)
     if outcome is Outcome.VMEXIT:
         return _after_exit(vcpu, armed, deadline, kicked)
-    if outcome is Outcome.RESET:
+    if outcome in RESETS:
         return answer_outcome(vcpu, outcome, kicked) or STEP
     if outcome is Outcome.BREAKPOINT:  # the one after the instruction
         return STEP
@@ -160,7 +160,7 @@ def _wait(vcpu: Vcpu, deadline: float | None, kicked: Kicked) -> Stop | None:
     set_intercept(control, ExitCode.INTR)
     control.int_ctl &= ~IntCtl.V_INTR_MASKING
     outcome = _run(vcpu, deadline, kicked)
-    if outcome is not Outcome.RESET:
+    if outcome not in RESETS:
         control.intercept_misc1, control.intercept_misc2 = kept[:2]
         control.int_ctl = kept[2]
     if outcome is Outcome.VMEXIT:

@@ -18,6 +18,8 @@ class Outcome(Enum):
     """The VMCB holds the exit."""
     RESET = "reset"
     """The machine was switched on or reset: the control area is zero, the vCPU starts as after a reset."""
+    WOKEN = "woken"
+    """The guest had the machine sleep in S3, and it woke up: as RESET, but the guest goes on by what it left in RAM."""
     KICKED = "kicked"
     """`kick` was called; the guest is stopped between two instructions."""
     DEADLINE = "deadline"

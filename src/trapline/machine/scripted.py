@@ -140,7 +140,7 @@ class ScriptedProcessor:
         if isinstance(step, Exception):
             raise step
         outcome = step if isinstance(step, Outcome) else step(self) or Outcome.VMEXIT
-        if outcome is Outcome.RESET:
+        if outcome in (Outcome.RESET, Outcome.WOKEN):
             zero(self.vmcb.control)
         return outcome
 

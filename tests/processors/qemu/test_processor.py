@@ -44,6 +44,7 @@ class Qemu:
     """Plays the machine: a thread takes the monitor's turns and plays a script of exits."""
 
     command = ("qemu", "-cpu", "qemu64,-svm")
+    woke_up = False
 
     def __init__(self, script, memory):
         self.monitor, self.ram = memory, memoryview(bytearray(2 * MIB))
@@ -165,7 +166,7 @@ def start(memory, bios):
                 (),
                 {
                     "command": lambda self, name: qemu.nmi.set(),
-                    "receive": lambda self: None,
+                    "woke_up": lambda self: qemu.woke_up,
                     "version": (7, 2, 22),
                 },
             )()
@@ -499,6 +500,15 @@ def test_the_bios_goes_into_ram_once_at_the_first_power_on(start, bios):
     qemu.ram[at + 7] = 0xEE
     assert processor.run(None) is Outcome.RESET
     assert qemu.ram[at + 7] == 0xEE
+
+
+def test_waking_up_is_told_from_a_reset(start):
+    processor, qemu = start(power_on, power_on, power_on)
+    assert processor.run(None) is Outcome.RESET
+    qemu.woke_up = True
+    assert processor.run(None) is Outcome.WOKEN
+    qemu.woke_up = False
+    assert processor.run(None) is Outcome.RESET
 
 
 def test_an_old_qemu_is_refused(start):

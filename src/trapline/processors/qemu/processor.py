@@ -245,7 +245,7 @@ class QemuProcessor:
 
     def _begin(self) -> Outcome:
         """The machine was switched on or reset: initialise everything of ours."""
-        self._qmp.receive()
+        outcome = Outcome.WOKEN if self._qmp.woke_up() else Outcome.RESET
         if self._qmp.version is not None:
             check_version(self._qmp.version)
             if self._quirks is not None:
@@ -268,7 +268,7 @@ class QemuProcessor:
             self._quirks.waits.forget()
         self._handshake.report_came()
         self._fresh = True
-        return Outcome.RESET
+        return outcome
 
     def _guarded(self) -> bool:
         """Handle an access to a guarded port; False: resume the guest."""
