@@ -131,7 +131,12 @@ def test_the_bios_is_read_by_us():
         (["-serial", "null"], False),
         (["--serial", "null"], False),
         (["-nographic"], False),
-        (["-nodefaults"], False),
+        (["-nodefaults"], True),
+        (["-device", "isa-serial,chardev=mine"], False),
+        (["-device", '{"driver": "isa-serial", "chardev": "mine"}'], False),
+        (["-global", "isa-serial.iobase=0x3f8"], False),
+        (["-device", "isa-debug-exit"], True),
+        (["-nodefaults", "-serial", "file:here"], False),
     ],
 )
 def test_the_serial_port_is_ours_unless_the_user_says_where_it_goes(words, ours):

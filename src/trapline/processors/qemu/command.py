@@ -32,6 +32,7 @@ _REFUSED_PROPERTIES: Final = {
 """Properties of the machine, by the part of their name before a dot."""
 GDB_CHARDEV: Final = "trapline.gdb"
 """Name of the character device that QEMU's gdbstub is started on, once breakpoints are asked for."""
+_ISA_SERIAL: Final = "isa-serial"
 _DEFAULT_CPU: Final = {"tcg": "qemu64", "kvm": "host"}
 
 
@@ -73,7 +74,7 @@ def read_user_options(arguments: Sequence[str]) -> UserOptions:
         elif name == "-drive" and "if=pflash" in "".join(arguments[position : position + 1]).split(","):
             raise UsageError(f"-drive if=pflash: {_REFUSED['-pflash']}")
         elif name != "-no-reboot":  # what happens anyway
-            own_serial = own_serial or name in ("-serial", "-nographic", "-nodefaults")
+            own_serial = own_serial or _places_serial(name, arguments[position : position + 1])
             rest.append(argument)
     _check_machine(",".join(taken["-machine"]))
     if any(_processors(value) != 1 for value in taken["-smp"]):
@@ -85,6 +86,13 @@ def read_user_options(arguments: Sequence[str]) -> UserOptions:
         own_serial,
         tuple(rest),
     )
+
+
+def _places_serial(name: str, value: Sequence[str]) -> bool:
+    """Say whether an option tells QEMU where serial ports go, so that it has no other of its own accord."""
+    if name in ("-device", "-global"):
+        return any(one.startswith(_ISA_SERIAL) or f'"{_ISA_SERIAL}"' in one for one in value)
+    return name in ("-serial", "-nographic")
 
 
 def _check_machine(machine: str) -> None:

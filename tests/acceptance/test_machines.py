@@ -1,4 +1,4 @@
-"""Guests run on every CPU that can run the monitor; the others are refused, and a silent machine is given up."""
+"""Guests run on every CPU that can run the monitor; others are refused, and a silent machine is given up."""
 
 import subprocess
 
@@ -45,6 +45,21 @@ def test_a_qemu_for_32_bits_is_refused():
     assert done.returncode == 2
     assert done.stderr.startswith(b"trapline: qemu-system-i386's CPU qemu64 has no long mode, which ")
     assert done.stderr.count(b"\n") == 1
+
+
+def test_a_machine_without_default_devices_has_its_console(tmp_path):
+    done = trapline(machine=("-nodefaults",))
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, b"done")
+    file = tmp_path / "console.txt"
+    kept = trapline("--console", str(file), machine=("-nodefaults",))
+    assert (kept.returncode, kept.stdout, file.read_bytes()) == (0, b"", done.stdout)
+
+
+def test_a_console_that_the_user_placed_is_left_alone(tmp_path):
+    own, file = tmp_path / "own.txt", tmp_path / "console.txt"
+    placed = ("-nodefaults", "-chardev", f"file,id=mine,path={own}", "-device", "isa-serial,chardev=mine")
+    done = trapline("--console", str(file), machine=placed)
+    assert (done.returncode, file.read_bytes(), own.read_bytes().splitlines()[-1]) == (0, b"", b"done")
 
 
 def test_a_machine_that_stays_paused_is_given_up():
