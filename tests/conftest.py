@@ -1,4 +1,4 @@
-"""What holds for every test."""
+"""The setup of all tests."""
 
 import signal
 
@@ -11,5 +11,5 @@ pytest_plugins = ["pytester"]
 
 
 def pytest_configure():
-    """Hear Ctrl-C, and let the programs that tests start hear it: a shell's background jobs begin deaf to it."""
+    """Handle Ctrl-C, also in programs that tests start: a shell's background jobs start with SIGINT ignored."""
     signal.signal(signal.SIGINT, signal.default_int_handler)

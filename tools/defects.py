@@ -30,7 +30,7 @@ _NO_GUEST: Final = "its guests depend neither on the model of delivery nor on ex
 
 @dataclass(frozen=True, slots=True)
 class Defect:
-    """One defect: `new` is written where `old` stands. A letter tells apart the paths that can have it."""
+    """One defect: `new` replaces `old`. A letter distinguishes the paths that can have it."""
 
     number: str
     name: str

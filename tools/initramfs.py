@@ -71,8 +71,8 @@ echo "trapline: done"
 poweroff -f
 """
 
-# The kernel writes down each page fault itself. The two faults in division are the same two for whoever looks
-# from outside, and the signals that the kernel makes of them stand in its trace: what is between must agree.
+# The kernel traces each page fault itself. Two faults in division mark the same span in its trace, as signals, and in
+# the records: the page faults between them must agree.
 TRACING_INIT = rb"""#!/bin/busybox sh
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
@@ -112,7 +112,7 @@ echo "trapline: done"
 poweroff -f
 """
 
-# Debian's System.map is an empty shell; a kernel that runs knows its names. Its addresses are those of one boot.
+# Debian's System.map has no symbols; /proc/kallsyms of a running kernel has, at the addresses of one boot.
 KALLSYMS_INIT = rb"""#!/bin/busybox sh
 /bin/busybox --install -s /bin
 mount -t proc proc /proc

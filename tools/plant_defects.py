@@ -1,4 +1,4 @@
-"""Plant known defects, one at a time, and see whether the tests notice: a test of the tests.
+"""Plant known defects, one at a time, and check that the tests notice: a test of the tests.
 
 Each defect is put into a copy of the checkout. The tests that the defect names run first, if it names any: that takes
 seconds. All unit tests run if those notice nothing; and if they notice nothing either, or with --acceptance for every
@@ -35,26 +35,26 @@ MATRIX_LIMIT: Final = 1800.0
 
 
 class CannotTell(Exception):
-    """The tests say nothing about a defect; the text says why."""
+    """The tests cannot tell whether a defect is there; the message is the reason."""
 
 
 class Verdict(NamedTuple):
-    """What a run of tests said: the first that failed, None when all passed; and how many seconds it took."""
+    """The result of a run of tests: the first one that failed, None if all passed; and the seconds that it took."""
 
     noticed_by: str | None
     seconds: float
 
 
 def copy_checkout(target: Path) -> None:
-    """Copy the files that git knows or would, as they are on the disk now."""
-    words = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout
+    """Copy the files that git tracks or would add, as they are on the disk."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout
     for name in filter(None, listed.decode().split("\0")):
         if (ROOT / name).is_file():  # a deleted file is still listed
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, target / name)
-    words = [sys.executable, "-c", "import trapline; print(trapline.__file__)"]
-    found = subprocess.run(words, cwd=target, env=_environment(target), stdout=subprocess.PIPE, text=True, check=True)
+    command = [sys.executable, "-c", "import trapline; print(trapline.__file__)"]
+    found = subprocess.run(command, cwd=target, env=_environment(target), stdout=subprocess.PIPE, text=True, check=True)
     if not Path(found.stdout.strip()).is_relative_to(target):
         raise CannotTell(f"the tests would import {found.stdout.strip()}, not the copy in {target}")
 
@@ -74,11 +74,11 @@ def planted(defect: Defect, checkout: Path) -> str:
 
 def run_tests(checkout: Path, tests: list[str], limit: float) -> Verdict:
     """Run tests of a checkout up to the first failure."""
-    words = [sys.executable, "-m", "pytest", "-q", "-x", "-rfE", "--tb=no", "-p", "no:cacheprovider", *tests]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-rfE", "--tb=no", "-p", "no:cacheprovider", *tests]
     begin = time.monotonic()
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(
-            words, cwd=checkout, env=_environment(checkout), stdout=output, stderr=output, start_new_session=True
+            command, cwd=checkout, env=_environment(checkout), stdout=output, stderr=output, start_new_session=True
         )
         try:
             status = process.wait(limit)
@@ -89,15 +89,15 @@ def run_tests(checkout: Path, tests: list[str], limit: float) -> Verdict:
                 os.killpg(process.pid, signal.SIGKILL)  # what it started, a QEMU perhaps
             process.wait()
         output.seek(0)
-        said = output.read()
-    failed = re.search(r"^(?:FAILED|ERROR) (?:tests/)?(\S+::.*?)(?: - .*)?$", said, re.MULTILINE)
-    if (status, failed is None) not in ((0, True), (1, False)) or not re.search(r"\d+ (passed|failed|error)", said):
-        raise CannotTell(f"the tests do not run:\n{said.rstrip()}")
+        printed = output.read()
+    failed = re.search(r"^(?:FAILED|ERROR) (?:tests/)?(\S+::.*?)(?: - .*)?$", printed, re.MULTILINE)
+    if (status, failed is None) not in ((0, True), (1, False)) or not re.search(r"\d+ (passed|failed|error)", printed):
+        raise CannotTell(f"the tests do not run:\n{printed.rstrip()}")
     return Verdict(failed[1] if failed else None, time.monotonic() - begin)
 
 
 def unit_tests(checkout: Path) -> list[str]:
-    """Return what runs everything but whole guests, the likely places first."""
+    """Return the tests of everything but whole guests, the likely ones first."""
     paths = (*(checkout / "tests").iterdir(), *(checkout / "tests" / "tools").iterdir())
     tests = [path for path in paths if path.is_dir() or path.match("test_*.py")]
     tests.sort(key=lambda path: (path.name not in FIRST, path))
@@ -112,7 +112,7 @@ def stages(defect: Defect, units: list[str]) -> list[tuple[tuple[str, ...], floa
 
 
 def try_defects(defects: list[Defect], folder: Path, *, acceptance: bool) -> list[str]:
-    """Print a line for each defect; return the numbers of those that nobody noticed."""
+    """Print a line for each defect; return the numbers of those that no test noticed."""
     pristine, copy, unnoticed = folder / "pristine", folder / "planted", []
     sound: set[tuple[str, ...]] = set()
     copy_checkout(pristine)
@@ -140,7 +140,7 @@ def try_defects(defects: list[Defect], folder: Path, *, acceptance: bool) -> lis
 
 
 def chosen(numbers: str) -> list[Defect]:
-    """Return the defects that were asked for, all of them for no number: 7 means 7a, 7b and so on."""
+    """Return the defects of these numbers, without a number all: 7 means 7a, 7b and so on."""
     wanted = {number for number in numbers.split(",") if number}
     found = [each for each in DEFECTS if not wanted or wanted & {each.number, each.number.rstrip("abcdef")}]
     known = {number for each in found for number in (each.number, each.number.rstrip("abcdef"))}

@@ -99,7 +99,7 @@ def _write_wrapper(unpacked: Path, tree: Path) -> None:
 
 
 def main(releases: list[str]) -> int:
-    """Fill the cache; the exit status is 1 when something cannot be had."""
+    """Fill the cache; the exit status is 1 when a QEMU is not available."""
     if unknown := [release for release in releases if release not in RELEASES]:
         print(f"no release named {unknown[0]!r}; there are {', '.join(RELEASES)}", file=sys.stderr)
         return 2

@@ -31,11 +31,11 @@ halt
 
 
 class Unobtainable(Exception):
-    """A file cannot be had on this machine; the message is a reason to skip."""
+    """A file is not available on this machine; the message is a reason to skip."""
 
 
 def cache_directory() -> Path:
-    """Return the cache's directory, made if need be."""
+    """Return the cache's directory; create it if necessary."""
     named = os.environ.get("TRAPLINE_TEST_CACHE")
     cache = Path(named).expanduser() if named else Path.home() / ".cache" / "trapline-tests"
     cache.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,7 @@ def cache_directory() -> Path:
 
 
 def missing_tools(*tools: str) -> list[str]:
-    """Return those of the tools that are not on the path."""
+    """Return the tools that are not on PATH."""
     return [tool for tool in tools if shutil.which(tool) is None]
 
 
@@ -260,7 +260,7 @@ OBTAINABLE = {
 
 
 def main(names: list[str]) -> int:
-    """Fill the cache; the exit status is 1 when something cannot be had."""
+    """Fill the cache; the exit status is 1 when a file is not available."""
     if unknown := [name for name in names if name not in OBTAINABLE]:
         print(f"no guest named {unknown[0]!r}; there are {', '.join(OBTAINABLE)}", file=sys.stderr)
         return 2

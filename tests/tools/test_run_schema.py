@@ -2,7 +2,7 @@ from tools.run_schema import PATH, schema, text
 
 
 def test_the_schema_is_up_to_date():
-    assert PATH.read_text(encoding="utf-8") == text(), "`make schema` writes it"
+    assert PATH.read_text(encoding="utf-8") == text(), "`make docs` writes it"
 
 
 def test_members_have_the_texts_of_their_docstrings():

@@ -12,7 +12,7 @@ from .runner import End, Run, Runner
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What became of a program."""
+    """The result of a program."""
 
     forced: Run
     """The run with every exception forced, each seen by the hypervisor."""

@@ -16,7 +16,7 @@ _PREFIXES: Final = b"\x66\x67\xf0\xf2\xf3\x26\x2e\x36\x3e\x64\x65"
 
 
 def only(difference: Difference, *names: str) -> bool:
-    """Say whether nothing but these fields differs."""
+    """Return whether nothing but these fields differs."""
     return difference.fields.keys() <= set(names)
 
 

@@ -1,4 +1,4 @@
-"""Where things stand in the arena, the guest's memory that a program may reach."""
+"""The layout of the arena, the guest's memory that a program can reach."""
 
 from typing import Final
 

@@ -195,7 +195,7 @@ def early_rex(difference: Difference) -> bool:
 
 
 def _status(difference: Difference) -> bool:
-    """Say whether status flags alone differ."""
+    """Return whether status flags alone differ."""
     if not only(difference, "rflags"):
         return False
     ours, theirs = difference.fields["rflags"]
@@ -231,7 +231,7 @@ def device(difference: Difference) -> bool:
 
 
 def _holds(difference: Difference, pattern: bytes) -> bool:
-    """Say whether the program's code has bytes like these; whether it executed them is not asked."""
+    """Return whether the program's code has bytes like these; whether it executed them is not asked."""
     return re.search(pattern, difference.program.code, re.DOTALL) is not None
 
 

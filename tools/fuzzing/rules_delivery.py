@@ -114,7 +114,7 @@ def narrow_gate(difference: Difference) -> bool:
 
 
 def _by_narrow_gate(difference: Difference) -> bool:
-    """Say whether the last exception of both came through such a gate, to a handler that differs so."""
+    """Return whether the last exception of both came through such a gate, to a handler that differs so."""
     number, records = difference.record, difference.second.records
     if not number or number >= len(records) or difference.first.save.efer & EFER.LMA:
         return False

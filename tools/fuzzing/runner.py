@@ -50,7 +50,7 @@ class End(Enum):
 
 
 class Run(NamedTuple):
-    """What became of a program."""
+    """The result of a program."""
 
     end: End
     detail: str
