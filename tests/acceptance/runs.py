@@ -24,18 +24,7 @@ LIMIT = 60.0
 _SLACK = 30.0
 
 
-class Processor(NamedTuple):
-    """How the command line asks for a processor."""
-
-    options: tuple[str, ...]
-    machine: tuple[str, ...]
-    """What stands last: the devices of the guest's machine that do not come by themselves."""
-
-
-PROCESSORS = {
-    "qemu": Processor(("--processor", "qemu"), ("--", *DEBUG_EXIT)),
-    "unicorn": Processor(("--processor", "unicorn"), ()),
-}
+PROCESSORS = ("qemu", "unicorn")
 
 
 class Run(NamedTuple):
@@ -86,12 +75,11 @@ def summed_up(image: Path, exceptions: str, folder: Path, *options: str, **where
 def command(
     image: Path, exceptions: str, *options: str, processor: str = "qemu", machine: tuple[str, ...] = ()
 ) -> list[str]:
-    """Return the command line that runs a guest of ours; `machine` is for the processor's machine, behind all else."""
-    chosen = PROCESSORS[processor]
+    """Return the command line that runs a guest of ours; `machine` are options for QEMU."""
     return [
         *TRAPLINE,
-        *("run", str(image), "-e", exceptions, "--memory", MEMORY),
-        *(*chosen.options, *options, *chosen.machine, *machine),
+        *("run", str(image), "-e", exceptions, "--memory", MEMORY, "--processor", processor, *options),
+        *(("--", *machine) if machine else ()),
     ]
 
 

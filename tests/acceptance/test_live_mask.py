@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.acceptance.runs import DEBUG_EXIT, LIMIT, wait_for
+from tests.acceptance.runs import LIMIT, wait_for
 from trapline.arch.vectors import FORCEABLE, Vector
 from trapline.hypervisor.recording import Recording
 from trapline.hypervisor.stop import StopReason
@@ -31,7 +31,6 @@ class Live:
         self.processor = open_qemu(
             guest=["-drive", f"file={image},format=raw"],
             memory=128 << 20,
-            options=DEBUG_EXIT,
             serial=["-serial", f"file:{self.console}"],
         )
         self.processor.on_records(self.recorder.add)

@@ -4,12 +4,12 @@ import subprocess
 
 import pytest
 
-from tests.acceptance.runs import DEBUG_EXIT, LIMIT, QEMU, TRAPLINE
+from tests.acceptance.runs import LIMIT, QEMU, TRAPLINE
 
 
 def trapline(*options, machine=()):
     """Run a sample; everything after `--` is `machine`."""
-    command = [*TRAPLINE, "run", "sample:ud", "--processor", "qemu", *options, "--", *DEBUG_EXIT, *machine]
+    command = [*TRAPLINE, "run", "sample:ud", "--processor", "qemu", *options, "--", *machine]
     return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT, check=False)
 
 
@@ -69,7 +69,7 @@ def test_a_machine_that_stays_paused_is_given_up():
 
 
 def test_one_that_can_be_resumed_is_waited_for():
-    command = [*TRAPLINE, "run", "sample:ud", "--processor", "qemu", "--console", "/dev/null", "--", *DEBUG_EXIT]
+    command = [*TRAPLINE, "run", "sample:ud", "--processor", "qemu", "--console", "/dev/null"]
     with subprocess.Popen(
         [*command, "-S", "-monitor", "stdio"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:

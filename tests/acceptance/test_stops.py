@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.acceptance.runs import DEBUG_EXIT, LIMIT, on_qemu_alone
+from tests.acceptance.runs import LIMIT, on_qemu_alone
 from trapline.arch.vectors import FORCEABLE
 from trapline.guests.qemu import qemu_options
 from trapline.guests.recognise import recognise
@@ -86,7 +86,6 @@ def stopped(kernel, tmp_path, plain):
         with open_qemu(
             guest=qemu_options(recognise(kernel().image)),
             memory=128 << 20,
-            options=DEBUG_EXIT,
             serial=["-serial", f"file:{console}"],
         ) as processor:
             watched = Stopped(processor, breakpoints, watchpoints)

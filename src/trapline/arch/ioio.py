@@ -14,5 +14,17 @@ FORM: Final = IN | STRING | REPEATED | BYTE | WORD | DWORD
 PORT_SHIFT: Final = 16
 PORT: Final = 0xFFFF << PORT_SHIFT
 
-COVERED: Final = {BYTE: 0xFF, WORD: 0xFFFF, DWORD: 0xFFFF_FFFF}
-"""The bits of RAX that an access of each size moves."""
+
+def port(info: int) -> int:
+    """Return the first port of an access."""
+    return info >> PORT_SHIFT & 0xFFFF
+
+
+def size(info: int) -> int:
+    """Return how many bytes, and so ports, an access has."""
+    return (info & (BYTE | WORD | DWORD)) // BYTE
+
+
+def covered(info: int) -> int:
+    """Return the bits of RAX that an access moves."""
+    return (1 << 8 * size(info)) - 1

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trapline.devices.power import DEBUG_EXIT
 from trapline.errors import UsageError
 
 from .guest import GuestKind
@@ -24,8 +23,6 @@ _BARE = {
     "header into it",
     GuestKind.RAW: "QEMU's PC boots no code without a header",
 }
-_DEBUG_EXIT = ("-device", f"isa-debug-exit,iobase={DEBUG_EXIT:#x},iosize=4")
-"""How sample guests end."""
 _KERNELS = frozenset({GuestKind.BZIMAGE, GuestKind.MULTIBOOT, GuestKind.PVH})
 
 
@@ -71,7 +68,7 @@ def _kernel_options(guest: Guest, initrd: Path | None, append: str | None) -> li
         options += ["-initrd", _initrd(guest, initrd)]
     if append is not None:
         options += ["-append", append]
-    return [*options, *_DEBUG_EXIT] if guest.in_memory else options
+    return options
 
 
 def _initrd(guest: Guest, initrd: Path) -> str:

@@ -147,6 +147,21 @@ def test_no_reboot_is_understood_and_kept_away():
     assert "-no-reboot" not in line("-no-reboot")
 
 
+@pytest.mark.parametrize(
+    ("words", "guest"),
+    [
+        (["-device", "isa-debug-exit"], ()),
+        (["--device", "isa-debug-exit,iobase=0x501"], ()),
+        (["-device", '{"driver": "isa-debug-exit", "iobase": 244}'], ()),
+        ([], ("-device", "isa-debug-exit,iobase=0x604")),
+    ],
+)
+def test_there_is_a_debug_exit_unless_there_is_another(words, guest):
+    ours = "isa-debug-exit,iobase=0xf4,iosize=4"
+    assert ours in values(line("-device", "VGA"), "-device")
+    assert ours not in values(line(*words, guest=guest), "-device")
+
+
 def test_ours_come_first_then_the_guests_then_the_users():
     words = line("-net", "none", guest=("-cdrom", "a.iso"))
     assert words[0] == "/bin/qemu"

@@ -1,6 +1,6 @@
 import pytest
 
-from trapline.arch.exits import ExitCode, is_intercepted
+from trapline.arch.exits import ExitCode
 from trapline.arch.registers import DR6, RFLAGS
 from trapline.errors import ProcessorError
 from trapline.processors.qemu import pci
@@ -29,12 +29,6 @@ def access(guard, shared):
         return trapped, save.rax, guard.output
 
     return access
-
-
-def test_one_port_is_watched(guard, shared):
-    guard.watch()
-    assert is_intercepted(shared.vmcb.control, ExitCode.IOIO)
-    assert [port for port in range(0x10000) if shared.iopm[port // 8] >> port % 8 & 1] == [0xCF8]
 
 
 @pytest.mark.parametrize("address", [0x8000_0000, 0x8000_F800, 0x8000_F600, 0x0000_F700, 0x8001_F700])

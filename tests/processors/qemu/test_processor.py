@@ -45,6 +45,7 @@ class Qemu:
 
     command = ("qemu", "-cpu", "qemu64,-svm")
     woke_up = False
+    exit_status = 0
 
     def __init__(self, script, memory):
         self.monitor, self.ram = memory, memoryview(bytearray(2 * MIB))
@@ -98,6 +99,9 @@ class Qemu:
                 gprs.rax, gprs.rbx, gprs.rcx, gprs.rdx = gprs.rax + 1, 2, gprs.rcx + 3, 4
             elif command == Command.OUT:
                 self.outputs.append(self.shared.gprs.rax)
+            elif command == Command.EXIT:
+                self.end(self.exit_status)
+                return
             elif command != Command.ABSORB_NMI:
                 step = next(self._script, None)
                 if step is None:
@@ -149,8 +153,9 @@ def start(memory, bios):
     """Return a function that starts a machine which plays a script."""
     with contextlib.ExitStack() as closing:
 
-        def start(*script, accelerator="tcg", isolated=False, facts=FACTS):
+        def start(*script, accelerator="tcg", isolated=False, facts=FACTS, options=()):
             qemu = Qemu(script, memory)
+            qemu.command += options
             wrapped = firmware.wrap(bios, unlock_svm=accelerator == "tcg")
             processor = QemuProcessor(
                 qemu,
@@ -433,12 +438,19 @@ def test_a_guest_that_ends_the_machine_says_how(start, status, found):
     assert processor.exit_status == found
 
 
-def test_a_guest_may_end_with_1_through_its_exit_device(start):
-    processor, qemu = start(power_on, lambda qemu: qemu.end(1))
-    qemu.command = (*qemu.command, "-device", "isa-debug-exit")
+@pytest.mark.parametrize("status", [1, 33])
+def test_an_out_to_the_exit_device_is_the_guests_last_instruction(start, status):
+    def leave(qemu):
+        qemu.shared.vmcb.control.exit_code, qemu.shared.vmcb.control.exit_info_1 = ExitCode.IOIO, 0xF4 << 16 | 1 << 4
+        qemu.shared.vmcb.save.rax = 0x1234
+
+    processor, qemu = start(power_on, leave, options=("-device", "isa-debug-exit,iobase=0xf4,iosize=4"))
     processor.run(None)
+    qemu.exit_status = status
     assert processor.run(None) is Outcome.OFF
-    assert processor.exit_status == 1
+    assert processor.exit_status == status
+    assert qemu.commands[-1] == Command.EXIT
+    assert (qemu.shared.gprs.rax, qemu.shared.gprs.rdx) == (0x34, 0xF4)
 
 
 def test_a_qemu_that_never_reports_did_not_start(start):

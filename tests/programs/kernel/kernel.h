@@ -80,6 +80,14 @@ void user_main(u64 number);
 
 static inline void outb(u16 port, u8 value) { asm volatile("outb %0, %1" : : "a"(value), "Nd"(port)); }
 
+/* Newer QEMUs go on for a while after the OUT. */
+_Noreturn static inline void power_off(u8 status) {
+    asm volatile("cli");
+    outb(0xf4, status);
+    for (;;)
+        asm volatile("hlt");
+}
+
 static inline u8 inb(u16 port) {
     u8 value;
     asm volatile("inb %1, %0" : "=a"(value) : "Nd"(port));

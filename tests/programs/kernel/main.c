@@ -28,5 +28,5 @@ void kernel_main(void) {
     print("\nhash ");
     print_hex(frames_hash);
     print("\n");
-    outb(0xf4, 0);
+    power_off(0);
 }

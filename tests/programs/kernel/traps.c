@@ -150,7 +150,7 @@ static void exception(struct frame *frame) {
         return;
     if (!user) {
         print("nobody expected that\n");
-        outb(0xf4, 1);
+        power_off(1);
     }
     task_dies();
 }

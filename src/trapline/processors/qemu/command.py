@@ -5,7 +5,8 @@ from typing import Final, NamedTuple
 
 from trapline.errors import UsageError
 
-from . import layout, pci
+from . import debug_exit, layout, pci
+from .debug_exit import exit_ports
 
 _REFUSED: Final = {
     "-m": "the guest's memory is set with --memory",
@@ -164,6 +165,7 @@ def command(
         *("-chardev", f"socket,id={GDB_CHARDEV},fd={descriptors.gdb}"),
         *("-bios", _by_number(descriptors.firmware)),
         *("-display", "none"),
+        *(() if exit_ports([*guest, *user.rest]) else debug_exit.DEFAULT),
         *(() if user.own_serial else serial),
         *guest,
         *user.rest,

@@ -8,8 +8,9 @@ from typing import Final
 
 from trapline.arch import ioio
 from trapline.arch.emulation import finish_instruction
-from trapline.arch.exits import ExitCode, exception_exit, set_intercept
+from trapline.arch.exits import exception_exit
 from trapline.arch.vectors import Vector
+from trapline.arch.vmcb import Vmcb
 from trapline.errors import ProcessorError
 
 from . import pci
@@ -23,7 +24,6 @@ class ConfigGuard:
 
     def __init__(self, shared: SharedMemory) -> None:
         self._vmcb = shared.vmcb
-        self._iopm = shared.iopm
         self._mailbox = shared.mailbox
         self.output: int | None = None
         """What to write to the port for the guest before it resumes."""
@@ -31,11 +31,6 @@ class ConfigGuard:
     def reset(self) -> None:
         """Forget the guest's address: a reset clears it."""
         self._mailbox.config_address = 0
-
-    def watch(self) -> None:
-        """Intercept the port."""
-        self._iopm[pci.CONFIG_ADDRESS // 8] |= 1 << pci.CONFIG_ADDRESS % 8
-        set_intercept(self._vmcb.control, ExitCode.IOIO)
 
     def answer(self) -> bool:
         """Execute the guest's IN or OUT; True: a single step is due, and the exit is now that of its #DB."""
@@ -45,7 +40,7 @@ class ConfigGuard:
             raise ProcessorError(
                 "the guest uses string I/O on the PCI configuration address port, which trapline cannot follow"
             )
-        covered = next(mask for bit, mask in ioio.COVERED.items() if info & bit)
+        covered = ioio.covered(info)
         self.output = None
         if info & ioio.IN:
             kept = 0 if info & ioio.DWORD else save.rax & ~covered
@@ -54,8 +49,14 @@ class ConfigGuard:
             address = self._mailbox.config_address = save.rax & covered
             hidden = address & pci.DEVICE_BITS == pci.address(pci.MONITOR_DEVICE, 0)
             self.output = address & ~pci.ENABLE if hidden else address
-        save.rip = control.exit_info_2
-        if not finish_instruction(control, save):
-            return False
-        control.exit_code = _DB_EXIT
-        return True
+        return complete(self._vmcb)
+
+
+def complete(vmcb: Vmcb) -> bool:
+    """End an IN or OUT that was executed; True: a single step is due, and the exit is now that of its #DB."""
+    control, save = vmcb.control, vmcb.save
+    save.rip = control.exit_info_2
+    if not finish_instruction(control, save):
+        return False
+    control.exit_code = _DB_EXIT
+    return True

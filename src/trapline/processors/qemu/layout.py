@@ -58,6 +58,8 @@ class Command(IntEnum):
     """Take the pending NMI in the monitor, then hand back."""
     OUT = 5
     """Write EAX of the mailbox to the PCI configuration address port, then hand back."""
+    EXIT = 6
+    """Write AL of the mailbox to the port in DX of the mailbox, which ends the machine, and do nothing more."""
     CPUID = 4
     """Execute CPUID on the registers in the mailbox, then hand back."""
 

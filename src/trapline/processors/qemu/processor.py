@@ -15,12 +15,12 @@ from .deliveries import Deliveries
 from .facts import Facts, capabilities, check_probed
 from .firmware import Firmware
 from .gdb import GdbClient
-from .guard import ConfigGuard
 from .handshake import Handshake
 from .hostmem import ProcessMemory
 from .layout import IOPM_AT, MSRPM_AT, Command, SharedMemory
 from .placement import place
 from .plans import write_plans
+from .ports import Ports
 from .process import QemuProcess, exit_status
 from .qmp import Qmp
 from .quirks_tcg import TcgQuirks
@@ -62,7 +62,7 @@ class QemuProcessor:
         self.memory = ram
         self.exit_status: int | None = None
         self.capabilities = capabilities(accelerator, facts)
-        self._guard = ConfigGuard(self._shared)
+        self._ports = Ports(self._shared, self._handshake, qemu.command)
         self._fresh = False
         self._kicked = False
         for connection in (qemu.gdb, self._qmp):
@@ -127,7 +127,7 @@ class QemuProcessor:
             watching = bool(self._stops.watchpoints)
             unwanted = self._quirks.write_intercepts(stopping=bool(self._stops), watching=watching)
             recorded, unwanted, arm = 0 if watching else recorded, 0 if watching else unwanted, self._quirks.arm_for
-        self._guard.watch()
+        self._ports.watch()
         sets_rf = self.capabilities.forwards_set_rf
         write_plans(self._shared.plans, recorded=recorded, forwarded=unwanted, arm=arm, sets_rf=sets_rf)
 
@@ -146,7 +146,7 @@ class QemuProcessor:
                 outcome = None
             elif outcome is Outcome.VMEXIT:
                 outcome = self._sort_exit()
-                if outcome is None:
+                if outcome is None and not self._handshake.running:
                     self._enter()
         return outcome
 
@@ -176,7 +176,7 @@ class QemuProcessor:
         if self._fetches_vectors() and self._deliveries.fetch_vector():
             return None
         control = self.vmcb.control
-        if control.exit_code == ExitCode.IOIO and not self._guarded():
+        if control.exit_code == ExitCode.IOIO and not self._ports.answer():
             return None
         if self._quirks is not None and not self._quirks.after_exit():
             return None
@@ -261,7 +261,7 @@ class QemuProcessor:
         control.asid = 1
         if self._isolated:
             control.np_control, control.ncr3 = 1, nested.build(self._shared, self._firmware)
-        self._guard.reset()
+        self._ports.reset()
         self._stops.take_outcome()
         self._deliveries.reset()
         if self._quirks is not None:
@@ -269,14 +269,6 @@ class QemuProcessor:
         self._handshake.report_came()
         self._fresh = True
         return outcome
-
-    def _guarded(self) -> bool:
-        """Handle an access to a guarded port; False: resume the guest."""
-        trapped = self._guard.answer()
-        if self._guard.output is not None:
-            self.gprs.rax = self._guard.output
-            self._handshake.call(Command.OUT)
-        return trapped
 
     def _absorb_nmi(self) -> None:
         assert self._quirks is not None, "only TCG's NMI exits come here"
@@ -293,4 +285,4 @@ class QemuProcessor:
         """QEMU has ended: raise an error, or keep its exit status."""
         if not self._handshake.reported:
             raise self._qemu.launch_error()
-        self.exit_status = exit_status(self._qemu.process.returncode, self._qemu.command, self._qemu.errors)
+        self.exit_status = exit_status(self._qemu.process.returncode, self._qemu.errors, by_guest=self._ports.ended)

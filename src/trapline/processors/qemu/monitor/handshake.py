@@ -49,6 +49,8 @@ def dispatch_command(code: Assembler) -> None:
     code.je("cpuid")
     code.cmp(ECX, Command.OUT.value)
     code.je("out")
+    code.cmp(ECX, Command.EXIT.value)
+    code.je("exit")
     # A shutdown: with no IDT no exception can be delivered (APM 15.7.3 knows no way to inject one).
     code.lidt(table("null_idt_operand"))
     code.int3()
@@ -76,6 +78,14 @@ def dispatch_command(code: Assembler) -> None:
     code.out(DX, EAX)
     code.lea(RAX, place(layout.VMCB_AT))
     code.jmp("ask")
+
+    code.label("exit")
+    code.mov(EAX, mailbox("gprs.rax"))
+    code.mov(EDX, mailbox("gprs.rdx"))
+    code.out(DX, AL)
+    code.label("ended")
+    code.pause()
+    code.jmp("ended")
 
     code.label("load")
     code.vmload()
