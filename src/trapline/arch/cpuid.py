@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from .registers import EFER
+from .registers import CR4, EFER
 
 FEATURES: Final = 0x0000_0001
 """Function numbers: what EAX has before CPUID."""
@@ -41,3 +41,26 @@ EFER_FEATURES: Final = (
     (EFER.AIBRSE, EXTENDED_2, EAX, 8),
 )
 """The bits of EFER that can be set where CPUID reports a feature: function, register, bit (APM 3.1.7)."""
+
+CR4_FEATURES: Final = (
+    (CR4.VME, FEATURES, EDX, 1),
+    (CR4.PVI, FEATURES, EDX, 1),
+    (CR4.TSD, FEATURES, EDX, 4),
+    (CR4.DE, FEATURES, EDX, 2),
+    (CR4.PSE, FEATURES, EDX, 3),
+    (CR4.PAE, FEATURES, EDX, 6),
+    (CR4.MCE, FEATURES, EDX, 7),
+    (CR4.PGE, FEATURES, EDX, 13),
+    (CR4.OSFXSR, FEATURES, EDX, 24),
+    (CR4.OSXMMEXCPT, FEATURES, EDX, 25),
+    (CR4.UMIP, STRUCTURED, ECX, 2),
+    (CR4.LA57, STRUCTURED, ECX, 16),
+    (CR4.FSGSBASE, STRUCTURED, EBX, 0),
+    (CR4.PCIDE, FEATURES, ECX, 17),
+    (CR4.OSXSAVE, FEATURES, ECX, 26),
+    (CR4.SMEP, STRUCTURED, EBX, 7),
+    (CR4.SMAP, STRUCTURED, EBX, 20),
+    (CR4.PKE, STRUCTURED, ECX, 3),
+    (CR4.CET, STRUCTURED, ECX, 7),
+)
+"""The same for CR4, of subfunction 0 (APM 3.1.3)."""

@@ -24,6 +24,15 @@ class CR0:
     PG: Final = 1 << 31
 
 
+class CR3:
+    """With CR4.PCIDE (APM 5.5.1)."""
+
+    PCID: Final = 0xFFF
+    """The process-context identifier."""
+    KEEP_TLB: Final = 1 << 63
+    """Of the operand of a MOV: entries of the TLB stay. It is not stored."""
+
+
 class CR4:
     """APM 3.1.3."""
 

@@ -1,5 +1,6 @@
 """The one decoder of guest code, and the few facts of an instruction that its exit does not tell (APM 15.9, 15.12)."""
 
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import iced_x86 as iced
@@ -67,7 +68,12 @@ def new_decoder(code: bytes, bits: int, address: int = 0) -> iced.Decoder:
 
 def decode_at_rip(save: SaveArea, memory: GuestMemory) -> Decoded:
     """Decode the instruction at CS:RIP."""
-    instruction = instruction_at_rip(save, memory)
+    return _decode(read_code(save, memory), code_bits(save))
+
+
+@lru_cache(1024)
+def _decode(code: bytes, bits: int) -> Decoded:
+    instruction = new_decoder(code, bits).decode()
     immediate = instruction.immediate8 if instruction.mnemonic == Mnemonic.INT else 0
     writes_control = (
         instruction.mnemonic == Mnemonic.MOV

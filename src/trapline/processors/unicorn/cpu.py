@@ -42,7 +42,7 @@ class Cpu:
         self._bytes = memoryview(vmcb).cast("B")
         self._control, self._save = vmcb.control, vmcb.save
         self._ram = ram
-        self._physical_bits = physical_bits
+        self.physical_bits = physical_bits
         self._sets_rf = sets_rf
         self.halted = False
         """HLT was executed, and no event has come since."""
@@ -135,7 +135,7 @@ class Cpu:
         """Change state and memory as the delivery of one event does; return the failure, if it fails."""
         save = self._save
         tracker = ReadTracker(self._ram)
-        result = deliver(save, event, tracker, next_rip=after, physical_bits=self._physical_bits, sets_rf=self._sets_rf)
+        result = deliver(save, event, tracker, next_rip=after, physical_bits=self.physical_bits, sets_rf=self._sets_rf)
         for gpa, data in result.writes:
             self._store(gpa, data)
         if isinstance(result, Failed):

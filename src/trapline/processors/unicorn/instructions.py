@@ -5,9 +5,10 @@ from typing import Final
 
 from trapline.arch import msr
 from trapline.arch.bits import M32
+from trapline.arch.control_registers import Cpuid, refuses_cr0, refuses_cr3, refuses_cr4, supported_cr4, write_cr0
 from trapline.arch.events import Event, EventType
 from trapline.arch.exits import ExitCode, is_intercepted
-from trapline.arch.registers import CR0, CR4, DR7, EFER, Gprs
+from trapline.arch.registers import DR7, Gprs
 from trapline.arch.vectors import Vector
 from trapline.arch.vmcb import Vmcb
 from trapline.asm.decoder import Decoded, Mnemonic, decode_at_rip
@@ -27,17 +28,32 @@ _SOFTWARE: Final[dict[int, Vector]] = {Mnemonic.INT3: Vector.BP, Mnemonic.INTO: 
 class Instructions:
     """Answers an intercept of an instruction: executes it, or lets Unicorn do so, or leaves with a #VMEXIT."""
 
-    def __init__(self, vmcb: Vmcb, gprs: Gprs, memory: Ram, machine: BareMachine, context: Context, cpu: Cpu) -> None:
+    def __init__(
+        self,
+        vmcb: Vmcb,
+        gprs: Gprs,
+        memory: Ram,
+        machine: BareMachine,
+        context: Context,
+        cpu: Cpu,
+        flush_tlb: Callable[[], None],
+        cpuid: Cpuid,
+    ) -> None:
         self._control, self._save = vmcb.control, vmcb.save
         self._gprs, self._memory, self._machine = gprs, memory, machine
         self._context, self._cpu = context, cpu
+        self._flush_tlb, self._cpuid = flush_tlb, cpuid
+        self._cr4 = 0
+        """The bits of CR4 that the CPU has, once somebody wants to know."""
         self._own: dict[int, Callable[[Decoded], Next]] = {
             ExitCode.HLT: self._hlt,
             ExitCode.READ_CR8: self._read_cr8,
             ExitCode.WRITE_CR8: self._write_cr8,
             ExitCode.WRITE_CR0: self._write_cr0,
+            ExitCode.WRITE_CR3: self._write_cr3,
+            ExitCode.WRITE_CR4: self._write_cr4,
             ExitCode.WRITE_DR7: self._write_dr7,
-            **dict.fromkeys((ExitCode.WRITE_CR3, ExitCode.WRITE_CR4, ExitCode.IRET), self._execute),
+            ExitCode.IRET: self._execute,
         }
         """What the hypervisor does not intercept."""
 
@@ -100,18 +116,38 @@ class Instructions:
         return self._cpu.skip(decoded.length)
 
     def _write_cr0(self, decoded: Decoded) -> Next:
-        """MOV to CR0: Unicorn refuses no value (APM 3.1.1, 14.6.1). LMSW and CLTS cannot write one to refuse."""
+        """MOV to CR0, of which Unicorn takes any value. LMSW and CLTS cannot write one to refuse."""
         if decoded.mnemonic != Mnemonic.MOV:
             return Next.EXECUTE
-        save, value = self._save, self._context.gprs[decoded.register]
-        long, pages = code_bits(save) == 64, bool(value & CR0.PG)
-        refused = (
-            (long and (value >> 32 or not pages))
-            or (pages and not value & CR0.PE)
-            or value & (CR0.NW | CR0.CD) == CR0.NW
-            or (pages and not save.cr0 & CR0.PG and save.efer & EFER.LME and not save.cr4 & CR4.PAE)
-        )
-        return self._cpu.raise_exception(Vector.GP) if refused else Next.EXECUTE
+        value = self._operand(decoded)
+        if refuses_cr0(self._save, value, wide=code_bits(self._save) == 64):
+            return self._cpu.raise_exception(Vector.GP)
+        write_cr0(self._save, value)
+        return self._cpu.skip(decoded.length)
+
+    def _write_cr3(self, decoded: Decoded) -> Next:
+        """MOV to CR3, of which Unicorn takes any value."""
+        value = self._operand(decoded)
+        if refuses_cr3(self._save, value, self._cpu.physical_bits):
+            return self._cpu.raise_exception(Vector.GP)
+        if value == self._save.cr3:
+            self._flush_tlb()
+        self._save.cr3 = value
+        return self._cpu.skip(decoded.length)
+
+    def _write_cr4(self, decoded: Decoded) -> Next:
+        """MOV to CR4, of which Unicorn ignores what it does not know."""
+        value = self._operand(decoded)
+        self._cr4 = self._cr4 or supported_cr4(self._cpuid)
+        if refuses_cr4(self._save, value, self._cr4):
+            return self._cpu.raise_exception(Vector.GP)
+        self._save.cr4 = value
+        return self._cpu.skip(decoded.length)
+
+    def _operand(self, decoded: Decoded) -> int:
+        """Return the general register of MOV to a control or debug register."""
+        value: int = self._context.gprs[decoded.register]
+        return value if code_bits(self._save) == 64 else value & M32
 
     def _write_dr7(self, decoded: Decoded) -> Next:
         """MOV to DR7, whose upper half Unicorn does not check (APM 13.1.1.4)."""
@@ -124,5 +160,5 @@ class Instructions:
         return self._cpu.skip(decoded.length)
 
     def _execute(self, decoded: Decoded) -> Next:
-        """MOV to CR3 or CR4, which move watched memory; IRET, after which an NMI is not blocked (APM 8.2.3)."""
+        """IRET, after which an NMI is not blocked (APM 8.2.3)."""
         return Next.EXECUTE

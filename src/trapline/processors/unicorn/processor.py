@@ -83,7 +83,9 @@ class UnicornProcessor:
         self._watchpoints = Watchpoints(vmcb, self.gprs, binding, hooks, engine, state, self.memory, pending)
         interrupts = Interrupts(vmcb, machine, state, cpu)
         self._window = EventWindow(machine, pending, interrupts, state, cpu, forwarding, self._started)
-        instructions = Instructions(vmcb, self.gprs, self.memory, machine, binding.context, cpu)
+        instructions = Instructions(
+            vmcb, self.gprs, self.memory, machine, binding.context, cpu, binding.flush_tlb, self.cpuid
+        )
         answers = Answers(
             vmcb,
             self.gprs,

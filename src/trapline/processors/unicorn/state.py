@@ -61,15 +61,18 @@ _V_CALLS = slice(offset_of(Vmcb, "save.star"), offset_of(Vmcb, "save.sysenter_ei
 _V_INTERCEPTS = slice(offset_of(Vmcb, "control.intercept_cr"), offset_of(Vmcb, "control.intercept_misc3") + 4)
 _V_SAVE = slice(offset_of(Vmcb, "save"), offset_of(Vmcb, "save.cr2") + 8)
 
-_NEEDED_CR: Final = 1 << ExitCode.READ_CR8 | 1 << ExitCode.WRITE_CR8 | 1 << ExitCode.WRITE_CR0
+_NEEDED_CR: Final = sum(
+    1 << code for code in (ExitCode.READ_CR8, ExitCode.WRITE_CR8, ExitCode.WRITE_CR0, ExitCode.WRITE_CR4)
+)
 _NEEDED_DR: Final = 1 << ExitCode.WRITE_DR7 % 32
 _NEEDED_1: Final = sum(1 << code % 32 for code in (ExitCode.VINTR, ExitCode.SWINT, ExitCode.HLT, ExitCode.MSR))
 _NEEDED_2: Final = 1 << ExitCode.VMRUN % 32
-"""What Unicorn must report because it cannot do it itself; the hypervisor may want more."""
+"""What Unicorn must report because it cannot do it itself, or not as it should; the hypervisor may want more."""
 _IRET: Final = 1 << ExitCode.IRET % 32
 
-_PAGING: Final = 1 << ExitCode.WRITE_CR3 | 1 << ExitCode.WRITE_CR4
-"""With WRITE_CR0: instructions that change what addresses are mapped to. EFER and the tables are not among them."""
+_WRITE_CR3: Final = 1 << ExitCode.WRITE_CR3
+"""The same in long mode, outside of which CR3 takes any value, and while memory is watched."""
+
 _COMPUTED: Final = RFLAGS.STATUS | RFLAGS.DF
 """Flags that Unicorn keeps elsewhere; in `Context.eflags` they may be old."""
 
@@ -95,8 +98,8 @@ class State:
         self.window = False
         """Stop with a VINTR exit as soon as the guest can be interrupted."""
         self._iret = 0
-        self._cr = _NEEDED_CR
         self._int_ctl = 0
+        self._cr3 = 0
 
     def collect(self) -> None:
         """Write the guest's state into the save area."""
@@ -182,9 +185,9 @@ class State:
         self._iret = _IRET
         self._words[_MISC] |= _IRET
 
-    def intercept_paging(self, enabled: bool) -> None:
-        """Stop with an exit at each instruction that writes CR3 or CR4, or do not."""
-        self._cr = _NEEDED_CR | _PAGING if enabled else _NEEDED_CR
+    def watch_cr3(self, watched: bool) -> None:
+        """Stop with an exit at each write to CR3, or only at those that may be refused."""
+        self._cr3 = _WRITE_CR3 if watched else 0
         self._loaded = ()  # takes a VMRUN
 
     def through_a20(self, gpa: int) -> int:
@@ -222,12 +225,14 @@ class State:
         self._seen = ()
         self._shadow_bytes[_V_SAVE] = self._vmcb_bytes[_V_SAVE]
         shadow = engine.vmcb.save
+        needed_cr = _NEEDED_CR | self._cr3
         if save.cr0 & CR0.PG and save.efer & EFER.LME:
             shadow.efer |= EFER.LMA  # its echo, which a hand-made state may lack
+            needed_cr |= _WRITE_CR3
         else:
             shadow.efer &= ~EFER.LMA
         ours, theirs = engine.vmcb.control, self._vmcb.control
-        ours.intercept_cr, ours.intercept_dr = theirs.intercept_cr | self._cr, theirs.intercept_dr | _NEEDED_DR
+        ours.intercept_cr, ours.intercept_dr = theirs.intercept_cr | needed_cr, theirs.intercept_dr | _NEEDED_DR
         ours.intercept_exceptions = M32
         ours.intercept_misc1 = theirs.intercept_misc1 | _NEEDED_1 | self._iret
         ours.intercept_misc2 = theirs.intercept_misc2 | _NEEDED_2

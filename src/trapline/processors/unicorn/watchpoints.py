@@ -86,7 +86,7 @@ class Watchpoints:
             self._hook(())
         if self.active != self._binding.traced:
             self._engine.trace(self.active)
-            self._state.intercept_paging(self.active)
+            self._state.watch_cr3(self.active)
 
     def follow_tables(self) -> None:
         """Hook the memory that the addresses are mapped to now. Before each entry into the guest."""

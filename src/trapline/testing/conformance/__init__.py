@@ -9,7 +9,7 @@ the manual: the exit, its information, every register, and what was stored. The 
 the model in `arch.delivery`.
 """
 
-from . import consistency, entries, events, exceptions, instructions, interrupts, running
+from . import consistency, control_registers, entries, events, exceptions, instructions, interrupts, running
 from .check import Check, ConformanceError, Exit, Turn, run, script
 from .modes import CODE, CODE_SIZE
 
@@ -17,6 +17,7 @@ _ALL = (
     *entries.CHECKS,
     *exceptions.CHECKS,
     *instructions.CHECKS,
+    *control_registers.CHECKS,
     *events.CHECKS,
     *interrupts.CHECKS,
     *consistency.CHECKS,
