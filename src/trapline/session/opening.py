@@ -16,6 +16,7 @@ from trapline.symbols import Names
 
 from .choose import Choice, choose
 from .console import Console, SocketReader
+from .extras import require
 from .settings import AUTO, PROCESSORS, Settings, find_guest, parse_memory
 from .symbols import open_names
 
@@ -62,6 +63,7 @@ def open_processor(
 def _open_qemu(
     undo: contextlib.ExitStack, settings: Settings, guest: Guest | None, console: Console, inherited: IO[bytes] | None
 ) -> Processor:
+    require("qemu", "qemu.qmp")
     guest = None if guest is None else undo.enter_context(in_file(guest))
     options = _guest_options(settings, guest)
     start = partial(

@@ -166,13 +166,15 @@ def start(memory, bios):
                 isolated=isolated,
                 facts=facts,
             )
+            processor._qmp.close()
             processor._qmp = type(
                 "Qmp",
                 (),
                 {
                     "command": lambda self, name: qemu.nmi.set(),
                     "woke_up": lambda self: qemu.woke_up,
-                    "version": (7, 2, 22),
+                    "version": lambda self: (7, 2, 22),
+                    "close": lambda self: None,
                 },
             )()
             closing.enter_context(processor)
@@ -525,7 +527,7 @@ def test_waking_up_is_told_from_a_reset(start):
 
 def test_an_old_qemu_is_refused(start):
     processor, _ = start(power_on)
-    processor._qmp.version = (6, 2, 0)
+    processor._qmp.version = lambda: (6, 2, 0)
     with pytest.raises(LaunchError, match=r"QEMU 6\.2\.0; trapline needs 7\.2"):
         processor.run(None)
 
@@ -537,7 +539,7 @@ def test_a_qemu_that_is_not_the_one_that_was_probed_is_told(start, monkeypatch, 
     key = key_of(str(program))
     store(key, FACTS)
     processor, qemu = start(power_on)
-    qemu.command, processor._qmp.version = (str(program),), (10, 0, 13)
+    qemu.command, processor._qmp.version = (str(program),), lambda: (10, 0, 13)
     with pytest.raises(ProcessorError, match=r"is QEMU 10\.0\.13 now, and was 7\.2\.22; run it again"):
         processor.run(None)
     assert load(key) is None

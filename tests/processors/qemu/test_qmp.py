@@ -1,3 +1,5 @@
+import asyncio
+import contextlib
 import json
 import socket
 import threading
@@ -5,13 +7,43 @@ import threading
 import pytest
 
 from trapline.errors import LaunchError
-from trapline.processors.qemu.qmp import Qmp
+from trapline.processors.qemu.qmp import Qmp, read_greeting
 from trapline.processors.qemu.version import check_version
 
 GREETING = (
     b'{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": ""}, "capabilities": []}}\r\n'
 )
-NEGOTIATED = b'{"return": {}, "id": 1}\r\n'
+SECONDS = 60
+
+
+class Peer(threading.Thread):
+    """Plays QEMU's end: greets, agrees to the capabilities, and answers each command after what comes before."""
+
+    def __init__(self, connection, before=b"", reply=None):
+        super().__init__()
+        self._connection, self.before, self._reply = connection, before, reply
+        self.requests = []
+        connection.settimeout(SECONDS)
+
+    def run(self):
+        self._connection.sendall(GREETING)
+        received = b""
+        while piece := self._connection.recv(4096):
+            received += piece
+            with contextlib.suppress(ValueError):  # only a part of it
+                self._answer(json.loads(received))
+                received = b""
+
+    def _answer(self, request):
+        self.requests.append(request)
+        negotiation = request["execute"] == "qmp_capabilities"
+        reply = {"return": {}} if negotiation else self._reply
+        if reply is None:
+            return
+        same = {"id": request["id"]} if "id" in request else {}
+        data = json.dumps(reply | same).encode() + b"\r\n"
+        for byte in data if negotiation else self.before + data:
+            self._connection.sendall(bytes([byte]))
 
 
 @pytest.fixture
@@ -22,84 +54,83 @@ def connection():
 
 
 @pytest.fixture
-def qmp(connection):
-    return Qmp(connection[0])
+def serve(connection):
+    """Return a function that starts a peer and connects to it."""
+    started = []
 
+    def serve(*arguments):
+        peer = Peer(connection[1], *arguments)
+        qmp = Qmp(connection[0])
+        started.append((peer, qmp))
+        peer.start()
+        return peer, qmp
 
-@pytest.fixture
-def answer(connection, qmp):
-    """Return a function that plays QEMU's end for one command: its reply, after what comes before it."""
-    theirs = connection[1]
-    theirs.settimeout(10)
-    threads = []
-
-    def serve(before, reply):
-        requests = b""
-        while requests.count(b"\n") < 2:
-            requests += theirs.recv(4096)
-        serve.request = json.loads(requests.splitlines()[1])
-        theirs.sendall(GREETING + NEGOTIATED + before)
-        for byte in json.dumps(reply | {"id": serve.request["id"]}).encode() + b"\r\n":
-            theirs.sendall(bytes([byte]))
-
-    def answer(before=b"", **reply):
-        threads.append(threading.Thread(target=serve, args=(before, reply)))
-        threads[-1].start()
-        return serve
-
-    yield answer
-    for thread in threads:
-        thread.join(10)
+    yield serve
+    for peer, qmp in started:
+        qmp.close()
+        peer.join(SECONDS)
 
 
 def event(name):
     return json.dumps({"event": name, "timestamp": {"seconds": 1, "microseconds": 2}}).encode() + b"\r\n"
 
 
-def test_the_version_is_in_the_greeting(connection, qmp):
-    assert qmp.version is None
-    qmp.receive()
-    assert qmp.version is None
-    connection[1].send(GREETING[:20])
-    qmp.receive()
-    assert qmp.version is None
-    connection[1].send(GREETING[20:])
-    qmp.receive()
-    assert qmp.version == (7, 2, 22)
+def test_the_version_is_in_the_greeting(connection, serve):
+    connection[0].settimeout(SECONDS)
+    _, qmp = serve()
+    assert qmp.version() == (7, 2, 22)
+
+
+def test_a_greeting_that_has_not_come(connection):
+    qmp = Qmp(connection[0])
+    assert qmp.version(0.01) is None
+    connection[1].close()
+    assert qmp.version() is None
+    qmp.close()
 
 
 @pytest.mark.parametrize("words", [b"\n", b"{\n", b"[]\n", b'{"QMP": {}}\n', b'{"QMP": {"version": {"qemu": 7}}}\n'])
-def test_without_a_greeting_there_is_no_version(connection, qmp, words):
+def test_without_a_greeting_there_is_no_version(connection, words):
     connection[1].send(words)
-    qmp.receive()
-    assert qmp.version is None
+    assert read_greeting(connection[0]) is None
 
 
-def test_capabilities_are_negotiated_first(connection, qmp):
-    assert json.loads(connection[1].recv(4096)) == {"execute": "qmp_capabilities", "arguments": {}, "id": 1}
+def test_capabilities_are_negotiated_first(serve):
+    peer, qmp = serve(b"", {"return": {}})
+    qmp.command("query-status")
+    assert [request["execute"] for request in peer.requests] == ["qmp_capabilities", "query-status"]
 
 
-def test_a_command_waits_for_its_own_reply(qmp, answer):
-    served = answer(event("STOP") + b'{"return": 3, "id": 77}\r\n', **{"return": {"status": "running"}})
+def test_a_command_waits_for_its_own_reply(serve):
+    peer, qmp = serve(event("STOP"), {"return": {"status": "running"}})
     assert qmp.command("query-status") == {"status": "running"}
-    assert served.request == {"execute": "query-status", "arguments": {}, "id": 2}
-    assert qmp.version == (7, 2, 22)
+    assert "arguments" not in peer.requests[1]
 
 
-def test_a_line_of_the_human_monitor(qmp, answer):
-    served = answer(**{"return": ""})
+def test_a_line_of_the_human_monitor(serve):
+    peer, qmp = serve(b"", {"return": ""})
     qmp.human_command("info pic")
-    assert served.request["execute"] == "human-monitor-command"
-    assert served.request["arguments"] == {"command-line": "info pic"}
+    assert peer.requests[1]["execute"] == "human-monitor-command"
+    assert peer.requests[1]["arguments"] == {"command-line": "info pic"}
 
 
-def test_an_error_is_no_result(qmp, answer):
-    answer(error={"class": "GenericError", "desc": "no"})
+def test_an_error_is_no_result(serve):
+    _, qmp = serve(b"", {"error": {"class": "GenericError", "desc": "no"}})
     assert qmp.command("inject-nmi") is None
 
 
-def test_a_qemu_that_does_not_answer(qmp):
+def test_a_qemu_that_does_not_answer(serve):
+    _, qmp = serve()
     assert qmp.command("query-status", seconds=0.05) is None
+
+
+def test_in_a_program_that_uses_asyncio(serve):
+    _, qmp = serve(b"", {"return": {}})
+
+    async def program():
+        return qmp.command("query-status")
+
+    assert asyncio.run(program()) == {}
 
 
 @pytest.mark.parametrize("closed", ["before", "after"])
@@ -110,7 +141,17 @@ def test_a_qemu_that_has_ended(connection, closed):
     qmp = Qmp(ours)
     theirs.close()
     assert qmp.command("inject-nmi") is None
-    qmp.receive()
+    assert not qmp.woke_up()
+    qmp.close()
+    qmp.close()
+
+
+def test_a_qemu_that_ends_later(connection, serve):
+    peer, qmp = serve(b"", {"return": {}})
+    assert qmp.command("query-status") == {}
+    connection[1].shutdown(socket.SHUT_RDWR)
+    peer.join(SECONDS)
+    assert qmp.command("query-status") is None
     assert not qmp.woke_up()
 
 
@@ -126,9 +167,10 @@ def test_a_qemu_that_has_ended(connection, closed):
         (("SUSPEND", "WAKEUP", "RESET"), False),
     ],
 )
-def test_waking_up_is_told_from_a_reset(connection, qmp, names, woke):
-    connection[1].send(b"".join(map(event, names)))
+def test_waking_up_is_told_from_a_reset(serve, names, woke):
+    peer, qmp = serve(b"".join(map(event, names)), {"return": {}})
     assert qmp.woke_up() == woke
+    peer.before = b""
     assert not qmp.woke_up()
 
 

@@ -96,8 +96,7 @@ class _Prober:
         check_svm(self._shared.mailbox.efer)
         self.put(_HANDLER, _LOAD_FLAGS + _CPUID)
         self.put(_IDT, encode.long_gate(CODE64, self.base + _HANDLER).to_bytes(LONG_GATE_SIZE, "little") * _GATES)
-        self._qmp.command("query-version", seconds=_TIMEOUT)  # answered after the greeting
-        version = self._qmp.version
+        version = self._qmp.version(_TIMEOUT)
         if version is None:
             raise LaunchError("QMP does not report QEMU's version")
         check_version(version)
@@ -140,6 +139,7 @@ class _Prober:
 
     def close(self) -> None:
         """Release what the machine itself does not."""
+        self._qmp.close()
         self._handshake.close()
 
 

@@ -63,10 +63,10 @@ class QemuProcessor:
         self.exit_status: int | None = None
         self.capabilities = capabilities(accelerator, facts)
         self._ports = Ports(self._shared, self._handshake, qemu.command)
+        self._begun = False
         self._fresh = False
         self._kicked = False
-        for connection in (qemu.gdb, self._qmp):
-            self._handshake.watch(connection.fileno())
+        self._handshake.watch(qemu.gdb.fileno())
         unavailable = why_unavailable(accelerator, qemu.command)
         self._stops = Stops(GdbClient(qemu.gdb), self._qmp, self._shared, ram, firmware, unavailable)
         self._deliveries = Deliveries(self._shared, ram, facts)
@@ -137,7 +137,6 @@ class QemuProcessor:
         while outcome is None:
             outcome = self._handshake.wait(deadline)
             if outcome is None:
-                self._qmp.receive()
                 self._stops.take()
             elif outcome is Outcome.OFF:
                 self._ended()
@@ -217,6 +216,7 @@ class QemuProcessor:
 
     def close(self) -> None:
         """End QEMU and release the memory."""
+        self._qmp.close()
         self._qemu.close()
         self._block.close()
         self._handshake.close()
@@ -245,11 +245,13 @@ class QemuProcessor:
 
     def _begin(self) -> Outcome:
         """The machine was switched on or reset: initialise everything of ours."""
-        outcome = Outcome.WOKEN if self._qmp.woke_up() else Outcome.RESET
-        if self._qmp.version is not None:
-            check_version(self._qmp.version)
+        outcome = Outcome.WOKEN if self._begun and self._qmp.woke_up() else Outcome.RESET
+        self._begun = True
+        version = self._qmp.version()
+        if version is not None:
+            check_version(version)
             if self._quirks is not None:
-                check_probed(self._facts, self._qmp.version, self._qemu.command[0])
+                check_probed(self._facts, version, self._qemu.command[0])
         check_svm(self._mailbox.efer)
         self._mailbox.reset = 0
         self._mailbox.open_shadow = 0

@@ -1,42 +1,71 @@
-"""QMP: commands to QEMU and the events that it sends, a JSON object a line (QEMU: docs/interop/qmp-spec)."""
+"""QMP. Its library takes longer to load than QEMU to start, so a thread loads it, and serves it from then on."""
 
+import concurrent.futures
 import contextlib
 import json
 import socket
-from typing import Any, Final
+import threading
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
-_PIECE: Final = 1 << 16
+if TYPE_CHECKING:
+    import asyncio
+
+    from qemu.qmp import QMPClient
+
+Version = tuple[int, int, int]
+_T = TypeVar("_T")
+
+_GREETING: Final = 4096
 _STATUS_SECONDS: Final = 2.0
-_VERSION: Final = ("major", "minor", "micro")
+_SUSPEND, _RESET = "SUSPEND", "RESET"
+"""The events that are kept. QEMU sends no RESET when the machine wakes up."""
+
+
+class _Session(NamedTuple):
+    client: "QMPClient"
+    loop: "asyncio.AbstractEventLoop"
+    over: "asyncio.Event"
+
+    def call(self, coroutine: Coroutine[Any, Any, _T], seconds: float | None = None) -> _T:
+        """Return the result of a coroutine of the thread; raises TimeoutError."""
+        import asyncio
+
+        return asyncio.run_coroutine_threadsafe(asyncio.wait_for(coroutine, seconds), self.loop).result()
 
 
 class Qmp:
-    """The client's end of a connected socket."""
+    """Commands to QEMU over a connected socket, which belongs to the library from now on. Used by one thread."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        self._received = bytearray()
-        self._commands = 0
-        self._replies: dict[int, Any] = {}
-        self._suspended = False
-        self.version: tuple[int, int, int] | None = None
-        """QEMU's, once its greeting has been read."""
-        self._send("qmp_capabilities")
+        self._version = concurrent.futures.Future[Version | None]()
+        self._connected = concurrent.futures.Future[_Session | None]()
+        self._thread = threading.Thread(target=self._serve, name="trapline-qmp", daemon=True)
+        self._thread.start()
 
-    def fileno(self) -> int:
-        """Return the socket, which can be read while something is to be `receive`d."""
-        return self._connection.fileno()
+    def version(self, seconds: float | None = None) -> Version | None:
+        """Return QEMU's version from its greeting; None when it did not come in time, or QEMU has ended."""
+        with contextlib.suppress(TimeoutError):
+            return self._version.result(seconds)
+        return None
 
-    def command(self, name: str, arguments: dict[str, str] | None = None, *, seconds: float | None = None) -> Any:  # noqa: ANN401  # JSON
+    def command(self, name: str, arguments: dict[str, object] | None = None, *, seconds: float | None = None) -> Any:  # noqa: ANN401  # JSON
         """Execute a command and return its result.
 
         None: an error, no answer within `seconds`, or QEMU has ended.
         """
-        number = self._send(name, arguments)
-        while number not in self._replies:
-            if not self._read(seconds):
-                return None
-        return self._replies.pop(number)
+        try:
+            session = self._connected.result(seconds)
+        except TimeoutError:
+            return None
+        if session is None:
+            return None
+        from qemu.qmp import QMPError
+
+        with contextlib.suppress(QMPError, EOFError, OSError):  # TimeoutError is an OSError
+            return session.call(session.client.execute(name, arguments), seconds)
+        return None
 
     def human_command(self, line: str) -> None:
         """Execute a command of QEMU's human monitor."""
@@ -47,51 +76,58 @@ class Qmp:
         reply = self.command("query-status", seconds=_STATUS_SECONDS)
         return str(reply["status"]) if reply else None
 
-    def receive(self) -> None:
-        """Read what has arrived."""
-        while self._read(0):
-            pass
-
     def woke_up(self) -> bool:
         """Say, once, whether the last reset of the machine was that of waking from S3: it suspended before."""
-        self.receive()
-        suspended, self._suspended = self._suspended, False
-        return suspended
-
-    def _send(self, name: str, arguments: dict[str, str] | None = None) -> int:
-        self._commands += 1
-        request = {"execute": name, "arguments": arguments or {}, "id": self._commands}
-        with contextlib.suppress(OSError):  # QEMU has ended
-            self._connection.settimeout(None)
-            self._connection.sendall(json.dumps(request).encode() + b"\n")
-        return self._commands
-
-    def _read(self, seconds: float | None) -> bool:
-        """Take what comes within a time; False: nothing, or QEMU has hung up."""
-        try:
-            self._connection.settimeout(seconds)
-            piece = self._connection.recv(_PIECE)
-        except OSError:
+        self.command("query-status")  # answered after the events before it
+        session = self._connected.result()
+        if session is None:
             return False
-        self._received += piece
-        *lines, rest = self._received.split(b"\n")
-        self._received = bytearray(rest)
-        for line in lines:
-            self._take(line)
-        return bool(piece)
+        events = session.call(_taken(session.client))
+        return events[-1:] == [_SUSPEND]
 
-    def _take(self, line: bytes | bytearray) -> None:
+    def close(self) -> None:
+        """Hang up. Safe to call twice."""
+        with contextlib.suppress(OSError):  # QEMU may have hung up
+            self._connection.shutdown(socket.SHUT_RDWR)
+        session = self._connected.result()
+        if session is not None and self._thread.is_alive():
+            session.loop.call_soon_threadsafe(session.over.set)
+        self._thread.join()
+
+    def _serve(self) -> None:
+        self._version.set_result(read_greeting(self._connection))
+        import asyncio
+
+        asyncio.run(self._hold())
+
+    async def _hold(self) -> None:
+        import asyncio
+
+        from qemu.qmp import QMPClient, QMPError
+
+        client = QMPClient("trapline")
+        client.events.names = {_SUSPEND, _RESET}
         try:
-            message = json.loads(line)
-        except ValueError:
+            await client.connect(self._connection)
+        except (QMPError, EOFError, OSError):
+            self._connected.set_result(None)
             return
-        match message:
-            case {"event": "SUSPEND"}:
-                self._suspended = True
-            case {"event": "RESET"}:  # not sent when the machine wakes up
-                self._suspended = False
-            case {"QMP": {"version": {"qemu": {"major": int(), "minor": int(), "micro": int()} as version}}}:
-                major, minor, micro = (version[part] for part in _VERSION)
-                self.version = major, minor, micro
-            case {"id": int(number)}:
-                self._replies[number] = message.get("return")
+        over = asyncio.Event()
+        self._connected.set_result(_Session(client, asyncio.get_running_loop(), over))
+        await over.wait()
+        with contextlib.suppress(QMPError, EOFError, OSError):
+            await client.disconnect()
+
+
+def read_greeting(connection: socket.socket) -> Version | None:
+    """Return QEMU's version from its greeting, which is waited for and stays there to be read; None: it has ended."""
+    try:
+        greeting = connection.recv(_GREETING, socket.MSG_PEEK)
+        version = json.loads(greeting)["QMP"]["version"]["qemu"]
+        return version["major"], version["minor"], version["micro"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+async def _taken(client: "QMPClient") -> list[str]:
+    return [str(message["event"]) for message in client.events.clear()]
