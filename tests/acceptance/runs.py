@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from trapline.guests.qemu import qemu_options
 from trapline.guests.recognise import recognise
+from trapline.processors.qemu.launch import find_bios
 
 QEMU = "qemu-system-x86_64"
 TRAPLINE = (sys.executable, "-m", "trapline")
@@ -43,8 +44,9 @@ class Run(NamedTuple):
 
 
 def on_qemu_alone(image: Path, *devices: str, reboots: bool = False, cpu: str = "qemu64") -> Run:
-    """Run a guest without trapline, on a CPU without SVM as trapline shows it."""
-    command = [QEMU, *devices, "-cpu", f"{cpu},-svm", "-m", MEMORY, *qemu_options(recognise(image)), *DEBUG_EXIT]
+    """Run a guest without trapline, on a CPU without SVM and with a BIOS as under trapline."""
+    command = [QEMU, *devices, "-cpu", f"{cpu},-svm", "-m", MEMORY, "-bios", str(find_bios())]
+    command += [*qemu_options(recognise(image)), *DEBUG_EXIT]
     command += ["-serial", "stdio", "-display", "none", *([] if reboots else ["-no-reboot"])]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT, check=False)
     return Run(done.returncode, done.stdout, done.stderr.decode(), {})

@@ -109,6 +109,12 @@ def test_stopping_a_machine_takes_its_stop_reply(stub):
     assert client.poll() is None
 
 
+def test_a_stub_that_hangs_up_while_the_guest_runs_has_nothing_to_tell(stub):
+    client, theirs = stub
+    theirs.close()
+    assert client.poll() is None
+
+
 def test_a_stub_that_hangs_up_is_lost(stub):
     client, theirs = stub
     theirs.close()

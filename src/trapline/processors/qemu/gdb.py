@@ -91,12 +91,13 @@ class GdbClient:
         """Return the payload of the next packet; raises ProcessorLost when QEMU has ended or does not answer."""
         payload, self._received = decode(self._received)
         while payload is None:
-            self._read()
+            if not self._read():
+                raise ProcessorLost("QEMU ended while the guest was stopped")
             payload, self._received = decode(self._received)
         return payload
 
     def poll(self) -> bytes | None:
-        """Return the payload of a packet that has arrived; None: nothing but an acknowledgement."""
+        """Return the payload of a packet that has arrived; None: nothing but an acknowledgement, or QEMU is ending."""
         if select.select([self._connection], [], [], 0)[0]:
             self._read()
         payload, self._received = decode(self._received)
@@ -122,16 +123,16 @@ class GdbClient:
             text += bytes.fromhex(payload[1:].decode())
         return text.decode(errors="replace")
 
-    def _read(self) -> None:
+    def _read(self) -> bool:
+        """Read what has arrived; False: QEMU has hung up."""
         try:
             data = self._connection.recv(_BUFFER)
         except TimeoutError:
             raise ProcessorLost(f"QEMU's gdbstub did not answer within {_PATIENCE:.0f} seconds") from None
         except OSError:
             data = b""
-        if not data:
-            raise ProcessorLost("QEMU ended while the guest was stopped")
         self._received += data
+        return bool(data)
 
     def _write(self, data: bytes) -> None:
         self._connection.settimeout(_PATIENCE)
