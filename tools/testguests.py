@@ -7,6 +7,7 @@ names the files; with names, such as linux_kernel, it prints only the paths of t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -17,6 +18,9 @@ from pathlib import Path
 from .initramfs import CRASHING_INIT, CRASHING_MODULE, KALLSYMS_INIT, LINUX_INIT, TRACING_INIT, linux_initramfs
 
 KERNEL_PACKAGE = "linux-image-cloud-amd64"
+_KERNELS = ("boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz")
+_BUSYBOX = ("bin/busybox", "usr/bin/busybox")
+"""Where packages have them: older and newer ones."""
 GRUB_MODULES = ("biosdisk", "iso9660", "part_msdos", "serial", "terminal", "echo", "halt", "normal")
 
 # `halt` powers off by APM or ACPI, so the end of the run is the guest's own.
@@ -71,17 +75,30 @@ def package(name: str) -> Path:
 
 def linux_kernel() -> Path:
     """Return Debian's current cloud kernel, a bzImage with the drivers for a virtual machine built in."""
-    cached = sorted(cache_directory().glob("linux-image-*/boot/vmlinuz-*"))
+    cached = sorted(kernel for pattern in _KERNELS for kernel in cache_directory().glob(f"linux-*/{pattern}"))
     if cached:
         return cached[-1]
     if missing := missing_tools("apt-cache"):
         raise Unobtainable(f"no Linux kernel in the cache, and {missing[0]} is not installed")
-    # The meta package only depends on the one that holds a kernel.
-    depends = output_of(KERNEL_PACKAGE, ["apt-cache", "depends", KERNEL_PACKAGE], cache_directory())
-    names = [line.split()[-1] for line in depends.splitlines() if "Depends: linux-image-" in line]
+    # The meta package only depends on the one that holds a kernel, which from Linux 7 on depends on another in turn.
+    name = _depended_on(KERNEL_PACKAGE, "linux-image-")
+    with contextlib.suppress(Unobtainable):
+        name = _depended_on(name, "linux-binary-")
+    return _only(package(name), *_KERNELS)
+
+
+def _depended_on(name: str, start: str) -> str:
+    """Return the package, by the start of its name, that one depends on."""
+    lines = output_of(name, ["apt-cache", "depends", name], cache_directory()).splitlines()
+    names = [line.split()[-1] for line in lines if f"Depends: {start}" in line]
     if not names:
-        raise Unobtainable(f"apt knows no package {KERNEL_PACKAGE} (run apt-get update?)")
-    return _only(package(names[0]), "boot/vmlinuz-*")
+        raise Unobtainable(f"apt knows no {start} package that {name} depends on (run apt-get update?)")
+    return names[0]
+
+
+def kernel_version(kernel: Path) -> str:
+    """Return the version that a kernel's path has: in its name, or as that of the folder with its modules."""
+    return kernel.name.removeprefix("vmlinuz-") if "-" in kernel.name else kernel.parent.name
 
 
 def linux_initrd() -> Path:
@@ -97,7 +114,7 @@ def tracing_initrd() -> Path:
 def linux_kallsyms() -> Path:
     """Return /proc/kallsyms as the kernel wrote it when it ran here once, under QEMU; it takes half a minute."""
     kernel, initrd = linux_kernel(), _initrd("initramfs-kallsyms.cpio", KALLSYMS_INIT)
-    path = kernel.parent / f"kallsyms-{kernel.name.removeprefix('vmlinuz-')}"
+    path = kernel.parent / f"kallsyms-{kernel_version(kernel)}"
     if path.exists():
         return path
     if missing := missing_tools("qemu-system-x86_64"):
@@ -126,7 +143,7 @@ def crashing_initrd() -> Path:
     """Return the initramfs whose module, built with the kernel's headers, writes through a null pointer."""
     if missing := missing_tools("make", "gcc-12"):
         raise Unobtainable(f"{missing[0]} is not installed")
-    version = linux_kernel().name.removeprefix("vmlinuz-")
+    version = kernel_version(linux_kernel())
     module = cache_directory() / f"crash-{version}.ko"
     if not module.exists():
         short, number = version.removesuffix("-cloud-amd64"), ".".join(version.split(".")[:2])
@@ -142,7 +159,7 @@ def crashing_initrd() -> Path:
             (sources / "crash.c").write_text(CRASHING_MODULE)
             output_of("a module", ["make", "-C", str(headers), f"M={sources}", "modules"], sources)
             (sources / "crash.ko").replace(module)
-    busybox = _only(package("busybox-static"), "bin/busybox")
+    busybox = _only(package("busybox-static"), *_BUSYBOX)
     content = linux_initramfs(busybox.read_bytes(), CRASHING_INIT, module.read_bytes())
     return _written("initramfs-crashing.cpio", content)
 
@@ -213,7 +230,7 @@ def kvm_unit_tests() -> Path:
 
 
 def _initrd(name: str, init: bytes) -> Path:
-    busybox = _only(package("busybox-static"), "bin/busybox")
+    busybox = _only(package("busybox-static"), *_BUSYBOX)
     return _written(name, linux_initramfs(busybox.read_bytes(), init))
 
 
@@ -237,10 +254,10 @@ def output_of(what: str, command: list[str], directory: Path) -> str:
     return done.stdout
 
 
-def _only(tree: Path, pattern: str) -> Path:
-    found = sorted(tree.glob(pattern))
+def _only(tree: Path, *patterns: str) -> Path:
+    found = sorted(path for pattern in patterns for path in tree.glob(pattern))
     if len(found) != 1:
-        raise Unobtainable(f"{tree}: {len(found)} files match {pattern}, not one")
+        raise Unobtainable(f"{tree}: {len(found)} files match {' or '.join(patterns)}, not one")
     return found[0]
 
 
