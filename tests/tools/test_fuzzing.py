@@ -13,6 +13,7 @@ from tools.fuzzing.runner import End, Runner
 from trapline.arch.registers import EFER, RFLAGS
 from trapline.arch.vectors import FORCEABLE, Vector
 from trapline.arch.vmcb import SaveArea
+from trapline.processors.qemu.launch import facts_of, find_qemu
 
 pytestmark = pytest.mark.slow
 
@@ -43,7 +44,7 @@ def test_forcing_changes_nothing(seed):
 def test_qemu_does_the_same_but_for_named_departures():
     known, wrong = Counter(), []
     with (
-        Runner(lambda: open_unicorn(sets_rf=False), seconds=0.5) as unicorn,
+        Runner(lambda: open_unicorn(sets_rf=facts_of(find_qemu()).faults_set_rf), seconds=0.5) as unicorn,
         Runner(open_tcg, rewrite=True, seconds=2.0) as qemu,
     ):
         for number in range(AGAINST_QEMU):

@@ -11,6 +11,8 @@ import sys
 import time
 from collections import Counter
 
+from trapline.processors.qemu.launch import facts_of, find_qemu
+
 from .campaign import try_program
 from .machines import open_tcg, open_unicorn
 from .program import MODES, generate
@@ -43,8 +45,9 @@ def main() -> None:
     known: Counter[str] = Counter()
     wrong = 0
     started = time.monotonic()
+    sets_rf = not options.qemu or facts_of(find_qemu()).faults_set_rf
     with contextlib.ExitStack() as stack:
-        unicorn = stack.enter_context(Runner(lambda: open_unicorn(sets_rf=not options.qemu), seconds=0.5))
+        unicorn = stack.enter_context(Runner(lambda: open_unicorn(sets_rf=sets_rf), seconds=0.5))
         qemu = stack.enter_context(Runner(open_tcg, rewrite=True, seconds=2.0)) if options.qemu else None
         for number in numbers:
             program = generate(modes[number % len(modes)], f"{options.seed} {number}")

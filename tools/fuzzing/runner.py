@@ -151,7 +151,6 @@ class Runner:
         control.event_inj = control.exit_int_info = control.interrupt_shadow = control.nrip = 0
         control.int_ctl = IntCtl.V_INTR_MASKING  # interrupts of the machine do not reach the guest
         recalc_intercepts(vm.vcpu)
-        set_intercept(control, ExitCode.HLT)
         self._records, limited.end, limited.most = [], None, steps or MOST
         deadline = time.monotonic() + time_limit
         vm.vcpu.resets = 1
@@ -225,6 +224,7 @@ class _Limited:
         return self._processor.statistics
 
     def intercepts_changed(self, forwarded: int) -> None:
+        set_intercept(self.vmcb.control, ExitCode.HLT)
         self._processor.intercepts_changed(forwarded)
 
     @property
