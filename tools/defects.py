@@ -25,6 +25,12 @@ _UNICORN: Final = "src/trapline/processors/unicorn"
 _UNICORN_TESTS: Final = "tests/processors/unicorn"
 _ARCH: Final = "src/trapline/arch"
 _EXPLAIN: Final = "src/trapline/explain"
+_GUESTS: Final = "src/trapline/guests"
+_SESSION: Final = "src/trapline/session"
+_BOOT_TESTS: Final = ("tests/guests/test_boot.py",)
+_RECOGNISE_TESTS: Final = ("tests/guests/test_recognise.py",)
+_MACHINE_TESTS: Final = ("tests/session/test_machine.py", "-m", "not qemu")
+_STEP_TESTS: Final = ("tests/hypervisor/test_step.py",)
 _NO_GUEST: Final = "its guests depend neither on the model of delivery nor on explanations"
 
 
@@ -44,6 +50,8 @@ class Defect:
 
 
 _AFTER: Final = "a guest sees nothing of what reads its records"
+_LOADING: Final = "the guests of the matrix are raw code and disks that QEMU loads"
+_WATCHING: Final = "the matrix compares guests whose exceptions are all forwarded"
 _STOPPING: Final = "the guests of the matrix run without breakpoints and watchpoints"
 
 DEFECTS: Final = (
@@ -192,4 +200,70 @@ DEFECTS: Final = (
            (f"{_UNICORN_TESTS}/test_bus.py",)),
     Defect("58", "a delivery replayed over tables that changed", f"{_UNICORN}/delivery_cache.py",
            "if read(ram.words) != before:", "if False:", "", (f"{_UNICORN_TESTS}/test_delivery_cache.py",)),
+    Defect("59", "a disk with GRUB's core image taken for a kernel", f"{_GUESTS}/recognise.py",
+           "if media.boot_signature_present(head):",
+           "if media.boot_signature_present(head) and not multiboot.find(head):", _LOADING, _RECOGNISE_TESTS),
+    Defect("60", "a multiboot header without its checksum", f"{_GUESTS}/formats/multiboot.py",
+           "if magic == MAGIC and (magic + flags + checksum) & 0xFFFF_FFFF == 0:", "if magic == MAGIC:", _LOADING,
+           _RECOGNISE_TESTS),
+    Defect("61", "a kernel entered at its virtual address", f"{_GUESTS}/formats/elf.py",
+           "return self.virtual_entry - segment.virtual + segment.address", "return self.virtual_entry", _LOADING,
+           _RECOGNISE_TESTS),
+    Defect("62", "a PVH note missed after a padded one", f"{_GUESTS}/formats/elf.py",
+           "at = start + -(-descriptor_size // pad) * pad", "at = start + descriptor_size", _LOADING, _RECOGNISE_TESTS),
+    Defect("63", "a kernel's bss not cleared", f"{_GUESTS}/boot/multiboot.py",
+           "content[start : start + size], bss_end - header.load_address)", "content[start : start + size])", _LOADING,
+           _BOOT_TESTS),
+    Defect("64", "the memory above 1 MiB counted from 0", f"{_GUESTS}/boot/multiboot.py", "ram.upper_size >> 10,",
+           "ram.size >> 10,", _LOADING, _BOOT_TESTS),
+    Defect("65", "what is loaded overlaps what was loaded before", f"{_GUESTS}/boot/ram.py",
+           "if gpa < taken_end and start < end:", "if start <= gpa < taken_end:", _LOADING, _BOOT_TESTS),
+    Defect("66", "IRQ 8 to 15 not ended at the second 8259", f"{_GUESTS}/boot/ram.py",
+           "(0x70, _END_SLAVE)", "(0x70, _END_MASTER)", _LOADING, _BOOT_TESTS),
+    Defect("67", "a callback's error swallowed", "src/trapline/api.py", "self._raised = error", "pass", _WATCHING,
+           _MACHINE_TESTS),
+    Defect("68", "a callback's condition ignored", f"{_SESSION}/observing.py",
+           "if self._condition is not None and not self._condition.matches(exc):", "if False:", _WATCHING,
+           _MACHINE_TESTS),
+    Defect("69", "Stop.deliver without effect", "src/trapline/api.py", "self.machine.session.vm.decide(decision)",
+           "pass", _WATCHING, _MACHINE_TESTS),
+    Defect("70", "the guest's end at a timeout lost", "src/trapline/api.py",
+           "if halted.reason is not StopReason.INTERRUPTED:", "if False:", _WATCHING, _MACHINE_TESTS),
+    Defect("71", "a breakpoint by name without the slide", "src/trapline/symbols/files.py",
+           "return found[name] + file.slide", "return found[name]", _WATCHING, _MACHINE_TESTS),
+    Defect("72", "an exception counted twice for a rule", f"{_SESSION}/rules.py",
+           "return {*self._rules, *(expectation.rule for expectation in self._expectations)}",
+           "return [*self._rules, *(expectation.rule for expectation in self._expectations)]", _WATCHING,
+           ("tests/session/test_rules.py",)),
+    Defect("73", "exit code 0 though a rule was violated", "src/trapline/report/result.py",
+           "return RULE_BROKEN if code == 0 and self.violations else code", "return code", _WATCHING,
+           ("tests/session/test_rules.py",)),
+    Defect("74", "exit code 0 though the guest reported a failure", "src/trapline/report/result.py",
+           "            code = _GUEST_FAILED", "            pass", _WATCHING,
+           ("tests/cli/test_run.py", "-k", "exit_code")),
+    Defect("75", "a dialogue that reads its text again", f"{_SESSION}/dialogue.py", "data, self._read_to = found",
+           "data, _ = found", _WATCHING, _MACHINE_TESTS),
+    Defect("76", "TF in the flags that a stepped PUSHF pushed", f"{_HYPERVISOR}/trap_flag.py",
+           "            _clear_pushed(vcpu)", "            pass", _STOPPING, _STEP_TESTS),
+    Defect("77", "SFMASK of a stepped SYSCALL not restored", f"{_HYPERVISOR}/trap_flag.py",
+           "vcpu.save.sfmask = armed.sfmask", "pass", _STOPPING, _STEP_TESTS),
+    Defect("78", "TF in the TSS of a task that a step left", f"{_HYPERVISOR}/trap_flag.py",
+           "memory.write(gpa, bytes((memory.read(gpa, 1)[0] & ~(_TF >> 8),)))", "pass", _STOPPING, _STEP_TESTS),
+    Defect("79", "interrupts not held back from a step", _INTERCEPTS, "control.int_ctl |= IntCtl.V_INTR_MASKING",
+           "pass", _STOPPING, _STEP_TESTS),
+    Defect("80", "CR2 not set by a stepped #PF that is not forced", f"{_HYPERVISOR}/step_delivery.py",
+           "vcpu.save.cr2 = control.exit_info_2", "pass", _STOPPING, _STEP_TESTS),
+    Defect("81", "a run stops at the breakpoint that it starts at", f"{_HYPERVISOR}/step.py",
+           "code_address(vcpu.save) not in vcpu.breakpoints", "True", _STOPPING, _STEP_TESTS),
+    Defect("82", "an interrupt shadow kept over an injection", _DELIVERY, "    control.interrupt_shadow = 0\n", "", "",
+           ("tests/hypervisor/test_delivery.py",)),
+    Defect("83", "an error code pushed in real mode", _DELIVERY, "if code is not None and not save.cr0 & CR0.PE:",
+           "if code is None:", "", ("tests/hypervisor/test_delivery.py", "tests/hypervisor/test_injection.py")),
+    Defect("84", "RF left after a fault that was not delivered", _LOOP, "vcpu.save.rflags &= ~RFLAGS.RF", "pass", "",
+           ("tests/hypervisor/test_delivery.py", "tests/hypervisor/test_vcpu.py")),
+    Defect("85", "a trap injected instead returns to the old nRIP", _DELIVERY, "vcpu.control.nrip = vcpu.save.rip",
+           "pass", _WATCHING, ("tests/hypervisor/test_injection.py",)),
+    Defect("86", "#CP injected on a CPU without shadow stacks", _DELIVERY,
+           "if event.vector == Vector.CP and not _has_shadow_stacks(vcpu):", "if False:", _WATCHING,
+           ("tests/hypervisor/test_injection.py",)),
 )  # fmt: skip

@@ -217,6 +217,17 @@ def test_under_asyncio():
     assert asyncio.run(main()) is StopReason.OFF
 
 
+def test_a_guest_that_ends_as_its_time_is_up_has_ended():
+    class Late(ScriptedProcessor):
+        def kick(self):
+            """Come too late."""
+
+    with Machine(processor=Late([Outcome.RESET, Outcome.DEADLINE, Outcome.OFF])) as m:
+        assert m.run(timeout=1).reason is StopReason.OFF
+        with pytest.raises(UsageError, match="cannot run any more"):
+            m.run()
+
+
 @pytest.mark.parametrize("processor", PROCESSORS)
 def test_when_the_time_is_up_the_guest_is_stopped_and_can_go_on(processor):
     with Machine("sample:ud", exceptions="all", processor=processor) as m:
@@ -277,7 +288,7 @@ def test_stops_at_a_breakpoint_a_watchpoint_and_after_each_step(processor):
         assert m.result().exit_value == 0
 
 
-def test_breakpoints_by_name(scripted, tmp_path):
+def test_breakpoints_by_name(tmp_path):
     symbols = tmp_path / "System.map"
     symbols.write_text("0000000000001000 T kmain\n0000000000001100 T panic\n0000000000001200 T after\n")
     with Machine(processor=ScriptedProcessor([Outcome.RESET]), symbols=[str(symbols)]) as m:
@@ -290,6 +301,13 @@ def test_breakpoints_by_name(scripted, tmp_path):
             m.breakpoints.remove("kmain")
         m.breakpoints.add("kmain")
         assert (list(m.breakpoints), len(m.breakpoints), "kmain" in m.breakpoints) == ([0x1000], 1, True)
+
+
+def test_a_breakpoint_by_name_is_where_the_guest_has_the_function(tmp_path):
+    symbols = tmp_path / "System.map"
+    symbols.write_text("0000000000001000 T kmain\n0000000000001100 T panic\n")
+    with Machine(processor=ScriptedProcessor([Outcome.RESET]), symbols=[f"{symbols}@0x20000"]) as m:
+        assert m.breakpoints.add("panic+4") == 0x21104
 
 
 @pytest.mark.parametrize(("size", "access"), [(0, "w"), (-1, "w"), (8, "r"), (8, "x")])

@@ -43,3 +43,9 @@ def test_a_guest_that_keeps_going_is_told_at_its_end(result):
 def test_what_is_expected(result, expected, kept):
     found = result(expect=expected)
     assert (found.exit_code, found.violations == ()) == ((0, True) if kept else (5, False))
+
+
+def test_a_rule_that_is_given_twice_counts_an_exception_once(result):
+    found = result(fail_on=["ud", "ud"], expect=["ud=2"], keep_going=True)
+    assert [rule for rule, _ in found.violations] == ["ud", "ud"]
+    assert {message.split(":")[0] for _, message in found.violations} == {"raised 2 times, first"}
