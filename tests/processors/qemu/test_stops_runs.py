@@ -308,9 +308,13 @@ def test_one_iteration_of_a_repeated_instruction_at_a_time(guest):
     guest.start(b"\xf3\xaa" + CPUID)  # REP STOSB
     guest.processor.gprs.rcx, guest.processor.gprs.rdi = 8, DATA
     guest.processor.set_watchpoints((Watchpoint(DATA + 3, 2, False),))
-    for count in (4, 3):
+    assert guest.run() is Outcome.WATCHPOINT
+    if guest.offset:  # from QEMU 10 on an instruction under REP is one step: translate.c, do_gen_rep
+        assert (guest.offset, guest.processor.gprs.rcx) == (2, 0)
+    else:
+        assert guest.processor.gprs.rcx == 4
         assert guest.run() is Outcome.WATCHPOINT
-        assert (guest.offset, guest.processor.gprs.rcx) == (0, count)
+        assert (guest.offset, guest.processor.gprs.rcx) == (0, 3)
     guest.ends()
     assert guest.processor.gprs.rcx == 0
 
