@@ -30,6 +30,7 @@ from trapline.session.cpu import Cpu, Memory
 from trapline.session.dialogue import Dialogue
 from trapline.session.observing import Callback, ExceptionExit, Handler
 from trapline.session.points import Breakpoints, Watchpoints
+from trapline.session.result import result as session_result
 from trapline.session.rules import RuleObserver
 from trapline.session.session import Session
 from trapline.session.settings import MachineOptions, PathLike, read_options
@@ -189,7 +190,7 @@ class Machine:
 
     def result(self) -> Run:
         """Return what the machine did so far, as `run` returns it."""
-        return self.session.result(self._stopped)
+        return session_result(self.session, self._stopped)
 
     def close(self) -> None:
         """Switch the machine off. Safe to call twice."""
@@ -280,19 +281,20 @@ def run(
         raise UsageError(f"--timeout {timeout}: a timeout is more than 0 seconds")
     settings, outlets = read_options(guest, options, inherit)
     with Session(settings, outlets) as session:
-        cpu = session.cpu(lambda writes: None)
+        cpu = session.cpu()
         observer = RuleObserver(
             rules, expectations, lambda vcpu, reported: session.observed(cpu, reported), stops=not keep_going
         )
         if observer.vectors:
             session.vm.observers.add(observer)
-        deadline = None if timeout is None else session.started + timeout
+        stop: Stopped | None = None
+        error: BaseException | None = None
         try:
-            stop = session.run(deadline)
-        except KeyboardInterrupt as error:
-            return session.result(None, error, violations=observer.violations())
-        except TraplineError as error:
-            if isinstance(error, ProcessorLost) or session.vm.vcpu.resets:
-                return session.result(None, error, violations=observer.violations())
-            raise
-        return session.result(stop, violations=observer.violations())
+            stop = session.run(None if timeout is None else session.started + timeout)
+        except KeyboardInterrupt as interrupt:
+            error = interrupt
+        except TraplineError as failure:
+            if not (isinstance(failure, ProcessorLost) or session.vm.vcpu.resets):
+                raise
+            error = failure
+        return session_result(session, stop, error, observer.violations())

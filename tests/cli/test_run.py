@@ -264,7 +264,7 @@ def test_a_missing_library_is_named_before_anything_runs(in_a_process, disk, mis
     code = f"sys.modules[{missing!r}] = None\nfrom trapline.cli.main import main\nsys.exit(main())"
     done = in_a_process("run", disk, code=code)
     assert (done.status, done.out) == (1, "")
-    assert done.err == "trapline: qemu.qmp is not installed; pip install 'trapline[qemu]' brings it\n"
+    assert done.err == "trapline: qemu.qmp is not installed; install it with: pip install 'trapline[qemu]'\n"
 
 
 # ---- how it ends

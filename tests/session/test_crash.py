@@ -7,9 +7,9 @@ import pytest
 from trapline.arch.layout import size_of
 from trapline.arch.registers import Gprs
 from trapline.arch.vmcb import Vmcb
-from trapline.machine.registers import Registers
+from trapline.machine.registers import Registers, unchecked
 from trapline.machine.scripted import ScriptedMemory, ScriptedProcessor
-from trapline.session.crash import take
+from trapline.session.crash import crash_context
 from trapline.session.kernel_slide import kernel_values
 from trapline.symbols import Names
 
@@ -36,7 +36,7 @@ def guest():
 
 def taken(guest):
     vmcb, gprs, memory = guest
-    return take(Registers(vmcb.save, gprs, lambda writes: None), memory, Names(), "intel")
+    return crash_context(Registers(vmcb.save, gprs, unchecked), memory, Names(), "intel")
 
 
 def test_code_callers_and_stack(guest):

@@ -1,12 +1,19 @@
 """The registers of a CPU by name."""
 
 from collections.abc import Callable
-from typing import Final, overload
+from typing import Final, TypeAlias, overload
 
 from trapline.arch.registers import EFER, Gprs
 from trapline.arch.vmcb import SaveArea, Segment
 
+Check: TypeAlias = Callable[[bool], None]
+"""`check(writes)` raises an error while the guest cannot be accessed."""
+
 _BITS: Final = 1 << 64
+
+
+def unchecked(writes: bool) -> None:
+    """Permit an access: a `Check` for a guest that is known to be stopped."""
 
 
 class _Integer:
@@ -85,7 +92,7 @@ class Registers:
     cs, ss, ds, es, fs, gs = _Structure(), _Structure(), _Structure(), _Structure(), _Structure(), _Structure()
     ldtr, tr, gdtr, idtr = _Structure(), _Structure(), _Structure(), _Structure()
 
-    def __init__(self, save: SaveArea, gprs: Gprs, check: Callable[[bool], None]) -> None:
+    def __init__(self, save: SaveArea, gprs: Gprs, check: Check) -> None:
         """`check(writes)` raises an error while registers cannot be accessed."""
         self.save, self.gprs, self.check = save, gprs, check
 

@@ -1,7 +1,5 @@
 """The CPU and the memory of a stopped guest, for users of the library."""
 
-from collections.abc import Callable
-
 from trapline.asm.disassembler import Instruction, disassemble
 from trapline.errors import FaultError
 from trapline.hypervisor.vcpu import Vcpu
@@ -15,14 +13,11 @@ from trapline.machine.linear import (
     write_linear,
 )
 from trapline.machine.memory import GuestMemory
-from trapline.machine.registers import Registers
+from trapline.machine.registers import Check, Registers
 from trapline.report.crash import Frame
 from trapline.symbols import Names, Symbol
 
 from .crash import callers
-
-Check = Callable[[bool], None]
-"""`check(writes)` raises UsageError while the guest cannot be accessed."""
 
 
 class Memory:

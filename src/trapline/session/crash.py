@@ -25,7 +25,7 @@ _BEFORE: Final = 48
 _AFTER: Final = 64
 
 
-def take(registers: Registers, memory: GuestMemory, names: Names, syntax: str) -> CrashContext:
+def crash_context(registers: Registers, memory: GuestMemory, names: Names, syntax: str) -> CrashContext:
     """Return the context; what is not mapped is left out."""
     save, bits = registers.save, code_bits(registers.save)
     address = code_address(save)

@@ -4,27 +4,26 @@ import contextlib
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final, Self
 
+from trapline.asm.disassembler import instruction
 from trapline.errors import LaunchError, ProcessorError
+from trapline.explain.explanation import Explanation
+from trapline.explain.undelivered import explain_undelivered
+from trapline.hypervisor.exception import InterceptedException
+from trapline.hypervisor.stop import Stop, StopReason
+from trapline.machine.registers import Check, Registers, unchecked
 from trapline.processors.qemu.launch import find_qemu, qemu_version
+from trapline.report.crash import CrashContext
 
 from .console import Console
+from .cpu import Cpu
+from .crash import crash_context
+from .kernel_slide import place, placing
+from .observing import ExceptionExit
 from .opening import open_processor
 from .output import open_output
 from .settings import Outlets, Settings, choose_mask
-
-if TYPE_CHECKING:
-    from trapline.explain.explanation import Explanation
-    from trapline.hypervisor.exception import InterceptedException
-    from trapline.hypervisor.stop import Stop
-    from trapline.machine.registers import Registers
-    from trapline.report.crash import CrashContext
-    from trapline.report.result import Count, Ending, Violation
-    from trapline.report.run import Run
-
-    from .cpu import Cpu
-    from .observing import ExceptionExit
 
 _GRACE: Final = 5.0
 """Seconds that a guest has to stop after its timeout."""
@@ -63,61 +62,46 @@ class Session:
             )
             self._closing = undo.pop_all()
 
-    def run(self, deadline: float | None = None) -> "Stop":
+    def run(self, deadline: float | None = None) -> Stop:
         """Run the guest until it stops; `deadline` is on the clock of `time.monotonic`."""
         return self._run(partial(self.vm.run, deadline))
 
-    def step(self, deadline: float | None = None) -> "Stop":
+    def step(self, deadline: float | None = None) -> Stop:
         """Execute one instruction, or deliver one event."""
         return self._run(partial(self.vm.step, deadline))
 
-    def halt(self) -> "Stop":
+    def halt(self) -> Stop:
         """Stop a guest that its processor still runs after a timeout; return why it stopped.
 
         Raises ProcessorError where it cannot be stopped.
         """
-        from trapline.hypervisor.stop import StopReason
-
         self.vm.interrupt()
         stop = self.vm.run(time.monotonic() + _GRACE)
         if stop.reason is StopReason.TIMEOUT:
             raise ProcessorError("the guest cannot be stopped: it blocks NMIs and causes no #VMEXIT")
         return stop
 
-    @property
-    def registers(self) -> "Registers":
-        """The registers of the stopped guest."""
-        from trapline.machine.registers import Registers
-
-        return Registers(self.processor.vmcb.save, self.processor.gprs, lambda writes: None)
-
-    def crash(self, explanation: "Explanation | None" = None) -> "CrashContext":
+    def crash(self, explanation: Explanation | None = None) -> CrashContext:
         """Return the context of the stopped guest."""
-        from .crash import take
-        from .kernel_slide import place
-
-        place(self.processor, self.names)
-        context = take(self.registers, self.processor.memory, self.names, self.settings.syntax)
+        self.place_symbols()
+        registers = Registers(self.processor.vmcb.save, self.processor.gprs, unchecked)
+        context = crash_context(registers, self.processor.memory, self.names, self.settings.syntax)
         return context._replace(explanation=explanation)
 
-    def cpu(self, check: "Callable[[bool], None]") -> "Cpu":
+    def cpu(self, check: Check = unchecked) -> Cpu:
         """Return the guest's CPU; `check(writes)` raises UsageError while it cannot be accessed."""
-        from .cpu import Cpu
-
         return Cpu(self.vm.vcpu, self.names, self.settings.syntax, check)
 
-    def observed(self, cpu: "Cpu", reported: "InterceptedException") -> "ExceptionExit":
+    def observed(self, cpu: Cpu, reported: InterceptedException) -> ExceptionExit:
         """Return an intercepted exception for a user's callback."""
-        from .observing import ExceptionExit
-
         return ExceptionExit(cpu, reported, self.recorder.tally.total)
 
-    def explanation(self, stop: "Stop") -> "Explanation | None":
-        """Explain the shutdown, or the exception at which the guest is stopped; None: there is neither."""
-        from trapline.asm.disassembler import instruction
-        from trapline.explain.undelivered import explain_undelivered
-        from trapline.hypervisor.stop import StopReason
+    def place_symbols(self) -> None:
+        """Place the symbols of the kernel that the stopped guest runs, if their slide is unknown."""
+        place(self.processor, self.names)
 
+    def explanation(self, stop: Stop) -> Explanation | None:
+        """Explain the shutdown, or the exception at which the guest is stopped; None: there is neither."""
         name, disassemble = self.names.text, partial(instruction, syntax=self.settings.syntax)
         if stop.exit is not None:
             event, address = stop.exit.event, stop.exit.address
@@ -131,48 +115,6 @@ class Session:
         mask = choose_mask(exceptions)
         assert mask is not None, "only None asks the parameter"
         self.vm.set_exception_mask(mask)
-
-    def result(
-        self, stop: "Stop | None", error: BaseException | None = None, violations: "tuple[Violation, ...]" = ()
-    ) -> "Run":
-        """Return the result of a run that ended with a stop or an error."""
-        from trapline.errors import TraplineError
-        from trapline.hypervisor.stop import StopReason
-        from trapline.report.result import Ending
-        from trapline.report.run import Run
-
-        from .kernel_slide import place
-
-        ending = Ending.INTERRUPTED if isinstance(error, KeyboardInterrupt) else Ending.FAILED
-        explanation = crash = None
-        if stop is not None:
-            ending = _ending(stop, self.processor.exit_status, ruled=bool(violations))
-            if stop.reason is not StopReason.OFF:
-                place(self.processor, self.names)
-            explanation = self.explanation(stop)
-            crash = self.crash(explanation) if ending in (Ending.SHUTDOWN, Ending.RULE) else None
-        statistics = self.processor.statistics
-        failure = error if isinstance(error, TraplineError) else None
-        return Run(
-            ending=ending,
-            detail=str(failure) if failure else stop.detail if stop is not None else "",
-            processor=self.processor_name,
-            why=self.choice.why,
-            exit_status=self.processor.exit_status,
-            seconds=time.monotonic() - self.started,
-            recorded=self.recorder.tally.total,
-            exits=statistics.exits,
-            stopped_seconds=statistics.stopped,
-            counts=self._counts(),
-            exceptions=self.recorder.exceptions(),
-            crash=crash,
-            explanation=explanation,
-            hints=tuple(self.processor.hints),
-            violations=violations,
-            unplaced=tuple(symbols.name for symbols in self.names.unplaced),
-            console=self.console.output,
-            error=failure,
-        )
 
     def close(self) -> None:
         """Switch the machine off and release it. Safe to call twice."""
@@ -188,11 +130,7 @@ class Session:
         if not self.vm.call_while_stopped(lambda vcpu: receive(data)):
             receive(data)
 
-    def _run(self, execute: Callable[[], "Stop"]) -> "Stop":
-        from trapline.hypervisor.stop import StopReason
-
-        from .kernel_slide import placing
-
+    def _run(self, execute: Callable[[], Stop]) -> Stop:
         try:
             with placing(self.vm, self.names):
                 while True:
@@ -206,33 +144,3 @@ class Session:
         except LaunchError:
             qemu_version(find_qemu(self.settings.qemu))  # raises a clearer error if the program is not QEMU
             raise
-
-    def _counts(self) -> "tuple[Count, ...]":
-        from trapline.arch.vectors import Vector
-        from trapline.report.result import Count, Place
-        from trapline.trace.exception_record import linear_rip
-
-        def found(rip: int, cs_base: int) -> Place:
-            address = linear_rip(rip, cs_base)
-            return Place(rip, address, self.names.lookup(address))
-
-        return tuple(
-            Count(
-                Vector(row.vector),
-                row.count,
-                found(row.first_rip, row.first_cs_base),
-                found(row.last_rip, row.last_cs_base),
-            )
-            for row in self.recorder.tally.rows()
-        )
-
-
-def _ending(stop: "Stop", exit_status: int | None, *, ruled: bool) -> "Ending":
-    from trapline.hypervisor.stop import StopReason
-    from trapline.report.result import Ending
-
-    if stop.reason is StopReason.EXCEPTION and ruled:
-        return Ending.RULE
-    if stop.reason is StopReason.OFF and exit_status is not None:
-        return Ending.DEBUG_EXIT
-    return Ending.__members__.get(stop.reason.name, Ending.STOPPED)

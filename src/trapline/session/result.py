@@ -1,0 +1,78 @@
+"""Makes the result of a run from its session."""
+
+import time
+from typing import TYPE_CHECKING
+
+from trapline.arch.vectors import Vector
+from trapline.errors import TraplineError
+from trapline.hypervisor.stop import Stop, StopReason
+from trapline.report.result import Count, Ending, Place, Violation
+from trapline.report.run import Run
+from trapline.trace.exception_record import linear_rip
+
+if TYPE_CHECKING:
+    from .session import Session
+
+
+def result(
+    session: "Session",
+    stop: Stop | None,
+    error: BaseException | None = None,
+    violations: tuple[Violation, ...] = (),
+) -> Run:
+    """Return the result of a run that ended with a stop or an error."""
+    processor = session.processor
+    explanation = crash = None
+    if stop is None:
+        ending = Ending.INTERRUPTED if isinstance(error, KeyboardInterrupt) else Ending.FAILED
+    else:
+        ending = _ending(stop, processor.exit_status, violations)
+        if stop.reason is not StopReason.OFF:
+            session.place_symbols()
+        explanation = session.explanation(stop)
+        crash = session.crash(explanation) if ending in (Ending.SHUTDOWN, Ending.RULE) else None
+    failure = error if isinstance(error, TraplineError) else None
+    return Run(
+        ending=ending,
+        detail=str(failure) if failure else stop.detail if stop is not None else "",
+        processor=session.processor_name,
+        why=session.choice.why,
+        exit_status=processor.exit_status,
+        seconds=time.monotonic() - session.started,
+        recorded=session.recorder.tally.total,
+        exits=processor.statistics.exits,
+        stopped_seconds=processor.statistics.stopped,
+        counts=_counts(session),
+        exceptions=session.recorder.exceptions(),
+        crash=crash,
+        explanation=explanation,
+        hints=tuple(processor.hints),
+        violations=violations,
+        unplaced=tuple(symbols.name for symbols in session.names.unplaced),
+        console=session.console.output,
+        error=failure,
+    )
+
+
+def _ending(stop: Stop, exit_status: int | None, violations: tuple[Violation, ...]) -> Ending:
+    if stop.reason is StopReason.EXCEPTION and violations:
+        return Ending.RULE
+    if stop.reason is StopReason.OFF and exit_status is not None:
+        return Ending.DEBUG_EXIT
+    return Ending.__members__.get(stop.reason.name, Ending.STOPPED)
+
+
+def _counts(session: "Session") -> tuple[Count, ...]:
+    def found(rip: int, cs_base: int) -> Place:
+        address = linear_rip(rip, cs_base)
+        return Place(rip, address, session.names.lookup(address))
+
+    return tuple(
+        Count(
+            Vector(row.vector),
+            row.count,
+            found(row.first_rip, row.first_cs_base),
+            found(row.last_rip, row.last_cs_base),
+        )
+        for row in session.recorder.tally.rows()
+    )
