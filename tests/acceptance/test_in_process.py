@@ -18,6 +18,7 @@ from trapline.guests.recognise import recognise
 from trapline.hypervisor.recording import Recording
 from trapline.hypervisor.stop import Stop, StopReason
 from trapline.hypervisor.vm import Vm
+from trapline.processors.qemu.launch import facts_of, find_qemu
 from trapline.processors.unicorn.processor import UnicornProcessor
 from trapline.trace.columns import view
 from trapline.trace.recorder import Recorder
@@ -79,6 +80,14 @@ def test_the_guest_sees_the_same_with_everything_forced(guest, run):
     assert sum(counts(all_).values()) > 100
 
 
+@pytest.fixture
+def _departures_are_listed():
+    """Skip where plain QEMU is not the one whose departures are listed: its error codes tell."""
+    if facts_of(find_qemu()).plain_gate_codes:
+        pytest.skip("the departures that are listed are those of QEMU 7.2")
+
+
+@pytest.mark.usefixtures("_departures_are_listed")
 @pytest.mark.parametrize("guest", MATRIX)
 def test_the_guest_sees_what_it_sees_on_qemu_alone(guest, run, image):
     ours = run(guest, "all", sets_rf=False, COMPARE=1).console
@@ -89,6 +98,7 @@ def test_the_guest_sees_what_it_sees_on_qemu_alone(guest, run, image):
     assert len(found) < len(blocks(ours)) / 4
 
 
+@pytest.mark.usefixtures("_departures_are_listed")
 def test_each_departure_is_seen(run, image):
     """What explains nothing any more must not stay in the list."""
     found = Counter()

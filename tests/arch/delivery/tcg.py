@@ -1,12 +1,10 @@
-"""What QEMU 7.2's TCG makes of an event, predicted by the model and the departures listed here.
+"""What QEMU's TCG makes of an event, predicted by the model and the departures listed here.
 
 Each departure has a rule that is applied before the model is asked or to its answer, and the place in QEMU's source
 that proves it. Whatever else differs is an error.
 """
 
 from typing import NamedTuple
-
-import pytest
 
 from tests.arch.delivery.states import ARENA, GDT, LDT, PDPT, PHYSICAL_BITS, SIZE, descriptor_at
 from trapline.arch import descriptors
@@ -28,6 +26,7 @@ DEPARTURES = {
     "huge page": "a 1 GiB page is marked accessed before it is found fit: excp_helper.c, mmu_translate, restart_3_lma",
     "IDT code": "in long mode the error code of a gate is vector * 16 + 2: seg_helper.c, do_interrupt64",
     "IST": "an IST stack alone makes SS null: seg_helper.c, do_interrupt64, new_stack",
+    "IRQ RF": "an interrupt's pushed flags have RF set: seg_helper.c, exception_is_fault (interrupts_keep_rf=False)",
     "narrow gate": "a 16-bit gate has 32 bits of offset: seg_helper.c, do_interrupt_protected",
     "PDPT": "the first entry of a PAE walk gets an accessed bit: excp_helper.c, mmu_translate, restart_3_nolma",
     "reserved": "a page fault for a reserved bit has P clear: excp_helper.c, mmu_translate, do_fault_rsvd",
@@ -60,10 +59,15 @@ class Expected(NamedTuple):
 _push_access = access.Delivery._push_access
 
 
-@pytest.fixture
-def as_supervisor(monkeypatch):
-    """Let the model push on a user's stack as TCG does."""
-    monkeypatch.setattr(access.Delivery, "_push_access", lambda self, cpl: _push_access(self, cpl % 3))
+def push_as_supervisor(patch):
+    """Let the model push on a user's stack as older TCGs do."""
+    patch.setattr(access.Delivery, "_push_access", lambda self, cpl: _push_access(self, cpl % 3))
+
+
+def mended(facts, *, pushes_as_user):
+    """Return the departures that a QEMU does not have."""
+    by_fact = {"RF": facts.faults_set_rf, "IRQ RF": facts.interrupts_keep_rf, "IDT code": facts.plain_gate_codes}
+    return {name for name, value in {**by_fact, "user stack": pushes_as_user}.items() if value}
 
 
 def state_of(segment):
@@ -126,13 +130,20 @@ def _as_tcg_takes_it(world, save, memory, seen):
     return event
 
 
-def expect(world, seen):
-    """Predict the outcome of a case; `seen` collects the departures that mattered."""
+def expect(world, seen, facts):
+    """Predict the outcome of a case on a QEMU; `seen` collects the departures that mattered."""
     save, memory = SaveArea.from_buffer_copy(world.save), type(world.memory)(bytearray(world.data))
     event = _as_tcg_takes_it(world, save, memory, seen)
 
     def ask():
-        return deliver(save, event, memory, physical_bits=PHYSICAL_BITS, sets_rf=False)
+        return deliver(
+            save,
+            event,
+            memory,
+            physical_bits=PHYSICAL_BITS,
+            sets_rf=facts.faults_set_rf,
+            interrupts_keep_rf=facts.interrupts_keep_rf,
+        )
 
     outcome, limited, rip = ask(), False, None
     if _check_of(outcome) in (checks.PUSH_LIMIT, checks.HANDLER_LIMIT):
@@ -153,7 +164,7 @@ def expect(world, seen):
     if isinstance(outcome, Delivered):
         return Expected(True, _delivered(world, outcome, limited, rip, seen), bytes(after), None, strays)
     _mark_huge_page(world, outcome, after, seen)
-    return _failed(world, outcome, bytes(after), strays, seen)
+    return _failed(world, outcome, bytes(after), strays, seen, plain_gate_codes=facts.plain_gate_codes)
 
 
 def _check_of(outcome):
@@ -203,7 +214,7 @@ def _of_inner_ring(descriptor):
     return descriptor >> 45 & 3 in (1, 2) and not descriptor >> 42 & 1
 
 
-def _failed(world, outcome, after, strays, seen):
+def _failed(world, outcome, after, strays, seen, *, plain_gate_codes):
     check, event = outcome.check, outcome.event
     if event is None:
         return None  # a task switch, which the model refuses: nothing is compared
@@ -217,7 +228,7 @@ def _failed(world, outcome, after, strays, seen):
     elif code & 8:
         seen.add("reserved")
         code &= ~1
-    if check.code is checks.Code.IDT and world.long:
+    if check.code is checks.Code.IDT and world.long and not plain_gate_codes:
         seen.add("IDT code")
         code = world.vector * 16 + 2
     if check is checks.TASK_TABLE:

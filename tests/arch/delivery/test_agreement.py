@@ -7,16 +7,22 @@ import time
 import pytest
 
 from tests.arch.delivery.states import ARENA, HLT, LOW_MEMORY, MODES, RAM, SIZE, make
-from tests.arch.delivery.tcg import DEPARTURES, as_supervisor, expect, registers_of, without_pdpt_accessed
+from tests.arch.delivery.tcg import (
+    DEPARTURES,
+    expect,
+    mended,
+    push_as_supervisor,
+    registers_of,
+    without_pdpt_accessed,
+)
 from trapline.arch.events import VALID, encode
 from trapline.arch.exits import ExitCode, set_intercept
 from trapline.arch.layout import offset_of, size_of
+from trapline.arch.registers import CR4, RFLAGS
 from trapline.arch.vmcb import SaveArea, Vmcb
 from trapline.machine.processor import Outcome
 from trapline.processors.qemu.launch import open_qemu
 from trapline.processors.qemu.layout import VMCB_AT
-
-__all__ = ["as_supervisor"]
 
 pytestmark = [
     pytest.mark.qemu,
@@ -25,6 +31,8 @@ pytestmark = [
 ]
 
 CASES = 10_000
+AT_CPL_3 = "protected16 20"
+"""A case whose handler runs at CPL 3, with a stack of the supervisor."""
 _SAVE_AT = VMCB_AT + offset_of(Vmcb, "save")
 _INTERCEPTS = (ExitCode.HLT, ExitCode.VMRUN, ExitCode.SHUTDOWN, ExitCode.INTR, ExitCode.NMI)
 _MASK_INTERRUPTS = 1 << 24
@@ -44,7 +52,10 @@ class Machine:
         control.int_ctl = _MASK_INTERRUPTS
         processor.intercepts_changed(0)
         self._shared = processor._shared.memory
+        self.facts = processor._facts
         self.refresh()
+        delivered, *_ = self.deliver(make("protected16", random.Random(AT_CPL_3)))
+        self.pushes_as_user = not delivered
 
     def refresh(self):
         """Fill low memory with HLT."""
@@ -68,7 +79,10 @@ class Machine:
 @pytest.fixture(scope="module")
 def machine():
     machine = Machine()
-    yield machine
+    with pytest.MonkeyPatch.context() as patch:
+        if not machine.pushes_as_user:
+            push_as_supervisor(patch)
+        yield machine
     machine.close()
 
 
@@ -99,14 +113,17 @@ SEEN = set()
 RAN = set()
 
 
-@pytest.mark.usefixtures("as_supervisor")
 @pytest.mark.parametrize("mode", MODES)
 def test_model_and_qemu_agree(machine, mode):
+    if mode == "compat" and machine.pushes_as_user:
+        pytest.skip("newer TCGs read tables at 32-bit addresses in compatibility mode: cpu_mmu_index_kernel")
     wrong = []
     for number in range(CASES):
         seed = f"{mode} {number}"
         world = make(mode, random.Random(seed))
-        expected = expect(world, SEEN)
+        if machine.pushes_as_user and world.save.cr4 & CR4.SMAP and world.save.rflags & RFLAGS.AC:
+            continue  # newer TCGs do not check the pushes either
+        expected = expect(world, SEEN, machine.facts)
         if expected is not None and expected.delivered and starts_in_arena(world, *expected.registers):
             continue  # tables are no handlers
         got = machine.deliver(world)
@@ -121,9 +138,9 @@ def test_model_and_qemu_agree(machine, mode):
     assert not wrong, f"{len(wrong)} of {CASES}\n" + "\n".join(wrong[:20])
 
 
-def test_each_departure_was_met():
+def test_each_departure_was_met(machine):
     """A departure that nothing shows any more is to be struck off the list."""
     if set(MODES) != RAN:
         pytest.skip("only some modes were asked for")
-    always = {"RF", "error code valid"}
-    assert set(DEPARTURES) - always == SEEN
+    unseen = {"RF", "IRQ RF", "error code valid"} | mended(machine.facts, pushes_as_user=machine.pushes_as_user)
+    assert set(DEPARTURES) - unseen == SEEN - unseen
