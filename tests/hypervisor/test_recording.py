@@ -5,6 +5,7 @@ from trapline.arch.exits import ExitCode
 from trapline.arch.vectors import Vector
 from trapline.hypervisor.exception import Verdict
 from trapline.hypervisor.recording import Recording
+from trapline.hypervisor.stop import StopReason
 from trapline.machine.record import Record, RecordFlags
 from trapline.machine.scripted import vmexit
 
@@ -63,8 +64,14 @@ def test_what_the_guest_does_not_get_is_said(record, watch):
     assert [(one.flags, one.event) for one in found] == [(F.DISCARDED, 0)]
 
 
-def test_what_an_observer_stops_at_is_recorded_when_it_is_delivered(record, watch):
-    assert record(vmexit(0x46), mask=1 << UD, observers=[watch(verdicts=[Verdict.STOP])]) == []
+def test_what_an_observer_stops_at_is_recorded_when_it_is_delivered(build, watch):
+    records = []
+    recording = Recording(lambda data: records.append(Record.from_buffer_copy(data)))
+    vm = build(vmexit(0x46), recorders=(recording,), mask=1 << UD, observers=[watch(verdicts=[Verdict.STOP])])
+    assert vm.run().reason is StopReason.EXCEPTION
+    assert records == []
+    assert vm.run().reason is StopReason.OFF
+    assert [(one.vector, one.flags) for one in records] == [(UD, F.FORWARDED)]
 
 
 @pytest.mark.parametrize("forced", [False, True])

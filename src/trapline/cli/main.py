@@ -5,9 +5,9 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from trapline import __version__
 from trapline.errors import TraplineError
@@ -15,10 +15,11 @@ from trapline.errors import TraplineError
 SYNTAXES: Final = ("intel", "att")
 PROCESSORS: Final = ("auto", "unicorn", "qemu")
 """Copies of `session.settings.PROCESSORS` and of the disassembler's: those take long to load. A test compares them."""
-OK: Final = 0
 FAILED: Final = 1
-USAGE: Final = 2
 INTERRUPTED: Final = 130
+
+AddVerb: TypeAlias = Callable[..., argparse.ArgumentParser]
+"""`add(name, help=...)` returns the parser of a new verb."""
 
 _EPILOG: Final = """\
 exit codes of run:
@@ -45,8 +46,14 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"trapline {__version__}")
     top.add_argument("-v", "--verbose", action="store_true", help="log more on stderr")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="COMMAND")
+    _add_run(verbs.add_parser)
+    _add_stored(verbs.add_parser)
+    _add_lists(verbs.add_parser)
+    return top
 
-    run = verbs.add_parser(
+
+def _add_run(add: AddVerb) -> None:
+    run = add(
         "run",
         help="run a guest",
         description="Run a guest: a Linux bzImage, an ELF or multiboot kernel, a disk, floppy or\nISO image, a sample. "
@@ -128,29 +135,30 @@ def parser() -> argparse.ArgumentParser:
     _add_symbols(run)
     run.add_argument("--qemu", metavar="PROGRAM", help="the QEMU program (default: qemu-system-x86_64 on PATH)")
 
-    explain = verbs.add_parser(
-        "explain", help="explain the double and triple faults of a stored run", allow_abbrev=False
-    )
+
+def _add_stored(add: AddVerb) -> None:
+    explain = add("explain", help="explain the double and triple faults of a stored run", allow_abbrev=False)
     explain.add_argument("file", metavar="FILE", help="a file that `trapline run -o` wrote")
     explain.add_argument("--json", action="store_true", help="print JSON")
     _add_symbols(explain)
 
-    take = verbs.add_parser("import", help="convert another program's log to records", allow_abbrev=False)
+    take = add("import", help="convert another program's log to records", allow_abbrev=False)
     take.add_argument("format", choices=("qemu-int",), help="qemu-int: the log of qemu -d int,cpu_reset -D LOG")
     take.add_argument("log", metavar="LOG", help="the file")
     take.add_argument("-o", "--output", metavar="FILE", help="write to a file (default: stdout)")
     _add_symbols(take, syntax=False)
 
-    vectors = verbs.add_parser("vectors", help="list the exception vectors and which may be forced", allow_abbrev=False)
+
+def _add_lists(add: AddVerb) -> None:
+    vectors = add("vectors", help="list the exception vectors and which may be forced", allow_abbrev=False)
     vectors.add_argument("--json", action="store_true", help="print JSON")
 
-    samples = verbs.add_parser("samples", help="list the sample guests, run as sample:NAME", allow_abbrev=False)
+    samples = add("samples", help="list the sample guests, run as sample:NAME", allow_abbrev=False)
     samples.add_argument("--json", action="store_true", help="print JSON")
 
-    doctor = verbs.add_parser("doctor", help="check what this machine can run", allow_abbrev=False)
+    doctor = add("doctor", help="check what this machine can run", allow_abbrev=False)
     doctor.add_argument("--json", action="store_true", help="print JSON")
     doctor.add_argument("--qemu", metavar="PROGRAM", help="the QEMU program to check")
-    return top
 
 
 def _add_symbols(command: argparse.ArgumentParser, *, syntax: bool = True) -> None:

@@ -47,24 +47,19 @@ def run(options: argparse.Namespace, qemu_options: list[str]) -> int:
             inherit=None if options.console else stream.buffer,
             **keywords,
         )
+    code = result.exit_code
+    if options.exit_code == "guest" and result.exit_status is not None:
+        code = result.exit_status
     if options.json:
-        document = result.to_json()
-        document["exit_code"] = code = _exit_code(result.exit_code, result.exit_status, options.exit_code)
-        json.dump(document, sys.stdout)
+        json.dump({**result.to_json(), "exit_code": code}, sys.stdout)
         print()
     else:
         from .summary import print_summary
 
         print_summary(result, sys.stderr)
-        code = _exit_code(result.exit_code, result.exit_status, options.exit_code)
     if result.error is not None:
         _say(f"trapline: {result.error.args[0]}")
     return code
-
-
-def _exit_code(ours: int, guests: int | None, whose: str) -> int:
-    """Return the code that was asked for: `trapline`'s, or the `guest`'s where it ended with one."""
-    return guests if whose == "guest" and guests is not None else ours
 
 
 def _load_summary_meanwhile() -> None:

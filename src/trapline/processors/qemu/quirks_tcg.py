@@ -33,7 +33,6 @@ _INVALID: Final = (0xFFFF_FFFF, int(ExitCode.INVALID))
 _FIRST_IRQ: Final = len(VECTORS)
 _GP_EXIT: Final = exception_exit(Vector.GP)
 _UD_EXIT: Final = exception_exit(Vector.UD)
-_BP_EXIT: Final = exception_exit(Vector.BP)
 _INSTRUCTION_EXITS: Final = frozenset((ExitCode.MSR, ExitCode.CPUID, ExitCode.ICEBP))
 """Exits after which the hypervisor skips the instruction and needs nRIP."""
 
