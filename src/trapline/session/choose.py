@@ -28,11 +28,6 @@ class Choice(NamedTuple):
     """How the guest starts on Unicorn, without firmware; None: QEMU runs it."""
     why: str
 
-    @property
-    def processor(self) -> str:
-        """Its name among `PROCESSORS`."""
-        return QEMU if self.boot is None else UNICORN
-
 
 def choose(settings: Settings, guest: Guest | None) -> Choice:
     """Choose the processor that the user named, else Unicorn for a guest that needs no PC, else QEMU.

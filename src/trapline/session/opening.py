@@ -10,14 +10,15 @@ from typing import IO, NamedTuple
 from trapline.errors import UsageError
 from trapline.guests.guest import Guest
 from trapline.guests.qemu import in_file, qemu_options
+from trapline.machine.boot import Boot
 from trapline.machine.processor import Processor
 from trapline.processors.qemu.launch import open_qemu
 from trapline.symbols import Names
 
-from .choose import Choice, choose
+from .choose import choose
 from .console import Console, SocketReader
 from .extras import require
-from .settings import AUTO, PROCESSORS, Settings, find_guest, parse_memory
+from .settings import AUTO, PROCESSORS, QEMU, UNICORN, Settings, find_guest, parse_memory
 from .symbols import open_names
 
 
@@ -27,7 +28,10 @@ class Opened(NamedTuple):
     processor: Processor
     name: str
     """`unicorn` or `qemu`, or the name of a processor of the user's own."""
-    choice: Choice
+    why: str
+    """Why it was chosen."""
+    boot: Boot | None
+    """How the guest starts on Unicorn; None: firmware starts it, or the processor is the user's own."""
     names: Names
     receive: Callable[[bytes], None] | None
     """Sends bytes to the console of the stopped guest; None: the console does it, or takes no input."""
@@ -44,8 +48,7 @@ def open_processor(
     if not isinstance(settings.processor, str):
         _check_own_processor(settings)
         own = undo.enter_context(settings.processor)
-        choice = Choice(None, "your own processor")
-        return Opened(own, own.capabilities.name, choice, open_names(settings.symbols, None), None)
+        return Opened(own, own.capabilities.name, "your own processor", None, open_names(settings.symbols, None), None)
     if settings.processor not in PROCESSORS:
         raise UsageError(f"--processor {settings.processor}: choose one of {', '.join(PROCESSORS)}")
     guest = find_guest(settings)
@@ -53,11 +56,11 @@ def open_processor(
     choice = choose(settings, guest)
     if choice.boot is None:
         processor = _open_qemu(undo, settings, guest, console, inherited)
-        return Opened(processor, choice.processor, choice, names, None)
+        return Opened(processor, QEMU, choice.why, None, names, None)
     from trapline.processors.unicorn.processor import UnicornProcessor
 
     unicorn = undo.enter_context(UnicornProcessor(choice.boot, parse_memory(settings.memory), output=console.take))
-    return Opened(unicorn, choice.processor, choice, names, unicorn.receive)
+    return Opened(unicorn, UNICORN, choice.why, choice.boot, names, unicorn.receive)
 
 
 def _open_qemu(

@@ -36,7 +36,7 @@ def result(
         ending=ending,
         detail=str(failure) if failure else stop.detail if stop is not None else "",
         processor=session.processor_name,
-        why=session.choice.why,
+        why=session.why,
         exit_status=processor.exit_status,
         seconds=time.monotonic() - session.started,
         recorded=session.recorder.tally.total,

@@ -40,7 +40,7 @@ class Session:
         with contextlib.ExitStack() as undo:
             lines = undo.enter_context(open_output(outlets.output))
             opened = open_processor(undo, settings, self.console, outlets.inherited)
-            self.processor, self.processor_name, self.choice, self.names, receive = opened
+            self.processor, self.processor_name, self.why, boot, self.names, receive = opened
             if receive is not None:
                 self.console.connect(lambda data: self._receive(receive, data))
             # Loaded only now, while QEMU starts.
@@ -57,7 +57,7 @@ class Session:
                 self.processor,
                 mask=mask,
                 reboots=settings.reboot,
-                enter=None if self.choice.boot is None else self.choice.boot.enter,
+                enter=None if boot is None else boot.enter,
                 recorders=(Recording(self.recorder.add_one, (self.black_box,)),),
             )
             self._closing = undo.pop_all()
