@@ -3,6 +3,7 @@
 import logging
 import os
 import threading
+from collections.abc import Iterable
 from typing import Final
 
 from trapline.arch.vectors import FORCEABLE, VECTORS, bits
@@ -50,10 +51,15 @@ class ExceptionMaskParameter:
         with self._lock:
             new = mask & ~FORCEABLE & ~self._warned
             self._warned |= new
-        for vector in bits(new):
-            row = VECTORS[vector]
-            log.warning("%s (vector %d) is not intercepted: %s", row.mnemonic, vector, row.refused)
+        warn_refused(bits(new))
         return mask & FORCEABLE
+
+
+def warn_refused(vectors: Iterable[int]) -> None:
+    """Log a warning for each of these vectors, which may not be forced."""
+    for vector in vectors:
+        row = VECTORS[vector]
+        log.warning("%s (vector %d) is not intercepted: %s", row.mnemonic, vector, row.refused)
 
 
 def checked(mask: int) -> int:

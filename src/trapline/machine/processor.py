@@ -153,8 +153,8 @@ class Processor(Protocol):
         """Stop with WATCHPOINT after an instruction that accessed any of these bytes.
 
         As the CPU's own data breakpoints trap (APM vol. 2, 13.1.4): the instruction, or one iteration of it under REP,
-        is complete, RIP is on the next one, and `hit` says which. What else the instruction owes comes with the next
-        `run`: the #DB of TF, an interrupt. Accesses of the CPU for itself need not count: to page tables, to
+        is complete, RIP is on the next one, and `hit` is the watchpoint. What else is pending then is
+        raised in the next `run`: the #DB of TF, an interrupt. The CPU's own accesses need not stop: to page tables, to
         descriptors, and by the delivery of an event. The rest is as for `set_breakpoints`.
         """
 

@@ -1,6 +1,5 @@
 """The settings of a run, and how they are parsed."""
 
-import logging
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -17,8 +16,6 @@ from trapline.guests.recognise import raw_image
 from trapline.machine.processor import Processor
 
 from .console import Sink
-
-log = logging.getLogger(__name__)
 
 PathLike: TypeAlias = str | os.PathLike[str]
 
@@ -144,13 +141,12 @@ def choose_mask(exceptions: str | int | None) -> int | None:
 
     Vectors that may not be forced: a warning for those in a hexadecimal mask, a UsageError for those that are named.
     """
-    from trapline.hypervisor.parameters import force_intercept_exceptions_mask
+    from trapline.hypervisor.parameters import force_intercept_exceptions_mask, warn_refused
 
     if exceptions is None:
         return None if force_intercept_exceptions_mask.is_set() else FORCEABLE
     if isinstance(exceptions, int):
         return exceptions
     parsed = parse_mask(exceptions)
-    for row in parsed.dropped:
-        log.warning("%s (vector %d) is not intercepted: %s", row.mnemonic, row.vector, row.refused)
+    warn_refused(row.vector for row in parsed.dropped)
     return parsed.mask
