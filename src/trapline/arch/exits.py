@@ -201,7 +201,7 @@ _NAMES: Final[dict[int, str]] = {code.value: code.name for code in ExitCode}
 
 
 def exit_name(code: int) -> str:
-    """Return the name of an exit; a code that nobody knows stays readable: "exit code 0x4ff"."""
+    """Return the name of an exit; an unknown code is returned as "exit code 0x4ff"."""
     if code in EXCEPTION_EXITS:
         return f"exception {mnemonic(code - EXCEPTION_EXITS.start)}"
     return _NAMES.get(code) or f"exit code {code:#x}"

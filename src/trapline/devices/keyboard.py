@@ -1,7 +1,7 @@
 """The keyboard controller (8042) without a keyboard: its own commands, the A20 gate and the reset line.
 
 A command takes effect at once, so the input buffer is never full. The output buffer holds one byte: an answer that
-nobody fetched gives way to the next.
+was not read is replaced by the next.
 """
 
 from collections.abc import Callable

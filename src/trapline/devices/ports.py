@@ -1,7 +1,7 @@
 """The I/O port bus: which device answers which port.
 
 An access that is wider than the device's registers is split into halves, low port first, as the ISA bus does. A port
-that nobody claims reads all-ones and ignores writes.
+without a device reads all-ones and ignores writes.
 """
 
 from collections.abc import Callable

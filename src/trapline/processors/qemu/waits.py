@@ -49,7 +49,7 @@ class Waits:
         """Put back what was changed, and turn the exit for an event into that of the #DB, if one is due.
 
         `kicked`: the guest was woken by no event of its own, and is to execute the instruction again. Returns whether
-        there is an exit: an interrupt that nobody else intercepts is none.
+        there is an exit: an interrupt that only this intercepts is not one.
         """
         assert self.begun is not None, "the guest waits"
         save, control = self._vmcb.save, self._vmcb.control

@@ -44,7 +44,7 @@ class Instructions:
         self._context, self._cpu = context, cpu
         self._flush_tlb, self._cpuid = flush_tlb, cpuid
         self._cr4 = 0
-        """The bits of CR4 that the CPU has, once somebody wants to know."""
+        """The bits of CR4 that the CPU has; calculated when they are first needed."""
         self._own: dict[int, Callable[[Decoded], Next]] = {
             ExitCode.HLT: self._hlt,
             ExitCode.READ_CR8: self._read_cr8,
