@@ -7,6 +7,7 @@ from trapline.arch.vectors import Vector
 from trapline.asm import operands
 from trapline.asm.operands import EAX, EBX, RAX, RBX, Mem
 from trapline.testing.conformance.modes import (
+    CODE,
     LONG,
     PAGED_32,
     PROTECTED_32,
@@ -63,6 +64,27 @@ def test_a_write_of_cr3_forgets_translations(start, mode):
     guest.gprs.rbx = READ_ONLY
     assert guest.exit() == exception_exit(Vector.PF)
     assert guest.save.rip == guest.labels["again"]
+
+
+@pytest.mark.parametrize("register", [operands.CR3, operands.CR4, operands.CR0], ids=["cr3", "cr4", "cr0"])
+def test_a_guest_that_has_unmapped_its_code(start, register):
+    """It goes on by what the CPU remembers of the page tables, until that is forgotten."""
+    guest = start(
+        ("mov", RAX, register),
+        ("mov", Mem(RBX, size=32), 0),
+        ("mov", register, RAX),
+        "after:",
+        ("mov", RAX, operands.CR3),
+        ("mov", operands.CR3, RAX),
+        "end:",
+        "cpuid",
+        mode=LONG,
+        exceptions=1 << Vector.PF,
+    )
+    guest.gprs.rbx = page_table_entry(CODE)
+    assert guest.exit() == exception_exit(Vector.PF)
+    assert guest.save.rip in (guest.labels["after"], guest.labels["end"])
+    assert guest.save.cr3 == LONG.cr3
 
 
 def test_paging_begins_and_ends(start):

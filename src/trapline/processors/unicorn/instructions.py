@@ -116,7 +116,10 @@ class Instructions:
         return self._cpu.skip(decoded.length)
 
     def _write_cr0(self, decoded: Decoded) -> Next:
-        """MOV to CR0, of which Unicorn takes any value. LMSW and CLTS cannot write one to refuse."""
+        """MOV to CR0, of which Unicorn takes any value. LMSW and CLTS cannot write one to refuse.
+
+        Here and below: what cannot be read any more, because the guest has unmapped it, is left to Unicorn.
+        """
         if decoded.mnemonic != Mnemonic.MOV:
             return Next.EXECUTE
         value = self._operand(decoded)
@@ -127,6 +130,8 @@ class Instructions:
 
     def _write_cr3(self, decoded: Decoded) -> Next:
         """MOV to CR3, of which Unicorn takes any value."""
+        if decoded.mnemonic != Mnemonic.MOV:
+            return Next.EXECUTE
         value = self._operand(decoded)
         if refuses_cr3(self._save, value, self._cpu.physical_bits):
             return self._cpu.raise_exception(Vector.GP)
@@ -137,6 +142,8 @@ class Instructions:
 
     def _write_cr4(self, decoded: Decoded) -> Next:
         """MOV to CR4, of which Unicorn ignores what it does not know."""
+        if decoded.mnemonic != Mnemonic.MOV:
+            return Next.EXECUTE
         value = self._operand(decoded)
         self._cr4 = self._cr4 or supported_cr4(self._cpuid)
         if refuses_cr4(self._save, value, self._cr4):
