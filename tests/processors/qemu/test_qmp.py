@@ -5,6 +5,7 @@ import socket
 import threading
 
 import pytest
+from qemu.qmp import QMPClient
 
 from trapline.errors import LaunchError
 from trapline.processors.qemu.qmp import Qmp, read_greeting
@@ -26,6 +27,10 @@ class Peer(threading.Thread):
         connection.settimeout(SECONDS)
 
     def run(self):
+        with contextlib.suppress(OSError):  # the client has hung up
+            self._serve()
+
+    def _serve(self):
         self._connection.sendall(GREETING)
         received = b""
         while piece := self._connection.recv(4096):
@@ -131,6 +136,26 @@ def test_in_a_program_that_uses_asyncio(serve):
         return qmp.command("query-status")
 
     assert asyncio.run(program()) == {}
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_library_that_fails_is_not_waited_for(connection, monkeypatch):
+    def fail(*_):
+        raise RuntimeError
+
+    monkeypatch.setattr(QMPClient, "connect", fail)
+    connection[1].send(GREETING)
+    qmp = Qmp(connection[0])
+    assert qmp.command("query-status") is None
+    qmp.close()
+
+
+def test_a_qemu_that_ends_as_soon_as_it_has_greeted(connection):
+    connection[1].send(GREETING + b'{"return": {}}\r\n')
+    connection[1].shutdown(socket.SHUT_WR)
+    qmp = Qmp(connection[0])
+    assert qmp.command("query-status") is None
+    qmp.close()
 
 
 @pytest.mark.parametrize("closed", ["before", "after"])

@@ -18,6 +18,7 @@ _T = TypeVar("_T")
 
 _GREETING: Final = 4096
 _STATUS_SECONDS: Final = 2.0
+"""How long QEMU may take to say its state, or to hang up."""
 _SUSPEND, _RESET = "SUSPEND", "RESET"
 """The events that are kept. QEMU sends no RESET when the machine wakes up."""
 
@@ -95,10 +96,14 @@ class Qmp:
         self._thread.join()
 
     def _serve(self) -> None:
-        self._version.set_result(read_greeting(self._connection))
-        import asyncio
+        try:
+            self._version.set_result(read_greeting(self._connection))
+            import asyncio
 
-        asyncio.run(self._hold())
+            asyncio.run(self._hold())
+        finally:  # whatever happened here, nobody waits for it without end
+            if not self._connected.done():
+                self._connected.set_result(None)
 
     async def _hold(self) -> None:
         import asyncio
@@ -107,16 +112,14 @@ class Qmp:
 
         client = QMPClient("trapline")
         client.events.names = {_SUSPEND, _RESET}
-        try:
+        lost = (QMPError, EOFError, OSError, AssertionError)  # the last when QEMU ends as soon as it has greeted
+        with contextlib.suppress(*lost):
             await client.connect(self._connection)
-        except (QMPError, EOFError, OSError):
-            self._connected.set_result(None)
-            return
-        over = asyncio.Event()
-        self._connected.set_result(_Session(client, asyncio.get_running_loop(), over))
-        await over.wait()
-        with contextlib.suppress(QMPError, EOFError, OSError):
-            await client.disconnect()
+            over = asyncio.Event()
+            self._connected.set_result(_Session(client, asyncio.get_running_loop(), over))
+            await over.wait()
+        with contextlib.suppress(*lost):
+            await asyncio.wait_for(client.disconnect(), _STATUS_SECONDS)
 
 
 def read_greeting(connection: socket.socket) -> Version | None:
