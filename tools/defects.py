@@ -8,6 +8,7 @@ _TCG, _MONITOR, _PROCESSOR, _PLANS, _STOPS, _DELIVERIES, _RING, _BIOS = (
     f"{_QEMU}/{name}.py"
     for name in ("quirks_tcg", "monitor/monitor", "processor", "plans", "stops", "deliveries", "ring", "bios")
 )
+_SOFT, _GUEST_CODE = f"{_QEMU}/software_interrupts.py", f"{_QEMU}/monitor/guest_code.py"
 _EMULATION: Final = "src/trapline/arch/emulation.py"
 _HYPERVISOR: Final = "src/trapline/hypervisor"
 _DELIVERY, _HANDLERS, _INTERCEPTS, _LOOP = (
@@ -63,8 +64,8 @@ DEFECTS: Final = (
     Defect("2a", "no triple fault", _DELIVERY, "        return Stop(StopReason.SHUTDOWN)", "        result = queued"),
     Defect("2b", "no triple fault", _TCG, "            control.exit_code = ExitCode.SHUTDOWN\n            return True",
            "            result = Event(vector, EventType.EXCEPTION, code)"),
-    Defect("3", "no INT rewind", _TCG, ".control.nrip, self._vmcb.save.rip = self._vmcb.save.rip, rip",
-           ".control.nrip = self._vmcb.save.rip"),
+    Defect("3a", "no INT rewind", _SOFT, "control.nrip, save.rip = save.rip, injected[0]", "control.nrip = save.rip"),
+    Defect("3b", "no INT rewind", _GUEST_CODE, 'code.mov(mailbox("soft_rip"), RCX)', "pass"),
     Defect("4", "no #DB after an emulated instruction", _EMULATION, "if not flags & RFLAGS.TF:", "if True:"),
     Defect("5", "EFER.SVME visible", _HANDLERS, "save.efer & ~EFER.SVME,", "save.efer,"),
     Defect("6", "SVM instruction skipped instead of #UD", _HANDLERS, "    return raise_exception(vcpu, Vector.UD)",
@@ -80,10 +81,12 @@ DEFECTS: Final = (
     Defect("10a", "CPL-3 #GP not turned into #UD", _TCG, "candidate = vectoring is None and",
            "candidate = vectoring is None and self._vmcb.save.cpl != 3 and"),
     Defect("10b", "CPL-3 #GP not turned into #UD", _TCG, "real = self._wanted | 1 << Vector.GP", "real = self._wanted"),
-    Defect("10c", "CPL-3 #GP not turned into #UD", _MONITOR, '    code.jne("sorted")\n    code.jmp("slow")',
-           '    code.jne("sorted")\n    code.jmp("sorted")'),
-    Defect("11", "INT n injected as type 3 (no DPL check)", _TCG, "encode(Event(event.vector, EventType.SOFT))",
+    Defect("10c", "CPL-3 #GP not turned into #UD", _GUEST_CODE, 'code.jae("guest\'s")',
+           'code.jmp("guest\'s")'),
+    Defect("11a", "INT n injected as type 3 (no DPL check)", _SOFT, "encode(Event(event.vector, EventType.SOFT))",
            "encode(Event(event.vector, EventType.EXCEPTION))"),
+    Defect("11b", "INT n injected as type 3 (no DPL check)", _GUEST_CODE, "VALID | EventType.SOFT << 8",
+           "VALID | EventType.EXCEPTION << 8"),
     Defect("12a", "an interrupt counted as contributory", "src/trapline/arch/events.py",
            "vectoring.type != EventType.EXCEPTION or queued.type != EventType.EXCEPTION:\n        return queued\n",
            "queued.type != EventType.EXCEPTION:\n        return queued\n    if vectoring.type == EventType.INTR:\n"

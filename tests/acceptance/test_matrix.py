@@ -38,6 +38,15 @@ def test_the_guest_sees_the_same(guest, mask, image, plain):
     assert (run.status, plain(guest).status) == (0, 1)  # the guest's 0, and what QEMU makes of it
 
 
+@pytest.mark.parametrize(("guest", "vector"), [("intloop", None), ("gploop", GP)])
+@pytest.mark.parametrize("mask", ["none", "all", "all,!bp,!of"])
+def test_int_n_and_protection_faults_need_no_python(guest, vector, mask, image, tmp_path):
+    run = summed_up(image(guest, N=5000), mask, tmp_path)
+    assert run.console.endswith(b"=5000\n")
+    assert run.counts() == ({vector: 5000} if vector is not None and mask != "none" else {})
+    assert run.summary["exits"] < 50
+
+
 @pytest.mark.parametrize("guest", ["long", "pm32_rom", "pm16", "real", "cpuid"])
 def test_an_isolated_guest_sees_the_same(guest, image, plain):
     run = under_trapline(image(guest), "all", "--isolate")

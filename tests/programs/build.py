@@ -82,6 +82,8 @@ VARIANTS: Final[dict[str, Variant]] = {
     "cpuid": Variant("cpuid.asm", "what CPUID tells; no SVM may be found"),
     "udloop": Variant("loops.asm", "benchmark: N times #UD in long mode", {"UDLOOP": "1"}),
     "pfloop": Variant("loops.asm", "benchmark: N times #PF in long mode", {"PFLOOP": "1"}),
+    "intloop": Variant("loops.asm", "benchmark: N times INT 41h in long mode", {"INTLOOP": "1"}),
+    "gploop": Variant("loops.asm", "benchmark: N times #GP with code 0 in long mode", {"GPLOOP": "1"}),
 }
 
 

@@ -3,6 +3,8 @@
 ;   -DUDLOOP   UD2, the handler skips it
 ;   -DPFLOOP   read of a page that is not present, the handler maps it and the
 ;              loop takes the mapping away again
+;   -DINTLOOP  INT 41h
+;   -DGPLOOP   read of an address that is not canonical, the handler skips it
 ;   -DN=...    how often
 ;   -DWAIT=... turns of an empty loop before each, in which nothing can be seen;
 ;              the guest says when it begins
@@ -20,6 +22,13 @@ main64: call    load_idt
 %ifdef UDLOOP
         mov     eax, 6
         mov     ebx, on_ud
+%elifdef INTLOOP
+        mov     eax, 0x41
+        mov     ebx, on_int
+%elifdef GPLOOP
+        mov     eax, 13
+        mov     ebx, on_gp
+        mov     r14, 0x5555000000000000
 %else
         mov     eax, 14
         mov     ebx, on_pf
@@ -38,6 +47,10 @@ again:
 %endif
 %ifdef UDLOOP
         ud2
+%elifdef INTLOOP
+        int     0x41
+%elifdef GPLOOP
+        mov     [r14], eax
 %else
         mov     al, [WINDOW]
         mov     qword [PT_WINDOW], 0
@@ -48,6 +61,10 @@ again:
         PRINT   'COUNT '
 %ifdef UDLOOP
         PRINT   'ud='
+%elifdef INTLOOP
+        PRINT   'int='
+%elifdef GPLOOP
+        PRINT   'gp='
 %else
         PRINT   'pf='
 %endif
@@ -58,6 +75,14 @@ again:
 
 on_ud:  inc     r12d
         add     qword [rsp], 2
+        iretq
+
+on_int: inc     r12d
+        iretq
+
+on_gp:  inc     r12d
+        add     qword [rsp + 8], 3
+        add     rsp, 8
         iretq
 
 on_pf:  inc     r12d

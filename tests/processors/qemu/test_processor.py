@@ -327,6 +327,12 @@ def test_the_plans_of_the_monitor(start, accelerator):
     assert not rf & {Vector.DB, Vector.BP, Vector.OF, Vector.DF}
 
 
+@pytest.mark.parametrize(("accelerator", "end"), [("tcg", 2 * MIB), ("kvm", 0)])
+def test_the_monitor_reads_instructions_in_ram_under_tcg(start, accelerator, end):
+    _, qemu = start(power_on, accelerator=accelerator)
+    assert qemu.shared.mailbox.ram_low == end
+
+
 def test_exits_that_are_not_the_hypervisors_stay_below_it(start):
     processor, qemu = start(power_on, leave(0x46), leave(0x4D, 8), leave(0x46))
     processor.run(None)

@@ -6,7 +6,8 @@ from trapline.arch.vectors import FORCEABLE, Vector, bits
 from trapline.machine.scripted import ScriptedMemory
 from trapline.processors.qemu.facts import MANUAL
 from trapline.processors.qemu.layout import BY_PYTHON
-from trapline.processors.qemu.quirks_tcg import COMBINING, TcgQuirks
+from trapline.processors.qemu.quirks_tcg import TcgQuirks
+from trapline.processors.qemu.software_interrupts import COMBINING
 
 DE, BP, OF, UD, NM = Vector.DE, Vector.BP, Vector.OF, Vector.UD, Vector.NM
 DF, NP, GP, PF = Vector.DF, Vector.NP, Vector.GP, Vector.PF
@@ -215,6 +216,25 @@ def test_a_trap_that_nobody_wants_passes_silently(cpu):
     assert (cpu.event, cpu.save.rip) == (soft(BP), RIP + 1)
 
 
+def test_an_int_n_that_the_monitor_injected(cpu):
+    """Its delivery fails: RIP returns to it, and the fault is seen."""
+    cpu.want(1 << BP | 1 << NP)
+    cpu.enter()
+    cpu.shared.mailbox.injected, cpu.shared.mailbox.soft_rip = encode(soft(0x80)) & 0xFFFF_FFFF, RIP
+    cpu.save.rip = RIP + 2
+    assert cpu.raised(NP, 0x402, vectoring=soft(0x80))
+    assert (cpu.vectoring, cpu.save.rip, cpu.control.nrip) == (soft(0x80), RIP, RIP + 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "arm"),
+    [({}, COMBINING), ({"int_n": True}, 0), ({"stopping": True}, 0), ({"watching": True, "stopping": True}, 0)],
+)
+def test_the_monitor_injects_int_n_unless_somebody_is_to_see_it(cpu, options, arm):
+    cpu.want(1 << BP, **options)
+    assert cpu.shared.mailbox.soft_arm == arm
+
+
 def test_int_n_goes_to_a_hypervisor_that_asks_for_it(cpu):
     cpu.want(1 << BP, int_n=True)
     cpu.code("cd21")
@@ -312,16 +332,6 @@ def test_an_int_n_that_may_hide_another_executes_again(cpu):
     assert not cpu.raised(NM, vectoring=soft(0x80))
     assert cpu.event is None
     assert cpu.armed
-
-
-def test_an_injected_trap_is_repeated_behind_its_instruction(cpu):
-    cpu.want(1 << BP | 1 << NM)
-    cpu.code("cc")
-    cpu.exit(ExitCode.SWINT)
-    cpu.enter(fault(BP))
-    cpu.shared.mailbox.injected = encode(soft(BP)) & 0xFFFF_FFFF  # an injection that armed too little
-    assert not cpu.raised(NM, vectoring=soft(BP))
-    assert (cpu.event, cpu.save.rip) == (soft(BP), RIP + 1)
 
 
 def test_what_was_armed_before_the_last_entry_no_longer_counts(cpu):

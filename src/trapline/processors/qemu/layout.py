@@ -130,6 +130,12 @@ class Mailbox(Structure):
     """EDX of CPUID's extended features; 0: the CPU has none."""
     address_bits: u32 = at(0xE4)
     """Bits of a physical address; 0: CPUID does not report them."""
+    ram_low: u64 = at(0xE8)
+    """Where the guest's RAM below 4 GiB ends, in which the monitor may read instructions; 0: it reads none."""
+    soft_rip: u64 = at(0xF0)
+    """RIP of the INT n that the monitor last injected."""
+    soft_arm: u32 = at(0xF8)
+    """Exceptions to intercept during the delivery of an INT n; 0: the host sees each."""
     plans: Array[VectorPlan] = at(0x100, count=32)
 
 

@@ -55,6 +55,7 @@ class QemuProcessor:
         watchdog = Watchdog(qemu.command, self._mailbox, self._qmp.run_state)
         self._handshake = Handshake(qemu, self._shared, self._on_wake, watchdog)
         self._quirks = TcgQuirks(self._shared, ram, facts) if accelerator == "tcg" else None
+        self._mailbox.ram_low = ram.low_end if accelerator == "tcg" else 0
         self.vmcb: Vmcb = self._shared.vmcb
         self.gprs: Gprs = self._shared.gprs
         self.msrpm = self._shared.msrpm

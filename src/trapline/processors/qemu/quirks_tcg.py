@@ -9,21 +9,15 @@ from typing import Final
 
 from trapline.arch.events import SHUTDOWN, Event, EventType, combine, decode, encode, is_software
 from trapline.arch.exits import EXCEPTION_EXITS, ExitCode, clear_intercept, exception_exit, set_intercept
-from trapline.arch.vectors import CONTRIBUTORY, FORCEABLE, SOFTWARE_EXCEPTIONS, VECTORS, WITH_ERROR_CODE, Vector
-from trapline.asm.decoder import SVM_MNEMONICS, Decoded, Mnemonic, decode_at_rip
+from trapline.arch.vectors import FORCEABLE, SOFTWARE_EXCEPTIONS, VECTORS, WITH_ERROR_CODE, Vector
+from trapline.asm.decoder import SVM_MNEMONICS, Mnemonic, decode_at_rip
 from trapline.machine.linear import next_rip
 from trapline.machine.memory import GuestMemory
 
 from .facts import Facts
 from .layout import BY_PYTHON, Mailbox, SharedMemory
+from .software_interrupts import COMBINING, SoftwareInterrupts, vector_of
 from .waits import WAITS, Waits
-
-COMBINING: Final = CONTRIBUTORY | 1 << Vector.PF | 1 << Vector.DF
-"""Exceptions that become something else when one is raised during the delivery of another.
-
-TCG forgets an injected event, so their combination must be seen: after an injection of one of them all are
-intercepted ("armed") until the next exit.
-"""
 
 _RAISED_BY_TCG: Final = ~(1 << Vector.CP | 1 << Vector.DF)
 """TCG raises no #CP, and a #DF that it raises itself is never intercepted."""
@@ -47,7 +41,7 @@ class TcgQuirks:
         self._memory = memory
         self._wanted = 0
         self._wanted_misc1 = self._wanted_misc2 = 0
-        self._soft: tuple[int, Event] | None = None
+        self._soft = SoftwareInterrupts(shared)
         self._seen = 0
         self.waits = Waits(shared.vmcb)
         self._fixups: dict[int, Callable[[], bool]] = {
@@ -82,6 +76,8 @@ class TcgQuirks:
         control.intercept_misc1, control.intercept_misc2 = self._wanted_misc1, self._wanted_misc2
         if stopping or self._wanted & SOFTWARE_EXCEPTIONS:
             set_intercept(control, ExitCode.SWINT)
+        sees_int_n = stopping or watching or self._is_wanted(ExitCode.SWINT)
+        self._mailbox.soft_arm = 0 if sees_int_n else COMBINING
         if watching:
             set_intercept(control, ExitCode.INTR)
         if self._wanted >> Vector.DB & 1 and not self._facts.hlt_asks:
@@ -102,7 +98,7 @@ class TcgQuirks:
             control.event_inj = 0
             return
         if is_software(event):
-            self._inject_soft(event)
+            self._soft.inject(event)
         elif event.type == EventType.EXCEPTION:
             self._arm(self.arm_for(event.vector))
 
@@ -111,8 +107,7 @@ class TcgQuirks:
         control = self._vmcb.control
         self._mailbox.injected = control.event_inj & 0xFFFF_FFFF | BY_PYTHON
         self._seen = control.intercept_exceptions
-        if self._soft is not None and control.event_inj >> 8 & 7 != EventType.SOFT:
-            self._soft = None
+        self._soft.entering()
 
     def drop_exit(self) -> None:
         """Forget an exit that was forced: nothing happened that the hypervisor asked for."""
@@ -151,37 +146,26 @@ class TcgQuirks:
     def _arm(self, exceptions: int) -> None:
         self._vmcb.control.intercept_exceptions |= exceptions
 
-    def _inject_soft(self, event: Event) -> None:
-        """INT3, INTO and INT n: TCG pushes RIP, ignores nRIP, and checks the gate's DPL for type 4 only.
-
-        A fault in the delivery must be intercepted, to restore RIP.
-        """
-        vmcb = self._vmcb
-        self._soft = (vmcb.save.rip, event)
-        vmcb.save.rip = vmcb.control.nrip
-        vmcb.control.event_inj = encode(Event(event.vector, EventType.SOFT))
-        self._arm(COMBINING)
-
     def _last_entry(self) -> tuple[Event | None, int]:
         """Return what the last VMRUN injected, the monitor's own included, and which exceptions exited."""
         word = self._mailbox.injected
         injected = decode(word)
         if word & BY_PYTHON or injected is None:
             return injected, self._seen
+        if injected.type == EventType.SOFT:
+            self._soft.note_monitors(injected)
+            return injected, self._mailbox.intercepts | COMBINING
         return injected, self._mailbox.intercepts | self.arm_for(injected.vector)
 
     def _fixup_vectoring(self, injected: Event | None, seen: int) -> Event | None:
         """EXITINTINFO: the types of interrupts, and RIP back on an INT whose delivery failed."""
         control = self._vmcb.control
-        soft, self._soft = self._soft, None
-        if not control.exit_int_info:
-            return None
-        event = decode(control.exit_int_info)
+        event = decode(control.exit_int_info) if control.exit_int_info else None
+        soft = self._soft.take_back(event)
         if event is None:
             return None
-        if event.type == EventType.SOFT and soft is not None and soft[1].vector == event.vector:
-            rip, event = self._soft = soft
-            self._vmcb.control.nrip, self._vmcb.save.rip = self._vmcb.save.rip, rip
+        if soft is not None:
+            event = soft
         elif event.type == EventType.EXCEPTION and event.vector == Vector.NMI:
             event = Event(event.vector, EventType.NMI)
         elif event.type == EventType.EXCEPTION and self._is_interrupt(event.vector, injected, seen):
@@ -217,7 +201,7 @@ class TcgQuirks:
         if found.mnemonic == Mnemonic.INVALID:  # a LOCK prefix, which TCG does not mind
             control.exit_code, control.exit_info_1 = _UD_EXIT, 0
             return bool(self._wanted >> Vector.UD & 1) or self._forward_unwanted(Vector.UD, None)
-        vector = self._int_vector(found)
+        vector = vector_of(found)
         control.nrip = next_rip(self._vmcb.save, found.length)
         if found.mnemonic != Mnemonic.INT and self._wanted >> vector & 1:
             control.exit_code = exception_exit(vector)
@@ -225,15 +209,8 @@ class TcgQuirks:
         if found.mnemonic == Mnemonic.INT and self._is_wanted(ExitCode.SWINT):
             control.exit_info_1 = vector
             return True
-        self._inject_soft(Event(vector, EventType.SOFT))
+        self._soft.inject(Event(vector, EventType.SOFT))
         return False
-
-    def _int_vector(self, found: Decoded) -> int:
-        if found.mnemonic == Mnemonic.INT3:
-            return Vector.BP
-        if found.mnemonic == Mnemonic.INTO:
-            return Vector.OF
-        return found.immediate
 
     def _fixup_nmi(self) -> bool:
         """Let the guest take its own NMI; NMIs are intercepted only for the sake of kicks.
@@ -264,9 +241,7 @@ class TcgQuirks:
         While some were not, EXITINTINFO may be stale: TCG writes it for the first event only, and what that
         event's delivery raised, unintercepted, is what was really being delivered.
         """
-        if self._soft is not None:
-            self._inject_soft(event)
-        elif event.type == EventType.SOFT:
+        if event.type == EventType.SOFT:
             self._vmcb.control.event_inj = 0  # RIP is on the INT, which executes again
         else:
             self._vmcb.control.event_inj = encode(event)

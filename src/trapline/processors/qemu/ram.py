@@ -41,6 +41,11 @@ class Ram:
         return len(self._memory)
 
     @property
+    def low_end(self) -> int:
+        """Where the RAM below 4 GiB ends."""
+        return self._low
+
+    @property
     def end(self) -> int:
         """Where the RAM ends, by guest-physical address."""
         above = len(self._memory) - self._low

@@ -1,6 +1,7 @@
 import iced_x86 as iced
 import pytest
 
+from trapline.arch import paging
 from trapline.arch.layout import offset_of, size_of
 from trapline.arch.registers import Gprs
 from trapline.arch.vmcb import Vmcb
@@ -28,7 +29,8 @@ def instructions(code, decode):
 def memory_operands(instructions):
     for instruction in instructions:
         for place in range(instruction.op_count):
-            if instruction.op_kind(place) == iced.OpKind.MEMORY and instruction.mnemonic != M.LEA:
+            guests = instruction.memory_base == R.RSI
+            if instruction.op_kind(place) == iced.OpKind.MEMORY and instruction.mnemonic != M.LEA and not guests:
                 yield instruction, place
 
 
@@ -136,6 +138,12 @@ def test_the_record_is_complete(instructions, fields):
     assert written == {path for path, *_ in fields(Record).values()} - {"vcpu"}
 
 
+def test_it_writes_nothing_to_the_guests_memory(instructions):
+    accesses = [one for one in instructions if one.memory_base == R.RSI]
+    assert {(one.mnemonic, one.op0_kind) for one in accesses} == {(M.MOV, iced.OpKind.REGISTER)}
+    assert {one.memory_displacement for one in accesses} == {0}
+
+
 def test_it_uses_no_stack_and_calls_nothing(instructions):
     stack = {M.PUSH, M.POP, M.CALL, M.RET, M.PUSHFQ, M.POPFQ, M.ENTER, M.LEAVE}
     assert not [one for one in instructions if one.mnemonic in stack]
@@ -149,7 +157,8 @@ def test_its_addresses_are_regions_of_the_shared_memory(instructions):
     addresses = [one for one in instructions if one.mnemonic == M.LEA and one.memory_base == R.RSP]
     places = {one.memory_displacement + layout.MAILBOX_AT & (1 << 64) - 1 for one in addresses}
     assert places == {layout.PML4_AT, layout.HSAVE_AT, layout.VMCB_AT, layout.RING_AT}
-    assert not [one for one in instructions if one.op_count == 2 and one.op1_kind == iced.OpKind.IMMEDIATE64]
+    wide = [one for one in instructions if one.op_count == 2 and one.op1_kind == iced.OpKind.IMMEDIATE64]
+    assert [one.immediate(1) for one in wide] == [paging.ADDRESS]  # a mask
 
 
 def test_svm_instructions_stand_where_they_must(instructions):

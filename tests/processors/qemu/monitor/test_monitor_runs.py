@@ -18,6 +18,7 @@ BASE = layout.base_for(40)
 ADDRESS = BASE + layout.CODE_AT
 M, R, KIND = iced.Mnemonic, iced.Register, iced.OpKind
 UD, NP, GP, PF = Vector.UD, Vector.NP, Vector.GP, Vector.PF
+RAM = 0x10000
 IGNORED = (M.LGDT, M.LIDT, M.WRMSR, M.RDMSR, M.VMLOAD, M.VMSAVE, M.STGI, M.CLGI, M.NOP, M.CPUID)
 COMPUTED = {
     M.MOV: lambda old, new: new,
@@ -28,6 +29,7 @@ COMPUTED = {
     M.SHL: operator.lshift,
     M.SHR: operator.rshift,
     M.INC: lambda old, _: old + 1,
+    M.DEC: lambda old, _: old - 1,
 }
 COMPARED = {
     M.CMP: lambda first, second: (first == second, first < second),
@@ -40,6 +42,7 @@ JUMPS = {
     M.JNE: lambda zero, carry: not zero,
     M.JB: lambda zero, carry: carry,
     M.JAE: lambda zero, carry: not carry,
+    M.JA: lambda zero, carry: not (zero or carry),
 }
 
 
@@ -56,9 +59,18 @@ class Cpu:
         self.registers = {R.CR0: CR0.PG | CR0.PE, R.CR4: CR4.PAE, R.RAX: ADDRESS}
         self.bridge = 0x1237
         self.outputs, self.tsc = [], 0
+        self.ram = bytearray(RAM)
         self.on_pause = lambda: None
         self.asked = 0
         self.mailbox.attended = 1
+
+    def set(self, name, value):
+        """Give the guest's next exit a register."""
+        self.registers[getattr(R, name.upper())] = value
+
+    def get(self, name):
+        """Return a register as the guest has it."""
+        return self.registers[getattr(R, name.upper())]
 
     def run(self, *guest):
         """Enter the monitor as the firmware does; each step of the guest ends in an exit, the last ends the run."""
@@ -80,6 +92,8 @@ class Cpu:
                 step(self)
             else:
                 self._execute(one)
+                if one.mnemonic == M.DEC:
+                    flags = (not self._read(one, 0), flags[1])
 
     def _execute(self, one):
         if one.mnemonic in COMPUTED:
@@ -87,7 +101,7 @@ class Cpu:
             old = 0 if one.mnemonic == M.MOV else self._read(one, 0)
             self._write(one, 0, COMPUTED[one.mnemonic](old, second))
         elif one.mnemonic == M.LEA:
-            self._write(one, 0, self._place(one)[0] + BASE)
+            self._write(one, 0, self._place(one)[0])
         elif one.mnemonic == M.XCHG:
             first, second = self._read(one, 0), self._read(one, 1)
             self._write(one, 0, second)
@@ -111,7 +125,7 @@ class Cpu:
         address = self.registers[one.memory_base] + one.memory_displacement
         if one.memory_index != R.NONE:
             address += self.registers[one.memory_index] * one.memory_index_scale
-        return (address & (1 << 64) - 1) - BASE, iced.MemorySizeExt.size(one.memory_size)
+        return address & (1 << 64) - 1, iced.MemorySizeExt.size(one.memory_size)
 
     def _read(self, one, place):
         kind = one.op_kind(place)
@@ -121,7 +135,9 @@ class Cpu:
             return self.registers.get(_whole(register), 0) & (1 << 8 * size) - 1
         if kind == KIND.MEMORY:
             at, size = self._place(one)
-            return int.from_bytes(self._memory[at : at + size], "little")
+            if at < RAM:
+                return int.from_bytes(self.ram[at : at + size], "little")
+            return int.from_bytes(self._memory[at - BASE : at - BASE + size], "little")
         return one.immediate(place) & (1 << 8 * self._size(one)) - 1
 
     def _size(self, one):
@@ -132,6 +148,7 @@ class Cpu:
     def _write(self, one, place, value):
         if one.op_kind(place) == KIND.MEMORY:
             at, size = self._place(one)
+            at -= BASE
             self._memory[at : at + size] = (value & (1 << 8 * size) - 1).to_bytes(size, "little")
             return
         register = one.op_register(place)
@@ -216,8 +233,9 @@ def test_rf_is_what_the_plan_says(cpu, plan, rflags):
         (raise_(UD), Policy.ASK),
         (raise_(UD, vectoring=Event(0x20, EventType.INTR)), Policy.FORWARD),
         (raise_(PF, 2, vectoring=Event(PF, EventType.EXCEPTION, 0)), Policy.RECORD),
-        (raise_(GP, 0), Policy.FORWARD),  # perhaps an SVM instruction
+        (raise_(GP, 0), Policy.FORWARD),  # perhaps an SVM instruction, for nobody says where RAM is
         (raise_(GP, 0), Policy.RECORD),
+        (raise_(ExitCode.SWINT - EXCEPTION_EXITS.start), Policy.RECORD),  # nobody says what to intercept
         (raise_(ExitCode.MSR - EXCEPTION_EXITS.start), Policy.RECORD),
         (raise_(ExitCode.SHUTDOWN - EXCEPTION_EXITS.start), Policy.RECORD),
         (raise_(-EXCEPTION_EXITS.start), Policy.RECORD),

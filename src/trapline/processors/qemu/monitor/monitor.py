@@ -20,6 +20,7 @@ from trapline.processors.qemu import layout, pci
 from trapline.processors.qemu.layout import Policy
 
 from .entry import ENTRY, enter
+from .guest_code import tell_instruction
 from .handshake import NMI_HANDLER, ask, dispatch_command
 from .places import PLAN_SHIFT, RECORD_SHIFT, SAVED_FIRST, mailbox, place, plan, record, vmcb
 
@@ -43,6 +44,7 @@ def build() -> Assembler:
     dispatch_command(code)
     _run(code)
     _forward(code)
+    tell_instruction(code)
     _guard_configuration(code)
     _match_control_registers(code)
     return code
@@ -139,12 +141,6 @@ def _forward(code: Assembler) -> None:
     code.mov(vmcb("save.cr2"), RDX)
     code.jmp("restore")
 
-    # An SVM instruction may have raised a #GP with code 0 where the guest must see #UD: Python decodes it.
-    code.label("gp")
-    code.cmp(vmcb("control.exit_info_1", 32), 0)
-    code.jne("sorted")
-    code.jmp("slow")
-
     code.label("nudge")
     code.cmp(mailbox("attended", 32), 0)
     code.jne("nudged")
@@ -166,6 +162,8 @@ def _guard_configuration(code: Assembler) -> None:
     Only the plain form is answered here, OUT of 32 bits without a single step; Python does the rest.
     """
     code.label("other")
+    code.cmp(ECX, ExitCode.SWINT - EXCEPTION_EXITS.start)
+    code.je("int n")
     code.cmp(ECX, ExitCode.IOIO - EXCEPTION_EXITS.start)
     code.jne("slow")
     code.test(vmcb("save.rflags", 32), RFLAGS.TF)
