@@ -1,14 +1,29 @@
+import struct
+
 import pytest
 
+from trapline.arch.descriptors import ist_offset
 from trapline.arch.events import Event, EventType, encode
 from trapline.arch.exits import ExitCode
 from trapline.arch.registers import RFLAGS
 from trapline.arch.vectors import Vector
-from trapline.testing.conformance.modes import CODE, IDT, LONG, PAGED_32, handler, page_table_entry
+from trapline.testing.conformance.modes import (
+    CODE,
+    CODE_64,
+    GDT,
+    IDT,
+    LONG,
+    PAGED_32,
+    STACK,
+    TSS,
+    handler,
+    page_table_entry,
+)
 
 UD = encode(Event(Vector.UD, EventType.EXCEPTION))
 GATE = IDT + 16 * Vector.UD
 HANDLER = 0x7000
+IST_STACK = 0x8800
 
 
 @pytest.fixture
@@ -19,8 +34,8 @@ def deliver(start):
     assert guest.exit() == ExitCode.CPUID
     state = guest.save.rsp, guest.save.rflags
 
-    def deliver(status=0):
-        guest.save.rip, guest.save.rsp, guest.save.rflags = CODE, state[0], state[1] | status
+    def deliver(status=0, rsp=state[0]):
+        guest.save.rip, guest.save.rsp, guest.save.rflags = CODE, rsp, state[1] | status
         guest.control.event_inj = UD
         assert guest.exit() == ExitCode.CPUID
         return guest.save.rip
@@ -74,6 +89,61 @@ def test_a_page_table_that_changed_is_read_again(replays, deliver):
     assert deliver() == handler(Vector.UD)
     assert not replays[-1]
     assert guest.memory.read(0x1_0000 + (guest.save.rsp & 0xFFF), 8) == CODE.to_bytes(8, "little")
+
+
+def frame(guest):
+    return struct.unpack("<5Q", guest.memory.read(guest.save.rsp, 40))
+
+
+@pytest.mark.parametrize("rsp", [0x9FF8, 0x9F07, 0x9800, 0x9038, 0x9030])
+def test_a_stack_that_moved_within_its_page_is_replayed(replays, deliver, rsp):
+    guest, deliver = deliver
+    deliver()
+    assert deliver(RFLAGS.CF, rsp) == handler(Vector.UD)
+    assert replays[-1]
+    assert guest.save.rsp == (rsp & ~0xF) - 40
+    rip, _, flags, pushed, _ = frame(guest)
+    assert (rip, flags & RFLAGS.STATUS, pushed) == (CODE, RFLAGS.CF, rsp)
+
+
+@pytest.mark.parametrize("rsp", [0x9020, 0x9010, 0x9000, 0x8800])
+def test_a_frame_in_another_page_is_not(replays, deliver, rsp):
+    guest, deliver = deliver
+    deliver()
+    assert deliver(rsp=rsp) == handler(Vector.UD)
+    assert not replays[-1]
+    assert (guest.save.rsp, frame(guest)[3]) == (rsp - 40, rsp)
+
+
+def test_exceptions_inside_of_exceptions_are_replayed(replays, deliver):
+    guest, deliver = deliver
+    rsp = guest.save.rsp
+    for _ in range(50):
+        deliver(rsp=rsp)
+        assert guest.save.rsp == (rsp & ~0xF) - 40
+        rsp = guest.save.rsp
+    assert replays.count(False) < 5
+
+
+def test_a_stack_of_the_ist_stays_where_it_is(replays, deliver):
+    """Also after RSP happened to be there."""
+    guest, deliver = deliver
+    guest.memory.write(TSS + ist_offset(1), IST_STACK.to_bytes(8, "little"))
+    guest.memory.write(GATE + 4, b"\x01")
+    for rsp in (IST_STACK, IST_STACK - 0x100, IST_STACK + 0x100):
+        deliver(rsp=rsp)
+        assert (guest.save.rsp, frame(guest)[3]) == (IST_STACK - 40, rsp)
+    assert replays[-1]
+
+
+def test_a_handler_that_stays_at_cpl_3_finds_its_frame_where_rsp_is(start):
+    guest = start("nop", "cpuid", mode=LONG, cpl=3)
+    attributes = GDT + CODE_64 + 5
+    guest.memory.write(attributes, bytes((guest.memory.read(attributes, 1)[0] | 4,)))  # conforming
+    for rsp in (STACK, STACK - 0x100):
+        guest.save.rip, guest.save.rsp, guest.control.event_inj = CODE, rsp, UD
+        assert guest.exit() == ExitCode.CPUID
+        assert (guest.save.cpl, guest.save.rsp, frame(guest)[3]) == (3, rsp - 40, rsp)
 
 
 def test_nothing_is_replayed_outside_long_mode(replays, start):

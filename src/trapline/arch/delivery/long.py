@@ -45,7 +45,8 @@ def deliver(d: Delivery) -> Delivered:
     save = d.save
     rsp = save.rsp
     ist = gate >> 32 & 7
-    top = rsp if cpl == d.cpl and not ist else _stack_pointer(d, cpl, ist)
+    own_stack = bool(cpl != d.cpl or ist)
+    top = _stack_pointer(d, cpl, ist) if own_stack else rsp
     values: tuple[int, ...] = (save.ss.selector, rsp, d.flags, save.cs.selector, d.return_rip)
     if d.event.error_code is not None:
         values = (*values, d.event.error_code)
@@ -56,7 +57,7 @@ def deliver(d: Delivery) -> Delivered:
     rflags = d.rflags & (_CLEARED if gate >> ATTRIBUTES_LOW & GateType.TRAP else _CLEARED_WITH_IF)
     ss = None if cpl == d.cpl else SegmentState(cpl, cpl << DPL_SHIFT, 0, 0)
     cs = descriptors.load(selector & ~Selector.RPL | cpl, descriptor)
-    return Delivered(rip, frame.gva, rflags, cpl, cs, ss, False, d.writes, frame)
+    return Delivered(rip, frame.gva, rflags, cpl, cs, ss, False, d.writes, frame, own_stack)
 
 
 def _read_gate(d: Delivery) -> tuple[int, int]:

@@ -39,6 +39,8 @@ class Delivered(NamedTuple):
     writes: list[Write]
     """The frame, accessed and dirty bits of page tables, accessed bits of descriptors, in order."""
     frame: Frame
+    own_stack: bool = False
+    """The frame is on the stack of the privilege level or of the IST, wherever RSP was."""
 
 
 class Failed(NamedTuple):

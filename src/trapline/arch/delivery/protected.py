@@ -73,7 +73,9 @@ def deliver(d: Delivery) -> Delivered:
         raise CheckFailed(checks.HANDLER_LIMIT, rip=rip, limit=cs.limit)
 
     rflags = d.rflags & (_CLEARED if kind & GateType.TRAP else _CLEARED_WITH_IF)
-    return Delivered(rip, merge(rsp, sp, ss), rflags, cpl, cs, ss if cpl < d.cpl else None, virtual, d.writes, frame)
+    own_stack = cpl < d.cpl
+    new_ss = ss if own_stack else None
+    return Delivered(rip, merge(rsp, sp, ss), rflags, cpl, cs, new_ss, virtual, d.writes, frame, own_stack)
 
 
 def _read_gate(d: Delivery) -> int:

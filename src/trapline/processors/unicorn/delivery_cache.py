@@ -1,4 +1,4 @@
-"""A cache of deliveries: those into the same handler, through the same tables, to the same stack are replayed.
+"""A cache of deliveries: those into the same handler, through the same tables, to the same page of stack are replayed.
 
 The model of delivery reads some dozen quadwords of guest memory and takes five times as long as the CPU to stop and
 resume. Its result is kept with the quadwords that it read. As long as they are the same, and the state that it depends
@@ -10,9 +10,11 @@ from operator import itemgetter
 from struct import Struct
 from typing import Final, NamedTuple
 
+from trapline.arch.bits import M64
 from trapline.arch.delivery import Delivered, apply
 from trapline.arch.events import ERROR_CODE_VALID
 from trapline.arch.layout import offset_of
+from trapline.arch.paging import PAGE, PAGE_OFFSET, PAGE_SHIFT
 from trapline.arch.registers import EFER, RFLAGS
 from trapline.arch.vmcb import Vmcb
 
@@ -38,6 +40,7 @@ class Known(NamedTuple):
     """Their values."""
     delivered: Delivered
     gpa: int
+    """Of the frame, or of the page that it is in, where RSP says at which offset."""
     frame: Struct
     cs: int
     ss: int
@@ -87,24 +90,31 @@ class DeliveryCache:
         words, ram = self._words, self._ram
         if read(ram.words) != before:
             return None
+        rsp = delivered.rsp
+        if not delivered.own_stack:
+            rsp = (words[_RSP] & ~0xF) - frame.size & M64
+            if rsp & PAGE_OFFSET > PAGE - frame.size:
+                return None
+            gpa += rsp & PAGE_OFFSET
         flags = words[_RFLAGS]
         if word & ERROR_CODE_VALID:
             ram.write(gpa, frame.pack(word >> 32, words[_RIP], cs, flags | pushed, words[_RSP], ss))
         else:
             ram.write(gpa, frame.pack(words[_RIP], cs, flags | pushed, words[_RSP], ss))
-        words[_RFLAGS], words[_RIP], words[_RSP] = flags & ~cleared, delivered.rip, delivered.rsp
+        words[_RFLAGS], words[_RIP], words[_RSP] = flags & ~cleared, delivered.rip, rsp
         if switches:
-            apply(self._save, delivered._replace(rflags=flags & ~cleared))
+            apply(self._save, delivered._replace(rflags=flags & ~cleared, rsp=rsp))
         return known
 
     def _key(self, generation: int, word: int) -> Key:
         """Return what a delivery depends on beside memory.
 
-        A handler on another privilege level has a stack of its own, wherever RSP was.
+        At CPL 0 the frame is as a rule where RSP is: it depends on the page that is written first. To other privilege
+        levels no delivery is kept but those that switch the stack.
         """
         words = self._words
-        rsp = -1 if words[_CPL] & _CPL_MASK else words[_RSP]
-        return generation, word & _WITHOUT_CODE, words[_RFLAGS] & ~RFLAGS.STATUS, rsp
+        page = -1 if words[_CPL] & _CPL_MASK else (words[_RSP] & ~0xF) - 8 >> PAGE_SHIFT
+        return generation, word & _WITHOUT_CODE, words[_RFLAGS] & ~RFLAGS.STATUS, page
 
     def remember(self, generation: int, word: int, delivered: Delivered, tracker: ReadTracker) -> None:
         """Keep a delivery in long mode that is about to be applied, if it stored nothing but its frame."""
@@ -113,6 +123,8 @@ class DeliveryCache:
         frame = _FRAMES.get(len(delivered.frame.values))
         if frame is None or len(delivered.writes) != 1 or len(delivered.writes[0][1]) != frame.size:
             return
+        if self._words[_CPL] & _CPL_MASK and not delivered.own_stack:
+            return
         words, places = self._ram.words, sorted(set(tracker.places))
         if places[-1] >= len(words):
             return
@@ -120,6 +132,7 @@ class DeliveryCache:
             self._known.clear()
         read = itemgetter(*places)
         flags, (gpa, _) = self._save.rflags, delivered.writes[0]
+        gpa -= 0 if delivered.own_stack else gpa & PAGE_OFFSET
         pushed = delivered.frame.values[2] & ~flags
         switches = delivered.ss is not None or delivered.cpl != self._save.cpl or not self._same_code(delivered)
         selectors = self._save.cs.selector, self._save.ss.selector
