@@ -138,7 +138,10 @@ def alive(process: int) -> bool:
 class Started:
     """A run of trapline that goes on: with its QEMU, and a folder that holds all it may leave."""
 
-    def __init__(self, arguments: list[str], folder: Path, **options: Any) -> None:
+    def __init__(
+        self, arguments: list[str], folder: Path, prepare: Callable[[], object] = lambda: None, **options: Any
+    ) -> None:
+        """`prepare` is called in the new process."""
         self.folder = folder
         self.scratch = folder / "scratch"
         self.scratch.mkdir()
@@ -151,7 +154,7 @@ class Started:
                 **{"stdout": subprocess.DEVNULL, "stderr": words, **options},
                 env={**os.environ, "TMPDIR": str(self.scratch)},
                 start_new_session=True,
-                preexec_fn=_as_from_a_terminal,
+                preexec_fn=lambda: (_as_from_a_terminal(), prepare()),
             )
 
     @property
@@ -174,9 +177,9 @@ class Started:
         """Return the exit status of trapline."""
         return self.process.wait(LIMIT)
 
-    def assert_nothing_is_left(self, qemu: int) -> None:
+    def assert_nothing_is_left(self, qemu: int | None = None) -> None:
         """Neither processes nor files: no socket, no shared memory, nothing temporary."""
-        wait_for(lambda: not alive(qemu), "the end of QEMU")
+        wait_for(lambda: qemu is None or not alive(qemu), "the end of QEMU")
         assert not alive(self.process.pid)
         assert list(self.scratch.iterdir()) == []
         assert _named_memory() <= self._before

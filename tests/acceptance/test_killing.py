@@ -1,14 +1,18 @@
 """However a run ends, what was recorded can be read and nothing stays behind."""
 
+import fcntl
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
+import termios
+import time
 
 import pytest
 
-from tests.acceptance.runs import command, read_lines, wait_for
+from tests.acceptance.runs import TRAPLINE, command, read_lines, wait_for
 
 TURNS = 100_000
 """Of an empty loop before each exception: some thousands are recorded in a second."""
@@ -62,14 +66,98 @@ def test_qemu_is_told_to_end(running):
     run.assert_nothing_is_left(qemu)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
-def test_trapline_is_killed(running, number):
+def test_trapline_is_killed(running):
+    run = running()
+    qemu = run.qemu
+    run.process.kill()
+    assert run.wait() == -signal.SIGKILL
+    assert len(read_lines(run.output)) > 100
+    run.assert_nothing_is_left(qemu)
+
+
+ENDS = [(signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+
+
+@pytest.mark.parametrize(("number", "status"), ENDS)
+def test_trapline_is_told_to_end(running, number, status):
     run = running()
     qemu = run.qemu
     run.process.send_signal(number)
-    assert run.wait() == -number
+    assert run.wait() == status
+    assert "guest: interrupted after" in run.words
+    assert "Traceback" not in run.words
+    assert run.complaints() == []
+    assert len(read_lines(run.output)) == recorded(run)
+    run.assert_nothing_is_left(qemu)
+
+
+@pytest.mark.parametrize(("number", "status"), [*ENDS, (signal.SIGINT, 130)])
+@pytest.mark.parametrize("mask", ["all", "none"])
+def test_trapline_is_told_to_end_in_process(start, image, tmp_path, number, status, mask):
+    output = tmp_path / "records.jsonl"
+    guest = image("udloop", N=GUEST_ENDS, BARE=1)
+    options = ("--processor", "unicorn", "--entry-mode", "16", "-e", mask, "-o", str(output))
+    run = start([*TRAPLINE, "run", str(guest), *options])
+    if mask == "all":
+        wait_for(lambda: output.exists() and output.stat().st_size > 100_000, "records")
+    else:
+        wait_for(output.exists, "the beginning")
+        time.sleep(1)
+    run.process.send_signal(number)
+    assert run.wait() == status
+    assert "guest: interrupted after" in run.words
+    assert "Traceback" not in run.words
+    assert len(read_lines(output)) == (recorded(run) if mask == "all" else 0)
+    run.assert_nothing_is_left()
+
+
+@pytest.mark.parametrize(("number", "status"), ENDS)
+def test_trapline_in_the_background_is_told_to_end(running, number, status):
+    """A shell starts such a job with SIGINT ignored."""
+    run = running(prepare=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+    qemu = run.qemu
+    run.process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert run.process.poll() is None
+    run.process.send_signal(number)
+    assert run.wait() == status
+    assert len(read_lines(run.output)) == recorded(run)
+    run.assert_nothing_is_left(qemu)
+
+
+def test_nohup_is_respected(running):
+    run = running(prepare=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    qemu = run.qemu
+    run.process.send_signal(signal.SIGHUP)
+    time.sleep(0.5)
+    assert run.process.poll() is None
+    run.process.send_signal(signal.SIGTERM)
+    assert run.wait() == 143
+    run.assert_nothing_is_left(qemu)
+
+
+def test_the_terminal_goes_away(running):
+    """SIGHUP comes to the whole group, and the summary can be written nowhere."""
+    ours, theirs = pty.openpty()
+    run = running(stdout=theirs, stderr=theirs, prepare=lambda: fcntl.ioctl(theirs, termios.TIOCSCTTY, 0))
+    os.close(theirs)
+    qemu = run.qemu
+    os.close(ours)
+    assert run.wait() == 129
     assert len(read_lines(run.output)) > 100
     run.assert_nothing_is_left(qemu)
+
+
+def test_a_signal_before_the_guest_runs(start, guest, tmp_path):
+    slow = tmp_path / "qemu"
+    slow.write_text("#!/bin/sh\nexec sleep 100\n")
+    slow.chmod(0o755)
+    run = start(command(guest, "all", "--qemu", str(slow)))
+    program = run.qemu
+    run.process.send_signal(signal.SIGTERM)
+    assert run.wait() == 143
+    assert "Traceback" not in run.words
+    run.assert_nothing_is_left(program)
 
 
 @pytest.mark.parametrize("whole_group", [True, False], ids=["terminal", "trapline alone"])

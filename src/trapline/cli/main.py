@@ -30,7 +30,9 @@ exit codes of run:
   4    the guest reported a failure through isa-debug-exit
   5    a --fail-on or --expect rule was violated
   124  --timeout expired
-  130  interrupted
+  129  SIGHUP ended it, with its summary
+  130  Ctrl-C, the same
+  143  SIGTERM, the same
 """
 
 

@@ -7,12 +7,16 @@ import json
 import logging
 import sys
 import threading
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from trapline.session.settings import MachineOptions
 
 from . import table
 from .console import open_console
+from .termination import Termination, silence
+
+if TYPE_CHECKING:
+    from trapline.report.run import Run
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +31,22 @@ _OPTIONS: Final = (
 
 def run(options: argparse.Namespace, qemu_options: list[str]) -> int:
     """Run a guest, print its result and return the exit code."""
+    with Termination() as termination:
+        try:
+            result = _run(options, qemu_options)
+            code = _exit_code(options, result, termination)
+            _print_result(options, result, code)
+        except KeyboardInterrupt:
+            return termination.exit_code
+        except OSError:
+            if not termination.came:
+                raise
+            silence()
+            return termination.exit_code
+    return code
+
+
+def _run(options: argparse.Namespace, qemu_options: list[str]) -> "Run":
     from trapline.api import run as run_guest
 
     keywords: MachineOptions = {name: getattr(options, name) for name in _OPTIONS}  # type: ignore[assignment]
@@ -38,7 +58,7 @@ def run(options: argparse.Namespace, qemu_options: list[str]) -> int:
         keywords["qemu_options"], keywords["console"] = qemu_options, console.write
         keywords["output"], keywords["live"] = options.output, _say if options.live else None
         keywords["keep"] = 0
-        result = run_guest(
+        return run_guest(
             options.guest,
             timeout=options.timeout,
             fail_on=options.fail_on,
@@ -47,19 +67,28 @@ def run(options: argparse.Namespace, qemu_options: list[str]) -> int:
             inherit=None if options.console else stream.buffer,
             **keywords,
         )
-    code = result.exit_code
+
+
+def _exit_code(options: argparse.Namespace, result: "Run", termination: Termination) -> int:
+    from trapline.report.result import Ending
+
+    if result.ending is Ending.INTERRUPTED:
+        return termination.exit_code
     if options.exit_code == "guest" and result.exit_status is not None:
-        code = result.exit_status
+        return result.exit_status
+    return result.exit_code
+
+
+def _print_result(options: argparse.Namespace, result: "Run", code: int) -> None:
     if options.json:
         json.dump({**result.to_json(), "exit_code": code}, sys.stdout)
-        print()
+        print(flush=True)
     else:
         from .summary import print_summary
 
         print_summary(result, sys.stderr)
     if result.error is not None:
         _say(f"trapline: {result.error.args[0]}")
-    return code
 
 
 def _load_summary_meanwhile() -> None:

@@ -1,0 +1,61 @@
+"""SIGTERM and SIGHUP end a run as Ctrl-C does: with its summary, and with what was recorded in its file."""
+
+import os
+import signal
+import sys
+import threading
+from types import FrameType, TracebackType
+from typing import Final, Self
+
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
+_BASE: Final = 128
+"""Added to the number of a signal, as shells do."""
+
+
+class Termination:
+    """While it is open, these signals raise SIGINT in their place, unless they are ignored, as under nohup."""
+
+    def __init__(self) -> None:
+        self._before: dict[signal.Signals, object] = {}
+        self._came: int | None = None
+
+    @property
+    def came(self) -> bool:
+        """Whether one of them came."""
+        return self._came is not None
+
+    @property
+    def exit_code(self) -> int:
+        """What a process that is ended by the signal exits with; without one it was Ctrl-C."""
+        return _BASE + (signal.SIGINT if self._came is None else self._came)
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in _SIGNALS:
+                if signal.getsignal(number) is signal.SIG_DFL:
+                    self._before[number] = signal.signal(number, self._end)
+            if self._before and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+                self._before[signal.SIGINT] = signal.signal(signal.SIGINT, self._interrupt)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]  # what `signal.signal` returned
+
+    def _end(self, number: int, frame: FrameType | None) -> None:
+        self._came = number
+        signal.raise_signal(signal.SIGINT)  # whoever puts off SIGINT puts off this one, too
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        """SIGINT was ignored, as of a job in the background of a shell, and is unless `_end` raised it."""
+        if self.came:
+            raise KeyboardInterrupt
+
+
+def silence() -> None:
+    """Let stdout and stderr lead nowhere: the terminal is gone."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(nowhere, stream.fileno())

@@ -1,0 +1,59 @@
+import signal
+import threading
+
+import pytest
+
+from trapline.cli.termination import Termination
+
+
+@pytest.fixture(autouse=True)
+def _handlers():
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        assert signal.getsignal(number) == handler
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
+def test_each_signal_interrupts_and_has_its_exit_code(number, code):
+    with Termination() as termination:
+        assert not termination.came
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+    assert (termination.exit_code, termination.came) == (code, number != signal.SIGINT)
+
+
+def test_a_signal_that_is_ignored_stays_so():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Termination() as termination:
+            signal.raise_signal(signal.SIGHUP)
+        assert not termination.came
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_where_ctrl_c_is_ignored_the_others_are_not():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Termination() as termination:
+            signal.raise_signal(signal.SIGINT)
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGTERM)
+        assert termination.exit_code == 143
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_another_thread_has_no_signals():
+    def enter():
+        with Termination():
+            done.append(signal.getsignal(signal.SIGTERM))
+
+    done = []
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert done == [signal.SIG_DFL]
