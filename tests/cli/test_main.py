@@ -8,7 +8,7 @@ import pytest
 from trapline import __version__
 from trapline.cli import main as main_module
 
-EXIT_CODES = {0, 1, 2, 3, 4, 5, 124, 130}
+EXIT_CODES = {0, 1, 2, 3, 4, 5, 124, 129, 130, 143}
 
 
 @pytest.mark.parametrize("words", [["--help"], ["run", "--help"]])
