@@ -69,7 +69,7 @@ def test_a_machine_that_stays_paused_is_given_up():
 
 
 def test_one_that_can_be_resumed_is_waited_for():
-    command = [*TRAPLINE, "run", "sample:ud", "--processor", "qemu", "--console", "/dev/null"]
+    command = [*TRAPLINE, "run", "sample:ud", "--processor", "qemu", "--console", "/dev/null", "--"]
     with subprocess.Popen(
         [*command, "-S", "-monitor", "stdio"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:

@@ -111,6 +111,7 @@ class Qmp:
         from qemu.qmp import QMPClient, QMPError
 
         client = QMPClient("trapline")
+        client.logger.disabled = True  # a QEMU that does not start says better itself why
         client.events.names = {_SUSPEND, _RESET}
         lost = (QMPError, EOFError, OSError, AssertionError)  # the last when QEMU ends as soon as it has greeted
         with contextlib.suppress(*lost):
