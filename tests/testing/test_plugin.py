@@ -55,7 +55,9 @@ def test_a_guest_runs_and_the_test_passes(run_tests):
     done.stdout.no_fnmatch_line("*- trapline -*")
 
 
-def test_a_check_that_fails_shows_the_explanation_once(run_tests):
+@pytest.mark.parametrize("ci", ["", "1"])  # pytest's summary is not shortened where CI is set
+def test_a_check_that_fails_shows_the_explanation_once(run_tests, monkeypatch, ci):
+    monkeypatch.setenv("CI", ci)
     done = run_tests(
         """
         def test_guest(trapline):

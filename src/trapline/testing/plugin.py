@@ -95,7 +95,15 @@ def pytest_runtest_makereport(
         shown = "" if call.excinfo is None else str(call.excinfo.value)
         if texts := [kept.text(shown) for kept in item.stash[_runs]]:
             report.sections.append((_SECTION, "\n\n".join(texts)))
+            _shorten_summary(report)
     return report
+
+
+def _shorten_summary(report: pytest.TestReport) -> None:
+    """Leave the first line of an error in pytest's summary, which shows all of them where the variable CI is set."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    if crash is not None:
+        crash.message = crash.message.partition("\n")[0]
 
 
 def _skip(reason: str) -> NoReturn:
