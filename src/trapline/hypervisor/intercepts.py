@@ -25,14 +25,9 @@ _ALWAYS: Final = (
 _ALL_EXCEPTIONS: Final = 0xFFFF_FFFF & ~(1 << Vector.NMI | 1 << 9)
 """All bits but those of vectors 2 and 9, which are undefined (APM 15.12)."""
 _TS_EXIT: Final = exception_exit(Vector.TS)
-_IN_STEP: Final = (
-    ExitCode.NMI,
-    ExitCode.SWINT,
-    ExitCode.ICEBP,
-    ExitCode.HLT,
-    ExitCode.MWAIT,
-    ExitCode.PAUSE,
-)
+WAITS: Final = (ExitCode.HLT, ExitCode.MWAIT)
+"""Instructions that wait for an interrupt."""
+_IN_STEP: Final = (*WAITS, ExitCode.NMI, ExitCode.SWINT, ExitCode.ICEBP, ExitCode.PAUSE)
 """Instructions that TF does not trap after, and events whose frame would show TF."""
 
 
@@ -59,10 +54,11 @@ def recalc_intercepts(vcpu: Vcpu) -> None:
     vcpu.processor.intercepts_changed(policy.mask & ~policy.decided)
 
 
-def intercept_for_step(vcpu: Vcpu) -> None:
+def intercept_for_step(vcpu: Vcpu, *, waiting: bool = False) -> None:
     """Also intercept what could end a step elsewhere than after the instruction, and mask interrupts.
 
-    `recalc_intercepts` restores the intercepts of a run.
+    `waiting`: HLT and MWAIT are executed instead, and an interrupt is intercepted. `recalc_intercepts` restores the
+    intercepts of a run.
     """
     control = vcpu.control
     control.intercept_exceptions = _ALL_EXCEPTIONS
@@ -70,7 +66,13 @@ def intercept_for_step(vcpu: Vcpu) -> None:
         clear_intercept(control, _TS_EXIT)
     for code in _IN_STEP:
         set_intercept(control, code)
+    clear_intercept(control, ExitCode.INTR)
     control.int_ctl |= IntCtl.V_INTR_MASKING
+    if waiting:
+        for code in WAITS:
+            clear_intercept(control, code)
+        set_intercept(control, ExitCode.INTR)
+        control.int_ctl &= ~IntCtl.V_INTR_MASKING
     vcpu.stepping = True
     vcpu.processor.intercepts_changed(0)
 

@@ -11,23 +11,21 @@ are stepped together with the next instruction, and an event of a task gate stay
 from typing import Final
 
 from trapline.arch.events import VALID
-from trapline.arch.exits import ExitCode, clear_intercept, set_intercept
-from trapline.arch.vmcb import IntCtl
+from trapline.arch.exits import ExitCode
 from trapline.asm.decoder import instruction_at_rip
 from trapline.errors import UsageError
 from trapline.machine.linear import code_address, next_rip
 from trapline.machine.processor import Outcome
 
 from .emulate import skip_instruction
-from .intercepts import intercept_for_step, recalc_intercepts
+from .intercepts import WAITS, intercept_for_step, recalc_intercepts
 from .loop import RESETS, answer_outcome, run_on
 from .step_delivery import DB_EXIT, STEP, Kicked, answer_exit, answered, deliver_pending, insert, take_nmi
 from .stop import Stop, StopReason
 from .trap_flag import Armed, Effect, arm, effect_of, is_complete, is_repeated, next_address, settle, undo
 from .vcpu import Vcpu
 
-_WAITS: Final = (ExitCode.HLT, ExitCode.MWAIT)
-_WITHOUT_NRIP: Final = (*_WAITS, ExitCode.PAUSE, ExitCode.ICEBP)
+_WITHOUT_NRIP: Final = (*WAITS, ExitCode.PAUSE, ExitCode.ICEBP)
 _NOWHERE: Final[frozenset[int]] = frozenset()
 
 
@@ -117,7 +115,7 @@ def _after_exit(vcpu: Vcpu, armed: Armed, deadline: float | None, kicked: Kicked
     undo(vcpu, armed, debug=code == DB_EXIT)
     if code in _WITHOUT_NRIP:
         control.nrip = next_rip(vcpu.save, armed.instruction.len)
-    if code in _WAITS:
+    if code in WAITS:
         return _wait(vcpu, deadline, kicked)
     return take_nmi(vcpu, kicked) if code == ExitCode.NMI else answer_exit(vcpu)
 
@@ -154,15 +152,10 @@ def _wait(vcpu: Vcpu, deadline: float | None, kicked: Kicked) -> Stop | None:
     """Execute HLT or MWAIT: wait for an interrupt, and leave it to be taken."""
     save, control = vcpu.save, vcpu.control
     rip, after = save.rip, control.nrip
-    kept = control.intercept_misc1, control.intercept_misc2, control.int_ctl
-    for code in _WAITS:
-        clear_intercept(control, code)
-    set_intercept(control, ExitCode.INTR)
-    control.int_ctl &= ~IntCtl.V_INTR_MASKING
+    intercept_for_step(vcpu, waiting=True)
     outcome = _run(vcpu, deadline, kicked)
     if outcome not in RESETS:
-        control.intercept_misc1, control.intercept_misc2 = kept[:2]
-        control.int_ctl = kept[2]
+        intercept_for_step(vcpu)
     if outcome is Outcome.VMEXIT:
         if control.exit_code not in (ExitCode.INTR, ExitCode.NMI):
             return answer_exit(vcpu)

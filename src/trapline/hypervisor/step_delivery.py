@@ -6,7 +6,7 @@ from typing import Final, TypeAlias
 
 from trapline.arch.delivery import Delivered, Failed, apply, deliver, handler_addresses
 from trapline.arch.events import SHUTDOWN, VALID, Event, EventType, combine, decode, encode
-from trapline.arch.exits import EXCEPTION_EXITS, ExitCode, clear_intercept, exception_exit, set_intercept
+from trapline.arch.exits import EXCEPTION_EXITS, ExitCode, clear_intercept, exception_exit
 from trapline.arch.memory import ReaderMemory, open_bus
 from trapline.arch.registers import RFLAGS
 from trapline.arch.vectors import Vector
@@ -17,6 +17,7 @@ from trapline.machine.processor import Outcome
 from . import handlers
 from .delivery import error_code, inject
 from .emulate import skip_instruction
+from .intercepts import intercept_for_step
 from .loop import answer_outcome, requeue, take_rf_back
 from .stop import Answer, Resume, Stop, StopReason
 from .vcpu import Vcpu
@@ -38,10 +39,11 @@ def insert(vcpu: Vcpu, addresses: frozenset[int]) -> None:
 def take_nmi(vcpu: Vcpu, kicked: Kicked) -> Stop | None:
     """Let the guest take an NMI itself, which blocks further ones."""
     clear_intercept(vcpu.control, ExitCode.NMI)
-    try:
-        return _natively(vcpu, Event(Vector.NMI, EventType.NMI), kicked)
-    finally:
-        set_intercept(vcpu.control, ExitCode.NMI)
+    vcpu.processor.intercepts_changed(0)
+    stop = _natively(vcpu, Event(Vector.NMI, EventType.NMI), kicked)
+    if vcpu.stepping:
+        intercept_for_step(vcpu)
+    return stop
 
 
 def deliver_pending(vcpu: Vcpu, kicked: Kicked) -> Stop | None:

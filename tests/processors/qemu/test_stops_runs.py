@@ -320,15 +320,15 @@ def test_one_iteration_of_a_repeated_instruction_at_a_time(guest):
 
 
 def test_a_watchpoint_and_the_guests_single_step(guest):
-    """The trap is told first, for it is the guest's; the access is not forgotten."""
+    """The access is told first; the trap comes with the next run."""
     guest.start(b"\xa3" + struct.pack("<I", DATA) + NOP + CPUID)
     guest.processor.set_watchpoints((Watchpoint(DATA, 4, False),))
     guest.save.rflags |= RFLAGS.TF
+    assert guest.run() is Outcome.WATCHPOINT
+    assert guest.offset == 5
     assert guest.run() is Outcome.VMEXIT
     assert (guest.control.exit_code, guest.offset) == (DB_EXIT, 5)
     guest.save.rflags &= ~RFLAGS.TF
-    assert guest.run() is Outcome.WATCHPOINT
-    assert guest.offset == 5
     guest.ends()
 
 

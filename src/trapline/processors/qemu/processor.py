@@ -67,6 +67,8 @@ class QemuProcessor:
         self._begun = False
         self._fresh = False
         self._kicked = False
+        self._owed: Outcome | None = None
+        """What the instruction led to besides the access that is reported first."""
         self._handshake.watch(qemu.gdb.fileno())
         unavailable = why_unavailable(accelerator, qemu.command)
         self._stops = Stops(GdbClient(qemu.gdb), self._qmp, self._shared, ram, firmware, unavailable)
@@ -146,7 +148,9 @@ class QemuProcessor:
                 outcome = None
             elif outcome is Outcome.VMEXIT:
                 outcome = self._sort_exit()
-                if outcome is None and not self._handshake.running:
+                if self._stops.take_pending():
+                    self._owed, outcome = outcome, Outcome.WATCHPOINT
+                elif outcome is None and not self._handshake.running:
                     self._enter()
         return outcome
 
@@ -155,8 +159,9 @@ class QemuProcessor:
         if self._kicked:
             self._kicked = False
             return Outcome.KICKED
-        if self._stops.take_pending():
-            return Outcome.WATCHPOINT
+        if self._owed is not None:
+            owed, self._owed = self._owed, None
+            return owed
         if self._fresh and not self._isolated:
             bios.start(self._firmware, self.vmcb)
         self._fresh = False
@@ -180,7 +185,7 @@ class QemuProcessor:
             return None
         if self._quirks is not None and not self._quirks.after_exit():
             return None
-        if control.exit_code != ExitCode.NMI:
+        if control.exit_code != ExitCode.NMI or self._quirks is None or self._quirks.is_guests_nmi():
             return Outcome.VMEXIT
         self._absorb_nmi()
         control.event_inj = 0
@@ -266,6 +271,8 @@ class QemuProcessor:
             control.np_control, control.ncr3 = 1, nested.build(self._shared, self._firmware)
         self._ports.reset()
         self._stops.take_outcome()
+        self._stops.take_pending()
+        self._owed = None
         self._deliveries.reset()
         if self._quirks is not None:
             self._quirks.waits.forget()
@@ -274,7 +281,7 @@ class QemuProcessor:
         return outcome
 
     def _absorb_nmi(self) -> None:
-        assert self._quirks is not None, "only TCG's NMI exits come here"
+        assert self._quirks is not None, "only TCG's NMI exits are absorbed"
         self._quirks.foreign_nmis = 0
         self._handshake.call(Command.ABSORB_NMI)
 

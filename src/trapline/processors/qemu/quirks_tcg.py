@@ -58,6 +58,10 @@ class TcgQuirks:
         """Whether the hypervisor intercepts interrupts itself."""
         return self._is_wanted(ExitCode.INTR)
 
+    def is_guests_nmi(self) -> bool:
+        """Whether an exit for an NMI is one that the hypervisor asked for."""
+        return not self.foreign_nmis and self._is_wanted(ExitCode.NMI)
+
     def note_intercepts(self) -> None:
         """Read what the hypervisor wants from the VMCB; `write_intercepts` has to follow."""
         control = self._vmcb.control
@@ -213,11 +217,11 @@ class TcgQuirks:
         return False
 
     def _fixup_nmi(self) -> bool:
-        """Let the guest take its own NMI; NMIs are intercepted only for the sake of kicks.
+        """Let the guest take its own NMI, unless the hypervisor intercepts them; kicks are NMIs too.
 
         Until its handler's IRET the CPU blocks further NMIs, so the intercept is not needed for that long.
         """
-        if self.foreign_nmis:
+        if self.foreign_nmis or self.is_guests_nmi():
             return True
         clear_intercept(self._vmcb.control, ExitCode.NMI)
         set_intercept(self._vmcb.control, ExitCode.IRET)

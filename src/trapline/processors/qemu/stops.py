@@ -57,7 +57,7 @@ class Stops:
         self._outcome: Outcome | None = None
         """What the forced exit that is on its way means."""
         self._pending: Watchpoint | None = None
-        """Accessed by an instruction that ended in an exit for its #DB: reported before the next entry."""
+        """Accessed by an instruction that ended in an exit for its #DB: reported before that."""
 
     def __bool__(self) -> bool:
         return bool(self.breakpoints or self.watchpoints)
