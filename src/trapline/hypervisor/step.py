@@ -47,23 +47,19 @@ def step(vcpu: Vcpu, deadline: float | None, kicked: Kicked) -> Stop:
 
 
 def begin_run(vcpu: Vcpu, deadline: float | None, kicked: Kicked) -> Stop | None:
-    """Get past what a run must not begin with; a Stop: something ended that otherwise.
+    """Get past what a run must not begin with, and give the vCPU what it needs to run; a Stop: it ended otherwise.
 
     Such are a breakpoint, and an interrupt shadow, which not every processor loads (TCG of QEMU 7.2).
     """
-    if not vcpu.control.interrupt_shadow & 1 and code_address(vcpu.save) not in vcpu.breakpoints:
-        return None
-    if vcpu.undelivered is not None:
-        return None
-    stop = _steps(vcpu, deadline, kicked, whole=True)
-    return None if stop.reason is StopReason.STEP else stop
-
-
-def leave(vcpu: Vcpu) -> None:
-    """Give a vCPU back what it needs to run."""
+    at_breakpoint = vcpu.breakpoints and code_address(vcpu.save) in vcpu.breakpoints
+    if (at_breakpoint or vcpu.control.interrupt_shadow & 1) and vcpu.undelivered is None:
+        stop = _steps(vcpu, deadline, kicked, whole=True)
+        if stop.reason is not StopReason.STEP:
+            return stop
     if vcpu.stepping:
         recalc_intercepts(vcpu)
     insert(vcpu, vcpu.breakpoints)
+    return None
 
 
 def _steps(vcpu: Vcpu, deadline: float | None, kicked: Kicked, *, whole: bool) -> Stop:

@@ -36,6 +36,7 @@ class Effect(Enum):
     SYSCALL = "saves TF in R11, and traps if SFMASK leaves it set"
     SYSRET = "loads TF from R11, and traps if it was set there"
     UNTRAPPED = "may leave the trap to the next instruction"
+    SWITCH = "may switch tasks, and save TF in the TSS of the old one"
     PRIORITY = "uses CR8, which V_INTR_MASKING replaces"
     READ_DR6 = "reads DR6"
     WRITE_DR6 = "writes DR6"
@@ -57,8 +58,12 @@ _EFFECTS: Final[dict[int, Effect]] = {
     Mnemonic.STI: Effect.UNTRAPPED,
     Mnemonic.LSS: Effect.UNTRAPPED,
 }
-_SWITCHING: Final = (Mnemonic.JMP, Mnemonic.CALL, Mnemonic.IRET, Mnemonic.IRETD)
-"""What can switch tasks."""
+_KEEP: Final = Effect.KEEP
+_SWITCHING: Final = (Effect.SWITCH, Effect.LOAD)
+"""IRET, which loads TF, may switch tasks too."""
+_MOVES: Final = (Mnemonic.MOV, Mnemonic.POP)
+_BRANCHES: Final = (Mnemonic.JMP, Mnemonic.CALL)
+_FAR: Final = ("is_jmp_far", "is_jmp_far_indirect", "is_call_far", "is_call_far_indirect")
 _WRITTEN: Final[dict[int, Effect]] = {
     Register.SS: Effect.UNTRAPPED,
     Register.CR8: Effect.PRIORITY,
@@ -89,17 +94,19 @@ class Armed(NamedTuple):
     rip: int
     flags: int
     dr6: int
-    sfmask: int
-    r11: int
-    task: Task
+    masked: int = 0
+    """SFMASK for SYSCALL, R11 for SYSRET."""
+    task: Task | None = None
 
 
 def effect_of(instruction: Any) -> Effect:  # noqa: ANN401  # iced has no hints
     """Return how an instruction meets TF."""
     mnemonic = instruction.mnemonic
-    if mnemonic in (Mnemonic.MOV, Mnemonic.POP):
-        return _WRITTEN.get(instruction.op0_register) or _READ.get(instruction.op1_register) or Effect.KEEP
-    return _EFFECTS.get(mnemonic, Effect.KEEP)
+    if mnemonic in _MOVES:
+        return _WRITTEN.get(instruction.op0_register) or _READ.get(instruction.op1_register) or _KEEP
+    if mnemonic in _BRANCHES and any(getattr(instruction, kind) for kind in _FAR):
+        return Effect.SWITCH
+    return _EFFECTS.get(mnemonic, _KEEP)
 
 
 def is_repeated(instruction: Any) -> bool:  # noqa: ANN401
@@ -109,29 +116,41 @@ def is_repeated(instruction: Any) -> bool:  # noqa: ANN401
 
 def next_address(vcpu: Vcpu, instruction: Any) -> int:  # noqa: ANN401
     """Return the linear address after an instruction at RIP."""
-    return code_base(vcpu.save) + next_rip(vcpu.save, instruction.len)
+    save = vcpu.save
+    return code_base(save) + next_rip(save, instruction.len) & address_mask(save)
 
 
 def arm(vcpu: Vcpu, instruction: Any, effect: Effect) -> Armed:  # noqa: ANN401
     """Set TF for the instruction at RIP."""
-    save, gprs = vcpu.save, vcpu.processor.gprs
+    save = vcpu.save
     flags, dr6 = save.rflags, save.dr6
-    tr = save.tr
-    task = Task(tr.selector, tr.base, tr.attributes, save.cr3)
-    armed = Armed(effect, instruction, save.rip, flags, dr6, save.sfmask, gprs.r11, task)
+    armed = Armed(effect, instruction, save.rip, flags, dr6)
     if effect is Effect.UNTRAPPED:
         return armed
     if effect is not Effect.READ_DR6:
         save.dr6 = dr6 & ~_CONDITIONS
-    if effect is Effect.SYSCALL:
-        save.sfmask &= ~_TF
-    elif effect is Effect.SYSRET and save.efer & EFER.LMA:
-        gprs.r11 |= _TF
-    elif effect is Effect.PRIORITY:
-        # The real TPR is meant: interrupts are held back by IF instead, which MOV does not look at.
-        vcpu.control.int_ctl &= ~IntCtl.V_INTR_MASKING
-        flags &= ~RFLAGS.IF
     save.rflags = flags | _TF
+    return armed if effect is _KEEP else _arm_special(vcpu, armed)
+
+
+def _arm_special(vcpu: Vcpu, armed: Armed) -> Armed:
+    """Keep, and change, what the instruction shows of TF and what keeps TF from trapping."""
+    save, gprs, effect = vcpu.save, vcpu.processor.gprs, armed.effect
+    if effect in _SWITCHING:
+        tr = save.tr
+        return armed._replace(task=Task(tr.selector, tr.base, tr.attributes, save.cr3))
+    if effect is Effect.SYSCALL:
+        mask = save.sfmask
+        save.sfmask = mask & ~_TF
+        return armed._replace(masked=mask)
+    if effect is Effect.SYSRET:
+        r11 = gprs.r11
+        gprs.r11 = r11 | (_TF if save.efer & EFER.LMA else 0)
+        return armed._replace(masked=r11)
+    if effect is Effect.PRIORITY:
+        # The real TPR is meant: interrupts are held back by IF instead, which MOV does not depend on.
+        vcpu.control.int_ctl &= ~IntCtl.V_INTR_MASKING
+        save.rflags &= ~RFLAGS.IF
     return armed
 
 
@@ -157,34 +176,44 @@ def undo(vcpu: Vcpu, armed: Armed, *, debug: bool = False) -> None:
 
 def settle(vcpu: Vcpu, armed: Armed) -> bool:
     """Take TF back after an instruction that completed; True: a #DB of the guest's own is due, and DR6 says which."""
-    save, gprs, effect = vcpu.save, vcpu.processor.gprs, armed.effect
+    save = vcpu.save
     own = armed.flags & _TF
-    loaded = effect is Effect.LOAD
-    if _task_switched(vcpu, armed):
-        loaded = True
-        _leave_task(vcpu, armed)
-    if effect is Effect.SYSCALL and save.efer & EFER.LMA:
-        gprs.r11 = gprs.r11 & ~_TF | own
-        own &= ~armed.sfmask
-    elif effect is Effect.SYSRET and save.efer & EFER.LMA:
-        own = armed.r11 & _TF
-    elif effect is Effect.PUSH and not own:
-        with contextlib.suppress(FaultError):  # a stack outside RAM keeps nothing
-            _clear_pushed(vcpu)
-    _restore_masks(vcpu, armed)
+    loaded = False
+    if armed.effect is not _KEEP:
+        own, loaded = _settle_special(vcpu, armed, own)
     if not loaded:
         save.rflags = save.rflags & ~_TF | own
-    hit = _data_hits(save.dr6, save.dr7) if save.dr6 & _HIT else 0
+    dr6 = save.dr6
+    hit = _data_hits(dr6, save.dr7) if dr6 & _HIT else 0
     if not own:
         _restore_dr6(vcpu, armed, hit)
     return bool(own or hit)
 
 
+def _settle_special(vcpu: Vcpu, armed: Armed, own: int) -> tuple[int, bool]:
+    """Return the TF that the guest has of its own now, or had before if it has loaded its flags: then True."""
+    save, gprs, effect = vcpu.save, vcpu.processor.gprs, armed.effect
+    loaded = effect is Effect.LOAD
+    if _task_switched(vcpu, armed):
+        loaded = True
+        _leave_task(vcpu, armed)
+    elif effect is Effect.SYSCALL and save.efer & EFER.LMA:
+        gprs.r11 = gprs.r11 & ~_TF | own
+        own &= ~armed.masked
+    elif effect is Effect.SYSRET and save.efer & EFER.LMA:
+        own = armed.masked & _TF
+    elif effect is Effect.PUSH and not own:
+        with contextlib.suppress(FaultError):  # a stack outside RAM keeps nothing
+            _clear_pushed(vcpu)
+    _restore_masks(vcpu, armed)
+    return own, loaded
+
+
 def _restore_masks(vcpu: Vcpu, armed: Armed) -> None:
     if armed.effect is Effect.SYSCALL:
-        vcpu.save.sfmask = armed.sfmask
+        vcpu.save.sfmask = armed.masked
     elif armed.effect is Effect.SYSRET:
-        vcpu.processor.gprs.r11 = armed.r11
+        vcpu.processor.gprs.r11 = armed.masked
     elif armed.effect is Effect.PRIORITY:
         vcpu.control.int_ctl |= IntCtl.V_INTR_MASKING
         vcpu.save.rflags |= armed.flags & RFLAGS.IF
@@ -221,14 +250,14 @@ def _clear_pushed(vcpu: Vcpu) -> None:
 
 def _task_switched(vcpu: Vcpu, armed: Armed) -> bool:
     """Return whether the instruction switched tasks (APM 12.5)."""
-    return vcpu.save.tr.selector != armed.task.selector and armed.instruction.mnemonic in _SWITCHING
+    return armed.task is not None and vcpu.save.tr.selector != armed.task.selector
 
 
 def _leave_task(vcpu: Vcpu, armed: Armed) -> None:
     """Clear TF in the flags that the task that was left keeps in its TSS."""
-    if armed.flags & _TF:
-        return
     save, memory, task = vcpu.save, vcpu.processor.memory, armed.task
+    if armed.flags & _TF or task is None:
+        return
     at = task.base + task_fields(task.attributes).flags + 1
     with contextlib.suppress(FaultError):
         gpa = walk(memory.read, save.cr0, task.cr3, save.cr4, save.efer, at)

@@ -1,9 +1,8 @@
 """The VM: its forced exceptions, its observers, and requests of other threads to its guest."""
 
-import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
 from trapline.arch.registers import Gprs
@@ -70,23 +69,14 @@ class Vm:
 
     def run(self, deadline: float | None = None) -> Stop:
         """Run the guest until it stops; `deadline` is on the clock of `time.monotonic`."""
-        with self._running():
-            stop = self._get_past_breakpoint(deadline)
-            if stop is None:
-                stop = loop.run(self.vcpu, deadline, self._service_requests)
-                # After a deadline the processor may still run the guest: the VMCB is not valid until it is stopped.
-                self._detached = stop.reason is StopReason.TIMEOUT
-            return stop
+        return self._hold(self._run, deadline)
 
     def step(self, deadline: float | None = None) -> Stop:
         """Execute one instruction or deliver one event; `deadline` limits how long a HLT waits.
 
         The reason is STEP unless something else ended it: see `hypervisor.step`.
         """
-        with self._running():
-            stop = self._stop_detached() or step.step(self.vcpu, deadline, self._service_requests)
-            self._detached = False
-            return stop
+        return self._hold(self._step, deadline)
 
     def set_breakpoints(self, addresses: frozenset[int]) -> None:
         """Stop `run` with BREAKPOINT before the instruction at one of these linear addresses.
@@ -144,31 +134,34 @@ class Vm:
         self._interrupted = True
         self.processor.kick()
 
-    @contextlib.contextmanager
-    def _running(self) -> Iterator[None]:
-        """Note that this thread runs the guest."""
+    def _hold(self, execute: Callable[[float | None], tuple[Stop, bool]], deadline: float | None) -> Stop:
+        """Run the guest in this thread; `execute` returns why it stopped, and whether the processor still runs it."""
         with self._requested:
             self._runner = threading.get_ident()
+        detached = False
         try:
-            yield
-        except BaseException:
-            self._detached = False
-            raise
+            stop, detached = execute(deadline)
+            return stop
         finally:
             with self._requested:
-                self._runner = None
-                if not self._detached:
-                    self._take_wanted()
-                self._requested.notify_all()
+                self._runner, self._detached = None, detached
+                if self._wanted is not None:
+                    if not detached:
+                        self._take_wanted()
+                    self._requested.notify_all()
 
-    def _get_past_breakpoint(self, deadline: float | None) -> Stop | None:
-        """Execute the instruction at RIP if a run must not stop at it; a Stop: the guest stopped otherwise."""
-        if self._detached or not self.vcpu.resets:
-            return None
-        stop = step.begin_run(self.vcpu, deadline, self._service_requests)
-        if stop is None:
-            step.leave(self.vcpu)
-        return stop
+    def _run(self, deadline: float | None) -> tuple[Stop, bool]:
+        stop = None
+        if self.vcpu.resets and not self._detached:
+            stop = step.begin_run(self.vcpu, deadline, self._service_requests)
+        if stop is not None:
+            return stop, False
+        stop = loop.run(self.vcpu, deadline, self._service_requests)
+        # After a deadline the processor may still run the guest: the VMCB is not valid until it is stopped.
+        return stop, stop.reason is StopReason.TIMEOUT
+
+    def _step(self, deadline: float | None) -> tuple[Stop, bool]:
+        return self._stop_detached() or step.step(self.vcpu, deadline, self._service_requests), False
 
     def _stop_detached(self) -> Stop | None:
         """Stop a guest that the processor still runs after a deadline; a Stop: it stopped otherwise."""

@@ -9,7 +9,7 @@ from typing import Final
 from trapline.arch.address_space import walk
 from trapline.arch.bits import M16, M32, M64
 from trapline.arch.descriptors import Attribute
-from trapline.arch.paging import PAGE, NotMapped
+from trapline.arch.paging import PAGE, PAGE_OFFSET, NotMapped
 from trapline.arch.registers import EFER
 from trapline.arch.vmcb import SaveArea
 from trapline.errors import FaultError
@@ -53,7 +53,7 @@ def stack_pointer(save: SaveArea) -> int:
 
 def code_address(save: SaveArea) -> int:
     """Return the linear address of the instruction at CS:RIP."""
-    return code_base(save) + save.rip & address_mask(save)
+    return save.rip if code_bits(save) == 64 else save.cs.base + save.rip & 0xFFFF_FFFF
 
 
 def stack_address(save: SaveArea) -> int:
@@ -94,7 +94,13 @@ def read_mapped(save: SaveArea, memory: GuestMemory, gva: int, size: int) -> byt
 
 def read_code(save: SaveArea, memory: GuestMemory) -> bytes:
     """Return the bytes at CS:RIP that an instruction can have: fewer before a page that is not mapped."""
-    return read_mapped(save, memory, code_address(save), LONGEST)
+    gva = code_address(save)
+    if gva & PAGE_OFFSET > PAGE - LONGEST:
+        return read_mapped(save, memory, gva, LONGEST)
+    try:
+        return memory.read(walk(memory.read, save.cr0, save.cr3, save.cr4, save.efer, gva), LONGEST)
+    except FaultError:
+        return b""
 
 
 def write_linear(save: SaveArea, memory: GuestMemory, gva: int, data: bytes) -> None:
