@@ -16,7 +16,7 @@ from trapline.arch.vmcb import Vmcb
 from .binding import Binding
 from .hooks import Hooks
 from .stops import Stop
-from .uc_context import HF2_NMI, HF_GUEST, Context
+from .uc_context import HF2_NMI, HF_GUEST, HF_IOBPT, Context
 
 MONITOR: Final = 1 << 56
 """Where VMRUN finds the VMCB: physical, beyond what any page table entry of a guest can name."""
@@ -127,10 +127,12 @@ class Engine:
     def _load_host(self) -> None:
         """Make the context that of the host, but for what VMRUN loads of the guest's anyway."""
         context_bytes, context, host = self._binding.context_bytes, self._binding.context, self._host
-        nmi_blocked = context.hflags2 & HF2_NMI  # VMRUN changes nothing about it
+        # VMRUN does not load these.
+        nmi_blocked, io_breakpoints = context.hflags2 & HF2_NMI, context.hflags & HF_IOBPT
         for part in self._host_parts:
             context_bytes[part] = host[part]
         context.hflags2 |= nmi_blocked
+        context.hflags |= io_breakpoints
 
     def _host_context(self) -> bytes:
         """Return the state in which VMRUN is executed: 64-bit code without paging.

@@ -74,6 +74,8 @@ HF_INHIBIT_IRQ: Final = 1 << 3
 """The interrupt shadow."""
 HF_GUEST: Final = 1 << 21
 """SVM's guest mode."""
+HF_IOBPT: Final = 1 << 24
+"""An I/O breakpoint is enabled in DR7."""
 HF2_GIF: Final = 1 << 0
 """Interrupts are recognised."""
 HF2_NMI: Final = 1 << 2
