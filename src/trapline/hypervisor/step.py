@@ -100,6 +100,8 @@ def _execute(vcpu: Vcpu, deadline: float | None, kicked: Kicked, *, whole: bool)
     if outcome is Outcome.WATCHPOINT:
         return _after_watchpoint(vcpu, armed, kicked)
     undo(vcpu, armed)
+    if outcome is Outcome.HALTED:  # since before the step; what could wake the guest is held back
+        return _wait(vcpu, deadline, kicked, vcpu.save.rip)
     return outcome if isinstance(outcome, Stop) else answer_outcome(vcpu, outcome, kicked)
 
 
@@ -112,7 +114,7 @@ def _after_exit(vcpu: Vcpu, armed: Armed, deadline: float | None, kicked: Kicked
     if code in _WITHOUT_NRIP:
         control.nrip = next_rip(vcpu.save, armed.instruction.len)
     if code in WAITS:
-        return _wait(vcpu, deadline, kicked)
+        return _wait(vcpu, deadline, kicked, control.nrip)
     return take_nmi(vcpu, kicked) if code == ExitCode.NMI else answer_exit(vcpu)
 
 
@@ -144,10 +146,10 @@ def _run(vcpu: Vcpu, deadline: float | None, kicked: Kicked) -> Outcome | Stop:
     return outcome
 
 
-def _wait(vcpu: Vcpu, deadline: float | None, kicked: Kicked) -> Stop | None:
-    """Execute HLT or MWAIT: wait for an interrupt, and leave it to be taken."""
+def _wait(vcpu: Vcpu, deadline: float | None, kicked: Kicked, after: int) -> Stop | None:
+    """Execute the HLT or MWAIT before RIP `after`: wait for an interrupt, and leave it to be taken."""
     save, control = vcpu.save, vcpu.control
-    rip, after = save.rip, control.nrip
+    rip = save.rip
     intercept_for_step(vcpu, waiting=True)
     outcome = _run(vcpu, deadline, kicked)
     if outcome not in RESETS:
@@ -155,10 +157,10 @@ def _wait(vcpu: Vcpu, deadline: float | None, kicked: Kicked) -> Stop | None:
     if outcome is Outcome.VMEXIT:
         if control.exit_code not in (ExitCode.INTR, ExitCode.NMI):
             return answer_exit(vcpu)
-        control.nrip = after
+        vcpu.vectoring, control.nrip = None, after
         return answered(vcpu, skip_instruction(vcpu))
     if isinstance(outcome, Stop) or outcome is Outcome.KICKED:
-        # An interrupt must not come before it: it would be what the HLT waits for.
-        save.rip, control.interrupt_shadow = rip, 1
+        if rip != after:  # an interrupt must not come before the HLT that waits for it
+            save.rip, control.interrupt_shadow = rip, 1
         return outcome if isinstance(outcome, Stop) else kicked()
     return answer_outcome(vcpu, outcome, kicked) or STEP

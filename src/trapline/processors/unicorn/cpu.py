@@ -46,9 +46,19 @@ class Cpu:
         self._sets_rf = sets_rf
         self.halted = False
         """HLT was executed, and no event has come since."""
+        self._halted_rip = 0
         self.generation: int | None = None
         """The generation of the state in the VMCB; None: it was changed since."""
         self._cache = DeliveryCache(ram, vmcb)
+
+    def halt(self, rip: int) -> None:
+        """Wait for an event; `rip` is that after the HLT."""
+        self.halted, self._halted_rip = True, rip
+
+    def wake_moved(self) -> None:
+        """End a HLT from which somebody has moved RIP away while the guest was stopped."""
+        if self._save.rip != self._halted_rip:
+            self.halted = False
 
     def exit(self, code: int, info_1: int = 0, info_2: int = 0, *, vectoring: Event | None = None) -> Next:
         """Write the exit; nRIP is zero but for what the manual lists (APM 15.7.1)."""

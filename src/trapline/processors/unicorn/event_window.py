@@ -83,6 +83,7 @@ class EventWindow:
                 return Outcome.DEADLINE
             self._state.set_a20(machine.a20)
             if self._interrupts.deliver() is EXIT:
+                pending.due = True  # it is still pending
                 return Outcome.VMEXIT
             self._set_alarm()
             if not self._cpu.halted:

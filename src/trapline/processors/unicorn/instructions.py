@@ -72,7 +72,7 @@ class Instructions:
         return own(decoded)
 
     def _hlt(self, decoded: Decoded) -> Next:
-        self._cpu.halted = True
+        self._cpu.halt(next_rip(self._save, decoded.length))
         return self._cpu.skip(decoded.length)
 
     def _software_interrupt(self, decoded: Decoded) -> Next:

@@ -39,7 +39,7 @@ class Interrupts:
 
     def _deliver_nmi(self) -> Next:
         if is_intercepted(self._control, ExitCode.NMI):
-            return self._cpu.exit(ExitCode.NMI)
+            return self._exit(ExitCode.NMI)
         self._machine.take_nmi()
         self._state.nmi_blocked = True
         return self._cpu.deliver(Event(Vector.NMI, EventType.NMI), None)
@@ -50,16 +50,21 @@ class Interrupts:
             return RESUME
         if self._physical():
             if is_intercepted(control, ExitCode.INTR):
-                return self._cpu.exit(ExitCode.INTR)
+                return self._exit(ExitCode.INTR)
             vector = self._machine.acknowledge()
         elif _virtual(control):
             if is_intercepted(control, ExitCode.VINTR):
-                return self._cpu.exit(ExitCode.VINTR)
+                return self._exit(ExitCode.VINTR)
             vector = control.int_ctl >> IntCtl.VECTOR_SHIFT & 0xFF
             control.int_ctl &= ~IntCtl.V_IRQ
         else:
             return RESUME
         return self._cpu.deliver(Event(vector, EventType.INTR), None)
+
+    def _exit(self, code: ExitCode) -> Next:
+        """Leave the guest, which was woken: VMRUN knows nothing of HLT."""
+        self._cpu.halted = False
+        return self._cpu.exit(code)
 
     def _physical(self) -> bool:
         """Return whether the machine has an interrupt for the guest, and the host does not hold it (APM 15.21.1)."""

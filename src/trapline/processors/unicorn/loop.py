@@ -50,6 +50,8 @@ class RunLoop:
         if (self._owes_db and self._raise_owed() is EXIT) or self._inject() is EXIT:
             return Outcome.VMEXIT
         cpu, state, pending, window = self._cpu, self._state, self._pending, self._window
+        if cpu.halted:
+            cpu.wake_moved()
         watching, pacemaker = self._watchpoints.active, window.pacemaker
         enter = self._enter_watched if watching else state.enter
         answer = self._answer_watched if watching else self._answers.answer
