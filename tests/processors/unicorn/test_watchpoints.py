@@ -3,7 +3,7 @@ import struct
 import pytest
 
 from trapline.arch.exits import ExitCode
-from trapline.arch.registers import DR6, RFLAGS
+from trapline.arch.registers import CR4, DR6, RFLAGS
 from trapline.arch.vectors import Vector
 from trapline.errors import UsageError
 from trapline.machine.processor import Outcome, Watchpoint
@@ -98,7 +98,7 @@ def test_a_store_is_seen_after_it_and_before_the_next_instruction(execute, mode,
 def test_instructions_of_many_kinds(execute, code, accesses):
     for watched in (WRITES, READS):
         guest = execute(code, watched)
-        guest.save.cr4 |= 1 << 9  # OSFXSR
+        guest.save.cr4 |= CR4.OSFXSR
         guest.memory.write(DATA, (CODE + len(code) // 2).to_bytes(4, "little"))
         if "w" in accesses or ("r" in accesses and watched.reads):
             assert hit(guest) == len(code) // 2
@@ -294,16 +294,45 @@ def test_it_follows_cr3(execute):
     assert guest.memory.read(DATA, 1) == b"\x00"
 
 
-@pytest.mark.parametrize(("address", "hits"), [(ANOTHER, True), (DATA, False)])
-def test_the_same_memory_at_another_address_is_not_watched(execute, address, hits):
-    guest = execute("8803 90", mode=PAGED_32)
+@pytest.mark.parametrize("mode", [PAGED_32, LONG])
+@pytest.mark.parametrize("reads", [False, True])
+@pytest.mark.parametrize(
+    ("code", "writes", "stored"),
+    [
+        ("8803", True, 0x77),  # MOV [EBX], AL
+        ("8a03", False, 0x10),  # MOV AL, [EBX]
+        ("0003", True, 0x87),  # ADD [EBX], AL
+        ("ff33", False, 0x10),  # PUSH [EBX]
+        ("aa", True, 0x77),  # STOSB
+        ("0f2903", True, 0),  # MOVAPS [EBX], XMM0
+    ],
+)
+@pytest.mark.parametrize("address", [ANOTHER, DATA])
+def test_the_same_memory_at_another_address_is_not_watched(execute, mode, reads, code, writes, stored, address):
+    guest = execute(code, Watchpoint(ANOTHER, 1, reads=reads), mode=mode)
     guest.memory.write(page_table_entry(ANOTHER), guest.memory.read(page_table_entry(DATA), 8))
-    guest.gprs.rbx = address
-    guest.processor.set_watchpoints((Watchpoint(ANOTHER, 1, reads=False),))
-    if hits:
-        assert hit(guest) == 2
+    guest.save.cr4 |= CR4.OSFXSR
+    guest.gprs.rbx = guest.gprs.rdi = address
+    guest.save.rax = 0x77
+    if address == ANOTHER and (writes or reads):
+        assert hit(guest) == len(code) // 2
     assert guest.exit() == ExitCode.CPUID
-    assert guest.memory.read(DATA, 1) == (guest.save.rax & 0xFF).to_bytes(1, "little")
+    assert guest.memory.read(DATA, 1)[0] == stored
+
+
+@pytest.mark.parametrize("mode", [REAL, VIRTUAL, PROTECTED_32], ids=lambda mode: mode.name)
+@pytest.mark.parametrize("at", [0, 2])
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_far_return_goes_to_what_it_pops(execute, mode, at, times):
+    """RETF, with its offset or its selector watched."""
+    size = mode.bits // 8
+    watched = Watchpoint(DATA + at // 2 * size, 2, reads=True)
+    guest = execute("cb", *[watched] * times, mode=mode, cpl=mode.cpls[-1] if mode is VIRTUAL else 0)
+    guest.memory.write(DATA, (CODE + 16).to_bytes(size, "little") + guest.save.cs.selector.to_bytes(size, "little"))
+    guest.save.rsp = DATA
+    assert hit(guest) == 16
+    assert guest.save.rsp == DATA + 2 * size
+    assert guest.exit() == ExitCode.CPUID
 
 
 def test_a20(execute):

@@ -14,7 +14,7 @@ from unicorn.unicorn_py3.unicorn import Uc, UcError, uc_tb, uclib
 from trapline.arch.paging import PAGE
 from trapline.errors import ProcessorError
 
-from .uc_context import Context
+from .uc_context import CC_OP_EFLAGS, CS, Context
 from .unicorn_abi import check_size, check_version, find_emu_count, find_no_exit_request
 
 OnEvent: TypeAlias = Callable[[Any, int, Any], None]
@@ -34,7 +34,6 @@ _emu_start: Final = uclib["uc_emu_start"]
 _NEVER, _NO_COUNT = ctypes.c_uint64(), ctypes.c_size_t()
 _TRACED: Final = 0x5EED_0000_0000_0000
 """A limit of instructions that is never reached, and that cannot be mistaken for another number."""
-_REG_RIP: Final = ctypes.c_int(x86.UC_X86_REG_RIP)
 _REG_EFLAGS: Final = ctypes.c_int(x86.UC_X86_REG_EFLAGS)
 _EVERYWHERE: Final = ctypes.c_uint64(1), ctypes.c_uint64(0)
 """Begin and end of a hook that is for every address."""
@@ -69,6 +68,11 @@ class Binding:
         self._no_exit_request = find_no_exit_request(handle, size)
         self._no_exit_request.value = 1
         self._count = _NO_COUNT
+        self._hooked: dict[int, int] = {}
+        """Linear addresses of code hooks, by the number of the hook."""
+        self._hooked_addresses: frozenset[int] = frozenset()
+        self.hooks_code = False
+        """Whether some instruction has a hook."""
         self._limit: ctypes.c_size_t | None = None
         """Of instructions, where Unicorn keeps it; None: instructions are not traced."""
         self._address, self._register = ctypes.c_uint64(), ctypes.c_uint64()
@@ -111,7 +115,19 @@ class Binding:
         self._count = ctypes.c_size_t(_TRACED) if enabled else _NO_COUNT
         self._no_exit_request.value = not enabled
         self._limit = None
+        self._note_hooks()
         self.forget_code()
+
+    def is_hooked(self) -> bool:
+        """Return whether there is a hook on the instruction that the context is at."""
+        context = self.context
+        return self.traced or context.segments[CS].base + context.rip in self._hooked_addresses
+
+    def keep_flags(self) -> None:
+        """Keep the status flags of a hooked instruction that calls back; the context is saved. See `hook_flags`."""
+        if self.is_hooked():
+            self.context.cc_op = CC_OP_EFLAGS
+            self.restore()
 
     def set_limit(self, count: int | None) -> None:
         """Let `run` return after so many traced instructions; None: without a limit."""
@@ -120,11 +136,6 @@ class Binding:
     def find_limit(self) -> None:
         """Find, after a traced `run`, what makes the next ones return."""
         self._limit = find_emu_count(self._handle, _TRACED)
-
-    def rip(self) -> int:
-        """Return RIP; for a callback that Unicorn has brought up to date."""
-        _held.uc_reg_read(self._handle, _REG_RIP, self._register_at)
-        return self._register.value
 
     def eflags(self) -> int:
         """Compute RFLAGS as it was when the CPU stopped."""
@@ -183,7 +194,10 @@ class Binding:
         Only what is translated afterwards is hooked.
         """
         at = ctypes.c_uint64(address)
-        return self._add(uc.UC_HOOK_CODE, _ON_CODE(callback), at, at)
+        number = self._add(uc.UC_HOOK_CODE, _ON_CODE(callback), at, at)
+        self._hooked[number] = address
+        self._note_hooks()
+        return number
 
     def hook_accesses(self, first: int, last: int, callback: OnAccess) -> int:
         """Call back before loads and stores that begin at these gpas; returns the number of the hook.
@@ -197,6 +211,12 @@ class Binding:
         """Take a hook away."""
         _check(uclib.uc_hook_del(self._handle, ctypes.c_size_t(number)))
         del self._callbacks[number]
+        if self._hooked.pop(number, None) is not None:
+            self._note_hooks()
+
+    def _note_hooks(self) -> None:
+        self._hooked_addresses = frozenset(self._hooked.values())
+        self.hooks_code = self.traced or bool(self._hooked)
 
     def _add(self, kind: int, callback: object, begin: ctypes.c_uint64, end: ctypes.c_uint64) -> int:
         number = ctypes.c_size_t()

@@ -16,7 +16,7 @@ from trapline.arch.vmcb import Vmcb
 from .binding import Binding
 from .hooks import Hooks
 from .stops import Stop
-from .uc_context import HF2_NMI, HF_GUEST, HF_IOBPT, Context
+from .uc_context import CS, HF2_NMI, HF_GUEST, HF_IOBPT, Context
 
 MONITOR: Final = 1 << 56
 """Where VMRUN finds the VMCB: physical, beyond what any page table entry of a guest can name."""
@@ -32,8 +32,6 @@ _HIGH: Final = 1 << 32
 _END: Final = 1 << 52
 """Of what page table entries can name."""
 
-_CS: Final = 1
-"""In the order of segment registers."""
 _NO_EXCEPTION: Final = 0xFFFF_FFFF
 
 _WITHOUT_AVX: Final = {
@@ -98,7 +96,7 @@ class Engine:
             binding.stop()
 
         binding.forget_code()
-        hook = binding.hook_address(context.segments[_CS].base + context.rip, stop)
+        hook = binding.hook_address(context.segments[CS].base + context.rip, stop)
         try:
             return self.resume()
         finally:

@@ -181,7 +181,10 @@ class Hooks:
         binding, context = self._binding, self._binding.context
         binding.save()
         # Status flags cannot be computed later: what comes after this instruction changes them.
-        context.cc_op, context.cc_src = CC_OP_EFLAGS, binding.eflags() & RFLAGS.STATUS
+        # Of a hooked instruction they are in cc_src already (see `hook_flags`), but not yet as its hook is called.
+        if event == Stop.BREAKPOINT or not (binding.hooks_code and binding.is_hooked()):
+            context.cc_src = binding.eflags() & RFLAGS.STATUS
+        context.cc_op = CC_OP_EFLAGS
         self._close_window()
         self._refused = self.saved = True
         self.event = event

@@ -11,9 +11,11 @@ from trapline.arch.vmcb import Vmcb
 from trapline.machine.processor import Outcome, Watchpoint
 
 from .answers import Answers
+from .binding import Binding
 from .breakpoints import Breakpoints
 from .cpu import Cpu
 from .event_window import EventWindow
+from .hook_flags import HookFlags
 from .pending import Pending
 from .state import State
 from .stops import DEBUG_TRAP, EXIT, INTERCEPTED, RESUME, Next
@@ -35,11 +37,14 @@ class RunLoop:
         answers: Answers,
         breakpoints: Breakpoints,
         watchpoints: Watchpoints,
+        hook_flags: HookFlags,
+        binding: Binding,
     ) -> None:
         self._vmcb, self._control = vmcb, vmcb.control
         self._state, self._cpu = state, cpu
         self._window, self._pending, self._answers = window, pending, answers
         self._breakpoints, self._watchpoints = breakpoints, watchpoints
+        self._hook_flags, self._binding = hook_flags, binding
         self.hit: Watchpoint | None = None
         """See `machine.Processor.hit`."""
         self._owes_db = False
@@ -52,9 +57,9 @@ class RunLoop:
         cpu, state, pending, window = self._cpu, self._state, self._pending, self._window
         if cpu.halted:
             cpu.wake_moved()
-        watching, pacemaker = self._watchpoints.active, window.pacemaker
-        enter = self._enter_watched if watching else state.enter
-        answer = self._answer_watched if watching else self._answers.answer
+        hooked, pacemaker = self._binding.hooks_code, window.pacemaker
+        enter = self._enter_hooked if hooked else state.enter
+        answer = self._answer_hooked if hooked else self._answers.answer
         window.set_deadline(deadline)
         if state.interrupts_changed():
             pending.due = True
@@ -85,11 +90,13 @@ class RunLoop:
         self._state.collect()
         return answer(event)
 
-    def _enter_watched(self, *, unchanged: bool) -> int:
-        self._watchpoints.follow_tables()
+    def _enter_hooked(self, *, unchanged: bool) -> int:
+        if self._watchpoints.active:
+            self._watchpoints.follow_tables()
         return self._state.enter(unchanged=unchanged)
 
-    def _answer_watched(self, event: int) -> Next:
+    def _answer_hooked(self, event: int) -> Next:
+        self._hook_flags.repair(event)
         hit = self._watchpoints.take_hit(event)
         if hit is None:
             return self._answers.answer(event)

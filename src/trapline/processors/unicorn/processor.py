@@ -29,6 +29,7 @@ from .cpu import Cpu
 from .engine import Engine
 from .event_window import EventWindow
 from .forwarding import Forwarding
+from .hook_flags import HookFlags
 from .hooks import Hooks
 from .instructions import Instructions
 from .interrupts import Interrupts
@@ -99,7 +100,9 @@ class UnicornProcessor:
             forwarding,
             instructions,
         )
-        self._loop = RunLoop(vmcb, state, cpu, self._window, pending, answers, self._breakpoints, self._watchpoints)
+        flags = HookFlags(vmcb, binding, self.memory, engine)
+        stops = self._breakpoints, self._watchpoints
+        self._loop = RunLoop(vmcb, state, cpu, self._window, pending, answers, *stops, flags, binding)
         self._cpuids: dict[tuple[int, int], tuple[int, int, int, int]] = {}
         self.signature = self.cpuid(FEATURES, 0)[EAX]
         self.capabilities = Capabilities(

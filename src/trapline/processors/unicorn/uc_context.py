@@ -67,6 +67,9 @@ class Context(Structure):
     intercept_dr: u32 = at(5572)
 
 
+CS: Final = 1
+"""In the order of segment registers."""
+
 CC_OP_EFLAGS: Final = 1
 """The status flags are in cc_src. With other values Unicorn computes them when they are needed."""
 

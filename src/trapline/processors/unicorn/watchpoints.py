@@ -5,6 +5,8 @@ they follow the guest's page tables. A stop is exact where each instruction can 
 of the speed.
 """
 
+from collections.abc import Iterator
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 from unicorn import UC_MEM_WRITE
@@ -12,12 +14,12 @@ from unicorn import UC_MEM_WRITE
 from trapline.arch.address_space import AddressSpace
 from trapline.arch.exits import ExitCode
 from trapline.arch.paging import PAGE, READ, NotMapped, PageFault
-from trapline.arch.registers import CR4, Gprs
+from trapline.arch.registers import CR0, CR4, RFLAGS, Gprs
 from trapline.arch.vmcb import Vmcb
 from trapline.asm.accesses import Access, accesses_at_rip
-from trapline.asm.decoder import repetition_at_rip
+from trapline.asm.decoder import Mnemonic, instruction_at_rip, repetition_at_rip
 from trapline.errors import UsageError
-from trapline.machine.linear import next_rip
+from trapline.machine.linear import next_rip, read_linear
 from trapline.machine.processor import Watchpoint
 
 from .binding import Binding
@@ -133,10 +135,9 @@ class Watchpoints:
             self._save.rip = next_rip(self._save, length)
 
     def _hook(self, ranges: tuple[_Range, ...]) -> None:
-        hook = self._binding.hook_accesses
         self._ranges = ranges
-        self._numbers = [hook(one.first, one.last, self._on_access) for one in ranges]
-        self._numbers.append(hook(_NOWHERE, _NOWHERE, self._on_access))
+        places = [*_merged(ranges), (_NOWHERE, _NOWHERE)]
+        self._numbers = [self._binding.hook_accesses(first, last, self._on_access) for first, last in places]
 
     def _unhook(self) -> None:
         for number in self._numbers:
@@ -146,12 +147,15 @@ class Watchpoints:
     def _on_access(self, _: object, kind: int, gpa: int, size: int, __: int, ___: object) -> None:
         if self._hooks.saved:
             return
-        writes = kind == UC_MEM_WRITE
+        self._binding.save()
+        self._binding.keep_flags()
+        writes, rip = kind == UC_MEM_WRITE, self._binding.context.rip
         for first, last, gva in self._ranges:
             if not first <= gpa <= last:
                 continue
             if gva is not None:
                 self._note(gva + gpa - first, size, writes)
+                self._keep_rip(gva + gpa - first, rip)
             elif writes:
                 self._pending.interrupt()
 
@@ -159,19 +163,49 @@ class Watchpoints:
         """Note which watchpoints an access hits."""
         for index, one in enumerate(self._watched):
             if gva < one.address + one.size and one.address < gva + size and (writes or one.reads):
-                self._rip = self._binding.rip()
-                if index in self._hits or not self._is_alias(one, gva):
-                    self._hits.add(index)
-                    self._pending.interrupt()
+                if index not in self._hits and self._is_alias(one, gva):
+                    continue
+                self._rip = self._binding.context.rip
+                self._hits.add(index)
+                self._pending.interrupt()
+
+    def _keep_rip(self, gva: int, rip: int) -> None:
+        """Keep the RIP that a RETF of real mode has popped, where the load of its selector calls back.
+
+        Unicorn writes RIP before it pops the selector, and at each callback writes the RIP of the instruction again.
+        """
+        context = self._binding.context
+        protected = context.cr0 & CR0.PE and not context.eflags & RFLAGS.VM
+        if protected or context.rip != rip:
+            return
+        self._state.collect()
+        if instruction_at_rip(self._save, self._ram).mnemonic == Mnemonic.RETF:
+            offset, selector = accesses_at_rip(self._save, self._gprs, self._ram)
+            if gva == selector.gva:
+                popped = read_linear(self._save, self._ram, offset.gva, offset.size)
+                context.rip = int.from_bytes(popped, "little")
+                self._binding.restore()
 
     def _is_alias(self, watched: Watchpoint, gva: int) -> bool:
         """Return whether the access goes by another linear address, which is mapped to the same memory as `gva`."""
-        self._binding.save()
         self._state.collect()
         accesses = accesses_at_rip(self._save, self._gprs, self._ram)
         if any(not one.size or _overlap(watched, one) for one in accesses):
             return False
         return any((gva - one.gva) % PAGE < one.size for one in accesses)
+
+
+def _merged(ranges: tuple[_Range, ...]) -> Iterator[tuple[int, int]]:
+    """Yield first and last address of the union of ranges: Unicorn calls every hook that an access meets."""
+    first, last = 0, -1
+    for one in sorted(ranges, key=itemgetter(0, 1)):
+        if one.first > last + 1:
+            if last >= first:
+                yield first, last
+            first, last = one.first, one.last
+        last = max(last, one.last)
+    if last >= first:
+        yield first, last
 
 
 def _overlap(watched: Watchpoint, access: Access) -> bool:
