@@ -7,8 +7,8 @@ from .hooks import Hooks
 from .pending import Pending
 from .stops import Stop
 
-_PATIENCE: Final = 100
-"""How often a hook that is not wanted may be called before it is taken away."""
+_UNWANTED_CALLS: Final = 100
+"""How often hooks that are not wanted may be called before they are removed."""
 
 
 class Breakpoints:
@@ -33,8 +33,8 @@ class Breakpoints:
             self._install()
 
     def tidy(self) -> None:
-        """Take hooks away that are not wanted, if they cost time. While the CPU is stopped."""
-        if self._wasted > _PATIENCE:
+        """Remove hooks that are not wanted, if they cost time. While the CPU is stopped."""
+        if self._wasted > _UNWANTED_CALLS:
             self._install()
 
     def _install(self) -> None:
@@ -52,5 +52,5 @@ class Breakpoints:
             self._hooks.refuse(Stop.BREAKPOINT)
             return
         self._wasted += 1
-        if self._wasted > _PATIENCE:
+        if self._wasted > _UNWANTED_CALLS:
             self._pending.interrupt()

@@ -17,7 +17,7 @@ from .pending import Pending
 from .uc_context import HF_CPL
 
 _CONSOLES: Final = frozenset((*range(COM1, COM1 + 8), debugcon.PORT))
-"""Of what is written there the rest of the machine hears nothing, but for an interrupt."""
+"""A write to these ports affects no other device, except by an interrupt."""
 
 _FORBIDDEN: Final[tuple[int, int, int | None]] = (Vector.GP, 0, None)
 

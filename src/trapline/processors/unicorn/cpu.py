@@ -84,7 +84,7 @@ class Cpu:
         return self.deliver_exception(exception_word(vector, code))
 
     def deliver_exception(self, word: int) -> Next:
-        """Start the handler of an exception, given as the EVENTINJ word, or of what comes of it."""
+        """Start the handler of an exception, given as the EVENTINJ word, or of what its delivery raises."""
         if self.redeliver(word):
             return RESUME
         event = decode(word)
@@ -115,7 +115,7 @@ class Cpu:
         return True
 
     def deliver(self, event: Event, after: int | None) -> Next:
-        """Start the handler of an event, or of what comes of it; `after` is RIP after INT n, INT3 and INTO."""
+        """Start the handler of an event, or of what its delivery raises; `after` is RIP after INT n, INT3 and INTO."""
         control, save = self._control, self._save
         self.halted = False
         generation, self.generation = self.generation, None

@@ -45,7 +45,7 @@ class Hooks:
     """The callbacks of one CPU. `event` says why it stopped; the context then holds the state to go on from."""
 
     def __init__(self, binding: Binding, bus: Bus, note_code: Callable[[int, int], None]) -> None:
-        """`note_code(gpa, size)` hears of bytes of one page that were translated: of them the CPU has a copy."""
+        """`note_code(gpa, size)` is called for bytes of one page that were translated: the CPU holds a copy of them."""
         self._binding, self._bus, self._note_code = binding, bus, note_code
         self.event = _ASKED
         """A number of `Stop`, a vector, or INTERCEPTED and an exit code."""
@@ -174,7 +174,7 @@ class Hooks:
         """Leave the guest before the instruction that calls back, unless it is left already.
 
         Unicorn ends a block of instructions before it stops. What comes after this one must change no memory,
-        and so no page is mapped any more; the context is already saved, and wins.
+        and so no page is mapped any more; the context is already saved, and what Unicorn does later is dropped.
         """
         if self.saved:
             return

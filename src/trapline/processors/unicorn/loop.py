@@ -47,12 +47,12 @@ class RunLoop:
         self._hook_flags, self._binding = hook_flags, binding
         self.hit: Watchpoint | None = None
         """See `machine.Processor.hit`."""
-        self._owes_db = False
-        """The instruction that hit a watchpoint traps besides."""
+        self._db_pending = False
+        """The instruction that hit a watchpoint also raised a single-step or breakpoint trap."""
 
     def run(self, deadline: float | None) -> Outcome:
         """Run the guest; OFF: the machine has a request."""
-        if (self._owes_db and self._raise_owed() is EXIT) or self._inject() is EXIT:
+        if (self._db_pending and self._raise_pending_db() is EXIT) or self._inject() is EXIT:
             return Outcome.VMEXIT
         cpu, state, pending, window = self._cpu, self._state, self._pending, self._window
         if cpu.halted:
@@ -85,7 +85,7 @@ class RunLoop:
                 return _OUTCOMES[follows]
 
     def _execute(self, event: int, answer: Callable[[int], Next]) -> Next:
-        """Let Unicorn execute the instruction of an intercept, and answer what comes of it."""
+        """Let Unicorn execute the instruction of an intercept, and answer the event that follows."""
         event = self._state.step(event - INTERCEPTED)
         self._state.collect()
         return answer(event)
@@ -100,16 +100,16 @@ class RunLoop:
         hit = self._watchpoints.take_hit(event)
         if hit is None:
             return self._answers.answer(event)
-        self.hit, self._owes_db = hit, event == DEBUG_TRAP
+        self.hit, self._db_pending = hit, event == DEBUG_TRAP
         return Next.WATCHPOINT
 
     def reset(self) -> None:
-        """Forget what the machine owes, for it was reset."""
-        self._owes_db = False
+        """Drop a pending #DB: the machine was reset."""
+        self._db_pending = False
 
-    def _raise_owed(self) -> Next:
-        """Raise the #DB of the instruction that hit a watchpoint, before the event of EVENTINJ."""
-        self._owes_db = False
+    def _raise_pending_db(self) -> Next:
+        """Raise the pending #DB of the instruction that hit a watchpoint, before the event of EVENTINJ."""
+        self._db_pending = False
         control = self._control
         if control.intercept_exceptions >> Vector.DB & 1:
             return self._cpu.exit(EXCEPTION_EXITS.start + Vector.DB, vectoring=decode(control.event_inj))
