@@ -5,8 +5,8 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-_DIRECTORY = 0o040755
-_PROGRAM = 0o100755
+DIRECTORY = 0o040755
+PROGRAM = 0o100755
 _CHARACTER_DEVICE = 0o020600
 
 # Programs of a few bytes, each of which makes the CPU raise one exception in ring 3; the kernel turns it
@@ -150,15 +150,15 @@ MODULE_LICENSE("GPL");
 
 def linux_initramfs(busybox: bytes, init: bytes = LINUX_INIT, module: bytes = b"") -> bytes:
     """Return the archive: the same bytes for the same busybox, script and module, which is /crash.ko."""
-    members = [_Member(name, _DIRECTORY) for name in ("bin", "dev", "faults", "proc", "sys", "tmp")]
+    members = [Member(name, DIRECTORY) for name in ("bin", "dev", "faults", "proc", "sys", "tmp")]
     members += [
-        _Member("bin/busybox", _PROGRAM, busybox),
+        Member("bin/busybox", PROGRAM, busybox),
         # The kernel opens it for /init before devtmpfs is mounted.
-        _Member("dev/console", _CHARACTER_DEVICE, device=(5, 1)),
-        _Member("init", _PROGRAM, init),
+        Member("dev/console", _CHARACTER_DEVICE, device=(5, 1)),
+        Member("init", PROGRAM, init),
     ]
-    members += [_Member("crash.ko", _PROGRAM, module)] if module else []
-    members += [_Member(f"faults/{name}", _PROGRAM, static_elf(code + _EXIT)) for name, code in FAULTS.items()]
+    members += [Member("crash.ko", PROGRAM, module)] if module else []
+    members += [Member(f"faults/{name}", PROGRAM, static_elf(code + _EXIT)) for name, code in FAULTS.items()]
     return cpio(members)
 
 
@@ -175,17 +175,19 @@ def static_elf(code: bytes) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class _Member:
+class Member:
+    """A file of an archive."""
+
     name: str
     mode: int
     content: bytes = b""
     device: tuple[int, int] = (0, 0)
 
 
-def cpio(members: list[_Member]) -> bytes:
+def cpio(members: list[Member]) -> bytes:
     """Return an archive in the newc format (Linux, driver-api/early-userspace/buffer-format.rst)."""
     archive = bytearray()
-    for inode, member in enumerate([*members, _Member("TRAILER!!!", 0)], start=1):
+    for inode, member in enumerate([*members, Member("TRAILER!!!", 0)], start=1):
         name = member.name.encode() + b"\0"
         # inode, mode, uid, gid, links, mtime, size, the file's own device (2), the device that it names (2),
         # size of the name, checksum

@@ -13,14 +13,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from .testguests import Unobtainable, cache_directory, missing_tools, output_of
+from .releases import Release
+from .testguests import Unobtainable, cache_directory, output_of
 
 PROGRAM = "qemu-system-x86_64"
 RELEASES = {"trixie": "QEMU 10.0", "sid": "the newest"}
 """Debian's releases, and which QEMU each has."""
 
 _PACKAGES = ("qemu-system-x86", "seabios")
-_KEYS = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _WRAPPER = """\
 #!/bin/sh
 # QEMU with the libraries of its own release.
@@ -38,8 +38,6 @@ def program(release: str) -> Path:
     found = tree / "bin" / PROGRAM
     if found.exists():
         return found
-    if missing := missing_tools("apt-get", "dpkg-deb"):
-        raise Unobtainable(f"QEMU of {release} is not in the cache, and {missing[0]} is not installed")
     # Unpacked beside its place and renamed when whole: a broken download leaves nothing.
     with tempfile.TemporaryDirectory(dir=cache_directory(), prefix=f".qemu-{release}-") as scratch:
         unpacked = Path(scratch, "tree")
@@ -56,38 +54,8 @@ def program(release: str) -> Path:
 
 
 def _download(release: str, folder: Path) -> list[Path]:
-    """Return the archives of QEMU and of all it depends on: to apt nothing is installed."""
-    if not _KEYS.exists():
-        raise Unobtainable(f"QEMU of {release} is not in the cache, and {_KEYS} is missing")
-    sources = folder / "sources.list"
-    sources.write_text(f"deb [signed-by={_KEYS}] {_mirror(folder)} {release} main\n")
-    for name in ("lists/partial", "cache/archives/partial"):
-        (folder / name).mkdir(parents=True)
-    settings = {
-        "Dir::Etc::sourcelist": sources,
-        "Dir::Etc::sourceparts": "/dev/null",
-        "Dir::Etc::preferences": "/dev/null",
-        "Dir::Etc::preferencesparts": "/dev/null",
-        "Dir::State::lists": folder / "lists",
-        "Dir::State::status": "/dev/null",
-        "Dir::Cache": folder / "cache",
-        "APT::Sandbox::User": "",
-        "APT::Update::Error-Mode": "any",
-    }
-    apt = ["apt-get", "-q", "-y", *(part for name, value in settings.items() for part in ("-o", f"{name}={value}"))]
-    output_of(f"QEMU of {release}", [*apt, "update"], folder)
-    install = ["install", "--no-install-recommends", "--download-only", *_PACKAGES]
-    output_of(f"QEMU of {release}", [*apt, *install], folder)
-    return sorted((folder / "cache/archives").glob("*.deb"))
-
-
-def _mirror(folder: Path) -> str:
-    """Return the address of the first repository that apt uses."""
-    command = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]
-    found = [line for line in output_of("apt's mirror", command, folder).split() if "security" not in line]
-    if not found:
-        raise Unobtainable("apt has no repository")
-    return found[0]
+    """Return the archives of QEMU and of all it depends on."""
+    return Release(release, folder).with_dependencies(*_PACKAGES)
 
 
 def _write_wrapper(unpacked: Path, tree: Path) -> None:

@@ -3,14 +3,14 @@ import struct
 import iced_x86 as iced
 import pytest
 
-from trapline.arch import address_space, paging
-from trapline.arch.registers import CR0, CR4, EFER
+from trapline.arch.registers import EFER
 from trapline.errors import FaultError, ProcessorError
+from trapline.machine.processor import Outcome
 from trapline.processors.qemu import firmware, layout, pci
+from trapline.processors.qemu.launch import open_qemu
 
 TOP = 1 << 32
 ENTRY_SIZE = 0x10000
-BASES = [layout.base_for(bits) for bits in layout.ADDRESS_BITS]
 M, R = iced.Mnemonic, iced.Register
 
 
@@ -96,14 +96,14 @@ def test_svm_is_set_by_wrmsr_or_behind_cpuids_back(bios, until_jump, decode):
     set_bits = {}
     for unlock in (False, True):
         image = firmware.wrap(bios, unlock_svm=unlock).image
-        code = until_jump(image[0x4000:0x5000], 32, 0)
+        code = until_jump(image[0x1000:0x2000], 32, 0)
         wrmsr = next(place for place, one in enumerate(code) if one.mnemonic == M.WRMSR)
         set_bits[unlock] = code[wrmsr - 1].immediate(1)
     assert set_bits == {False: EFER.LME | EFER.SVME, True: EFER.LME}
 
 
 def test_the_smm_handler_sets_svme_in_the_saved_efer(bios, until_jump, decode):
-    code = until_jump(firmware.wrap(bios, unlock_svm=True).image[0x5000:0x6000], 64, 0)
+    code = until_jump(firmware.wrap(bios, unlock_svm=True).image[0x2000:0x3000], 64, 0)
     immediates = (iced.OpKind.IMMEDIATE64, iced.OpKind.IMMEDIATE32TO64)
     loads = [one for one in code if one.op_count == 2 and one.op1_kind in immediates]
     place = next(place for place, one in enumerate(loads) if one.op0_register == R.RDI and one.immediate(1) == 0x38000)
@@ -115,24 +115,10 @@ def test_the_smm_handler_sets_svme_in_the_saved_efer(bios, until_jump, decode):
 
 
 def test_long_mode_ends_in_the_monitor(wrapped, until_jump):
-    code = until_jump(wrapped.image[0x5000:0x6000], 64, 0)
+    code = until_jump(wrapped.image[0x2000:0x3000], 64, 0)
     assert code[-1].op0_register == R.RAX
     assert (code[-2].mnemonic, code[-2].memory_base, code[-2].memory_displacement) == (M.LEA, R.RBX, layout.CODE_AT)
     assert (code[-3].op0_register, code[-3].op1_register) == (R.ESI, R.EBP)  # the CPU's signature
-
-
-@pytest.mark.parametrize(
-    "gva", [0, 0x7C00, 0x1234_5678, 0xBFFF_FFFF, layout.LOW_BASE, 0xFFFF_FFF0, *BASES, BASES[-1] + layout.SIZE - 1]
-)
-def test_its_page_tables_are_the_identity(rom, wrapped, gva):
-    root = TOP - len(wrapped.image)
-    assert address_space.walk(rom, CR0.PG, root, CR4.PAE, EFER.LMA, gva) == gva
-
-
-@pytest.mark.parametrize("gva", [3 << 32, BASES[0] + (1 << 30), BASES[-1] + (1 << 30), 1 << 46])
-def test_its_page_tables_hold_nothing_else(rom, wrapped, gva):
-    with pytest.raises(paging.NotMapped):
-        address_space.walk(rom, CR0.PG, TOP - len(wrapped.image), CR4.PAE, EFER.LMA, gva)
 
 
 def test_the_first_jump_of_the_bios_is_known(wrapped, bios_with):
@@ -160,3 +146,18 @@ def test_images_of_all_usual_sizes_can_be_wrapped(bios_with, size):
 def test_what_is_no_pc_bios_is_refused_in_words(image, words):
     with pytest.raises(ProcessorError, match=words):
         firmware.wrap(image, unlock_svm=True)
+
+
+@pytest.mark.qemu
+def test_a_reset_leaves_the_ram_that_the_entry_borrows_as_it_was():
+    ram = range(layout.ENTRY_TABLES_RAM - 8, layout.ENTRY_TABLES_RAM + layout.ENTRY_TABLES_SIZE + 8)
+    with open_qemu(guest=["-nodefaults"], memory=16 << 20) as processor:
+        assert processor.run(None) is Outcome.RESET
+        assert processor.memory.read(ram.start, len(ram)) == bytes(len(ram))
+        content = bytes(number % 251 for number in ram)
+        processor.memory.write(ram.start, content)
+        processor.memory.write(layout.TOKEN_AT, b"guest's.")
+        processor.shutdown()
+        assert processor.run(None) is Outcome.RESET
+        assert processor.memory.read(ram.start, len(ram)) == content
+        assert processor.memory.read(layout.TOKEN_AT, 8) == b"guest's."

@@ -8,8 +8,10 @@ from trapline.arch.registers import CR0, CR4, EFER
 from trapline.errors import FaultError
 from trapline.processors.qemu import firmware, tables
 from trapline.processors.qemu.layout import (
-    IDENTITY_PDPT_AT,
-    PDPT_AT,
+    ENTRY_TABLES_AT,
+    ENTRY_TABLES_RAM,
+    ENTRY_TABLES_SIZE,
+    LOW_BASE,
     PML4_AT,
     SIZE,
     TABLES_AT,
@@ -51,6 +53,18 @@ def test_the_memory_below_is_mapped_at_its_own_address(translate, base):
         assert translate(gva) == gva
 
 
+@pytest.mark.parametrize("gva", [0, 0x7C00, 0x1234_5678, LOW_BASE, 0xFFFF_FFF0])
+def test_those_of_the_firmware_map_the_same_and_lie_in_ram(written, base, gva):
+    def read(gpa, size):
+        if not ENTRY_TABLES_RAM <= gpa <= gpa + size <= ENTRY_TABLES_RAM + ENTRY_TABLES_SIZE:
+            raise FaultError(gpa)
+        start = gpa - ENTRY_TABLES_RAM + ENTRY_TABLES_AT
+        return bytes(written[start : start + size])
+
+    for address in (gva, base + gva % SIZE):
+        assert address_space.walk(read, CR0.PG, ENTRY_TABLES_RAM, CR4.PAE, EFER.LMA, address) == address
+
+
 @pytest.mark.parametrize("offset", [1 << 30, 1 << 39])
 def test_nothing_else_is_mapped(translate, base, offset):
     with pytest.raises(paging.NotMapped):
@@ -82,6 +96,6 @@ def test_only_an_nmi_has_a_gate(operand):
 
 
 def test_nothing_is_written_beyond_its_page(written, base):
-    pages = {place // 0x1000 for place in range(0, 0x10000, 8) if any(written[place : place + 8])}
-    second = {PDPT_AT} if base == base_for(40) else set()
-    assert {page * 0x1000 for page in pages} == {TABLES_AT, PML4_AT, IDENTITY_PDPT_AT} | second
+    pages = {place & ~0xFFF for place in range(0, 0x20000, 8) if any(written[place : place + 8])}
+    tables = {start + page for start in (PML4_AT, ENTRY_TABLES_AT) for page in range(0, ENTRY_TABLES_SIZE, 0x1000)}
+    assert pages == {TABLES_AT} | tables

@@ -1,6 +1,6 @@
 """The firmware that QEMU starts: the user's BIOS with its first jump redirected to an entry below it.
 
-    4 GiB - size   entry: page tables, GDT, code that enters long mode with SVM and jumps to the monitor
+    4 GiB - size   entry: GDT, code that enters long mode with SVM and jumps to the monitor
     4 GiB - BIOS   the BIOS as it is, but for the reset vector and 30 bytes in a hole of its last 64 KiB
 
 The guest then starts at the BIOS's own first instruction, as after a reset.
@@ -9,10 +9,10 @@ The guest then starts at the BIOS's own first instruction, as after a reset.
 import struct
 from typing import Final, NamedTuple
 
-from trapline.arch import cpuid, paging
+from trapline.arch import cpuid
 from trapline.arch.bits import M16
 from trapline.arch.descriptors import CODE_32, CODE_64, DATA_32
-from trapline.arch.encode import flat_descriptor, page_entry, page_table, pseudo_descriptor
+from trapline.arch.encode import flat_descriptor, pseudo_descriptor
 from trapline.arch.layout import offset_of
 from trapline.arch.msr import EFER as EFER_MSR
 from trapline.arch.paging import PAGE
@@ -50,10 +50,8 @@ from . import layout, pci
 from .layout import Owner
 
 _TOP: Final = 1 << 32
-_HIGH: Final = layout.base_for(layout.ADDRESS_BITS[-1])
-assert paging.page_size(4) == _HIGH, "the page tables of the entry have a second PDPT for it"
 _ENTRY_SIZE: Final = 0x10000
-_PML4, _LOW_PDPT, _HIGH_PDPT, _GDT, _CODE32, _CODE64 = range(0, 6 * PAGE, PAGE)
+_GDT, _CODE32, _CODE64 = range(0, 3 * PAGE, PAGE)
 
 DESCRIPTORS: Final = (0, *map(flat_descriptor, (CODE_32, DATA_32, CODE_64)))
 """Null, flat 32-bit code, flat data, 64-bit code."""
@@ -87,11 +85,6 @@ class Firmware(NamedTuple):
     """(offset from the BIOS's start, our bytes) for each place that differs."""
     start: tuple[int, int] | None
     """Selector and offset of the BIOS's first jump, where it is a far one."""
-
-    @property
-    def page_tables(self) -> int:
-        """The CR3 that the entry runs with."""
-        return _TOP - len(self.image) + _PML4
 
 
 def wrap(bios: bytes, *, unlock_svm: bool) -> Firmware:
@@ -135,16 +128,6 @@ def _trampoline(offset: int, base: int) -> bytes:
 
 def _entry(base: int, unlock_svm: bool) -> bytes:
     blob = bytearray(_ENTRY_SIZE)
-    table = paging.P | paging.RW | paging.A
-    page = table | paging.D | paging.PS
-    memory = {bits: layout.base_for(bits) for bits in layout.ADDRESS_BITS}
-    low = [*range(0, _TOP, paging.page_size(3)), *(start for start in memory.values() if start != _HIGH)]
-    for at, entries in (
-        (_PML4, {0: page_entry(base + _LOW_PDPT, table), 1: page_entry(base + _HIGH_PDPT, table)}),
-        (_LOW_PDPT, {paging.table_index(start, 3): page_entry(start, page) for start in low}),
-        (_HIGH_PDPT, {0: page_entry(_HIGH, page)}),
-    ):
-        blob[at : at + PAGE] = page_table(entries)
     struct.pack_into("<4Q", blob, _GDT, *DESCRIPTORS)
     for offset, code in ((_CODE32, _protected_mode(base, unlock_svm)), (_CODE64, _long_mode(unlock_svm))):
         machine_code = code.assemble(base + offset)
@@ -165,11 +148,16 @@ def _protected_mode(base: int, unlock_svm: bool) -> Assembler:
     for register, value in ((pci.BAR2, layout.LOW_BASE), (pci.BAR2 + 4, 0), (pci.COMMAND, pci.MEMORY_ENABLE)):
         _configure(code, register, value)
     _ask_for_place(code)
+    _leave_token(code)
+    code.mov(ESI, layout.ENTRY_TABLES_RAM)
+    code.mov(EDI, layout.LOW_BASE + layout.ENTRY_TABLES_AT)
+    code.mov(ECX, layout.ENTRY_TABLES_SIZE // 4)
+    _swap(code, ESI, EDI, ECX, EAX)
     _configure(code, pci.BAR2 + 4, EBX)
     _configure(code, pci.BAR2, 0)
     code.mov(EAX, CR4.PAE)
     code.mov(operands.CR4, EAX)
-    code.mov(EAX, base + _PML4)
+    code.mov(EAX, layout.ENTRY_TABLES_RAM)
     code.mov(operands.CR3, EAX)
     code.mov(ECX, EFER_MSR)
     code.rdmsr()
@@ -225,17 +213,40 @@ def _low(field: str, size: int | None = None) -> Mem:
     return Mem(EDI, offset_of(layout.Mailbox, field), size=size)
 
 
+def _leave_token(code: Assembler) -> None:
+    """Write the token into the guest's RAM, if there is one; EDI is the address of the mailbox."""
+    for number in range(2):
+        code.mov(EAX, Mem(EDI, offset_of(layout.Mailbox, "token") + 4 * number))
+        code.cmp(EAX, 0)
+        code.je("found")
+        code.mov(Mem(None, layout.TOKEN_AT + 4 * number), EAX)
+    code.label("found")
+
+
+def _swap(code: Assembler, one: Reg, other: Reg, count: Reg, passing: Reg) -> None:
+    """Exchange the contents of two places in memory, of `count` times as many bytes as `passing` has."""
+    size = 8 if passing == RAX else 4
+    code.label("swap")
+    first, second = (Mem(place, -size, index=count, scale=size) for place in (one, other))
+    code.mov(passing, first)
+    code.xchg(second, passing)
+    code.mov(first, passing)
+    code.dec(count)
+    code.jne("swap")
+
+
 def _long_mode(unlock_svm: bool) -> Assembler:
+    """Take the monitor's page tables, give the RAM of the others back, and jump to the monitor."""
     code = Assembler(64)
     code.shl(RBX, 32)
+    code.lea(RAX, Mem(RBX, layout.PML4_AT))
+    code.mov(operands.CR3, RAX)
+    code.mov(RSI, layout.ENTRY_TABLES_RAM)
+    code.lea(RDI, Mem(RBX, layout.ENTRY_TABLES_AT))
+    code.mov(RCX, layout.ENTRY_TABLES_SIZE // 8)
+    _swap(code, RSI, RDI, RCX, RAX)
     if unlock_svm:
         _unlock_svm(code)
-    code.mov(RCX, Mem(RBX, layout.MAILBOX_AT + offset_of(layout.Mailbox, "token")))
-    code.cmp(RCX, 0)
-    code.je("found")
-    code.mov(RDI, layout.TOKEN_AT)
-    code.mov(Mem(RDI), RCX)
-    code.label("found")
     code.mov(ESI, EBP)
     code.lea(RAX, Mem(RBX, layout.CODE_AT))
     code.jmp(RAX)

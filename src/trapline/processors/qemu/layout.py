@@ -23,6 +23,12 @@ SIZE: Final = 16 << 20
 
 RING_RECORDS: Final = 8192
 
+ENTRY_TABLES_RAM: Final = 0x10000
+"""Guest-physical address of the firmware's page tables, while the shared memory moves to where a CR3 of 32 bits cannot
+point. KVM emulates an instruction whose page tables are in ROM, for a nested walk writes to them (APM vol. 2, 15.25.5).
+"""
+ENTRY_TABLES_SIZE: Final = 0x3000
+
 TOKEN_AT: Final = 0x8000
 """Guest-physical address of the token, before the guest has written anything."""
 
@@ -160,11 +166,12 @@ CODE_AT: Final = 0x4000
 TABLES_AT: Final = 0x6000
 """GDT, IDT and the operands of LGDT and LIDT."""
 PML4_AT: Final = 0x7000
-PDPT_AT: Final = 0x8000
-IDENTITY_PDPT_AT: Final = 0x9000
+"""Three pages of page tables."""
 MSRPM_AT: Final = 0xA000
 IOPM_AT: Final = 0xC000
 SCRATCH_AT: Final = 0x10000
+ENTRY_TABLES_AT: Final = 0x18000
+"""The page tables that the firmware's entry runs with for a moment, which are then in the guest's RAM."""
 RING_AT: Final = 2 << 20
 NESTED_AT: Final = 4 << 20
 """Nested page tables, up to 1 MiB of them."""

@@ -71,7 +71,7 @@ class QemuProcessor:
         """What the instruction led to besides the access that is reported first."""
         self._handshake.watch(qemu.gdb.fileno())
         unavailable = why_unavailable(accelerator, qemu.command)
-        self._stops = Stops(GdbClient(qemu.gdb), self._qmp, self._shared, ram, firmware, unavailable)
+        self._stops = Stops(GdbClient(qemu.gdb), self._qmp, self._shared, ram, unavailable)
         self._deliveries = Deliveries(self._shared, ram, facts)
         self._forwarded = 0
 

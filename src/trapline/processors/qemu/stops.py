@@ -17,7 +17,6 @@ from trapline.machine.memory import GuestMemory
 from trapline.machine.processor import Outcome, Watchpoint
 
 from .command import GDB_CHARDEV
-from .firmware import Firmware
 from .gdb import CpuState, GdbClient, read_registers, read_stop
 from .layout import PML4_AT, SIZE, SharedMemory
 from .qmp import Qmp
@@ -37,7 +36,6 @@ class Stops:
         qmp: Qmp,
         shared: SharedMemory,
         memory: GuestMemory,
-        firmware: Firmware,
         unavailable: str | None,
     ) -> None:
         """`unavailable`: why the stub cannot be used, as the end of a sentence."""
@@ -46,7 +44,6 @@ class Stops:
         self._vmcb = shared.vmcb
         self._memory = memory
         self._shared = shared
-        self._firmware_tables = firmware.page_tables
         self._unavailable = unavailable
         self._started = False
         self._set: tuple[frozenset[int], tuple[Watchpoint, ...]] = (frozenset(), ())
@@ -132,8 +129,8 @@ class Stops:
 
     def _is_guest(self, state: CpuState) -> bool:
         """Whether the CPU executes the guest, not the firmware's entry or the monitor."""
-        ours = (self._shared.base + PML4_AT, self._firmware_tables)
-        return bool(state.efer & EFER.SVME) and not state.in_smm and state.cr3 not in ours
+        ours = self._shared.base + PML4_AT  # of the firmware too, as soon as it has SVM
+        return bool(state.efer & EFER.SVME) and not state.in_smm and state.cr3 != ours
 
     def _pass(self, hit: Watchpoint | None) -> None:
         """Get past a stop in the firmware or the monitor."""

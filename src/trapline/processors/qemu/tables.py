@@ -9,28 +9,36 @@ from trapline.arch.layout import offset_of
 from trapline.arch.vectors import Vector
 
 from .firmware import CODE64, DESCRIPTORS
-from .layout import IDENTITY_PDPT_AT, PDPT_AT, PML4_AT, TABLES_AT, Tables
+from .layout import ENTRY_TABLES_AT, ENTRY_TABLES_RAM, ENTRY_TABLES_SIZE, PML4_AT, TABLES_AT, Tables
+
+
+def identity(base: int, root: int) -> bytes:
+    """Return tables for the address `root` that map all below `base`, and the GiB from there on, at its own address."""
+    table = paging.P | paging.RW | paging.A
+    page = table | paging.D | paging.PS
+    low, high = root + paging.PAGE, root + 2 * paging.PAGE
+    below = {number: page_entry(number << 30, page) for number in range(min(base >> 30, 512))}
+    top = {paging.table_index(base, 3): page_entry(base, page)}
+    if paging.table_index(base, 4) == 0:
+        entries = {0: page_entry(low, table)}
+        below |= top
+    else:
+        entries = {0: page_entry(low, table), paging.table_index(base, 4): page_entry(high, table)}
+    return page_table(entries) + page_table(below) + page_table(top)
 
 
 def write(memory: memoryview, base: int, *, nmi_handler: int) -> None:
     """Map the shared memory and all memory below it at their own addresses, in pages of 1 GiB; fill GDT and IDT.
+
+    The firmware gets a copy of the page tables for its entry.
 
     `base` is the address of the shared memory, `nmi_handler` that of the handler.
 
     The monitor uses the shared memory alone. The rest is for QEMU's gdbstub, which writes by linear address, even to
     ROM: through it the stub reaches the guest's memory while the monitor runs (`stops`).
     """
-    table = paging.P | paging.RW | paging.A
-    page = table | paging.D | paging.PS
-    below = range(min(base >> 30, 512))
-    pointers: dict[int, dict[int, int]] = {0: {number: page_entry(number << 30, page) for number in below}}
-    pointers.setdefault(paging.table_index(base, 4), {})[paging.table_index(base, 3)] = page_entry(base, page)
-    places = dict(zip(pointers, (IDENTITY_PDPT_AT, PDPT_AT), strict=False))
-    for at, entries in (
-        (PML4_AT, {index: page_entry(base + at, table) for index, at in places.items()}),
-        *((at, pointers[index]) for index, at in places.items()),
-    ):
-        memory[at : at + paging.PAGE] = page_table(entries)
+    for at, root in ((PML4_AT, base + PML4_AT), (ENTRY_TABLES_AT, ENTRY_TABLES_RAM)):
+        memory[at : at + ENTRY_TABLES_SIZE] = identity(base, root)
     gdt, idt = offset_of(Tables, "gdt"), offset_of(Tables, "idt")
     struct.pack_into("<4Q", memory, TABLES_AT + gdt, *DESCRIPTORS)
     gate = long_gate(CODE64, nmi_handler).to_bytes(16, "little")

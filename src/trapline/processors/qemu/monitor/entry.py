@@ -5,7 +5,7 @@ from typing import Final
 from trapline.arch.msr import EFER as EFER_MSR
 from trapline.arch.msr import VM_HSAVE_PA
 from trapline.asm.assembler import Assembler
-from trapline.asm.operands import AL, CR3, DX, EAX, ECX, ESI, RAX, RDX, RSP, Mem
+from trapline.asm.operands import AL, DX, EAX, ECX, ESI, RAX, RDX, RSP, Mem
 from trapline.processors.qemu import layout, pci
 
 from .places import mailbox, place, table
@@ -14,11 +14,9 @@ ENTRY: Final = "entry"
 
 
 def enter(code: Assembler) -> None:
-    """The firmware jumps here in long mode, with this address in RAX and the CPU's signature in ESI."""
+    """The firmware jumps here with the monitor's page tables, this address in RAX and the CPU's signature in ESI."""
     code.label(ENTRY)
     code.lea(RSP, Mem(RAX, layout.MAILBOX_AT - layout.CODE_AT))
-    code.lea(RAX, place(layout.PML4_AT))
-    code.mov(CR3, RAX)
     code.mov(mailbox("signature"), ESI)
     code.lgdt(table("gdt_operand"))
     code.lidt(table("idt_operand"))
