@@ -269,4 +269,6 @@ DEFECTS: Final = (
     Defect("86", "#CP injected on a CPU without shadow stacks", _DELIVERY,
            "if event.vector == Vector.CP and not _has_shadow_stacks(vcpu):", "if False:", _WATCHING,
            ("tests/hypervisor/test_injection.py",)),
+    Defect("87", "console output before the record of an earlier exception", f"{_UNICORN}/processor.py",
+           "if self._forwarding.waits:", "if False:", _WATCHING, ("tests/cli/test_choice.py",)),
 )  # fmt: skip

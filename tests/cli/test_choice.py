@@ -142,3 +142,15 @@ def test_a_console_that_cannot_be_opened(tmp_path):
 def test_a_console_on_a_full_disk():
     with pytest.raises(TraplineError, match="console cannot be written"), open_console("/dev/full", None) as console:
         console.write(b"line\n")
+
+
+def test_a_live_line_comes_between_what_the_guest_wrote_before_and_after(trapline_command, tmp_path):
+    path = tmp_path / "code"
+    setup = bytes.fromhex("c7061800157c bcf07b baf803")  # mov word [6 * 4], handler; mov sp, 0x7bf0; mov dx, 0x3f8
+    faulty = bytes.fromhex("b061ee 0f0b b00aee f4")  # mov al, "a"; out dx, al; ud2; mov al, "\n"; out dx, al; hlt
+    handler = bytes.fromhex("58 83c002 50 b062ee cf")  # pop ax; add ax, 2; push ax; mov al, "b"; out dx, al; iret
+    path.write_bytes(setup + faulty + handler)
+    done = trapline_command("run", path, "--entry-mode", "16", "--live", "--json")
+    first, second, *_ = done.err.splitlines()
+    assert first.startswith("a#UD   cpl 0  0000:")
+    assert second == "b"

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import functools
 import importlib
 import json
 import logging
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from trapline.session.settings import MachineOptions
 
 from . import table
-from .console import open_console
+from .console import Console, open_console
 from .termination import Termination, silence
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ def _run(options: argparse.Namespace, qemu_options: list[str]) -> "Run":
         if options.exceptions != "none":  # without exceptions there is no table
             _load_summary_meanwhile()
         keywords["qemu_options"], keywords["console"] = qemu_options, console.write
-        keywords["output"], keywords["live"] = options.output, _say if options.live else None
+        keywords["output"] = options.output
+        keywords["live"] = functools.partial(_say_after, console) if options.live else None
         keywords["keep"] = 0
         return run_guest(
             options.guest,
@@ -101,6 +103,12 @@ def _load_summary_meanwhile() -> None:
     timer = threading.Timer(_IDLE_AFTER, load)
     timer.daemon = True
     timer.start()
+
+
+def _say_after(console: Console, line: str) -> None:
+    """Print a line after what the guest wrote before."""
+    console.flush()
+    _say(line)
 
 
 def _say(line: str) -> None:

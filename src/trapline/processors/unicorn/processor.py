@@ -62,9 +62,9 @@ class UnicornProcessor:
         `memory` is in bytes; `output` gets what the guest writes to COM1, `debug` what it writes to port 0xE9.
         `sets_rf`: the flags that a fault pushes have RF set, as the manual has it and QEMU 7.2 does not.
         """
-        self._boot = boot
+        self._boot, self._output = boot, output
         self._started = time.monotonic_ns()
-        self.machine = machine = BareMachine(memory, output=output, debug=debug, clock=self._clock, cpus=cpus)
+        self.machine = machine = BareMachine(memory, output=self._write, debug=debug, clock=self._clock, cpus=cpus)
         binding = Binding()
         ram = mmap.mmap(-1, memory)
         binding.map_memory(0, ram)
@@ -209,6 +209,12 @@ class UnicornProcessor:
 
     def _clock(self) -> int:
         return time.monotonic_ns() - self._started
+
+    def _write(self, data: bytes) -> None:
+        """Pass on what the guest writes to COM1, after the records of the exceptions before it."""
+        if self._forwarding.waits:
+            self._forwarding.flush()
+        self._output(data)
 
     def _run(self, deadline: float | None) -> Outcome:
         if self._off:
