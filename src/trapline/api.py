@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Final, NamedTuple, Self, TypeVar, Unpack
 
 from trapline.arch.vectors import FORCEABLE, Vector
-from trapline.errors import ProcessorError, ProcessorLost, TraplineError, UsageError
+from trapline.errors import ProcessorError, UsageError
 from trapline.explain.explanation import Explanation
 from trapline.hypervisor.exception import Decision, InterceptedException, Verdict, injection
 from trapline.hypervisor.stop import Stop as Stopped
@@ -31,7 +31,7 @@ from trapline.session.dialogue import Dialogue
 from trapline.session.observing import Callback, ExceptionExit, Handler
 from trapline.session.points import Breakpoints, Watchpoints
 from trapline.session.result import result as session_result
-from trapline.session.rules import RuleObserver
+from trapline.session.run import run_guest
 from trapline.session.session import Session
 from trapline.session.settings import MachineOptions, PathLike, read_options
 from trapline.session.symbols import resolve
@@ -275,26 +275,12 @@ def run(
     Errors before the guest runs are raised: UsageError, GuestImageError, LaunchError. What happens afterwards is part
     of the result, with all that was recorded: the ending FAILED has `error`.
     """
-    rules = [parse_rule(rule) for rule in fail_on]
-    expectations = [parse_expectation(rule) for rule in expect]
-    if timeout is not None and not timeout > 0:  # NaN too
-        raise UsageError(f"--timeout {timeout}: a timeout is more than 0 seconds")
     settings, outlets = read_options(guest, options, inherit)
-    with Session(settings, outlets) as session:
-        cpu = session.cpu()
-        observer = RuleObserver(
-            rules, expectations, lambda vcpu, reported: session.observed(cpu, reported), stops=not keep_going
-        )
-        if observer.vectors:
-            session.vm.observers.add(observer)
-        stop: Stopped | None = None
-        error: BaseException | None = None
-        try:
-            stop = session.run(None if timeout is None else session.started + timeout)
-        except KeyboardInterrupt as interrupt:
-            error = interrupt
-        except TraplineError as failure:
-            if not (isinstance(failure, ProcessorLost) or session.vm.vcpu.resets):
-                raise
-            error = failure
-        return session_result(session, stop, error, observer.violations())
+    return run_guest(
+        settings,
+        outlets,
+        timeout=timeout,
+        rules=[parse_rule(rule) for rule in fail_on],
+        expectations=[parse_expectation(rule) for rule in expect],
+        keep_going=keep_going,
+    )
