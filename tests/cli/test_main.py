@@ -20,7 +20,14 @@ def test_the_help_names_each_exit_code(trapline_command, words):
 
 def test_the_help_explains_each_option(trapline_command):
     text = trapline_command("run", "--help").out
-    for option in ("--exceptions SET", "--memory SIZE", "--accel", "--timeout SECONDS", "--output FILE"):
+    for option in (
+        "--exceptions SET",
+        "--memory SIZE",
+        "--accel",
+        "--timeout SECONDS",
+        "--output FILE",
+        "--where CONDITION",
+    ):
         assert option in text
     assert "[-- QEMU OPTIONS]" in text
 

@@ -383,6 +383,32 @@ def test_live_lines_stand_on_stderr(trapline_command, disk, play):
     assert [line.split()[0] for line in done.err.splitlines()[:2]] == ["#UD", "#PF"]
 
 
+def test_only_what_the_condition_holds_for_is_recorded(trapline_command, disk, play, tmp_path):
+    play(UD, PF)
+    path = tmp_path / "records.jsonl"
+    done = trapline_command("run", disk, "--live", "-o", path, "--where", "address == 0x1234")
+    assert done.status == 0
+    assert done.err.splitlines()[0].split()[0] == "#PF"
+    assert "1 exception recorded where address == 0x1234; " in done.err
+    assert [json.loads(line)["name"] for line in path.read_text().splitlines()] == ["#PF"]
+
+
+@pytest.mark.parametrize(
+    ("condition", "complaint"),
+    [
+        ("colour == 3", "condition 'colour == 3': there is no column colour; did you mean"),
+        ("print(1)", "not a part of a condition"),
+        ("cpl ==", "invalid syntax"),
+        ("", "a condition is empty"),
+    ],
+)
+def test_what_is_no_condition(trapline_command, disk, condition, complaint):
+    done = trapline_command("run", disk, "--where", condition)
+    assert (done.status, done.out) == (2, "")
+    assert complaint in done.err
+    assert done.err.count("\n") == 1
+
+
 @pytest.mark.parametrize("option", ["-o", "--console"])
 @pytest.mark.parametrize("name", ["", ".", "nowhere/file"])
 def test_a_file_that_cannot_be_written(trapline_command, disk, play, monkeypatch, tmp_path, option, name):

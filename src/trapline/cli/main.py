@@ -124,6 +124,12 @@ def _add_run(add: AddVerb) -> None:
         "than once",
     )
     run.add_argument("--timeout", metavar="SECONDS", type=float, help="stop the guest after this time")
+    run.add_argument(
+        "--where",
+        metavar="CONDITION",
+        help="record only exceptions for which this holds, such as 'cpl == 0 and vector == pf' (docs/conditions.md); "
+        "all that are forced are intercepted",
+    )
     run.add_argument("-o", "--output", metavar="FILE", help="write each exception as a line of JSON")
     run.add_argument("--live", action="store_true", help="print a line for each exception on stderr as it happens")
     run.add_argument("--json", action="store_true", help="print the summary as JSON; the console goes to stderr")

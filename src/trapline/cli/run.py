@@ -25,7 +25,7 @@ _IDLE_AFTER: Final = 0.4
 """Seconds after which a BIOS has mostly finished: until then the guest needs this CPU."""
 _OPTIONS: Final = (
     *("exceptions", "processor", "memory", "entry_mode", "load_address", "initrd", "append", "isolate", "accel"),
-    *("reboot", "qemu", "symbols", "syntax"),
+    *("reboot", "qemu", "symbols", "syntax", "where"),
 )
 """Options of the command line that are keywords of the library."""
 

@@ -152,6 +152,8 @@ class RunDocument(TypedDict):
     seconds: float
     recorded: int
     """Exceptions recorded."""
+    where: str | None
+    """The condition on what was recorded; null: everything was."""
     exits: int
     """#VMEXITs handled in Python."""
     stopped_seconds: float

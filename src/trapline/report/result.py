@@ -96,6 +96,8 @@ class Result:
     """The duration, including the start of the processor."""
     recorded: int
     """How many exceptions were recorded."""
+    where: str | None = None
+    """The condition on what was recorded; None: everything was."""
     exits: int
     """How many #VMEXITs were handled in Python."""
     stopped_seconds: float
@@ -152,6 +154,7 @@ class Result:
             "debug_exit": self.exit_status,
             "seconds": round(self.seconds, 6),
             "recorded": self.recorded,
+            "where": self.where,
             "exits": self.exits,
             "stopped_seconds": round(self.stopped_seconds, 6),
             "counts": [_count(row) for row in self.counts],

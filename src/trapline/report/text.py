@@ -54,7 +54,7 @@ def report(run: Result, width: Width = PLAIN) -> list[str]:
         lines += str(run.error).splitlines()
     if run.counts:
         counts = ", ".join(f"{row.times:,} {row.vector.mnemonic}" for row in run.counts)
-        lines += fold_line(f"recorded: {counts}", "", width)
+        lines += fold_line(f"recorded{_where(run)}: {counts}", "", width)
     return lines + notes(run, width)
 
 
@@ -67,7 +67,8 @@ def evidence(run: Result, width: Width) -> list[str]:
     for record in run.last(_SHOWN):
         lines += fold_line(str(record), "  ", width)
     if not run.recorded and run.ending is Ending.SHUTDOWN:
-        lines.append("  none was recorded: run it again with --exceptions all")
+        hint = ": run it again with --exceptions all" if run.where is None else _where(run)
+        lines += fold_line(f"none was recorded{hint}", "  ", width)
     if run.crash is not None:
         lines += crash(titles.where, run.crash)
     if run.explanation is not None:
@@ -101,8 +102,8 @@ def costs(run: Result, width: Width) -> list[str]:
     exceptions = "exception" if run.recorded == 1 else "exceptions"
     exits = "#VMEXIT" if run.exits == 1 else "#VMEXITs"
     return fold_line(
-        f"{run.recorded:,} {exceptions} recorded; {run.exits:,} {exits} handled in Python; guest stopped for "
-        f"{run.stopped_seconds * 1000:,.1f} ms ({run.stopped_seconds / run.seconds:.1%})",
+        f"{run.recorded:,} {exceptions} recorded{_where(run)}; {run.exits:,} {exits} handled in Python; "
+        f"guest stopped for {run.stopped_seconds * 1000:,.1f} ms ({run.stopped_seconds / run.seconds:.1%})",
         "",
         width,
     )
@@ -139,6 +140,11 @@ def explanation(title: str, found: Explanation, width: Width) -> list[str]:
     for start, text in found.paragraphs():
         lines += fold(text, start, width.prose, "     " if start == "  " else None)
     return [*lines, ""]
+
+
+def _where(run: Result) -> str:
+    """Return the condition on what was recorded, to follow "recorded"."""
+    return "" if run.where is None else f" where {' '.join(run.where.split())}"
 
 
 def _stack(context: CrashContext) -> Iterator[str]:

@@ -40,6 +40,7 @@ def result(
         exit_status=processor.exit_status,
         seconds=time.monotonic() - session.started,
         recorded=session.recorder.tally.total,
+        where=None if session.where is None else session.where.text,
         exits=processor.statistics.exits,
         stopped_seconds=processor.statistics.stopped,
         counts=_counts(session),

@@ -15,6 +15,7 @@ from trapline.hypervisor.stop import Stop, StopReason
 from trapline.machine.registers import Check, Registers, unchecked
 from trapline.processors.qemu.launch import find_qemu, qemu_version
 from trapline.report.crash import CrashContext
+from trapline.trace.condition import Condition
 
 from .console import Console
 from .cpu import Cpu
@@ -37,6 +38,7 @@ class Session:
         self.settings, self.console = settings, Console(outlets.console)
         self.started = time.monotonic()
         mask = choose_mask(settings.exceptions)
+        self.where = None if outlets.where is None else Condition(outlets.where)
         with contextlib.ExitStack() as undo:
             lines = undo.enter_context(open_output(outlets.output))
             opened = open_processor(undo, settings, self.console, outlets.inherited)
@@ -50,7 +52,7 @@ class Session:
             from trapline.trace.recorder import Recorder
 
             lookup = self.names.lookup if self.names.files or self.names.unplaced else None
-            self.recorder = Recorder(lines=lines, live=outlets.live, lookup=lookup, keep=outlets.keep)
+            self.recorder = Recorder(lines=lines, live=outlets.live, lookup=lookup, keep=outlets.keep, where=self.where)
             self.processor.on_records(self.recorder.add)
             self.black_box = BlackBox(self.recorder.note if lines else None)
             self.vm = Vm(

@@ -49,6 +49,7 @@ class MachineOptions(TypedDict, total=False):
     output: PathLike | IO[str] | None
     live: Callable[[str], None] | None
     keep: int
+    where: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +66,8 @@ class Outlets:
     """A function that gets a line of text for each exception as it happens."""
     keep: int = 1_000_000
     """How many records are kept in memory for `exceptions`: the newest ones."""
+    where: str | None = None
+    """A condition: only exceptions for which it holds are recorded. All forced ones are intercepted all the same."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,11 @@ from typing import IO, Final
 from trapline.errors import TraplineError
 
 from .columns import view
+from .condition import Condition
 from .exception_record import Lookup
 from .exceptions import Exceptions
 from .jsonl import json_lines
+from .record_filter import RecordFilter
 from .store import RecordStore
 from .tally import Tally
 
@@ -33,10 +35,12 @@ class Recorder:
         live: Callable[[str], None] | None = None,
         lookup: Lookup | None = None,
         keep: int = BLACK_BOX,
+        where: Condition | None = None,
     ) -> None:
         """`lines` gets JSON, flushed after each batch; `live` gets one line of text an exception, with its name.
 
         Of the records themselves the newest `keep` stay in memory, `BLACK_BOX` at least.
+        Records for which `where` does not hold are left out: they have no number.
         """
         self.tally = Tally()
         self.store = RecordStore(max(keep, BLACK_BOX))
@@ -44,21 +48,28 @@ class Recorder:
         self._lines = lines
         self._live = live
         self._lookup = lookup
+        self._filter = None if where is None else RecordFilter(where, lookup)
 
     def add(self, data: memoryview) -> None:
         """Take a batch; the memory may be used again afterwards. Raises RecordingError on a full disk."""
         with _uninterrupted():
-            self._add(data)
+            if self._filter is None:
+                self._store(data)
+            elif kept := self._filter.choose(data, self.tally.total):
+                self._store(memoryview(kept))
 
-    def add_one(self, data: memoryview) -> int:
-        """Take one record and return its number, from 0; see `add`."""
+    def add_one(self, data: memoryview) -> int | None:
+        """Take one record and return its number, from 0, or None where it is left out; see `add`."""
         tally = self.tally
+        if self._filter is not None and not self._filter.holds(data, tally.total):
+            return None
         if self._lines is None and self._live is None:
             record = bytes(data)
             tally.add_one(record)
             self._keep_one(record)
         else:
-            self.add(data)
+            with _uninterrupted():
+                self._store(data)
         return tally.total - 1
 
     def note(self, line: str) -> None:
@@ -80,7 +91,7 @@ class Recorder:
         """How many of the oldest exceptions were dropped from memory: also the number of the first one that was not."""
         return self.tally.total - len(self.store)
 
-    def _add(self, data: memoryview) -> None:
+    def _store(self, data: memoryview) -> None:
         if self._lines is not None:
             self._write(self._lines, json_lines(view(data), self.tally.total, self._lookup))
         self.tally.add(data)
