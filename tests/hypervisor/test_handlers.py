@@ -207,6 +207,12 @@ def test_an_old_cpu_has_lmsle_and_little_else(access):
     assert refused(access(WRITE, msr.EFER, EFER.NXE, old, efer=EFER.SVME))
 
 
+def test_lmsle_is_refused_where_vmrun_would(access):
+    old = {(0x8000_0001, 0): (0, 0, 0, 1 << 29)}
+    able = {"lmsle": False}
+    assert refused(access(WRITE, msr.EFER, EFER.LMSLE, old, efer=EFER.SVME, capabilities=able))
+
+
 def test_vm_cr_reads_zero_and_forgets(access):
     assert skipped(access(WRITE, msr.VM_CR, msr.VM_CR_R_INIT))
     played = access(READ, msr.VM_CR)

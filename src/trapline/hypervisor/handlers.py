@@ -145,7 +145,8 @@ def _write(vcpu: Vcpu, number: int, value: int) -> bool:
 def _writable_efer(vcpu: Vcpu) -> int:
     """Return the bits of EFER that this CPU has; with any other VMRUN fails (APM 15.5.1)."""
     leaves = {leaf: vcpu.processor.cpuid(leaf, 0) for leaf in (EXTENDED, SIZES, EXTENDED_2)}
-    writable = 0 if leaves[SIZES][EBX] & NO_LMSLE else EFER.LMSLE
+    denied = leaves[SIZES][EBX] & NO_LMSLE or not vcpu.processor.capabilities.lmsle
+    writable = 0 if denied else EFER.LMSLE
     for bit, leaf, register, place in EFER_FEATURES:
         writable |= bit * (leaves[leaf][register] >> place & 1)
     return writable

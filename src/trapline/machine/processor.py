@@ -52,6 +52,8 @@ class Capabilities(NamedTuple):
     """For reports: `unicorn`, `qemu`."""
     ts_error_code: bool
     """EXITINFO1 holds the error code of an intercepted #TS, which the manual does not define."""
+    lmsle: bool
+    """VMRUN takes EFER.LMSLE, where CPUID does not deny it."""
     hides_svm: bool
     """CPUID shows the guest a CPU without SVM, and need not be intercepted."""
     keeps_svme: bool

@@ -23,6 +23,7 @@ from .processor import Capabilities, Outcome, Statistics, Watchpoint
 MANUAL = Capabilities(
     "scripted",
     ts_error_code=True,
+    lmsle=True,
     hides_svm=False,
     keeps_svme=False,
     physical_bits=40,

@@ -106,10 +106,10 @@ def test_what_is_no_number_of_processors_is_refused(value):
     ("words", "accelerator", "hide_svm", "expected"),
     [
         ([], "tcg", True, "qemu64,-svm"),
-        ([], "kvm", False, "host,+svm"),
+        ([], "kvm", False, "host,+svm,+nrip-save,kvm=off"),
         (["-cpu", "max,+avx"], "tcg", True, "max,+avx,-svm"),
         (["-cpu", "max", "--cpu", "EPYC"], "tcg", True, "EPYC,-svm"),
-        (["-cpu", "EPYC-Milan"], "kvm", False, "EPYC-Milan,+svm"),
+        (["-cpu", "EPYC-Milan"], "kvm", False, "EPYC-Milan,+svm,+nrip-save,kvm=off"),
     ],
 )
 def test_the_cpu_is_the_users_but_for_svm(words, accelerator, hide_svm, expected):

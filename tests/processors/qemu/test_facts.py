@@ -1,5 +1,6 @@
 import json
 import os
+import platform
 from pathlib import Path
 
 import pytest
@@ -35,10 +36,25 @@ def test_what_is_stored_is_loaded(cache):
     file_of(cache)  # and nothing else
 
 
-@pytest.mark.parametrize("other", [KEY._replace(size=1001), KEY._replace(mtime=1), KEY._replace(path="/opt/qemu")])
+@pytest.mark.parametrize(
+    "other",
+    [KEY._replace(size=1001), KEY._replace(mtime=1), KEY._replace(path="/opt/qemu"), KEY._replace(kvm="6.12 EPYC")],
+)
 def test_another_program_has_no_facts(other):
     store(KEY, FACTS)
     assert load(other) is None
+
+
+def test_under_kvm_the_facts_are_those_of_this_machine(cache, tmp_path):
+    program = tmp_path / "qemu"
+    program.touch()
+    tcg, kvm = key_of(str(program)), key_of(str(program), "kvm")
+    assert (tcg.kvm, kvm._replace(kvm="")) == ("", tcg)
+    assert kvm.kvm.startswith(platform.release())
+    store(tcg, MANUAL)
+    store(kvm, FACTS)
+    assert (load(tcg), load(kvm)) == (MANUAL, FACTS)
+    assert load(kvm._replace(kvm="another")) is None
 
 
 def without(name):
@@ -152,13 +168,23 @@ def test_a_program_that_is_gone_has_no_facts():
 
 MEASURED = {
     (7, 2): MANUAL._replace(
-        faults_set_rf=False, loads_shadow=False, plain_gate_codes=False, wide_invalid=False, knows_int1=False
+        faults_set_rf=False,
+        loads_shadow=False,
+        plain_gate_codes=False,
+        wide_invalid=False,
+        knows_int1=False,
+        saves_nrip=False,
     ),
     (8, 2): MANUAL._replace(
-        faults_set_rf=False, loads_shadow=False, nests_in_real_mode=False, wide_invalid=False, knows_int1=False
+        faults_set_rf=False,
+        loads_shadow=False,
+        nests_in_real_mode=False,
+        wide_invalid=False,
+        knows_int1=False,
+        saves_nrip=False,
     ),
-    (10, 0): MANUAL._replace(interrupts_keep_rf=False, hlt_asks=False),
-    (11, 1): MANUAL._replace(interrupts_keep_rf=False, hlt_asks=False),
+    (10, 0): MANUAL._replace(interrupts_keep_rf=False, hlt_asks=False, saves_nrip=False),
+    (11, 1): MANUAL._replace(interrupts_keep_rf=False, hlt_asks=False, saves_nrip=False),
 }
 
 

@@ -398,12 +398,13 @@ def test_a_deadline_leaves_the_guest_running(start):
     assert qemu.commands == [None, Command.LOAD_AND_RESUME]
 
 
-def test_a_kick_stops_a_running_guest_by_an_nmi(start):
+@pytest.mark.parametrize("accelerator", ["tcg", "kvm"])
+def test_a_kick_stops_a_running_guest_by_an_nmi(start, accelerator):
     def until_nmi(qemu):
         assert qemu.nmi.wait(10)
         leave(0x61)(qemu)
 
-    processor, qemu = start(power_on, until_nmi, leave(0x7F))
+    processor, qemu = start(power_on, until_nmi, leave(0x7F), accelerator=accelerator)
     processor.run(None)
     processor.intercepts_changed(0)
     kicker = threading.Timer(0.05, processor.kick)
@@ -488,7 +489,7 @@ def test_closing_twice_is_safe(start):
 def test_what_it_can_do(start, accelerator):
     tcg = accelerator == "tcg"
     able = start(power_on, accelerator=accelerator)[0].capabilities
-    assert (able.ts_error_code, able.hides_svm, able.keeps_svme, able.forwards_set_rf) == (
+    assert (able.lmsle, able.hides_svm, able.keeps_svme, able.forwards_set_rf) == (
         tcg,
         tcg,
         tcg,
@@ -500,9 +501,9 @@ def test_what_it_can_do(start, accelerator):
 
 @pytest.mark.parametrize("value", [True, False])
 def test_what_it_can_do_depends_on_the_facts(start, value):
-    facts = FACTS._replace(faults_set_rf=value, interrupts_keep_rf=not value)
+    facts = FACTS._replace(faults_set_rf=value, interrupts_keep_rf=not value, ts_error_code=value)
     able = start(power_on, facts=facts)[0].capabilities
-    assert (able.sets_rf, able.interrupts_keep_rf) == (value, not value)
+    assert (able.sets_rf, able.interrupts_keep_rf, able.ts_error_code) == (value, not value, value)
 
 
 def test_the_bios_goes_into_ram_once_at_the_first_power_on(start, bios):

@@ -499,7 +499,7 @@ def test_the_guest_takes_its_own_nmi(cpu):
 
 def test_an_nmi_of_ours_stops_the_guest(cpu):
     cpu.want(0)
-    cpu.tcg.foreign_nmis = 1
+    cpu.tcg.nmis.foreign = True
     assert cpu.exit(ExitCode.NMI)
     assert cpu.control.exit_code == ExitCode.NMI
     assert is_intercepted(cpu.control, ExitCode.NMI)

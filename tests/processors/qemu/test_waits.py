@@ -112,7 +112,7 @@ def test_an_interrupt_before_the_instruction_is_taken_before_it(waiting, trap):
 @pytest.mark.parametrize("trap", [0, RFLAGS.TF])
 def test_a_kicked_guest_waits_again_when_it_goes_on(waiting, trap):
     cpu = waiting(trap)
-    cpu.tcg.foreign_nmis = 1
+    cpu.tcg.nmis.foreign = True
     assert cpu.leave(NMI, executed=cpu.length)
     assert cpu.control.exit_code == NMI
     assert (cpu.save.rip, cpu.control.interrupt_shadow) == (RIP, 1)
@@ -136,7 +136,7 @@ def test_a_forced_exit_ends_the_wait_too(waiting):
 
 def test_after_a_reset_nothing_is_put_back(waiting):
     cpu = waiting(RFLAGS.TF)
-    cpu.tcg.waits.forget()
+    cpu.tcg.reset()
     assert cpu.leave(ExitCode.SHUTDOWN)
     assert not cpu.save.rflags & RFLAGS.TF
 

@@ -34,6 +34,11 @@ _REFUSED_PROPERTIES: Final = {
 GDB_CHARDEV: Final = "trapline.gdb"
 """Name of the character device that QEMU's gdbstub is started on, once breakpoints are asked for."""
 _ISA_SERIAL: Final = "isa-serial"
+HIDDEN: Final = "-svm"
+NESTED: Final = "+svm,+nrip-save,kvm=off"
+"""What a CPU needs for the monitor. The guest does not see KVM's own CPUID leaves: it could not use the MSRs that they
+promise, of which the permission map has none, and SeaBIOS would.
+"""
 _DEFAULT_CPU: Final = {"tcg": "qemu64", "kvm": "host"}
 
 
@@ -145,7 +150,7 @@ def command(
 ) -> list[str]:
     """Return the whole command line. `memory` is in bytes; `serial` says where the console goes."""
     device, function = pci.MONITOR_DEVICE
-    cpu = f"{user.cpu or _DEFAULT_CPU[accelerator]},{'-svm' if hide_svm else '+svm'}"
+    cpu = f"{user.cpu or _DEFAULT_CPU[accelerator]},{HIDDEN if hide_svm else NESTED}"
     return [
         qemu,
         *("-machine", "pc"),

@@ -1,12 +1,14 @@
 """What one QEMU does where QEMUs differ: found by `probe` once for each program, and kept in the user's cache.
 
-Each fact is true where QEMU's TCG follows the manual. Nothing is guessed from a version.
+Each fact is true where the CPU follows the manual: QEMU's TCG, or that of this machine under KVM, which has facts of
+its own. Nothing is guessed from a version.
 """
 
 import contextlib
 import hashlib
 import json
 import os
+import platform
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -35,6 +37,10 @@ class Facts(NamedTuple):
     """INT1 raises #DB (APM vol. 3), and not #UD."""
     hlt_asks: bool
     """The #DB of a HLT under TF asks the intercept of #DB, if it is raised at all."""
+    saves_nrip: bool
+    """An exit stores the address of the next instruction (APM vol. 2, 15.7.1)."""
+    ts_error_code: bool
+    """EXITINFO1 of the exit for #TS has the error code, which the manual leaves undefined (APM vol. 2, 15.12.11)."""
 
 
 def capabilities(accelerator: str, facts: Facts) -> Capabilities:
@@ -42,7 +48,8 @@ def capabilities(accelerator: str, facts: Facts) -> Capabilities:
     tcg = accelerator == "tcg"
     return Capabilities(
         name=f"QEMU ({accelerator})",
-        ts_error_code=tcg,
+        ts_error_code=facts.ts_error_code,
+        lmsle=tcg,
         hides_svm=tcg,
         keeps_svme=tcg,
         physical_bits=40,
@@ -54,7 +61,7 @@ def capabilities(accelerator: str, facts: Facts) -> Capabilities:
 
 
 MANUAL: Final = Facts((0, 0, 0), *[True] * (len(Facts._fields) - 1))
-"""A processor by the manual, such as the hardware under KVM."""
+"""A processor by the manual."""
 
 _TOLD: Final = {
     "faults_set_rf": (
@@ -97,6 +104,16 @@ _TOLD: Final = {
         "its #DB asks the intercept, if it is raised",
         "its #DB asks no intercept; HLT is intercepted where #DB is forced",
     ),
+    "saves_nrip": (
+        "nRIP",
+        "is saved by exits",
+        "is not saved by exits; instructions are decoded",
+    ),
+    "ts_error_code": (
+        "#TS",
+        "its exit has the error code",
+        "its exit has no error code; it is not intercepted",
+    ),
 }
 """Short name, and sentences for true and false."""
 
@@ -122,13 +139,25 @@ class Key(NamedTuple):
     size: int
     mtime: int
     """In nanoseconds."""
+    kvm: str = ""
+    """Under KVM, the kernel and the CPU of this machine."""
 
 
-def key_of(program: str) -> Key:
+def key_of(program: str, accelerator: str = "tcg") -> Key:
     """Return the key of a program, by the file that its name leads to; raises OSError."""
     path = Path(program).resolve()
     status = path.stat()
-    return Key(str(path), status.st_size, status.st_mtime_ns)
+    return Key(str(path), status.st_size, status.st_mtime_ns, _this_machine() if accelerator == "kvm" else "")
+
+
+def _this_machine() -> str:
+    """Return the kernel's release and the CPU's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return " ".join([platform.release(), *names[:1]])
 
 
 def load(key: Key) -> Facts | None:
@@ -170,14 +199,14 @@ def forget(key: Key) -> None:
             file.unlink(missing_ok=True)
 
 
-def check_probed(facts: Facts, version: tuple[int, int, int], program: str) -> None:
+def check_probed(facts: Facts, version: tuple[int, int, int], program: str, accelerator: str) -> None:
     """Raise ProcessorError where a program is another QEMU now than when it was probed; the next run probes it again.
 
     So it is where the program is a script, or its file was put back.
     """
     if version != facts.version:
         with contextlib.suppress(OSError):
-            forget(key_of(program))
+            forget(key_of(program, accelerator))
         numbers, probed = (".".join(map(str, each)) for each in (version, facts.version))
         raise ProcessorError(f"{program} is QEMU {numbers} now, and was {probed}; run it again")
 
@@ -195,4 +224,5 @@ def _file(key: Key) -> Path | None:
         cache = cache if cache.is_absolute() else Path.home() / ".cache"  # as the XDG specification has it
     except RuntimeError:
         return None
-    return cache / "trapline" / f"qemu-{hashlib.sha256(os.fsencode(key.path)).hexdigest()[:16]}.json"
+    kind = "kvm" if key.kvm else "qemu"
+    return cache / "trapline" / f"{kind}-{hashlib.sha256(os.fsencode(key.path)).hexdigest()[:16]}.json"

@@ -14,7 +14,7 @@ from trapline.errors import LaunchError, ProcessorMissing, UsageError
 
 from . import layout
 from .command import Descriptors, UserOptions, command, read_user_options
-from .facts import MANUAL, Facts, Key, key_of, load, store
+from .facts import Facts, Key, key_of, load, store
 from .firmware import wrap
 from .kvm import nested_svm_missing
 from .process import QemuProcess
@@ -61,31 +61,31 @@ def qemu_version(program: str) -> tuple[int, int, int]:
     return major, minor, patch
 
 
-def facts_of(program: str) -> Facts:
+def facts_of(program: str, accelerator: str = "tcg") -> Facts:
     """Return what a QEMU does: as it is kept, or else found out now, which takes less than a second.
 
     Raises LaunchError where it does not start.
     """
     try:
-        key = key_of(program)
+        key = key_of(program, accelerator)
     except OSError as error:
         raise LaunchError(f"{program}: {error.strerror}") from error
-    return _facts(key, program)
+    return _facts(key, program, accelerator)
 
 
 @functools.cache
-def _facts(key: Key, program: str) -> Facts:
+def _facts(key: Key, program: str, accelerator: str) -> Facts:
     kept = load(key)
     if kept is not None:
         return kept
     from .placement import load_monitor
     from .probe import probe
 
-    qemu, _ = _start(program, ["-nodefaults"], _PROBED, "tcg", read_user_options(()), (), None, ())
+    qemu, _ = _start(program, ["-nodefaults"], _PROBED, accelerator, read_user_options(()), (), None, ())
     with contextlib.closing(qemu):
         load_monitor(qemu.monitor)
         try:
-            facts = probe(qemu)
+            facts = probe(qemu, accelerator)
         except LaunchError:
             qemu_version(program)  # says it better where the program is not QEMU at all
             raise
@@ -93,9 +93,9 @@ def _facts(key: Key, program: str) -> Facts:
     return facts
 
 
-def try_out(program: str | None = None) -> str:
+def try_out(program: str | None = None, accelerator: str = "tcg") -> str:
     """Start a machine without a guest until its monitor has SVM; returns a sentence about what was seen."""
-    with open_qemu(guest=["-nodefaults"], memory=_PROBED, program=program) as processor:
+    with open_qemu(guest=["-nodefaults"], memory=_PROBED, program=program, accelerator=accelerator) as processor:
         processor.run(None)  # ends with the reset that switching on is, or with an error
     return "the monitor starts and has SVM"
 
@@ -158,7 +158,7 @@ def open_qemu(
         raise UsageError("--isolate needs a pc machine: a q35's MMCONFIG reaches the monitor's device")
     check_accelerator(accelerator)
     path = find_qemu(program)
-    facts = facts_of(path) if accelerator == "tcg" else MANUAL
+    facts = facts_of(path, accelerator)
     if isolated:
         check_isolation(facts)
     qemu, firmware = _start(path, guest, memory, accelerator, user, serial, stdout, inherited)

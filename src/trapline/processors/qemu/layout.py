@@ -142,6 +142,8 @@ class Mailbox(Structure):
     """RIP of the INT n that the monitor last injected."""
     soft_arm: u32 = at(0xF8)
     """Exceptions to intercept during the delivery of an INT n; 0: the host sees each."""
+    seen_rflags: u32 = at(0xFC)
+    """The guest's RFLAGS when the monitor last injected an exception, for which it may have set RF."""
     plans: Array[VectorPlan] = at(0x100, count=32)
 
 

@@ -12,6 +12,7 @@ from trapline.arch import cpuid
 from trapline.errors import UsageError
 
 from . import tables
+from .command import HIDDEN, NESTED
 from .layout import ADDRESS_BITS, CODE_AT, TABLES_AT, SharedMemory, base_for
 from .monitor import monitor
 
@@ -59,6 +60,8 @@ def place(shared: SharedMemory, ram_end: int, command: Sequence[str]) -> None:
 
 
 def cpu_model(command: Sequence[str]) -> str:
-    """Return which CPU QEMU was told to emulate; the last part of that option is ours."""
-    program, model = command[0].rpartition("/")[2], command[command.index("-cpu") + 1].rpartition(",")[0]
+    """Return which CPU QEMU was told to emulate; the end of that option is ours."""
+    program, model = command[0].rpartition("/")[2], command[command.index("-cpu") + 1]
+    for ours in (HIDDEN, NESTED):
+        model = model.removesuffix(f",{ours}")
     return f"{program}'s CPU {model}"

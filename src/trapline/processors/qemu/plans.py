@@ -15,7 +15,7 @@ _ALWAYS_ASKED: Final = 1 << Vector.BP | 1 << Vector.OF | 1 << Vector.DF
 
 
 def write_plans(
-    plans: Sequence[VectorPlan], *, recorded: int, forwarded: int, arm: Callable[[int], int] | None, sets_rf: bool
+    plans: Sequence[VectorPlan], *, recorded: int, forwarded: int, arm: Callable[[int], int], sets_rf: bool
 ) -> None:
     """Write the plan of every vector.
 
@@ -28,7 +28,7 @@ def write_plans(
         plan = plans[row.vector]
         has_code = WITH_ERROR_CODE >> row.vector & 1
         plan.event = VALID | EventType.EXCEPTION << 8 | has_code * ERROR_CODE_VALID | row.vector
-        plan.arm = arm(row.vector) if arm else 0
+        plan.arm = arm(row.vector)
         plan.rflags = RFLAGS.RF if sets_rf and row.kind is Kind.FAULT else 0
         plan.flags = RecordFlags.FORWARDED | has_code * RecordFlags.HAS_ERROR_CODE
         plan.flags |= RecordFlags.HAS_ADDRESS if row.vector == Vector.PF else 0

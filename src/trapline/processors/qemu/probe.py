@@ -9,7 +9,17 @@ import time
 from typing import Final
 
 from trapline.arch import encode, paging
-from trapline.arch.descriptors import CODE_16, CODE_64, DATA_16, DATA_32, LONG_GATE_SIZE, flat
+from trapline.arch.bits import M32
+from trapline.arch.descriptors import (
+    CODE_16,
+    CODE_64,
+    DATA_16,
+    DATA_32,
+    LONG_GATE_SIZE,
+    Attribute,
+    SystemType,
+    flat,
+)
 from trapline.arch.error_codes import SELECTOR_IDT
 from trapline.arch.events import Event, EventType
 from trapline.arch.events import encode as encode_event
@@ -22,7 +32,7 @@ from trapline.errors import LaunchError
 from trapline.machine.processor import Outcome
 
 from . import layout
-from .facts import Facts
+from .facts import MANUAL, Facts
 from .firmware import CODE64, DATA, DESCRIPTORS
 from .handshake import Handshake
 from .layout import Command, SharedMemory
@@ -44,6 +54,8 @@ _ALWAYS: Final = (ExitCode.CPUID, ExitCode.SHUTDOWN, ExitCode.VMRUN)
 _DB_EXIT: Final = exception_exit(Vector.DB)
 _GP_EXIT: Final = exception_exit(Vector.GP)
 _UD_EXIT: Final = exception_exit(Vector.UD)
+_TS_EXIT: Final = exception_exit(Vector.TS)
+_TSS: Final = 0x48
 
 _CPUID: Final = b"\x0f\xa2"
 _LOAD_FLAGS: Final = b"\x48\x8b\x44\x24\x10"
@@ -51,10 +63,22 @@ _LOAD_FLAGS: Final = b"\x48\x8b\x44\x24\x10"
 _NOP, _UD2, _INT_N, _HLT, _INT1 = b"\x90", b"\x0f\x0b", bytes((0xCD, _VECTOR)), b"\xf4", b"\xf1"
 
 
-def probe(qemu: QemuProcess) -> Facts:
-    """Return what a QEMU does whose monitor is loaded; raises LaunchError where it does not start or get through."""
+def probe(qemu: QemuProcess, accelerator: str) -> Facts:
+    """Return what a QEMU does whose monitor is loaded; raises LaunchError where it does not start or get through.
+
+    Of a CPU under KVM only that is asked in which those of hardware differ.
+    """
     with contextlib.closing(_Prober(qemu)) as prober:
         version = prober.start()
+        if accelerator == "kvm":
+            return MANUAL._replace(
+                version=version,
+                faults_set_rf=_faults_set_rf(prober),
+                interrupts_keep_rf=_interrupts_keep_rf(prober),
+                nests_in_real_mode=_nests_in_real_mode(prober),
+                saves_nrip=_saves_nrip(prober),
+                ts_error_code=_ts_error_code(prober),
+            )
         return Facts(
             version,
             faults_set_rf=_faults_set_rf(prober),
@@ -65,6 +89,8 @@ def probe(qemu: QemuProcess) -> Facts:
             wide_invalid=_wide_invalid(prober),
             knows_int1=_knows_int1(prober),
             hlt_asks=_hlt_asks(prober),
+            saves_nrip=_saves_nrip(prober),
+            ts_error_code=_ts_error_code(prober),
         )
 
 
@@ -102,6 +128,11 @@ class _Prober:
         check_version(version)
         return version
 
+    @property
+    def memory(self) -> memoryview:
+        """The shared memory."""
+        return self._shared.memory
+
     def put(self, at: int, data: bytes) -> None:
         """Write into the shared memory."""
         self._shared.memory[at : at + len(data)] = data
@@ -127,6 +158,7 @@ class _Prober:
         load_segment(save.cs, flat(CODE64, CODE_64))
         for segment in (save.ss, save.ds, save.es, save.fs, save.gs):
             load_segment(segment, flat(DATA, DATA_32))
+        save.tr.attributes = SystemType.TSS_32 | SystemType.BUSY | Attribute.P
 
     def leave(self) -> int:
         """Run the guest; returns its exit code."""
@@ -219,3 +251,21 @@ def _hlt_asks(prober: _Prober) -> bool:
     _interrupt_in_shadow(prober)
     prober.save.rflags |= RFLAGS.TF
     return prober.leave() != ExitCode.CPUID  # the handler's
+
+
+def _saves_nrip(prober: _Prober) -> bool:
+    prober.enter(b"")
+    prober.leave()
+    return prober.control.nrip == prober.save.rip + len(_CPUID)
+
+
+def _ts_error_code(prober: _Prober) -> bool:
+    """The stack of an interrupt is beyond the limit of the TSS: #TS with its selector (APM vol. 2, 8.9.4)."""
+    prober.enter(_UD2, _TS_EXIT)
+    gate = _IDT + LONG_GATE_SIZE * Vector.UD
+    usual = bytes(prober.memory[gate : gate + LONG_GATE_SIZE])
+    prober.put(gate, encode.long_gate(CODE64, prober.base + _HANDLER, ist=1).to_bytes(LONG_GATE_SIZE, "little"))
+    prober.save.tr.selector = _TSS
+    left = prober.leave() == _TS_EXIT
+    prober.put(gate, usual)
+    return left and prober.control.exit_info_1 & M32 == _TSS

@@ -23,6 +23,8 @@ from .plans import write_plans
 from .ports import Ports
 from .process import QemuProcess, exit_status
 from .qmp import Qmp
+from .quirks import Quirks
+from .quirks_kvm import KvmQuirks
 from .quirks_tcg import TcgQuirks
 from .ram import Ram
 from .stops import Stops, why_unavailable
@@ -44,17 +46,19 @@ class QemuProcessor:
         isolated: bool,
         facts: Facts,
     ) -> None:
-        """`facts`: what the QEMU was found to do; of its TCG, which has no others than these."""
+        """`facts`: what the QEMU was found to do with the accelerator."""
         self._qemu = qemu
         self._firmware = firmware
         self._isolated = isolated
         self._shared = SharedMemory(qemu.monitor)
         self._mailbox = self._shared.mailbox
         self._facts = facts
+        self._accelerator = accelerator
         self._qmp = Qmp(qemu.qmp)
         watchdog = Watchdog(qemu.command, self._mailbox, self._qmp.run_state)
         self._handshake = Handshake(qemu, self._shared, self._on_wake, watchdog)
-        self._quirks = TcgQuirks(self._shared, ram, facts) if accelerator == "tcg" else None
+        kind = TcgQuirks if accelerator == "tcg" else KvmQuirks
+        self._quirks: Quirks = kind(self._shared, ram, facts)
         self._mailbox.ram_low = ram.low_end if accelerator == "tcg" else 0
         self.vmcb: Vmcb = self._shared.vmcb
         self.gprs: Gprs = self._shared.gprs
@@ -117,22 +121,20 @@ class QemuProcessor:
     def intercepts_changed(self, forwarded: int) -> None:
         """See `machine.Processor.intercepts_changed`."""
         self._forwarded = forwarded
-        if self._quirks is not None:
-            self._quirks.note_intercepts()
+        self._quirks.note_intercepts()
         self._write_intercepts()
 
     def _write_intercepts(self) -> None:
         """Write the intercepts of the VMCB, and what the monitor does with each exception by itself."""
-        recorded, unwanted, arm = self._forwarded, 0, None
-        if self._quirks is None:
-            self._mailbox.intercepts = self.vmcb.control.intercept_exceptions
-        else:
-            watching = bool(self._stops.watchpoints)
-            unwanted = self._quirks.write_intercepts(stopping=bool(self._stops), watching=watching)
-            recorded, unwanted, arm = 0 if watching else recorded, 0 if watching else unwanted, self._quirks.arm_for
+        recorded, watching = self._forwarded, bool(self._stops.watchpoints)
+        unwanted = self._quirks.write_intercepts(stopping=bool(self._stops), watching=watching)
+        if watching:
+            recorded = unwanted = 0
         self._ports.watch()
         sets_rf = self.capabilities.forwards_set_rf
-        write_plans(self._shared.plans, recorded=recorded, forwarded=unwanted, arm=arm, sets_rf=sets_rf)
+        write_plans(
+            self._shared.plans, recorded=recorded, forwarded=unwanted, arm=self._quirks.arm_for, sets_rf=sets_rf
+        )
 
     def run(self, deadline: float | None) -> Outcome:
         """See `machine.Processor.run`."""
@@ -165,8 +167,7 @@ class QemuProcessor:
         if self._fresh and not self._isolated:
             bios.start(self._firmware, self.vmcb)
         self._fresh = False
-        if self._quirks is not None:
-            self._quirks.before_entry()
+        self._quirks.before_entry()
         self._enter()
         return None
 
@@ -175,7 +176,7 @@ class QemuProcessor:
         if self._mailbox.reset:
             return self._begin()
         forced = self._stops.take_outcome()
-        if forced is not None and self._quirks is not None:
+        if forced is not None:
             self._quirks.drop_exit()
             return forced
         if self._fetches_vectors() and self._deliveries.fetch_vector():
@@ -183,12 +184,11 @@ class QemuProcessor:
         control = self.vmcb.control
         if control.exit_code == ExitCode.IOIO and not self._ports.answer():
             return None
-        if self._quirks is not None and not self._quirks.after_exit():
+        if not self._quirks.after_exit():
             return None
-        if control.exit_code != ExitCode.NMI or self._quirks is None or self._quirks.is_guests_nmi():
+        if control.exit_code != ExitCode.NMI or not self._quirks.nmis.foreign:
             return Outcome.VMEXIT
         self._absorb_nmi()
-        control.event_inj = 0
         if not self._kicked:
             return None
         self._kicked = False
@@ -196,10 +196,7 @@ class QemuProcessor:
         return Outcome.KICKED
 
     def _fetches_vectors(self) -> bool:
-        quirks = self._quirks
-        return (
-            bool(self._stops.watchpoints) and quirks is not None and not (quirks.wants_interrupts or quirks.waits.begun)
-        )
+        return bool(self._stops.watchpoints) and not self._quirks.wants_interrupts
 
     def cpuid(self, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
         """See `machine.Processor.cpuid`."""
@@ -236,11 +233,10 @@ class QemuProcessor:
         self.close()
 
     def _enter(self) -> None:
-        if self._quirks is not None:
-            if self._stops.watchpoints:
-                self._deliveries.before_entry(self._stops.watchpoints)
-            self._quirks.entering()
-            self._stops.apply()
+        if self._stops.watchpoints:
+            self._deliveries.before_entry(self._stops.watchpoints)
+        self._quirks.entering()
+        self._stops.apply()
         self._handshake.give(Command.LOAD_AND_RESUME)
 
     def _place(self) -> None:
@@ -256,8 +252,7 @@ class QemuProcessor:
         version = self._qmp.version()
         if version is not None:
             check_version(version)
-            if self._quirks is not None:
-                check_probed(self._facts, version, self._qemu.command[0])
+            check_probed(self._facts, version, self._qemu.command[0], self._accelerator)
         check_svm(self._mailbox.efer)
         self._mailbox.reset = 0
         self._mailbox.open_shadow = 0
@@ -274,21 +269,18 @@ class QemuProcessor:
         self._stops.take_pending()
         self._owed = None
         self._deliveries.reset()
-        if self._quirks is not None:
-            self._quirks.waits.forget()
+        self._quirks.reset()
         self._handshake.report_came()
         self._fresh = True
         return outcome
 
     def _absorb_nmi(self) -> None:
-        assert self._quirks is not None, "only TCG's NMI exits are absorbed"
-        self._quirks.foreign_nmis = 0
+        self._quirks.nmis.foreign = False
         self._handshake.call(Command.ABSORB_NMI)
 
     def _on_wake(self) -> None:
-        if self._kicked and self._quirks is not None:
-            # Under KVM NMIs are not intercepted: the next exit has to do.
-            self._quirks.foreign_nmis = 1
+        if self._kicked:
+            self._quirks.nmis.foreign = True
             self._qmp.command("inject-nmi")
 
     def _ended(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from trapline.arch.events import SHUTDOWN, Event, EventType, combine, decode, encode, is_software
-from trapline.arch.exits import EXCEPTION_EXITS, ExitCode, clear_intercept, exception_exit, set_intercept
+from trapline.arch.exits import EXCEPTION_EXITS, ExitCode, exception_exit, set_intercept
 from trapline.arch.vectors import FORCEABLE, SOFTWARE_EXCEPTIONS, VECTORS, WITH_ERROR_CODE, Vector
 from trapline.asm.decoder import SVM_MNEMONICS, Mnemonic, decode_at_rip
 from trapline.machine.linear import next_rip
@@ -16,6 +16,7 @@ from trapline.machine.memory import GuestMemory
 
 from .facts import Facts
 from .layout import BY_PYTHON, Mailbox, SharedMemory
+from .nmis import Nmis
 from .software_interrupts import COMBINING, SoftwareInterrupts, vector_of
 from .waits import WAITS, Waits
 
@@ -43,30 +44,30 @@ class TcgQuirks:
         self._wanted_misc1 = self._wanted_misc2 = 0
         self._soft = SoftwareInterrupts(shared)
         self._seen = 0
-        self.waits = Waits(shared.vmcb)
+        self._waits = Waits(shared.vmcb)
+        self.nmis = Nmis(shared.vmcb)
         self._fixups: dict[int, Callable[[], bool]] = {
             ExitCode.SWINT: self._fixup_int_n,
             ExitCode.NMI: self._fixup_nmi,
-            ExitCode.IRET: self._fixup_iret,
+            ExitCode.IRET: self.nmis.returning,
             **dict.fromkeys(WAITS, self._fixup_wait),
         }
-        self.foreign_nmis = 0
-        """1 while an NMI of a kick is on its way: it is not the guest's."""
 
     @property
     def wants_interrupts(self) -> bool:
-        """Whether the hypervisor intercepts interrupts itself."""
-        return self._is_wanted(ExitCode.INTR)
+        """See `quirks.Quirks`."""
+        return self._is_wanted(ExitCode.INTR) or self._waits.begun is not None
 
-    def is_guests_nmi(self) -> bool:
-        """Whether an exit for an NMI is one that the hypervisor asked for."""
-        return not self.foreign_nmis and self._is_wanted(ExitCode.NMI)
+    def reset(self) -> None:
+        """The machine was reset."""
+        self._waits.forget()
 
     def note_intercepts(self) -> None:
         """Read what the hypervisor wants from the VMCB; `write_intercepts` has to follow."""
         control = self._vmcb.control
         self._wanted, self._wanted_misc1 = control.intercept_exceptions, control.intercept_misc1
         self._wanted_misc2 = control.intercept_misc2
+        self.nmis.note()
 
     def write_intercepts(self, *, stopping: bool, watching: bool) -> int:
         """Add what TCG needs to what the hypervisor wants; returns the exceptions that it does not want.
@@ -87,7 +88,7 @@ class TcgQuirks:
         if self._wanted >> Vector.DB & 1 and not self._facts.hlt_asks:
             for code in WAITS:
                 set_intercept(control, code)
-        set_intercept(control, ExitCode.NMI)
+        self.nmis.intercept()
         return 0xFFFF_FFFF & ~self._wanted
 
     def arm_for(self, vector: int) -> int:
@@ -103,6 +104,7 @@ class TcgQuirks:
             return
         if is_software(event):
             self._soft.inject(event)
+            self._arm(COMBINING)
         elif event.type == EventType.EXCEPTION:
             self._arm(self.arm_for(event.vector))
 
@@ -115,8 +117,8 @@ class TcgQuirks:
 
     def drop_exit(self) -> None:
         """Forget an exit that was forced: nothing happened that the hypervisor asked for."""
-        if self.waits.begun:
-            self.waits.end(kicked=True)
+        if self._waits.begun:
+            self._waits.end(kicked=True)
         self._vmcb.control.event_inj = self._vmcb.control.exit_int_info = 0
 
     def after_exit(self) -> bool:
@@ -124,7 +126,7 @@ class TcgQuirks:
         control = self._vmcb.control
         injected, seen = self._last_entry()
         vectoring = self._fixup_vectoring(injected, seen)
-        if self.waits.begun and not self.waits.end(kicked=bool(self.foreign_nmis)):
+        if self._waits.begun and not self._waits.end(kicked=self.nmis.foreign):
             return False
         code = control.exit_code
         if code in _INVALID:
@@ -214,29 +216,18 @@ class TcgQuirks:
             control.exit_info_1 = vector
             return True
         self._soft.inject(Event(vector, EventType.SOFT))
+        self._arm(COMBINING)
         return False
 
     def _fixup_nmi(self) -> bool:
-        """Let the guest take its own NMI, unless the hypervisor intercepts them; kicks are NMIs too.
-
-        Until its handler's IRET the CPU blocks further NMIs, so the intercept is not needed for that long.
-        """
-        if self.foreign_nmis or self.is_guests_nmi():
-            return True
-        clear_intercept(self._vmcb.control, ExitCode.NMI)
-        set_intercept(self._vmcb.control, ExitCode.IRET)
-        return False
-
-    def _fixup_iret(self) -> bool:
-        clear_intercept(self._vmcb.control, ExitCode.IRET)
-        set_intercept(self._vmcb.control, ExitCode.NMI)
-        return False
+        self._vmcb.control.event_inj = 0
+        return self.nmis.taken()
 
     def _fixup_wait(self) -> bool:
         """HLT or MWAIT, intercepted for the sake of its #DB."""
         if self._is_wanted(self._vmcb.control.exit_code):
             return True
-        self.waits.begin()
+        self._waits.begin()
         return False
 
     def _deliver_again(self, event: Event) -> bool:

@@ -1,4 +1,4 @@
-"""INT3, INTO and INT n under TCG, which has one intercept for them, and executes none of the exceptions' own.
+"""INT3, INTO and INT n on a CPU without nRIP, such as TCG's, which also has one intercept for them all.
 
 The monitor injects an INT n by itself where it can (`monitor.guest_code`); what it leaves to Python is decided here.
 """
@@ -28,15 +28,14 @@ class SoftwareInterrupts:
         """RIP of the instruction, and what was injected for it."""
 
     def inject(self, event: Event) -> None:
-        """Inject one at its instruction; nRIP is set. TCG pushes RIP, and checks the gate's DPL for type 4 only.
+        """Inject one at its instruction; nRIP is set. The CPU pushes RIP; TCG checks the gate's DPL for type 4 only.
 
-        A fault in the delivery must be intercepted, to restore RIP.
+        A fault in the delivery has to be intercepted, to restore RIP.
         """
         control, save = self._vmcb.control, self._vmcb.save
         self._injected = (save.rip, event)
         save.rip = control.nrip
         control.event_inj = encode(Event(event.vector, EventType.SOFT))
-        control.intercept_exceptions |= COMBINING
 
     def entering(self) -> None:
         """Forget one that the VMRUN that follows does not inject."""

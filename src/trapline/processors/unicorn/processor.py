@@ -108,6 +108,7 @@ class UnicornProcessor:
         self.capabilities = Capabilities(
             "Unicorn",
             ts_error_code=True,
+            lmsle=True,
             hides_svm=False,
             keeps_svme=False,
             physical_bits=_PHYSICAL_BITS,

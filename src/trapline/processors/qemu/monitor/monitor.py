@@ -132,6 +132,8 @@ def _forward(code: Assembler) -> None:
     code.mov(Mem(RAX, offset_of(Vmcb, "control.event_inj") + 4), EDX)
     code.mov(EDX, plan("arm"))
     code.or_(vmcb("control.intercept_exceptions"), EDX)
+    code.mov(EDX, vmcb("save.rflags", 32))
+    code.mov(mailbox("seen_rflags"), EDX)
     code.mov(EDX, plan("rflags"))
     code.or_(vmcb("save.rflags"), EDX)
     code.mov(vmcb("control.interrupt_shadow", 32), 0)
