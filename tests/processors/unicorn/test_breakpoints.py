@@ -240,3 +240,12 @@ def test_a_hook_that_is_not_wanted_any_more_is_taken_away_where_it_costs_time(st
     assert hooks
     assert guest.exit() == ExitCode.CPUID
     assert not hooks
+
+
+@pytest.mark.parametrize("call", ["syscall", "sysenter"])
+def test_a_system_call_after_a_breakpoint_has_not_begun(start, call):
+    guest = start("at:", call, "cpuid", mode=LONG)
+    cr0, cr3 = guest.save.cr0, guest.save.cr3
+    at(guest, "at")
+    assert stops_at(guest, "at")
+    assert (guest.save.cr0, guest.save.cr3) == (cr0, cr3)

@@ -157,6 +157,8 @@ class Hooks:
         return 0
 
     def _on_call(self, event: int, *_: Any) -> int:
+        if self.saved:
+            return 0
         self._binding.save()
         self._close_window()
         self.saved, self.event = True, event
