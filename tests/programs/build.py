@@ -90,6 +90,7 @@ VARIANTS: Final[dict[str, Variant]] = {
 def build(name: str, out: Path, **defines: int) -> Path:
     """Build the variant ``name`` as the raw disk image ``out``; return ``out``.
 
+    A map of its labels goes into ``out`` with the suffix ``.map``: see ``labels``.
     Further nasm defines go in as keywords: ``build("udloop", out, N=1000)``.
     """
     variant = VARIANTS.get(name)
@@ -101,7 +102,7 @@ def build(name: str, out: Path, **defines: int) -> Path:
     options = {**variant.defines, **{key: str(value) for key, value in defines.items()}}
     command = [nasm, "-f", "bin", "-w+error=number-overflow", "-I", f"{HERE}/", "-o", str(out)]
     command += [f"-D{key}={value}" for key, value in options.items()]
-    command.append(str(HERE / variant.source))
+    command += ["--before", f"[map symbols {out.with_suffix('.map')}]", str(HERE / variant.source)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise BuildError(f"nasm refuses {variant.source}:\n{done.stderr.rstrip()}")
@@ -112,6 +113,13 @@ def build(name: str, out: Path, **defines: int) -> Path:
     with out.open("r+b") as image:
         image.truncate(IMAGE_SIZE)
     return out
+
+
+def labels(image: Path) -> dict[str, int]:
+    """Return the addresses of the labels of an image that was built."""
+    text = image.with_suffix(".map").read_text(encoding="ascii")
+    rows = re.findall(r"^ *([0-9A-F]+) +[0-9A-F]+  (\S+)$", text, re.MULTILINE)
+    return {name: int(address, 16) for address, name in rows}
 
 
 def _load_sectors() -> int:

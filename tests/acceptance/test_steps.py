@@ -1,0 +1,151 @@
+"""The fault-matrix guests end with the same hash, however often they are stopped on the way.
+
+On Unicorn alone so far: on QEMU a hit costs milliseconds.
+
+Their records hold DR6, DR7, the flags that were pushed and the code of the trigger, as the guest itself reads them.
+"""
+
+import contextlib
+import functools
+import re
+import struct
+import time
+from collections import Counter
+
+import pytest
+
+from tests.acceptance.runs import LIMIT, assert_same
+from tests.programs.build import labels
+from trapline.arch.registers import CR0, EFER, RFLAGS
+from trapline.guests.boot import Entry, bare_entry
+from trapline.guests.qemu import qemu_options
+from trapline.guests.recognise import recognise
+from trapline.hypervisor.stop import StopReason
+from trapline.hypervisor.vm import Vm
+from trapline.machine.linear import code_address
+from trapline.machine.processor import Watchpoint
+from trapline.processors.qemu.launch import open_qemu
+from trapline.processors.unicorn.processor import UnicornProcessor
+
+MEMORY = 32 << 20
+IMAGE = Entry(mode=16, address=0x7C00)
+ROUNDS, HITS, STEPS = 50, 20, 200
+"""In each round so many hits of a watchpoint, as many of breakpoints, and so many steps."""
+HASH = Watchpoint(0x1600, 4, False)
+"""`hash_lo` of inc/report.inc."""
+ROW = struct.Struct("<6I")
+"""A trigger of inc/table.inc: code, at, name, prepare, vector, flags."""
+V86 = 16
+"""A flag of a trigger (prot/harness.inc): it runs in v8086 mode."""
+GUESTS = {"real": "real", "protected": "pm32", "v86": "pm32", "long": "long"}
+"""The guest that has a mode, for the most part or for some of its triggers."""
+INTERRUPTS = re.compile(b"irq|sti|ipi|ppr|timer|cr8")
+"""In the names of triggers before which an interrupt is pending."""
+HANDLERS = {"real": ("on_event", "report")}
+"""More breakpoints where there are not a thousand triggers to run."""
+
+
+def mode_of(save):
+    """Return the mode that the CPU is in, by the names of the issue."""
+    if not save.cr0 & CR0.PE:
+        return "real"
+    if save.rflags & RFLAGS.VM:
+        return "v86"
+    return "long" if save.efer & EFER.LMA else "protected"
+
+
+def breakpoints(image, mode):
+    """Return addresses at which the CPU is in a mode: where triggers begin, and their instructions that are to fault.
+
+    Steps hold interrupts back (`hypervisor.step`), so no step begins where an interrupt is pending.
+    """
+    names, data = labels(image), image.read_bytes()
+    table = data[names["triggers_start"] - IMAGE.address : names["triggers_end"] - IMAGE.address]
+    found = {names[name] for name in HANDLERS.get(mode, ())}
+    for row in ROW.iter_unpack(table):
+        name = data[row[2] - IMAGE.address :].partition(b"\0")[0]
+        in_mode = GUESTS[mode] != "pm32" or (mode == "v86") == bool(row[5] & V86)
+        if in_mode and not INTERRUPTS.search(name):
+            found.update(row[:2])
+    return frozenset(found)
+
+
+@contextlib.contextmanager
+def machine(processor, image, file):
+    """Switch a machine on whose console is the file."""
+    with contextlib.ExitStack() as closing:
+        if processor == "qemu":
+            options = qemu_options(recognise(image))
+            opened, enter = open_qemu(guest=options, memory=MEMORY, serial=["-serial", f"file:{file}"]), None
+        else:
+            boot = bare_entry(recognise(image), memory=MEMORY, entry=IMAGE)
+            console = closing.enter_context(file.open("wb"))
+            opened, enter = UnicornProcessor(boot, MEMORY, output=console.write), boot.enter
+        yield Vm(closing.enter_context(opened), mask=0, enter=enter)
+
+
+@pytest.fixture(scope="module")
+def guest(image):
+    """Return a function that builds a guest for a processor: it prints nothing but its counts and its hash."""
+
+    def guest(name, processor):
+        return image(name, QUIET=1, **({} if processor == "qemu" else {"BARE": 1}))
+
+    return guest
+
+
+@pytest.fixture(scope="module")
+def undisturbed(guest, tmp_path_factory):
+    """Return a function that runs a guest without a stop, once, and returns its console."""
+    file = tmp_path_factory.mktemp("undisturbed") / "console.txt"
+
+    @functools.cache
+    def undisturbed(name, processor):
+        with machine(processor, guest(name, processor), file) as vm:
+            assert vm.run(time.monotonic() + LIMIT).reason is StopReason.OFF
+        return file.read_bytes()
+
+    return undisturbed
+
+
+def disturb(vm, places):
+    """Stop the guest at breakpoints, at a watchpoint and by steps; return how often in which mode."""
+    deadline = time.monotonic() + LIMIT
+    stops = Counter()
+
+    def stop(expected, execute):
+        stopped = execute(deadline)
+        assert stopped.reason is expected
+        stops[expected, mode_of(vm.vcpu.save)] += 1
+
+    vm.set_breakpoints(places)
+    for _ in range(ROUNDS):
+        vm.set_breakpoints(frozenset())
+        vm.set_watchpoints((HASH,))
+        for _ in range(HITS):
+            stop(StopReason.WATCHPOINT, vm.run)
+        vm.set_watchpoints(())
+        vm.set_breakpoints(places)
+        for _ in range(HITS):
+            stop(StopReason.BREAKPOINT, vm.run)
+            assert code_address(vm.vcpu.save) in places
+        for _ in range(STEPS):
+            stop(StopReason.STEP, vm.step)
+    vm.set_breakpoints(frozenset())
+    assert vm.run(deadline).reason is StopReason.OFF
+    return stops
+
+
+@pytest.mark.parametrize("mode", GUESTS)
+@pytest.mark.parametrize("processor", ["unicorn"])
+def test_the_hash_is_the_same(processor, mode, guest, undisturbed, tmp_path):
+    name = GUESTS[mode]
+    image = guest(name, processor)
+    file = tmp_path / "console.txt"
+    with machine(processor, image, file) as vm:
+        stops = disturb(vm, breakpoints(image, mode))
+    assert_same(file.read_bytes(), undisturbed(name, processor))
+    assert b"\nHASH " in file.read_bytes()
+    assert stops[StopReason.BREAKPOINT, mode] >= 1000
+    total = Counter(reason for reason, _ in stops.elements())
+    assert (total[StopReason.WATCHPOINT], total[StopReason.STEP]) == (1000, 10_000)
