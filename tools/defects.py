@@ -274,4 +274,11 @@ DEFECTS: Final = (
     Defect("88", "a number for a record that is left out", f"{_TRACE}/record_filter.py",
            "first + len(kept) // RECORD_SIZE", "first + place // RECORD_SIZE", _AFTER,
            ("tests/trace/test_record_filter.py",)),
+    Defect("89", "the condition of a stop ignored", f"{_TRACE}/condition/__init__.py",
+           "return self.condition is None or self.condition.matches(exception)", "return True", _WATCHING,
+           ("tests/trace/condition/test_condition.py", "tests/session/test_run.py", "-m", "not qemu")),
+    Defect("90", "a stop that hides a violated rule", f"{_SESSION}/run.py", "(ruling, stopping)", "(stopping, ruling)",
+           _WATCHING, ("tests/session/test_run.py", "-m", "not qemu")),
+    Defect("91", "a stop at what is not forced accepted", f"{_SESSION}/stops.py", "stop.vectors & ~forced", "0",
+           _WATCHING, ("tests/session/test_run.py", "-m", "not qemu")),
 )  # fmt: skip

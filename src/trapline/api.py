@@ -36,7 +36,7 @@ from trapline.session.session import Session
 from trapline.session.settings import MachineOptions, PathLike, read_options
 from trapline.session.symbols import resolve
 from trapline.symbols import Symbol
-from trapline.trace.condition import Condition
+from trapline.trace.condition import Condition, parse_stop
 from trapline.trace.exceptions import Exceptions
 from trapline.trace.rules import parse_expectation, parse_rule
 
@@ -263,13 +263,15 @@ def run(
     fail_on: Sequence[str] = (),
     expect: Sequence[str] = (),
     keep_going: bool = False,
+    stop: Sequence[str] = (),
     inherit: IO[bytes] | None = None,
     **options: Unpack[MachineOptions],
 ) -> Run:
-    """Run a guest until it ends, `timeout` seconds have passed, it is interrupted, or a rule stops it.
+    """Run a guest until it ends, `timeout` seconds have passed, it is interrupted, or an exception or a rule stops it.
 
     `fail_on` are rules such as `kernel:gp,ud@copy_*`: an exception that one of them names ends the run, or with
     `keep_going` is reported at its end. `expect` are rules, each with or without `=COUNT`: what must be raised.
+    `stop` are exceptions such as `pf if cpl == 0`, with a condition or without: the first ends the run undelivered.
     `inherit`, for QEMU: the guest's console is this process's standard input and that file, and the result lacks it.
 
     Errors before the guest runs are raised: UsageError, GuestImageError, LaunchError. What happens afterwards is part
@@ -283,4 +285,5 @@ def run(
         rules=[parse_rule(rule) for rule in fail_on],
         expectations=[parse_expectation(rule) for rule in expect],
         keep_going=keep_going,
+        stops=[parse_stop(each) for each in stop],
     )

@@ -27,6 +27,7 @@ def test_the_help_explains_each_option(trapline_command):
         "--timeout SECONDS",
         "--output FILE",
         "--where CONDITION",
+        "--stop STOP",
     ):
         assert option in text
     assert "[-- QEMU OPTIONS]" in text

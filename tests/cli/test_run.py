@@ -409,6 +409,48 @@ def test_what_is_no_condition(trapline_command, disk, condition, complaint):
     assert done.err.count("\n") == 1
 
 
+def test_a_stop_ends_the_run_with_context_and_explanation(trapline_command, disk, play, tmp_path):
+    play(UD, PF)
+    path = tmp_path / "records.jsonl"
+    done = trapline_command("run", disk, "-o", path, "--stop", "gp", "--stop", "if address < 0x2000")
+    assert done.status == 0
+    for line in ("where it stopped  cpl 0  f000:", "code", "why it was raised", "guest: stopped at an exception after"):
+        assert any(found.startswith(line) for found in done.err.splitlines()), line
+    assert "stop if address < 0x2000: #PF(0x2) at f000:fff0\n" in done.err
+    assert [json.loads(line)["name"] for line in path.read_text().splitlines()] == ["#UD"]
+
+
+def test_a_stop_as_json(trapline_command, disk, play):
+    play(UD, PF)
+    done = trapline_command("run", disk, "--json", "--stop", "pf")
+    summary = json.loads(done.out)
+    assert (done.status, summary["exit_code"], summary["ending"]) == (0, 0, "exception")
+    assert summary["detail"] == "stop pf: #PF(0x2) at f000:fff0"
+    assert [line["name"] for line in summary["last"]] == ["#UD"]
+    assert int(summary["crash"]["registers"]["rip"], 16) == 0xFFF0
+    assert summary["explanation"] is not None
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--stop", "pff"], "stop 'pff': 'pff' names no exception; did you mean pf"),
+        (["--stop", "pf if colour"], "there is no column colour"),
+        (["--stop", "cpl == 0"], "stop 'cpl == 0': a condition follows `if`: if cpl == 0"),
+        (["--stop", "pf,gp if cpl", "-e", "pf,ud"], "--stop pf,gp if cpl: #GP is not forced; add gp to --exceptions"),
+        (["--stop", "ud,gp", "-e", "pf"], "--stop ud,gp: #UD, #GP are not forced; add ud,gp to --exceptions"),
+        (["--stop", "if cpl", "-e", "none"], "--stop if cpl: nothing is forced; add all to --exceptions"),
+    ],
+)
+def test_what_is_no_stop(trapline_command, disk, play, words, complaint):
+    play()
+    done = trapline_command("run", disk, *words)
+    assert (done.status, done.out) == (2, "")
+    assert done.err.startswith("trapline: ")
+    assert complaint in done.err
+    assert done.err.count("\n") == 1
+
+
 @pytest.mark.parametrize("option", ["-o", "--console"])
 @pytest.mark.parametrize("name", ["", ".", "nowhere/file"])
 def test_a_file_that_cannot_be_written(trapline_command, disk, play, monkeypatch, tmp_path, option, name):

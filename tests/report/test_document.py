@@ -56,6 +56,7 @@ def validator():
         (lambda: run("sample:no-idt", exceptions="all"), Ending.SHUTDOWN),
         (lambda: run("sample:no-idt", exceptions="none"), Ending.SHUTDOWN),
         (lambda: run("sample:pf", exceptions="all", fail_on=["pf"]), Ending.RULE),
+        (lambda: run("sample:pf", exceptions="all", stop=["pf"]), Ending.EXCEPTION),
         (lambda: code(LOOP, timeout=0.2), Ending.TIMEOUT),
         (lambda: scripted(interrupted), Ending.INTERRUPTED),
         (lambda: scripted(ProcessorLost("gone")), Ending.FAILED),
@@ -68,7 +69,7 @@ def test_a_document_is_as_the_schema_says(validator, start, ending):
     document = json.loads(json.dumps(done.to_json()))
     validator.validate(document)
     assert document["ending"] == ending.name.lower()
-    assert (document["crash"] is not None) is (ending in (Ending.SHUTDOWN, Ending.RULE))
+    assert (document["crash"] is not None) is (ending in (Ending.SHUTDOWN, Ending.RULE, Ending.EXCEPTION))
 
 
 def test_a_document_with_names_and_source_lines(validator, tmp_path):

@@ -38,6 +38,14 @@ def test_a_rule_says_where_it_stopped_the_guest(lines):
     assert not [line for line in text if line.startswith("recorded")]
 
 
+def test_a_stop_says_where_and_why_it_stopped_the_guest(lines):
+    text = lines(UD, stop=["gp", "ud if cpl == 0"])
+    assert text[0].startswith("where it stopped  cpl 0  f000:")
+    assert "why it was raised" in text
+    assert text[-2].startswith("guest: stopped at an exception after ")
+    assert text[-1] == "stop ud if cpl == 0: #UD at f000:fff0"
+
+
 def test_the_last_exceptions_come_before_the_ending(lines):
     text = lines(*[UD] * 20, overdue)
     assert text[0] == "the last exceptions, newest last"

@@ -1,14 +1,18 @@
-"""A run of which only some exceptions are recorded, on each processor."""
+"""A run of which only some exceptions are recorded, or that ends at one, on each processor."""
 
 import json
 
 import pytest
 
 from tests.session.test_machine import PROCESSORS
-from trapline.api import run
+from trapline.api import STOP, Machine, run
 from trapline.arch.vectors import Vector
 from trapline.errors import UsageError
+from trapline.hypervisor.stop import StopReason
+from trapline.machine.processor import Outcome
+from trapline.machine.scripted import MANUAL, ScriptedProcessor
 from trapline.report.fold import PLAIN
+from trapline.report.result import Ending
 from trapline.report.text import costs, report
 
 
@@ -70,3 +74,75 @@ def test_a_bad_condition_is_refused_before_the_machine_is_on(tmp_path):
     with pytest.raises(UsageError, match="there is no column colour"):
         run("sample:ud", where="colour == 3", output=path)
     assert not path.exists()
+
+
+# ---- stops
+
+
+@pytest.mark.parametrize(
+    ("stop", "hit", "recorded"),
+    [
+        (["gp"], "stop gp: #GP(0x0) at ", 1),
+        (["pf if cpl == 0", "gp if cpl == 3"], "stop gp if cpl == 3: #GP(0x0) at ", 1),
+        (["if cpl == 3 and address == 0x101000"], "stop if cpl == 3 and address == 0x101000: #PF(0x5) at ", 0),
+        (["all,!pf", "gp"], "stop all,!pf: #GP(0x0) at ", 1),
+    ],
+)
+def test_the_first_exception_that_is_asked_for_ends_the_run(ran, stop, hit, recorded):
+    done = ran("ring3", stop=stop)
+    assert (done.ending, done.exit_code) == (Ending.EXCEPTION, 0)
+    assert done.detail.startswith(hit)
+    assert [exc.vector for exc in done.exceptions if exc.cpl == 3] == [Vector.PF] * recorded
+    assert done.crash.registers.cpl == 3
+    assert done.crash.code
+    assert done.explanation.origin.event.vector == (Vector.GP if recorded else Vector.PF)
+    assert b"#GP" not in done.console.partition(b"\n")[2]  # it is not delivered
+
+
+def test_a_stop_that_is_not_reached(ran):
+    done = ran("ring3", stop=["gp if cpl == 0"])
+    assert (done.ending, done.exit_code) == (Ending.DEBUG_EXIT, 0)
+    assert b"done" in done.console
+
+
+def test_a_stop_at_an_exception_that_is_not_recorded(ran):
+    done = ran("ring3", stop=["gp"], where="vector == ud")
+    assert (done.ending, done.recorded) == (Ending.EXCEPTION, 0)
+
+
+@pytest.mark.parametrize(
+    ("rules", "ending", "code", "violated"),
+    [
+        ({"fail_on": ["gp"]}, Ending.RULE, 5, ["gp"]),
+        ({"fail_on": ["ud"]}, Ending.EXCEPTION, 0, []),
+        ({"fail_on": ["user:pf"], "keep_going": True}, Ending.EXCEPTION, 5, ["user:pf"]),
+        ({"expect": ["gp=1"]}, Ending.EXCEPTION, 0, []),
+        ({"expect": ["gp=2"]}, Ending.EXCEPTION, 5, ["gp=2"]),
+    ],
+)
+def test_a_stop_and_rules(rules, ending, code, violated):
+    done = run("sample:ring3", exceptions="all", stop=["gp"], timeout=60, **rules)
+    assert (done.ending, done.exit_code) == (ending, code)
+    assert [violation.rule for violation in done.violations] == violated
+
+
+def test_a_stop_at_a_double_fault_that_two_exceptions_combine_to(ran):
+    done = ran("double-fault", stop=["df"])
+    assert done.ending is Ending.EXCEPTION
+    assert done.detail.startswith("stop df: #DF(0x0) at ")
+
+
+@pytest.mark.parametrize("stop", ["ts", "ts,gp"])
+def test_an_exception_that_the_processor_does_not_force(stop):
+    lacking = MANUAL._replace(ts_error_code=False)
+    with pytest.raises(UsageError, match=f"--stop {stop}: scripted gives no error code for #TS, so it is not forced"):
+        run(processor=ScriptedProcessor([Outcome.RESET], capabilities=lacking), exceptions="all", stop=[stop])
+
+
+def test_a_callback_that_stops_the_guest_ends_it_alike():
+    with Machine("sample:ring3", exceptions="all") as m:
+        m.on(Vector.GP)(lambda exc: STOP)
+        assert m.run(timeout=60).reason is StopReason.EXCEPTION
+        done = m.result()
+    assert (done.ending, done.detail) == (Ending.EXCEPTION, "#GP(0x0)")
+    assert done.crash.registers.cpl == 3

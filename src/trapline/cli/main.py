@@ -23,7 +23,7 @@ AddVerb: TypeAlias = Callable[..., argparse.ArgumentParser]
 
 _EPILOG: Final = """\
 exit codes of run:
-  0    the guest ended: power off, reset, or a debug exit with 0
+  0    the guest ended: power off, reset, or a debug exit with 0; or --stop ended it
   1    trapline failed
   2    usage or bad input
   3    the guest shut down (triple fault)
@@ -122,6 +122,14 @@ def _add_run(add: AddVerb) -> None:
         default=[],
         help="end with exit code 5 unless such an exception was raised, or was raised COUNT times; may be given more "
         "than once",
+    )
+    run.add_argument(
+        "--stop",
+        metavar="STOP",
+        action="append",
+        default=[],
+        help="end the run at such an exception, before it is delivered, and explain it: [VECTORS] [if CONDITION], such "
+        "as 'pf,gp if cpl == 0 and rip < 0x1000' (docs/conditions.md); may be given more than once",
     )
     run.add_argument("--timeout", metavar="SECONDS", type=float, help="stop the guest after this time")
     run.add_argument(

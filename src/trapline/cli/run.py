@@ -66,6 +66,7 @@ def _run(options: argparse.Namespace, qemu_options: list[str]) -> "Run":
             fail_on=options.fail_on,
             expect=options.expect,
             keep_going=options.keep_going,
+            stop=options.stop,
             inherit=None if options.console else stream.buffer,
             **keywords,
         )

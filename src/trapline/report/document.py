@@ -11,6 +11,7 @@ EndingName: TypeAlias = Literal[
     "halted",
     "shutdown",
     "rule",
+    "exception",
     "stopped",
     "timeout",
     "interrupted",
@@ -140,7 +141,8 @@ class RunDocument(TypedDict):
     version: Literal[1]
     ending: EndingName
     detail: str
-    """More about the ending: for `failed` the error, or the VMCB at an exit without a handler."""
+    """More about the ending: for `failed` the error, or the VMCB at an exit without a handler; for `exception` the stop
+    that was asked for, and the exception."""
     processor: str
     """`unicorn`, `qemu`, or the name of a processor of the user's own."""
     why: str
@@ -165,5 +167,5 @@ class RunDocument(TypedDict):
     last: list[RecordDocument]
     """The last exceptions before a crash, newest last."""
     crash: CrashDocument | None
-    """The context of the guest at the shutdown, or where a rule stopped it."""
+    """The context of the guest at the shutdown, or at the exception that stopped it."""
     explanation: ExplanationDocument | None

@@ -28,6 +28,7 @@ class Ending(Enum):
     HALTED = "halted, and nothing can wake it"
     SHUTDOWN = "shutdown (triple fault)"
     RULE = "stopped by a rule"
+    EXCEPTION = "stopped at an exception"
     STOPPED = "stopped"
     TIMEOUT = "timeout"
     INTERRUPTED = "interrupted"
@@ -85,7 +86,7 @@ class Result:
     ending: Ending
     """How it ended."""
     detail: str = ""
-    """More about it: of FAILED the error, or the VMCB at an exit without a handler."""
+    """More about it: of FAILED the error, or the VMCB at an exit without a handler; of EXCEPTION which one, and why."""
     processor: str
     """The processor: `unicorn`, `qemu`, or the name of a processor of the user's own."""
     why: str
@@ -107,9 +108,9 @@ class Result:
     exceptions: Exceptions
     """The recorded exceptions, oldest first: the newest `keep` of them."""
     crash: CrashContext | None = None
-    """The context of the guest at the shutdown, before the machine was reset, or where a rule stopped it."""
+    """The context of the guest at the shutdown, before the machine was reset, or at the exception that stopped it."""
     explanation: Explanation | None = None
-    """The explanation of the shutdown, or of the exception at which a rule stopped the guest."""
+    """The explanation of the shutdown, or of the exception at which the guest was stopped."""
     hints: tuple[str, ...] = ()
     """Sentences about devices that the guest tried to use and its machine does not have."""
     unplaced: tuple[str, ...] = ()

@@ -1,7 +1,7 @@
 """Makes the result of a run from its session."""
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from trapline.arch.vectors import Vector
 from trapline.errors import TraplineError
@@ -14,23 +14,28 @@ if TYPE_CHECKING:
     from .session import Session
 
 
+_WITH_CONTEXT: Final = frozenset({Ending.SHUTDOWN, Ending.RULE, Ending.EXCEPTION})
+
+
 def result(
     session: "Session",
     stop: Stop | None,
     error: BaseException | None = None,
     violations: tuple[Violation, ...] = (),
+    *,
+    ruled: bool = False,
 ) -> Run:
-    """Return the result of a run that ended with a stop or an error."""
+    """Return the result of a run that ended with a stop or an error. `ruled`: a rule stopped it."""
     processor = session.processor
     explanation = crash = None
     if stop is None:
         ending = Ending.INTERRUPTED if isinstance(error, KeyboardInterrupt) else Ending.FAILED
     else:
-        ending = _ending(stop, processor.exit_status, violations)
+        ending = Ending.RULE if ruled else _ending(stop, processor.exit_status)
         if stop.reason is not StopReason.OFF:
             session.place_symbols()
         explanation = session.explanation(stop)
-        crash = session.crash(explanation) if ending in (Ending.SHUTDOWN, Ending.RULE) else None
+        crash = session.crash(explanation) if ending in _WITH_CONTEXT else None
     failure = error if isinstance(error, TraplineError) else None
     return Run(
         ending=ending,
@@ -55,9 +60,7 @@ def result(
     )
 
 
-def _ending(stop: Stop, exit_status: int | None, violations: tuple[Violation, ...]) -> Ending:
-    if stop.reason is StopReason.EXCEPTION and violations:
-        return Ending.RULE
+def _ending(stop: Stop, exit_status: int | None) -> Ending:
     if stop.reason is StopReason.OFF and exit_status is not None:
         return Ending.DEBUG_EXIT
     return Ending.__members__.get(stop.reason.name, Ending.STOPPED)

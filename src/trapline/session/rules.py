@@ -27,6 +27,8 @@ class RuleObserver:
         self._see, self._stops = see, stops
         self._counts: Counter[Rule] = Counter()
         self._first: dict[Rule, str] = {}
+        self.stopped = False
+        """Whether it stopped the guest."""
         self.vectors = 0
         for rule in self._all():
             self.vectors |= rule.vectors
@@ -41,7 +43,8 @@ class RuleObserver:
                 if rule not in self._first:
                     self._first[rule] = str(seen)
                 broken |= rule in self._rules
-        return Verdict.STOP if broken and self._stops else Verdict.FORWARD
+        self.stopped = broken and self._stops
+        return Verdict.STOP if self.stopped else Verdict.FORWARD
 
     def violations(self) -> tuple[Violation, ...]:
         """Return the rules that were violated."""

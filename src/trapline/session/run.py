@@ -1,16 +1,23 @@
-"""Runs a guest to its end under rules, and makes the result."""
+"""Runs a guest to its end, under rules and to the stops that were asked for, and makes the result."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from trapline.errors import ProcessorLost, TraplineError, UsageError
+from trapline.hypervisor.exception import InterceptedException
 from trapline.hypervisor.stop import Stop
+from trapline.hypervisor.vcpu import Vcpu
 from trapline.report.run import Run
+from trapline.trace.condition import StopAt
 from trapline.trace.rules import Expectation, Rule
 
+from .cpu import Cpu
+from .observing import ExceptionExit
 from .result import result
 from .rules import RuleObserver
 from .session import Session
 from .settings import Outlets, Settings
+from .stops import StopObserver, check_forced
 
 
 def run_guest(
@@ -21,17 +28,19 @@ def run_guest(
     rules: Sequence[Rule],
     expectations: Sequence[Expectation],
     keep_going: bool,
+    stops: Sequence[StopAt],
 ) -> Run:
     """Switch a machine on, run its guest and return the result; see `trapline.run`."""
     if timeout is not None and not timeout > 0:  # NaN too
         raise UsageError(f"--timeout {timeout}: a timeout is more than 0 seconds")
     with Session(settings, outlets) as session:
-        cpu = session.cpu()
-        observer = RuleObserver(
-            rules, expectations, lambda vcpu, reported: session.observed(cpu, reported), stops=not keep_going
-        )
-        if observer.vectors:
-            session.vm.observers.add(observer)
+        check_forced(stops, session.vm.mask, session.processor.capabilities)
+        see = partial(_see, session, session.cpu())
+        ruling = RuleObserver(rules, expectations, see, stops=not keep_going)
+        stopping = StopObserver(stops, see)
+        for observer in (ruling, stopping):  # in this order: where both would stop the guest, a rule is violated
+            if observer.vectors:
+                session.vm.observers.add(observer)
         stop: Stop | None = None
         error: BaseException | None = None
         try:
@@ -42,4 +51,10 @@ def run_guest(
             if not (isinstance(failure, ProcessorLost) or session.vm.vcpu.resets):
                 raise
             error = failure
-        return result(session, stop, error, observer.violations())
+        if stop is not None and stopping.hit is not None:
+            stop = stop._replace(detail=stopping.hit)
+        return result(session, stop, error, ruling.violations(), ruled=ruling.stopped)
+
+
+def _see(session: Session, cpu: Cpu, vcpu: Vcpu, reported: InterceptedException) -> ExceptionExit:
+    return session.observed(cpu, reported)

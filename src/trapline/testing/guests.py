@@ -63,6 +63,7 @@ class Guests:
         fail_on: Sequence[str] = (),
         expect: Sequence[str] = (),
         keep_going: bool = False,
+        stop: Sequence[str] = (),
         **options: Unpack[MachineOptions],
     ) -> Run:
         """Run a guest as `trapline.run` does; skip the test where its processor is not installed.
@@ -72,7 +73,9 @@ class Guests:
         __tracebackhide__ = True
         with self._skipping():
             trace = self._prepare(options)
-            done = run(guest, timeout=timeout, fail_on=fail_on, expect=expect, keep_going=keep_going, **options)
+            done = run(
+                guest, timeout=timeout, fail_on=fail_on, expect=expect, keep_going=keep_going, stop=stop, **options
+            )
         self._keep(Kept(_name(guest), done, trace))
         if done.ending is Ending.INTERRUPTED:
             raise KeyboardInterrupt

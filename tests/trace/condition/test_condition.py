@@ -189,24 +189,35 @@ def test_a_condition_shows_its_text():
     ],
 )  # fmt: skip
 def test_a_stop(text, vectors, condition):
-    mask, found = parse_stop(text)
-    assert mask == parse_mask(vectors).mask
-    assert (None if found is None else found.text.strip()) == condition
+    stop = parse_stop(text)
+    assert (stop.text, stop.vectors) == (text, parse_mask(vectors).mask)
+    assert (None if stop.condition is None else stop.condition.text.strip()) == condition
 
 
 def test_all_that_can_be_forced_stop_without_a_list():
-    assert parse_stop("if cpl == 3")[0] == FORCEABLE
+    assert parse_stop("if cpl == 3").vectors == FORCEABLE
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [("pf if", "a condition follows"), ("pf if  ", "a condition follows"), ("if", "a condition follows"),
-     ("pff if cpl", "names no exception"), ("pf if outcome == 'shutdown'", "only after"),
-     ("", "no exception is named")],
+     ("pff if cpl", "stop 'pff if cpl': 'pff' names no exception"), ("pf if outcome == 'shutdown'", "only after"),
+     ("", "no exception is named"), ("none", "leaves no exception"), ("cpl == 0", "follows `if`: if cpl == 0"),
+     ("nmi", "cannot be forced")],
 )  # fmt: skip
 def test_what_is_not_a_stop_is_refused(text, says):
     with pytest.raises(UsageError, match=says):
         parse_stop(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "matches"),
+    [("pf", True), ("gp", False), ("gp if cpl == 3", False), ("pf if cpl == 3", True), ("pf if cpl == 0", False),
+     ("if cpl == 3", True)],
+)  # fmt: skip
+def test_a_stop_is_about_its_vectors_and_its_condition(page_fault, text, matches):
+    assert page_fault[0].cpl == 3
+    assert parse_stop(text).matches(page_fault[0]) is matches
 
 
 def test_a_condition_on_one_exception_takes_microseconds(page_fault):

@@ -10,7 +10,7 @@ vector or is in a list.
 """
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from trapline.arch.mask import parse_mask
 from trapline.arch.vectors import FORCEABLE
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _LIVE: Final = {name: column for name, column in COLUMNS.items() if not column.decided}
 _IF: Final = re.compile(r"(?:^|\s)if(?:\s|$)")
+_COMPARES: Final = re.compile("[=<>~]")
 
 
 class Condition:
@@ -62,15 +63,48 @@ class Condition:
         return self.text
 
 
-def parse_stop(text: str) -> tuple[int, Condition | None]:
-    """Read `VECTORS [if CONDITION]`, such as `pf,gp if cpl == 0`, into a mask of vectors and a live condition.
+class StopAt(NamedTuple):
+    """Exceptions at which a run is to end."""
+
+    text: str
+    """As it was given."""
+    vectors: int
+    """A bit for each."""
+    condition: Condition | None
+    """What must hold as well; None: nothing."""
+
+    def matches(self, exception: "OfVector") -> bool:
+        """Return whether it is about an exception that was not delivered yet."""
+        if not self.vectors >> exception.vector & 1:
+            return False
+        return self.condition is None or self.condition.matches(exception)
+
+
+class OfVector(Protocol):
+    """An exception; it has the other attributes of an ExceptionRecord too, as far as a condition needs them."""
+
+    @property
+    def vector(self) -> int:
+        """Which exception."""
+
+
+def parse_stop(text: str) -> StopAt:
+    """Read `[VECTORS] [if CONDITION]`, such as `pf,gp if cpl == 0`; the condition is a live one.
 
     Without vectors before the `if` all are meant that can be forced. Raises UsageError for either part.
     """
     vectors, *conditions = _IF.split(text, maxsplit=1)
-    if not conditions:
-        return parse_mask(text).mask, None
-    if not conditions[0].strip():
-        raise UsageError(f"{text!r}: a condition follows `if`: pf if cpl == 0")
-    mask = parse_mask(vectors).mask if vectors.strip() else FORCEABLE
-    return mask, Condition(conditions[0], live=True)
+    if conditions and not conditions[0].strip():
+        raise UsageError(f"stop {text!r}: a condition follows `if`: pf if cpl == 0")
+    condition = Condition(conditions[0], live=True) if conditions else None
+    if condition is not None and not vectors.strip():
+        return StopAt(text, FORCEABLE, condition)
+    if _COMPARES.search(vectors):
+        raise UsageError(f"stop {text!r}: a condition follows `if`: if {vectors.strip()}")
+    try:
+        mask = parse_mask(vectors).mask
+    except UsageError as error:
+        raise UsageError(f"stop {text!r}: {error}") from None
+    if not mask:
+        raise UsageError(f"stop {text!r}: {vectors.strip()} leaves no exception; write names such as pf,gp")
+    return StopAt(text, mask, condition)

@@ -1,0 +1,49 @@
+"""The exceptions at which a run is to end."""
+
+from collections.abc import Callable, Sequence
+
+from trapline.arch.mask import format_mask
+from trapline.arch.vectors import FORCEABLE, Vector, bits, mnemonic
+from trapline.errors import UsageError
+from trapline.hypervisor.exception import Decision, InterceptedException, Verdict
+from trapline.hypervisor.vcpu import Vcpu
+from trapline.machine.processor import Capabilities
+from trapline.trace.condition import StopAt
+
+from .observing import ExceptionExit
+
+
+class StopObserver:
+    """An observer (`hypervisor.observers.Observer`) that stops the guest at the first exception that is asked for."""
+
+    def __init__(self, stops: Sequence[StopAt], see: Callable[[Vcpu, InterceptedException], ExceptionExit]) -> None:
+        self._stops, self._see = tuple(stops), see
+        self.vectors = 0
+        for stop in self._stops:
+            self.vectors |= stop.vectors
+        self.hit: str | None = None
+        """What stopped the guest, and the exception, as text; None: nothing did."""
+
+    def exception(self, vcpu: Vcpu, exit: InterceptedException, /) -> Decision:
+        """Stop the guest if one of the stops is about the exception."""
+        seen = self._see(vcpu, exit)
+        for stop in self._stops:
+            if stop.matches(seen):
+                self.hit = f"stop {stop.text}: {seen}"
+                return Verdict.STOP
+        return Verdict.FORWARD
+
+
+def check_forced(stops: Sequence[StopAt], forced: int, processor: Capabilities) -> None:
+    """Raise UsageError for a stop that names exceptions which are not forced: the run would never stop there."""
+    for stop in stops:
+        missing = stop.vectors & ~forced
+        if stop.vectors == FORCEABLE:  # all of those that are forced
+            missing = 0 if forced else FORCEABLE
+        if not missing:
+            continue
+        if missing >> Vector.TS & 1 and forced and not processor.ts_error_code:
+            raise UsageError(f"--stop {stop.text}: {processor.name} gives no error code for #TS, so it is not forced")
+        names = [mnemonic(vector) for vector in bits(missing)]
+        what = f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} not forced" if forced else "nothing is forced"
+        raise UsageError(f"--stop {stop.text}: {what}; add {format_mask(missing)} to --exceptions")
