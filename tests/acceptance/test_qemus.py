@@ -35,6 +35,8 @@ ORIGIN, EXIT_PORT = 0x7C00, 0xF4
 INSTALLED = "installed"
 SAMPLES = ("ud", "ts", "demand-paging", "ring3", "double-fault", "stack-overflow")
 BOTH = ("none", "all")
+NEWER = pytest.mark.parametrize("qemu", qemus.RELEASES, indirect=True)
+"""For what other tests try on the QEMU that is installed."""
 
 
 @pytest.fixture(scope="module", params=[INSTALLED, *qemus.RELEASES], autouse=True)
@@ -181,6 +183,7 @@ def test_a_refused_cr4_raises_a_protection_fault(tmp_path):
     assert_counted(image, tmp_path, 2, (Vector.GP,))
 
 
+@NEWER
 @pytest.mark.parametrize("name", SAMPLES)
 def test_a_sample_ends_the_same(name, tmp_path):
     image = tmp_path / "sample"
@@ -202,6 +205,7 @@ def test_isolation_works_or_is_refused_in_words(qemu, tmp_path):
         assert "--isolate cannot be used" in run.words
 
 
+@NEWER
 def test_the_fault_matrix_of_long_mode_is_the_same(image):
     """It loads CR3, CR0 and CR4 with everything that is refused."""
     plain, run = on_qemu_alone(image("long")), under_trapline(image("long"), "all")
@@ -209,6 +213,7 @@ def test_the_fault_matrix_of_long_mode_is_the_same(image):
     assert run.status == 0
 
 
+@NEWER
 def test_the_kernel_sees_the_same_and_each_of_its_exceptions_is_recorded(kernel, tmp_path):
     built = kernel(**without("qemu")).image
     plain = on_qemu_alone(built)
@@ -223,6 +228,7 @@ def test_the_kernel_sees_the_same_and_each_of_its_exceptions_is_recorded(kernel,
     }
 
 
+@NEWER
 def test_linux_boots_the_same_with_everything_forced(tmp_path):
     if reason := LINUX.skip_reason():
         pytest.skip(reason)
@@ -236,6 +242,7 @@ def test_linux_boots_the_same_with_everything_forced(tmp_path):
     assert LINUX.started in consoles[0]
 
 
+@NEWER
 @pytest.mark.parametrize("victim", ["QEMU", "trapline"])
 def test_nothing_is_left_of_a_run_that_is_killed(start, image, tmp_path, victim):
     output = tmp_path / "records.jsonl"
