@@ -38,19 +38,34 @@ _INTERCEPTS = (ExitCode.HLT, ExitCode.VMRUN, ExitCode.SHUTDOWN, ExitCode.INTR, E
 _MASK_INTERRUPTS = 1 << 24
 
 
+class Unmended:
+    """The corrections of a processor that corrects nothing."""
+
+    wants_interrupts = False
+
+    def before_entry(self):
+        pass
+
+    def entering(self):
+        pass
+
+    def after_exit(self):
+        return True
+
+
 class Machine:
     """QEMU's CPU without any mending: what VMRUN does with an event is seen as it is."""
 
     def __init__(self):
         self._processor = processor = open_qemu(guest=["-nodefaults"], options=["-cpu", "max"], memory=RAM)
         assert processor.run(time.monotonic() + 30) is Outcome.RESET
-        processor._quirks, processor._fresh = None, False
         control = self._control = processor.vmcb.control
         control.intercept_exceptions = 0xFFFF_FFFF
         for intercept in _INTERCEPTS:
             set_intercept(control, intercept)
         control.int_ctl = _MASK_INTERRUPTS
         processor.intercepts_changed(0)
+        processor._quirks, processor._fresh = Unmended(), False
         self._shared = processor._shared.memory
         self.facts = processor._facts
         self.refresh()
