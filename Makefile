@@ -15,7 +15,7 @@ PARALLEL := --numprocesses auto --maxprocesses 8 --dist worksteal
 TESTGUESTS := $(PYTHON) -m tools.testguests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup guests test demo bench soak defects docs format clean
+.PHONY: help setup guests test demo bench soak defects kvm docs format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ setup: $(VENV)/.installed ## install QEMU and the tools of the tests, and trapli
 guests: setup ## download the kernels and disks that the tests boot
 	@$(TESTGUESTS) > /dev/null || { $(APT) update && $(TESTGUESTS) > /dev/null; } \
 	    || echo "some guests could not be downloaded: their tests will be skipped"
+
+kvm: setup ## run guests under KVM on an AMD host that QEMU emulates; a quarter of an hour
+	$(PYTHON) -m tools.kvm
 
 docs: setup ## write the pages that are made from the source: docs/api.md and docs/run.schema.json
 	$(PYTHON) -m tools.api_reference

@@ -10,7 +10,9 @@ from trapline.processors.qemu.facts import MANUAL
 
 @pytest.fixture(autouse=True)
 def _no_machine(monkeypatch):
-    monkeypatch.setattr(launch, "try_out", lambda program=None: "the monitor starts and has SVM")
+    monkeypatch.setattr(
+        launch, "try_out", lambda program=None, accelerator="tcg": f"the monitor starts with {accelerator}"
+    )
     monkeypatch.setattr(launch, "facts_of", lambda program: MANUAL._replace(nests_in_real_mode=False))
     monkeypatch.setattr(kvm, "nested_svm_missing", lambda: "/dev/kvm is a stone")
 
@@ -33,6 +35,12 @@ def test_a_machine_that_can_run_guests(trapline_command, qemu):
     (line,) = (line for line in lines if "--isolate" in line)
     assert line.startswith("no ")
     assert line.endswith("refused: nested page tables are not walked while the guest's paging is off")
+
+
+def test_kvm_is_tried_out(trapline_command, qemu, monkeypatch):
+    monkeypatch.setattr(kvm, "nested_svm_missing", lambda: None)
+    done = trapline_command("doctor", "--qemu", qemu)
+    assert "ok       accel kvm      the monitor starts with kvm" in done.out.splitlines()
 
 
 def test_the_same_as_json(trapline_command, qemu):

@@ -3,11 +3,13 @@ import json
 import pytest
 
 from trapline.arch.vectors import FORCEABLE, Vector
-from trapline.errors import ProcessorLost, UsageError
+from trapline.errors import LaunchError, ProcessorLost, UsageError
 from trapline.hypervisor.parameters import ENVIRONMENT
 from trapline.machine.processor import Outcome
 from trapline.machine.scripted import vmexit
 from trapline.processors.qemu import kvm, launch
+from trapline.processors.qemu.facts import MANUAL
+from trapline.session import opening
 from trapline.session.settings import choose_mask, parse_memory
 
 UD = vmexit(0x40 + Vector.UD)
@@ -223,9 +225,22 @@ def test_kvm_where_it_cannot_be_used_is_refused_in_words(trapline_command, disk)
 
 def test_kvm_is_chosen_where_it_can_be_used(trapline_command, disk, play, monkeypatch):
     monkeypatch.setattr(kvm, "nested_svm_missing", lambda: None)
+    monkeypatch.setattr(opening, "facts_of", lambda program, accelerator: MANUAL)
     opened = play()
     trapline_command("run", disk)
     assert opened.settings["accelerator"] == "kvm"
+
+
+def test_kvm_is_not_chosen_where_it_does_not_work(trapline_command, disk, play, monkeypatch, caplog):
+    def no_guest_leaves(program, accelerator):
+        raise LaunchError("no guest leaves")
+
+    monkeypatch.setattr(kvm, "nested_svm_missing", lambda: None)
+    monkeypatch.setattr(opening, "facts_of", no_guest_leaves)
+    opened = play()
+    trapline_command("run", disk)
+    assert opened.settings["accelerator"] == "tcg"
+    assert caplog.messages == ["KVM is not used, for it does not work here: no guest leaves"]
 
 
 def test_without_qemu(trapline_command, disk, without_programs):

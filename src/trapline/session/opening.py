@@ -1,18 +1,19 @@
 """Opens the processor that the settings describe."""
 
 import contextlib
+import logging
 import socket
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from trapline.errors import UsageError
+from trapline.errors import TraplineError, UsageError
 from trapline.guests.guest import Guest
 from trapline.guests.qemu import in_file, qemu_options
 from trapline.machine.boot import Boot
 from trapline.machine.processor import Processor
-from trapline.processors.qemu.launch import open_qemu
+from trapline.processors.qemu.launch import facts_of, find_qemu, open_qemu
 from trapline.symbols import Names
 
 from .choose import choose
@@ -20,6 +21,8 @@ from .console import Console, SocketReader
 from .extras import require
 from .settings import AUTO, PROCESSORS, QEMU, UNICORN, Settings, find_guest, parse_memory
 from .symbols import open_names
+
+log = logging.getLogger(__name__)
 
 
 class Opened(NamedTuple):
@@ -73,7 +76,7 @@ def _open_qemu(
         open_qemu,
         guest=options,
         memory=parse_memory(settings.memory),
-        accelerator=_accelerator(settings.accel),
+        accelerator=_accelerator(settings.accel, settings.qemu),
         isolated=settings.isolate,
         program=settings.qemu,
         options=settings.qemu_options,
@@ -116,9 +119,18 @@ def _guest_options(settings: Settings, guest: Guest | None) -> list[str]:
     return []
 
 
-def _accelerator(wanted: str) -> str:
+def _accelerator(wanted: str, program: str | None) -> str:
+    """Return the accelerator: for `auto` KVM where a guest has been seen to run with it."""
     from trapline.processors.qemu.kvm import nested_svm_missing
 
-    if wanted == AUTO:
-        return "tcg" if nested_svm_missing() else "kvm"
-    return wanted
+    if wanted != AUTO:
+        return wanted
+    if nested_svm_missing() is not None:
+        return "tcg"
+    path = find_qemu(program)
+    try:
+        facts_of(path, "kvm")
+    except TraplineError as error:
+        log.warning("KVM is not used, for it does not work here: %s", error)
+        return "tcg"
+    return "kvm"
