@@ -146,3 +146,17 @@ def test_a_callback_that_stops_the_guest_ends_it_alike():
         done = m.result()
     assert (done.ending, done.detail) == (Ending.EXCEPTION, "#GP(0x0)")
     assert done.crash.registers.cpl == 3
+
+
+@pytest.mark.parametrize(
+    ("rules", "words"),
+    [
+        ({"fail_on": ["kernel:pf"]}, "--fail-on kernel:pf: #PF is not forced; add pf to --exceptions"),
+        ({"fail_on": ["ud", "gp"]}, "--fail-on gp: #GP is not forced; add gp to --exceptions"),
+        ({"expect": ["pf=0"]}, "--expect pf=0: #PF is not forced; add pf to --exceptions"),
+    ],
+)
+def test_a_rule_about_what_is_not_forced_would_never_be_noticed(rules, words):
+    with pytest.raises(UsageError) as caught:
+        run("sample:ud", exceptions="ud", timeout=60, **rules)
+    assert str(caught.value) == words

@@ -34,7 +34,10 @@ def run_guest(
     if timeout is not None and not timeout > 0:  # NaN too
         raise UsageError(f"--timeout {timeout}: a timeout is more than 0 seconds")
     with Session(settings, outlets) as session:
-        check_forced(stops, session.vm.mask, session.processor.capabilities)
+        forced, processor = session.vm.mask, session.processor.capabilities
+        check_forced("--stop", {stop.text: stop.vectors for stop in stops}, forced, processor)
+        check_forced("--fail-on", {str(rule): rule.vectors for rule in rules}, forced, processor)
+        check_forced("--expect", {str(each): each.rule.vectors for each in expectations}, forced, processor)
         see = partial(_see, session, session.cpu())
         ruling = RuleObserver(rules, expectations, see, stops=not keep_going)
         stopping = StopObserver(stops, see)

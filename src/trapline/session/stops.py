@@ -1,6 +1,6 @@
 """The exceptions at which a run is to end."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from trapline.arch.mask import format_mask
 from trapline.arch.vectors import FORCEABLE, Vector, bits, mnemonic
@@ -34,16 +34,19 @@ class StopObserver:
         return Verdict.FORWARD
 
 
-def check_forced(stops: Sequence[StopAt], forced: int, processor: Capabilities) -> None:
-    """Raise UsageError for a stop that names exceptions which are not forced: the run would never stop there."""
-    for stop in stops:
-        missing = stop.vectors & ~forced
-        if stop.vectors == FORCEABLE:  # all of those that are forced
+def check_forced(option: str, wanted: Mapping[str, int], forced: int, processor: Capabilities) -> None:
+    """Raise UsageError for what names exceptions which are not forced: they would never be noticed.
+
+    `wanted` has what is given with the option, and a bit for each vector that it names.
+    """
+    for text, vectors in wanted.items():
+        missing = vectors & ~forced
+        if vectors == FORCEABLE:  # all of those that are forced
             missing = 0 if forced else FORCEABLE
         if not missing:
             continue
         if missing >> Vector.TS & 1 and forced and not processor.ts_error_code:
-            raise UsageError(f"--stop {stop.text}: {processor.name} gives no error code for #TS, so it is not forced")
+            raise UsageError(f"{option} {text}: {processor.name} gives no error code for #TS, so it is not forced")
         names = [mnemonic(vector) for vector in bits(missing)]
         what = f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} not forced" if forced else "nothing is forced"
-        raise UsageError(f"--stop {stop.text}: {what}; add {format_mask(missing)} to --exceptions")
+        raise UsageError(f"{option} {text}: {what}; add {format_mask(missing)} to --exceptions")
