@@ -1,4 +1,4 @@
-"""`python -m tools.kvm [short]`: boots the emulated AMD host, runs trapline there, and prints a table.
+"""`python -m tools.kvm [CASE ...]`: boots the emulated AMD host, runs trapline there, and prints a table.
 
 The exit status is 1 where a guest was different from plain KVM. TCG as hardware lacks nRIP, and
 exits for #BP and #OF as an AMD CPU makes them: tests/processors/qemu/test_quirks_kvm.py plays those.
@@ -22,17 +22,17 @@ _START = """\
 export PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin HOME=/tmp LANG=C.UTF-8 PYTHONPYCACHEPREFIX=/tmp/compiled
 export PYTHONPATH={root}/src:{root}
 cd {root}
-{python} -m tools.kvm.inside {share} {options} > {share}/output 2>&1
+{python} -m tools.kvm.inside {share} {cases} > {share}/output 2>&1
 touch {share}/done
 """
 
 
-def run(options: list[str]) -> int:
+def run(cases: list[str]) -> int:
     """Run everything; returns the exit status."""
     with tempfile.TemporaryDirectory(prefix="trapline-kvm-") as folder:
         share = Path(folder)
         guests.make(share)
-        start = _START.format(root=_ROOT, python=sys.executable, share=host.SHARE, options=" ".join(options))
+        start = _START.format(root=_ROOT, python=sys.executable, share=host.SHARE, cases=" ".join(cases))
         (share / "start").write_text(start)
         (share / "rows").touch()
         with (share / "console").open("wb") as console:
@@ -71,6 +71,9 @@ def _last(file: Path) -> list[str]:
 
 def main() -> int:
     """Run, or tell why it cannot."""
+    if unknown := [case for case in sys.argv[1:] if case not in guests.CASES]:
+        print(f"no case named {unknown[0]!r}; there are {', '.join(guests.CASES)}", file=sys.stderr)
+        return 2
     try:
         return run(sys.argv[1:])
     except Unobtainable as reason:

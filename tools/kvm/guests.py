@@ -21,7 +21,8 @@ _PROGRAMS: dict[str, dict[str, int]] = {
     "long": {"COMPARE": 1, "SHORT": 1},
     LIVE: {"N": 1 << 30, "WAIT": 100_000},
 }
-COMPARED = ("count", "cpuid", "shutdown0", "reset", "long")
+DOCTOR = "doctor"
+CASES = (DOCTOR, "count", "cpuid", "shutdown0", LIVE, "long", LINUX, "reset")
 _INIT = rb"""#!/bin/busybox sh
 /bin/busybox --install -s /bin
 mount -t proc proc /proc

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from tools.kvm.guests import COMPARED, LINUX, LIVE, MARK
+from tools.kvm.guests import CASES, DOCTOR, LINUX, LIVE, MARK
 from trapline.arch.vectors import FORCEABLE
 from trapline.errors import TraplineError
 from trapline.hypervisor.vm import Vm
@@ -38,14 +38,15 @@ class Row(NamedTuple):
     """Empty: none."""
 
 
-def rows(folder: Path, short: bool) -> Iterator[Row]:
-    """Run everything."""
-    yield timed("doctor", _doctor)
-    for name in COMPARED[: 3 if short else None]:
-        yield from _compare(folder, name)
-    yield timed("live mask", lambda: _live_mask(folder))
-    if not short:
-        yield from _compare(folder, LINUX)
+def rows(folder: Path, chosen: tuple[str, ...]) -> Iterator[Row]:
+    """Run the chosen cases, or all."""
+    for case in chosen or CASES:
+        if case == DOCTOR:
+            yield timed(case, _doctor)
+        elif case == LIVE:
+            yield timed(case, partial(_live_mask, folder))
+        else:
+            yield from _compare(folder, case)
 
 
 def _compare(folder: Path, name: str) -> Iterator[Row]:
@@ -159,10 +160,10 @@ def _wait(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.05)
 
 
-def main(folder: str, *options: str) -> None:
+def main(folder: str, *chosen: str) -> None:
     """Write the rows into a file of the shared folder."""
     with Path(folder, "rows").open("a", encoding="utf-8", buffering=1) as file:
-        for row in rows(Path(folder), "short" in options):
+        for row in rows(Path(folder), chosen):
             file.write(json.dumps(row._asdict()) + "\n")
             os.fsync(file.fileno())
 
