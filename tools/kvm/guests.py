@@ -17,12 +17,11 @@ _PROGRAMS: dict[str, dict[str, int]] = {
     "count": {},
     "cpuid": {},
     "shutdown0": {},
-    "reset": {},
     "long": {"COMPARE": 1, "SHORT": 1},
     LIVE: {"N": 1 << 30, "WAIT": 100_000},
 }
 DOCTOR = "doctor"
-CASES = (DOCTOR, "count", "cpuid", "shutdown0", LIVE, "long", LINUX, "reset")
+CASES = (DOCTOR, "count", "cpuid", "shutdown0", LIVE, "long", LINUX)
 _INIT = rb"""#!/bin/busybox sh
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
