@@ -1,7 +1,7 @@
 import pytest
 
 from trapline.arch.exits import ExitCode
-from trapline.arch.registers import EFER
+from trapline.arch.registers import EFER, RFLAGS
 from trapline.errors import ProcessorError, UsageError
 from trapline.machine.processor import Outcome, Watchpoint
 from trapline.machine.scripted import ScriptedMemory
@@ -9,7 +9,7 @@ from trapline.processors.qemu import firmware
 from trapline.processors.qemu.layout import PML4_AT, SIZE, base_for
 from trapline.processors.qemu.stops import Stops, changes, distinct, why_unavailable
 
-DB_EXIT = 0x41
+DB, DB_EXIT = 1 << 1, 0x41
 BASE = base_for(40)
 NONE = (frozenset(), ())
 W, R = Watchpoint(0x8000, 4, False), Watchpoint(0x8000, 8, True)
@@ -150,7 +150,7 @@ def test_a_breakpoint_forces_an_exit_and_puts_the_byte_back(stops, stub):
     stub.stop()
     stops.take()
     restore = b"M4000,1:90"
-    assert stub.sent == ["info registers", b"m4000,1", b"M4000,1:cc", b"s", restore, b"c"]
+    assert stub.sent == ["info registers", b"m4000,1", b"M4000,1:cc", b"s", restore, b"z0,4000,1", b"c"]
     assert (stops.take_outcome(), stops.hit) == (Outcome.BREAKPOINT, None)
     assert stops.take_outcome() is None
 
@@ -176,7 +176,7 @@ def test_an_intercepted_fault_of_the_fetch_does_as_well(stops, stub):
     stub.stop()
     stops.take()
     assert stops.take_outcome() is Outcome.BREAKPOINT
-    assert stub.sent[-2:] == [b"s", b"c"]
+    assert stub.sent[-3:] == [b"s", b"z0,4000,1", b"c"]
 
 
 @pytest.mark.parametrize("reply", [b"T02thread:01;", None])
@@ -191,6 +191,47 @@ def test_a_stop_for_nothing_of_ours_goes_on(stops, stub):
     stub.stop()
     stops.take()
     assert (stub.sent, stops.take_outcome()) == (["info registers", b"c"], None)
+
+
+def test_one_instruction_past_a_breakpoint_costs_one_stop_of_the_machine(stops, stub):
+    both = frozenset((0x4000, 0x5000))
+    stops.set_breakpoints(both)
+    stops.apply()
+    stub.stop()
+    stops.take()  # at 0x4000, which goes
+    stub.sent.clear()
+    stub.save.rflags, stub.control.intercept_exceptions = RFLAGS.TF, DB
+    stops.set_breakpoints(frozenset())
+    stops.apply()
+    assert stub.sent == []
+    stub.save.rflags = 0
+    stops.set_breakpoints(both)
+    stops.apply()
+    assert stub.sent == [b"\x03", b"Z0,4000,1", b"c"]
+
+
+@pytest.mark.parametrize(("rflags", "intercepts"), [(0, DB), (RFLAGS.TF, 0)])
+def test_breakpoints_that_are_unwanted_for_longer_are_removed(stops, stub, rflags, intercepts):
+    stub.save.rflags, stub.control.intercept_exceptions = rflags, intercepts
+    stops.set_breakpoints(frozenset())
+    stops.apply()
+    assert stub.sent == [b"\x03", b"z0,4000,1", b"c"]
+
+
+def test_watchpoints_that_are_unwanted_are_always_removed(stops, stub):
+    stub.save.rflags, stub.control.intercept_exceptions = RFLAGS.TF, DB
+    stops.set_watchpoints(())
+    stops.apply()
+    assert stub.sent == [b"\x03", b"z2,8000,4", b"c"]
+
+
+def test_an_unwanted_breakpoint_that_is_hit_is_removed_and_passed(stops, stub):
+    stub.save.rflags, stub.control.intercept_exceptions = RFLAGS.TF, DB
+    stops.set_breakpoints(frozenset())
+    stops.apply()
+    stub.stop()
+    stops.take()
+    assert (stub.sent, stops.take_outcome()) == (["info registers", b"z0,4000,1", b"c"], None)
 
 
 STATES_OF_OURS = ({"efer": 0}, {"smm": 1}, {"cr3": BASE + PML4_AT})

@@ -3,13 +3,16 @@
 The stub compares linear addresses in every mode and stops the whole machine. What the hypervisor needs is a #VMEXIT at
 that instruction, and it is forced: while the machine is stopped, INT3 is written over the instruction's first byte,
 one step executes it and leaves through the SWINT intercept, and the byte is restored. Nothing else runs meanwhile.
+
+To get past a breakpoint the hypervisor wants none for one instruction. QEMU then keeps those that were set: to set and
+remove one the machine has to be stopped, for milliseconds. It loses the one that was hit, while it is stopped anyway.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from trapline.arch.exits import EXCEPTION_EXITS
-from trapline.arch.registers import EFER
+from trapline.arch.registers import EFER, RFLAGS
 from trapline.arch.vectors import Vector
 from trapline.errors import FaultError, ProcessorError, UsageError
 from trapline.machine.linear import code_address, translate
@@ -25,6 +28,9 @@ _INT3: Final = b"cc"
 _NO_EXIT: Final = 0x7777_7777
 """An exit code that no CPU writes."""
 _DB_EXIT: Final = EXCEPTION_EXITS.start + Vector.DB
+
+Places: TypeAlias = tuple[frozenset[int], tuple[Watchpoint, ...]]
+"""Breakpoints and watchpoints."""
 
 
 class Stops:
@@ -46,7 +52,7 @@ class Stops:
         self._shared = shared
         self._unavailable = unavailable
         self._started = False
-        self._set: tuple[frozenset[int], tuple[Watchpoint, ...]] = (frozenset(), ())
+        self._set: Places = (frozenset(), ())
         """The breakpoints and watchpoints that QEMU has."""
         self.breakpoints: frozenset[int] = frozenset()
         self.watchpoints: tuple[Watchpoint, ...] = ()
@@ -79,18 +85,13 @@ class Stops:
     def apply(self) -> None:
         """Set in QEMU what is wanted, before an entry: the monitor is waiting for it."""
         wanted = (self.breakpoints, self.watchpoints)
-        if wanted == self._set:
+        if wanted == self._set or (self._leaves_at_once() and suffices(self._set, wanted)):
             return
         if self._started:
             self._gdb.interrupt()
         else:
             self._start()
-        packets = changes(self._set, wanted)
-        self._gdb.send(*packets)
-        for packet in packets:
-            if self._gdb.receive() != b"OK":
-                raise ProcessorError(f"QEMU's gdbstub refuses {packet.decode()}")
-        self._set = wanted
+        self._change(wanted)
         self._gdb.send(b"c")
 
     def take_pending(self) -> bool:
@@ -116,9 +117,31 @@ class Stops:
         hit = next((one for one in self.watchpoints if (one.address, one.reads) == stop.watched), None)
         if not self._is_guest(state):
             self._pass(hit)
-        elif (hit or state.code_address in self.breakpoints) and self._force_exit(state.code_address):
-            self.hit, self._outcome = hit, Outcome.WATCHPOINT if hit else Outcome.BREAKPOINT
+        elif hit or state.code_address in self.breakpoints:
+            if self._force_exit(state.code_address):
+                self.hit, self._outcome = hit, Outcome.WATCHPOINT if hit else Outcome.BREAKPOINT
+                self._remove(state.code_address)
+        else:
+            self._remove(state.code_address)
         self._gdb.send(b"c")
+
+    def _leaves_at_once(self) -> bool:
+        """Whether the guest leaves after one instruction: by the trap of TF, if not before."""
+        return bool(self._vmcb.save.rflags & RFLAGS.TF and self._vmcb.control.intercept_exceptions >> Vector.DB & 1)
+
+    def _remove(self, address: int) -> None:
+        """Take a breakpoint out of QEMU, if it is set there. The machine has to be stopped."""
+        breakpoints, watchpoints = self._set
+        self._change((breakpoints - {address}, watchpoints))
+
+    def _change(self, wanted: Places) -> None:
+        """Set in QEMU what is wanted, and nothing else. The machine has to be stopped."""
+        packets = changes(self._set, wanted)
+        self._gdb.send(*packets)
+        for packet in packets:
+            if self._gdb.receive() != b"OK":
+                raise ProcessorError(f"QEMU's gdbstub refuses {packet.decode()}")
+        self._set = wanted
 
     def _start(self) -> None:
         self._qmp.human_command(f"gdbserver chardev:{GDB_CHARDEV}")
@@ -163,16 +186,19 @@ class Stops:
             raise ProcessorError(f"the breakpoint at {address:#x} cannot be taken out of memory")
 
 
-def changes(
-    before: tuple[frozenset[int], tuple[Watchpoint, ...]], wanted: tuple[frozenset[int], tuple[Watchpoint, ...]]
-) -> list[bytes]:
-    """Return the packets that lead from what is set to what is wanted: (breakpoints, watchpoints) each."""
+def changes(before: Places, wanted: Places) -> list[bytes]:
+    """Return the packets that lead from what is set to what is wanted."""
     found = [b"z0,%x,1" % address for address in sorted(before[0] - wanted[0])]
     found += [b"Z0,%x,1" % address for address in sorted(wanted[0] - before[0])]
     if before[1] != wanted[1]:
         found += [b"z" + _watch(one) for one in before[1]]
         found += [b"Z" + _watch(one) for one in reversed(wanted[1])]  # QEMU checks first what was set last
     return found
+
+
+def suffices(before: Places, wanted: Places) -> bool:
+    """Return whether what is set differs from what is wanted only in more breakpoints."""
+    return before[1] == wanted[1] and before[0] >= wanted[0]
 
 
 def _watch(one: Watchpoint) -> bytes:
