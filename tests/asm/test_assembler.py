@@ -114,6 +114,7 @@ def agrees(instruction, place, operand):
     if isinstance(operand, Mem):
         base = operand.base.number if operand.base else iced.Register.NONE
         index = operand.index.number if operand.index else iced.Register.NONE
+        address_bits = 8 * (iced.RegisterExt.size(base) or iced.RegisterExt.size(index) or 8)
         segment = operand.segment.number if operand.segment else iced.Register.NONE
         width = iced.MemorySizeExt.size(instruction.memory_size) * 8
         if instruction.mnemonic in (iced.Mnemonic.LGDT, iced.Mnemonic.LIDT):
@@ -123,7 +124,7 @@ def agrees(instruction, place, operand):
             and (instruction.memory_base, instruction.memory_index) == (base, index)
             and (index == iced.Register.NONE or instruction.memory_index_scale == operand.scale)
             and instruction.segment_prefix == segment
-            and (instruction.memory_displacement - operand.displacement) % (1 << 64) == 0
+            and (instruction.memory_displacement - operand.displacement) % (1 << address_bits) == 0
             and operand.size in (None, width)
         )
     if isinstance(operand, str):

@@ -7,7 +7,7 @@ from trapline.errors import LaunchError, ProcessorLost, UsageError
 from trapline.hypervisor.parameters import ENVIRONMENT
 from trapline.machine.processor import Outcome
 from trapline.machine.scripted import vmexit
-from trapline.processors.qemu import kvm, launch
+from trapline.processors.qemu import launch
 from trapline.processors.qemu.facts import MANUAL
 from trapline.session import opening
 from trapline.session.settings import choose_mask, parse_memory
@@ -19,7 +19,7 @@ SHUTDOWN = vmexit(0x7F)
 
 @pytest.fixture(autouse=True)
 def _no_kvm(monkeypatch):
-    monkeypatch.setattr(kvm, "nested_svm_missing", lambda: "/dev/kvm is a stone")
+    monkeypatch.setattr("trapline.processors.qemu.kvm.nested_svm_missing", lambda: "/dev/kvm is a stone")
     monkeypatch.setattr(launch, "nested_svm_missing", lambda: "/dev/kvm is a stone")
 
 
@@ -224,7 +224,7 @@ def test_kvm_where_it_cannot_be_used_is_refused_in_words(trapline_command, disk)
 
 
 def test_kvm_is_chosen_where_it_can_be_used(trapline_command, disk, play, monkeypatch):
-    monkeypatch.setattr(kvm, "nested_svm_missing", lambda: None)
+    monkeypatch.setattr("trapline.processors.qemu.kvm.nested_svm_missing", lambda: None)
     monkeypatch.setattr(opening, "facts_of", lambda program, accelerator: MANUAL)
     opened = play()
     trapline_command("run", disk)
@@ -235,7 +235,7 @@ def test_kvm_is_not_chosen_where_it_does_not_work(trapline_command, disk, play, 
     def no_guest_leaves(program, accelerator):
         raise LaunchError("no guest leaves")
 
-    monkeypatch.setattr(kvm, "nested_svm_missing", lambda: None)
+    monkeypatch.setattr("trapline.processors.qemu.kvm.nested_svm_missing", lambda: None)
     monkeypatch.setattr(opening, "facts_of", no_guest_leaves)
     opened = play()
     trapline_command("run", disk)
