@@ -40,11 +40,11 @@ def trap(length=1, **changed):
     return perform
 
 
-def reach(address, **changed):
-    """Return a step of a script: the guest runs to an address with a breakpoint."""
+def reach(address, *others, **changed):
+    """Return a step of a script: the guest runs to an address with a breakpoint, while others are set too."""
 
     def perform(processor):
-        assert processor.entries[-1].breakpoints == {address}
+        assert processor.entries[-1].breakpoints == {address, *others}
         processor.vmcb.save.rip = address
         for name, value in changed.items():
             setattr(processor.vmcb.save, name, value)
@@ -507,6 +507,15 @@ def test_a_repeated_instruction_is_one_to_get_past(machine):
     vm.set_breakpoints(frozenset({CODE + 4}))
     vm.run()
     assert vm.run().reason is StopReason.OFF
+
+
+def test_other_breakpoints_stay_where_a_step_needs_one_of_its_own(machine):
+    here, there = CODE + 4, CODE + 8
+    code = NOP * 4 + b"\xf3\xa4" + NOP * 2 + b"\x0f\x0b"
+    script = (reach(here, there), reach(here + 2, there), reach(there, here), vmexit(0x46), reach(handler(6), here))
+    vm = machine(code, *script, Outcome.OFF, capabilities={"delivers_as_modelled": False})
+    vm.set_breakpoints(frozenset({here, there}))
+    assert [vm.run().reason for _ in range(3)] == [StopReason.BREAKPOINT, StopReason.BREAKPOINT, StopReason.OFF]
 
 
 def test_a_run_loads_an_interrupt_shadow_by_a_step(machine):

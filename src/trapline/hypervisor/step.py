@@ -20,7 +20,7 @@ from trapline.machine.processor import Outcome
 from .emulate import skip_instruction
 from .intercepts import WAITS, intercept_for_step, recalc_intercepts
 from .loop import RESETS, answer_outcome, run_on
-from .step_delivery import DB_EXIT, STEP, Kicked, answer_exit, answered, deliver_pending, insert, take_nmi
+from .step_delivery import DB_EXIT, STEP, Kicked, answer_exit, answered, deliver_pending, insert, insert_also, take_nmi
 from .stop import Stop, StopReason
 from .trap_flag import Armed, Effect, arm, effect_of, is_complete, is_repeated, next_address, settle, undo
 from .vcpu import Vcpu
@@ -85,7 +85,7 @@ def _execute(vcpu: Vcpu, deadline: float | None, kicked: Kicked, *, whole: bool)
         effect = Effect.UNTRAPPED
     if effect is Effect.UNTRAPPED:
         try:
-            insert(vcpu, frozenset((next_address(vcpu, instruction),)))
+            insert_also(vcpu, frozenset((next_address(vcpu, instruction),)))
         except UsageError:
             effect = Effect.KEEP
     vcpu.injected_with_rf = 0
