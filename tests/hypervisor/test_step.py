@@ -381,6 +381,21 @@ def test_a_halt_for_ever_is_the_end(machine):
     assert vm.step().reason is StopReason.HALTED
 
 
+def test_a_guest_that_was_halted_before_the_step_waits_too(machine):
+    vm = machine(NOP * 2, Outcome.HALTED, vmexit(ExitCode.INTR))
+    assert vm.step().reason is StopReason.STEP
+    save, control = vm.processor.vmcb.save, vm.processor.vmcb.control
+    assert is_intercepted(vm.processor.entries[-1].vmcb.control, ExitCode.INTR)
+    assert (save.rip, save.rflags, control.interrupt_shadow) == (CODE, FLAGS, 0)
+
+
+def test_a_guest_that_was_halted_before_the_step_is_not_taken_back_before_its_hlt(machine):
+    vm = machine(NOP * 2, Outcome.HALTED, Outcome.DEADLINE, Outcome.KICKED)
+    assert vm.step(12.5).reason is StopReason.TIMEOUT
+    save, control = vm.processor.vmcb.save, vm.processor.vmcb.control
+    assert (save.rip, save.rflags, control.interrupt_shadow) == (CODE, FLAGS, 0)
+
+
 def test_cr8_is_the_real_one(machine):
     vm = machine(b"\xf0\x0f\x22\xc0", trap(4))
     assert vm.step().reason is StopReason.STEP

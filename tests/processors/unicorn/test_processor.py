@@ -6,8 +6,8 @@ import time
 import pytest
 
 from trapline.arch.events import Event, EventType, encode
-from trapline.arch.exits import ExitCode
-from trapline.arch.registers import CR0, EFER, RFLAGS
+from trapline.arch.exits import ExitCode, set_intercept
+from trapline.arch.registers import CR0, CR4, DR6, EFER, RFLAGS
 from trapline.arch.vectors import Vector
 from trapline.arch.vmcb import IntCtl
 from trapline.asm.operands import AL, DX, EAX, EBX, ECX, EDX, Mem
@@ -29,6 +29,7 @@ from trapline.testing.conformance.modes import (
 
 HANDLER = 0x7000
 IRQ0 = 0x20
+DB_EXIT = 0x40 + Vector.DB
 GP_EXIT = 0x40 + Vector.GP
 UD_EXIT = 0x40 + Vector.UD
 
@@ -136,6 +137,38 @@ def test_an_injected_event_wakes_a_halted_guest(start, event):
     assert guest.run(0.1) in (Outcome.HALTED, Outcome.DEADLINE)
     guest.control.event_inj = encode(event)
     assert guest.exit() == ExitCode.CPUID
+
+
+def test_an_interrupt_that_exits_wakes_a_halted_guest(start):
+    guest = start(*interrupts(), "sti", "hlt", "end:", "cpuid")
+    guest.control.int_ctl |= IntCtl.V_INTR_MASKING
+    assert guest.run() is Outcome.HALTED
+    set_intercept(guest.control, ExitCode.INTR)
+    guest.control.int_ctl = 0
+    assert guest.exit() == ExitCode.INTR
+    assert guest.save.rip == guest.labels["end"]
+    guest.save.rflags &= ~RFLAGS.IF
+    assert guest.exit() == ExitCode.CPUID
+
+
+def test_a_halted_guest_that_is_moved_is_awake(start):
+    guest = start("cli", "hlt", "nop", "end:", "cpuid")
+    assert guest.run() is Outcome.HALTED
+    guest.save.rip = guest.labels["end"]
+    assert guest.exit() == ExitCode.CPUID
+
+
+def test_an_io_breakpoint_of_the_guest_is_there_after_an_exit(start):
+    """Port 80h in DR0, and DR7 with L0 and R/W0 = 10b (APM vol. 2, 13.1.1.4)."""
+    guest = start(*["nop"] * 40, exceptions=1 << Vector.DB)
+    guest.save.cr4 |= CR4.DE
+    guest.memory.write(CODE, bytes.fromhex("b880000000 0f23c0 b801040200 0f23f8 0fa2 e680 0fa2"))
+    assert guest.exit() == ExitCode.CPUID
+    guest.save.rip += 2
+    guest.save.gdtr.limit -= 1  # everything is loaded
+    assert guest.exit() == DB_EXIT
+    assert guest.save.rip == CODE + 20
+    assert guest.save.dr6 & DR6.B0
 
 
 def test_a_loop_stops_at_the_deadline(start):
