@@ -93,7 +93,7 @@ DEFECTS: Final = (
            "        vectoring = Event(Vector.GP, EventType.EXCEPTION, 0)\n"),
     Defect("12b", "an interrupt counted as contributory", _TCG,
            "return vector == Vector.DF or bool(seen >> vector & 1)", "return False"),
-    Defect("13a", "a vectoring exit swallowed", _LOOP, "            requeue(vcpu, vectoring)",
+    Defect("13a", "a vectoring exit swallowed", _LOOP, "            requeue(vcpu, vcpu.vectoring)",
            "            pass",
            "during a delivery TCG leaves by exceptions only, and those owe it nothing unless they are discarded"),
     Defect("13b", "a vectoring exit swallowed", _TCG, "            self._vmcb.control.event_inj = encode(event)",

@@ -1,6 +1,6 @@
 """The run loop of a vCPU, in its fixed order."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from trapline.arch import reset
@@ -12,7 +12,7 @@ from trapline.machine.processor import Outcome
 from .delivery import decide, inject
 from .handlers import TABLE
 from .intercepts import recalc_intercepts
-from .stop import Resume, Stop, StopReason
+from .stop import Answer, Resume, Stop, StopReason
 from .vcpu import Undelivered, Vcpu
 
 _HANDLERS: Final = TABLE.handlers()
@@ -44,7 +44,7 @@ def run(vcpu: Vcpu, deadline: float | None, kicked: Callable[[], Stop | None]) -
         stop = run_on(vcpu, vcpu.undelivered)
         if stop is not None:
             return stop
-    control, execute = vcpu.control, vcpu.processor.run
+    execute = vcpu.processor.run
     while True:
         outcome = execute(deadline)
         if outcome is not _VMEXIT:
@@ -52,19 +52,25 @@ def run(vcpu: Vcpu, deadline: float | None, kicked: Callable[[], Stop | None]) -
             if stop is not None:
                 return stop
             continue
-        word = control.exit_int_info
-        vcpu.vectoring = vectoring = decode(word) if word else None
-        control.event_inj = 0
-        if vcpu.injected_with_rf:
-            take_rf_back(vcpu)
-        handler = _HANDLERS.get(control.exit_code)
-        if handler is None:
-            return Stop(StopReason.FAILED, dump(vcpu.processor.vmcb))
-        answer = handler(vcpu)
+        answer = answer_exit(vcpu, _HANDLERS)
         if answer is _REQUEUE:
-            requeue(vcpu, vectoring)
+            requeue(vcpu, vcpu.vectoring)
         elif isinstance(answer, Stop):
             return answer
+
+
+def answer_exit(vcpu: Vcpu, handlers: Mapping[int, Callable[[Vcpu], Answer]]) -> Answer:
+    """Do what has to be done at a #VMEXIT, and return what the handler of its code answers: 3 to 5 of `run`."""
+    control = vcpu.control
+    word = control.exit_int_info
+    vcpu.vectoring = decode(word) if word else None
+    control.event_inj = 0
+    if vcpu.injected_with_rf:
+        _take_rf_back(vcpu)
+    handler = handlers.get(control.exit_code)
+    if handler is None:
+        return Stop(StopReason.FAILED, dump(vcpu.processor.vmcb))
+    return handler(vcpu)
 
 
 def run_on(vcpu: Vcpu, undelivered: Undelivered) -> Stop | None:
@@ -104,7 +110,7 @@ def _reset(vcpu: Vcpu, *, by_guest: bool) -> Stop | None:
     return None
 
 
-def take_rf_back(vcpu: Vcpu) -> None:
+def _take_rf_back(vcpu: Vcpu) -> None:
     """Clear the RF that `inject` set, if the fault was not delivered."""
     if vcpu.control.exit_int_info == vcpu.injected_with_rf:
         vcpu.save.rflags &= ~RFLAGS.RF

@@ -10,16 +10,15 @@ from trapline.arch.exits import EXCEPTION_EXITS, ExitCode, clear_intercept, exce
 from trapline.arch.memory import ReaderMemory, open_bus
 from trapline.arch.registers import RFLAGS
 from trapline.arch.vectors import Vector
-from trapline.arch.vmcb import dump
 from trapline.errors import FaultError, UsageError
 from trapline.machine.linear import code_address
 from trapline.machine.processor import Outcome
 
-from . import handlers
+from . import handlers, loop
 from .delivery import error_code, inject
 from .emulate import skip_instruction
 from .intercepts import intercept_for_step
-from .loop import answer_outcome, requeue, take_rf_back
+from .loop import answer_outcome, requeue
 from .stop import Answer, Resume, Stop, StopReason
 from .vcpu import Vcpu
 
@@ -58,7 +57,7 @@ def take_nmi(vcpu: Vcpu, kicked: Kicked) -> Stop | None:
 def deliver_pending(vcpu: Vcpu, kicked: Kicked) -> Stop | None:
     """Deliver the event in EVENTINJ; None: its delivery failed, and what comes of it is there now."""
     event = decode(vcpu.control.event_inj)
-    assert event is not None, "the caller looked"
+    assert event is not None, "the caller has checked it"
     if vcpu.processor.capabilities.delivers_as_modelled:
         return _by_model(vcpu, event, kicked)
     return _natively(vcpu, event, kicked)
@@ -118,16 +117,7 @@ def _natively(vcpu: Vcpu, event: Event, kicked: Kicked) -> Stop | None:
 
 def answer_exit(vcpu: Vcpu) -> Stop | None:
     """Do what the loop does at an exit; None: an event is to be delivered now."""
-    control = vcpu.control
-    word = control.exit_int_info
-    vcpu.vectoring = decode(word) if word else None
-    control.event_inj = 0
-    if vcpu.injected_with_rf:
-        take_rf_back(vcpu)
-    handler = _HANDLERS.get(control.exit_code)
-    if handler is None:
-        return Stop(StopReason.FAILED, dump(vcpu.processor.vmcb))
-    return answered(vcpu, handler(vcpu))
+    return answered(vcpu, loop.answer_exit(vcpu, _HANDLERS))
 
 
 def answered(vcpu: Vcpu, answer: Answer) -> Stop | None:
