@@ -231,16 +231,18 @@ def test_kvm_is_chosen_where_it_can_be_used(trapline_command, disk, play, monkey
     assert opened.settings["accelerator"] == "kvm"
 
 
-def test_kvm_is_not_chosen_where_it_does_not_work(trapline_command, disk, play, monkeypatch, caplog):
+def test_kvm_is_not_chosen_where_it_does_not_work(trapline_command, disk, play, monkeypatch):
     def no_guest_leaves(program, accelerator):
         raise LaunchError("no guest leaves")
 
+    warned = []
     monkeypatch.setattr("trapline.processors.qemu.kvm.nested_svm_missing", lambda: None)
-    monkeypatch.setattr(opening, "facts_of", no_guest_leaves)
+    monkeypatch.setattr("trapline.session.opening.facts_of", no_guest_leaves)
+    monkeypatch.setattr("trapline.session.opening.log.warning", lambda text, *values: warned.append(text % values))
     opened = play()
     trapline_command("run", disk)
     assert opened.settings["accelerator"] == "tcg"
-    assert caplog.messages == ["KVM is not used, for it does not work here: no guest leaves"]
+    assert warned == ["KVM is not used, for it does not work here: no guest leaves"]
 
 
 def test_without_qemu(trapline_command, disk, without_programs):

@@ -15,8 +15,20 @@ def _handlers():
         assert signal.getsignal(number) == handler
 
 
+@pytest.fixture
+def restored():
+    """Put back what signals did before the test."""
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
-def test_each_signal_interrupts_and_has_its_exit_code(number, code):
+def test_each_signal_interrupts_and_has_its_exit_code(number, code, restored):
+    if number != signal.SIGINT:
+        signal.signal(number, signal.SIG_DFL)  # the tests may run under nohup
     with Termination() as termination:
         assert not termination.came
         with pytest.raises(KeyboardInterrupt):
