@@ -96,7 +96,7 @@ def _ours(code: bytes, mask: int, *, decided: bool = False) -> float:
     boot = raw(code, 64, CODE, MEMORY)
     with UnicornProcessor(boot, MEMORY, output=lambda _: None) as processor:
         recorder = Recorder()
-        vm = Vm(processor, mask=mask, enter=boot.enter, recorders=(Recording(recorder.add),))
+        vm = Vm(processor, mask=mask, enter=boot.enter, recorders=(Recording(recorder.add_one),))
         processor.on_records(recorder.add)
         if decided:
             vm.observers.add(_Onlooker())

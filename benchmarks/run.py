@@ -140,7 +140,7 @@ def python(rounds: int, scratch: Path) -> None:
         ) as processor:
             recorder = Recorder()
             processor.on_records(recorder.add)
-            vm = Vm(processor, mask=FORCEABLE if watched else 0, recorders=(Recording(recorder.add),))
+            vm = Vm(processor, mask=FORCEABLE if watched else 0, recorders=(Recording(recorder.add_one),))
             if watched:
                 vm.observers.add(Watcher())
             start = time.perf_counter()
