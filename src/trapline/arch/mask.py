@@ -50,6 +50,14 @@ def parse_mask(text: str) -> ParsedMask:
     return ParsedMask(mask, tuple(VECTORS[vector] for vector in bits(dropped)))
 
 
+def parse_some(text: str) -> int:
+    """Return a mask of exceptions that are named as `parse_mask` reads them; raises UsageError if none is left."""
+    mask = parse_mask(text).mask
+    if not mask:
+        raise UsageError(f"{text.strip()} leaves no exception; write names such as pf,gp")
+    return mask
+
+
 class ExceptionMask(int):
     """A set of exceptions as a bit mask, bit 0 for #DE; written as `all,!pf` or as a number.
 

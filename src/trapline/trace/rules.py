@@ -16,7 +16,7 @@ from fnmatch import translate
 from functools import cache
 from typing import TYPE_CHECKING, Final, Protocol
 
-from trapline.arch.mask import format_mask, parse_mask
+from trapline.arch.mask import format_mask, parse_some
 from trapline.errors import UsageError
 from trapline.symbols import Symbol
 
@@ -139,7 +139,7 @@ def parse_rule(text: str) -> Rule:
     privilege, colon, vectors = subject.rpartition(":")
     try:
         return Rule(
-            _vectors(vectors),
+            parse_some(vectors),
             _privilege(privilege.strip().lower()) if colon else Privilege.ANY,
             _pattern(pattern) if at else None,
         )
@@ -159,13 +159,6 @@ def parse_expectation(text: str) -> Expectation:
 
 def _is_count(text: str) -> bool:
     return re.fullmatch(r"[0-9]{1,18}", text.strip(), re.ASCII) is not None
-
-
-def _vectors(text: str) -> int:
-    mask = parse_mask(text).mask
-    if not mask:
-        raise UsageError(f"{text.strip()} leaves no exception; write names such as pf,gp")
-    return mask
 
 
 def _privilege(text: str) -> Privilege:

@@ -12,7 +12,7 @@ vector or is in a list.
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from trapline.arch.mask import parse_mask
+from trapline.arch.mask import parse_some
 from trapline.arch.vectors import FORCEABLE
 from trapline.errors import UsageError
 from trapline.trace.schema import COLUMNS, Batch
@@ -102,9 +102,6 @@ def parse_stop(text: str) -> StopAt:
     if _COMPARES.search(vectors):
         raise UsageError(f"stop {text!r}: a condition follows `if`: if {vectors.strip()}")
     try:
-        mask = parse_mask(vectors).mask
+        return StopAt(text, parse_some(vectors), condition)
     except UsageError as error:
         raise UsageError(f"stop {text!r}: {error}") from None
-    if not mask:
-        raise UsageError(f"stop {text!r}: {vectors.strip()} leaves no exception; write names such as pf,gp")
-    return StopAt(text, mask, condition)
