@@ -80,7 +80,7 @@ DOUBLE_FAULT: Final = Event(Vector.DF, EventType.EXCEPTION, 0)
 def encode(event: Event) -> int:
     """Return the 64-bit word with V set."""
     vector, kind, error_code = event
-    if not (0 <= vector <= 0xFF and 0 <= kind <= 7):
+    if vector >> 8 or kind >> 3:  # negative ones, too
         raise ValueError(f"an event word cannot hold vector {vector:#x} of type {kind}")
     word = VALID | kind << 8 | vector
     if error_code is None:

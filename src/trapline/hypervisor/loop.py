@@ -25,6 +25,7 @@ _ENDS: Final = {
 RESETS: Final = (Outcome.RESET, Outcome.WOKEN)
 """The vCPU is as after a reset."""
 _VMEXIT: Final = Outcome.VMEXIT
+_DONE: Final = Resume.DONE
 _REQUEUE: Final = Resume.REQUEUE
 
 
@@ -53,10 +54,11 @@ def run(vcpu: Vcpu, deadline: float | None, kicked: Callable[[], Stop | None]) -
                 return stop
             continue
         answer = answer_exit(vcpu, _HANDLERS)
-        if answer is _REQUEUE:
-            requeue(vcpu, vcpu.vectoring)
-        elif isinstance(answer, Stop):
+        if answer is _DONE:
+            continue
+        if isinstance(answer, Stop):
             return answer
+        requeue(vcpu, vcpu.vectoring)
 
 
 def answer_exit(vcpu: Vcpu, handlers: Mapping[int, Callable[[Vcpu], Answer]]) -> Answer:

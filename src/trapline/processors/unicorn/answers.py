@@ -21,7 +21,8 @@ from .pending import Pending
 from .stops import INTERCEPTED, RESUME, Next, Stop
 from .uc_context import Context
 
-_FIRST_EXCEPTION: Final = INTERCEPTED + EXCEPTION_EXITS.start
+_EXCEPTIONS: Final = EXCEPTION_EXITS.start
+_FIRST_EXCEPTION: Final = INTERCEPTED + _EXCEPTIONS
 _CHANGE_INTERRUPTS: Final = (ExitCode.VINTR, ExitCode.WRITE_CR8, ExitCode.IRET)
 """Intercepts after which an interrupt may be deliverable that was not before."""
 
@@ -58,9 +59,11 @@ class Answers:
             if vector == Vector.GP and not code and self._is_svm():
                 vector = Vector.UD
             address = self._unicorn_control.exit_info_2 if vector == Vector.PF else None
-            if (self._forwarding.vectors & self._control.intercept_exceptions) >> vector & 1:
+            if not self._control.intercept_exceptions >> vector & 1:
+                return self._cpu.raise_exception(vector, code, address)
+            if self._forwarding.vectors >> vector & 1:
                 return self._forwarding.forward(vector, code, address)
-            return self._cpu.raise_exception(vector, code, address)
+            return self._cpu.exit(_EXCEPTIONS + vector, code, address or 0)
         self._cpu.generation = None
         return self._intercept(event - INTERCEPTED) if event >= INTERCEPTED else self._other(event)
 

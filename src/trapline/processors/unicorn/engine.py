@@ -47,6 +47,8 @@ class Engine:
     def __init__(self, binding: Binding, hooks: Hooks, ram_size: int) -> None:
         """Map the VMCB, the host's code and, wherever neither they nor `ram_size` bytes of RAM are, the bus."""
         self._binding, self._hooks = binding, hooks
+        self.resume = hooks.resume
+        """Resume from the context, without a VMRUN."""
         self._monitor = mmap.mmap(-1, _MONITOR_SIZE)
         binding.map_memory(MONITOR, self._monitor)
         self.vmcb = Vmcb.from_buffer(self._monitor)
@@ -74,10 +76,6 @@ class Engine:
             event = self._hooks.run(_ENTRY)
             if event != Stop.ASKED or context.hflags & HF_GUEST:
                 return event  # otherwise the stop came before VMRUN
-
-    def resume(self) -> int:
-        """Resume from the context, without a VMRUN."""
-        return self._hooks.run(self._binding.context.rip)
 
     def step(self) -> int:
         """Execute one instruction that ends a block, from the context.

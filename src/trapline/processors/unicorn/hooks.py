@@ -15,7 +15,7 @@ from .stops import Stop
 from .uc_context import CC_OP_EFLAGS, HF2_GIF, word
 
 _ASKED: Final = int(Stop.ASKED)
-_HFLAGS: Final = word("hflags")
+_HFLAGS, _RIP = word("hflags"), word("rip")
 _GIF: Final = HF2_GIF << 32
 """hflags2 is the upper half of that word."""
 _NO_TABLES: Final = 0xFFFF_F000
@@ -83,6 +83,10 @@ class Hooks:
             self._binding.flush_tlb()  # of pages that are not the guest's
         self._refused = self.saved = False
         return self.event
+
+    def resume(self) -> int:
+        """Run from where the context is."""
+        return self.run(self._binding.words[_RIP])
 
     def map_bus(self, start: int, end: int) -> None:
         """Let loads and stores at physical addresses reach the bus."""

@@ -34,8 +34,9 @@ class Ram:
         if gpa < 0 or gpa + size > self.size:
             raise FaultError(gpa, "there is no RAM")
         self._bytes[gpa : gpa + size] = data
-        if self._code and self._holds_code(gpa, size):
-            self._code.clear()
+        code, offset = self._code, gpa & PAGE_OFFSET
+        if (gpa >> PAGE_SHIFT in code or offset + size > PAGE) and self._holds_code(gpa, size):
+            code.clear()
             self._forget()
 
     def note_code(self, gpa: int, size: int) -> None:

@@ -42,6 +42,8 @@ from .watchpoints import Watchpoints
 
 _PHYSICAL_BITS: Final = 40
 """Of the EPYC that Unicorn models."""
+_VMEXIT: Final = Outcome.VMEXIT
+_OFF: Final = Outcome.OFF
 
 
 class UnicornProcessor:
@@ -149,10 +151,17 @@ class UnicornProcessor:
     def run(self, deadline: float | None) -> Outcome:
         """See `machine.Processor.run`."""
         self._stopped += time.monotonic_ns() - self._left
-        outcome = self._run(deadline)
+        if self._off:
+            outcome = Outcome.OFF
+        elif self._fresh:
+            outcome = self._power_on()
+        else:
+            outcome = self._loop.run(deadline)
+            if outcome is _OFF:
+                outcome = self._requested()
         self._window.service_requests()
         self._left = time.monotonic_ns()
-        if outcome is Outcome.VMEXIT:
+        if outcome is _VMEXIT:
             self._exits += 1
         return outcome
 
@@ -216,14 +225,6 @@ class UnicornProcessor:
         if self._forwarding.waits:
             self._forwarding.flush()
         self._output(data)
-
-    def _run(self, deadline: float | None) -> Outcome:
-        if self._off:
-            return Outcome.OFF
-        if self._fresh:
-            return self._power_on()
-        outcome = self._loop.run(deadline)
-        return self._requested() if outcome is Outcome.OFF else outcome
 
     def _power_on(self) -> Outcome:
         """The machine was switched on or reset."""
