@@ -29,10 +29,9 @@ test: setup guests ## check style and types, and run all tests, also with real g
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
-	$(PYTHON) -m pytest -rs $(PARALLEL) $(MEASURED) -m "not qemu and not soak" --cov --cov-branch --cov-report=
+	$(PYTHON) -m pytest -rs $(PARALLEL) $(MEASURED) --cov --cov-branch --cov-report=
 	$(PYTHON) -m coverage report --include='src/trapline/arch/*,src/trapline/hypervisor/*' --fail-under=95
 	$(PYTHON) -m pytest -rs $(PARALLEL) tests $(MEASURED:%=--ignore=%)
-	$(PYTHON) -m pytest -rs $(PARALLEL) $(MEASURED) -m "qemu and not soak"
 
 soak: setup guests ## boot Linux many times with every exception forced; a quarter of an hour
 	$(PYTHON) -m pytest -m soak

@@ -1,5 +1,6 @@
 """The setup of all tests."""
 
+import os
 import signal
 
 from hypothesis import settings
@@ -13,3 +14,4 @@ pytest_plugins = ["pytester"]
 def pytest_configure():
     """Handle Ctrl-C, also in programs that tests start: a shell's background jobs start with SIGINT ignored."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # tests start the program hundreds of times
