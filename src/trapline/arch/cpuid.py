@@ -4,8 +4,9 @@ from typing import Final
 
 from .registers import CR4, EFER
 
+VENDOR: Final = 0x0000_0000
+"""Function numbers: what EAX has before CPUID. EBX, EDX and ECX of this one: the vendor's name."""
 FEATURES: Final = 0x0000_0001
-"""Function numbers: what EAX has before CPUID."""
 STRUCTURED: Final = 0x0000_0007
 XSAVE_AREAS: Final = 0x0000_000D
 LARGEST_EXTENDED: Final = 0x8000_0000

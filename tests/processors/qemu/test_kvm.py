@@ -7,6 +7,9 @@ import pytest
 from trapline.processors.qemu import kvm
 
 SVM = 1 << 2
+AMD = (0, 0x68747541, 0x444D4163, 0x69746E65)
+INTEL = (0, 0x756E6547, 0x6C65746E, 0x49656E69)
+"""EBX, ECX and EDX of CPUID function 0: the vendor."""
 ENTRY = struct.Struct("<7I3I")
 
 
@@ -29,8 +32,8 @@ def device(monkeypatch):
             if no_answer:
                 raise OSError(no_answer, os.strerror(no_answer))
             struct.pack_into("<I", argument, 0, len(entries))
-            for number, (function, ecx) in enumerate(entries):
-                ENTRY.pack_into(argument, 8 + 40 * number, function, 0, 0, 0, 0, ecx, 0, 0, 0, 0)
+            for number, (function, *registers) in enumerate(entries):
+                ENTRY.pack_into(argument, 8 + 40 * number, function, 0, 0, 0, *registers, 0, 0, 0)
 
         monkeypatch.setattr(kvm.os, "open", open_)
         monkeypatch.setattr(kvm.os, "close", closed.append)
@@ -41,18 +44,21 @@ def device(monkeypatch):
 
 
 def test_an_amd_host_with_nested_svm_will_do(device):
-    closed = device([(0, 0), (1, SVM), (0x8000_0001, SVM | 1)])
+    closed = device([AMD, (1, 0, SVM, 0), (0x8000_0001, 0, SVM | 1, 0)])
     assert kvm.nested_svm_missing() is None
     assert closed == [77]
 
 
-def test_a_host_without_svm_is_told(device):
-    device([(1, SVM), (0x8000_0001, ~SVM & 0xFFFF_FFFF)])
-    assert "offers guests no SVM" in kvm.nested_svm_missing()
+@pytest.mark.parametrize(
+    ("vendor", "words"), [(AMD, "the module kvm_amd needs nested=1"), (INTEL, "the CPU is GenuineIntel")]
+)
+def test_a_host_without_svm_is_told(device, vendor, words):
+    device([vendor, (1, 0, SVM, 0), (0x8000_0001, 0, ~SVM & 0xFFFF_FFFF, 0)])
+    assert f"offers guests no SVM: {words}" in kvm.nested_svm_missing()
 
 
 def test_a_host_that_does_not_know_is_told(device):
-    device([(0, 0)])
+    device([AMD])
     assert "does not report the CPU that it offers" in kvm.nested_svm_missing()
 
 

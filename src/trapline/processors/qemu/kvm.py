@@ -13,6 +13,8 @@ _GET_SUPPORTED_CPUID: Final = 0xC008_AE05
 _ENTRIES: Final = 256
 _ENTRY: Final = struct.Struct("<7I3I")
 """struct kvm_cpuid_entry2: function, index, flags, eax, ebx, ecx, edx, padding."""
+_WITH_SVM: Final = ("AuthenticAMD", "HygonGenuine")
+"""Vendors whose CPUs have SVM (CPUID function 0)."""
 
 
 def nested_svm_missing() -> str | None:
@@ -29,10 +31,15 @@ def nested_svm_missing() -> str | None:
     finally:
         os.close(descriptor)
     count = struct.unpack_from("<I", request)[0]
+    vendor = ""
     for number in range(count):
-        function, _, _, _, _, ecx, *_ = _ENTRY.unpack_from(request, 8 + number * _ENTRY.size)
+        function, _, _, _, ebx, ecx, edx, *_ = _ENTRY.unpack_from(request, 8 + number * _ENTRY.size)
+        if function == cpuid.VENDOR:
+            vendor = struct.pack("<3I", ebx, edx, ecx).decode("latin-1")
         if function == cpuid.EXTENDED:
             if ecx & cpuid.HAS_SVM:
                 return None
-            return f"{_DEVICE} offers guests no SVM (it needs an AMD host with kvm_amd nested=1)"
+            if vendor in _WITH_SVM:
+                return f"{_DEVICE} offers guests no SVM: the module kvm_amd needs nested=1"
+            return f"{_DEVICE} offers guests no SVM: the CPU is {vendor}, and only AMD's have it"
     return f"{_DEVICE} does not report the CPU that it offers"
