@@ -23,7 +23,7 @@ from tests.arch.delivery.states import (
     plain,
 )  # fmt: skip
 from trapline.arch import descriptors
-from trapline.arch.delivery import Delivered, apply, deliver
+from trapline.arch.delivery import Delivered, apply, checks, deliver
 from trapline.arch.descriptors import SegmentState
 from trapline.arch.events import Event, EventType
 from trapline.arch.layout import leaves
@@ -379,6 +379,7 @@ def test_a_tss_without_the_map(limit, base):
     world.put(TSS + 102, base, 2)
     outcome = deliver(world.save, world.event, world.memory)
     assert (outcome.check.name, outcome.event) == ("redirection map", Event(Vector.GP, EventType.EXCEPTION, 0))
+    assert outcome.check in checks.REDIRECTED
 
 
 # -- properties --------------------------------------------------------------------------------------------------------
