@@ -7,8 +7,8 @@ import pytest
 from tests.acceptance.runs import LIMIT, QEMU, TRAPLINE
 
 
-def trapline(*options, machine=()):
-    """Run a sample; everything after `--` is `machine`."""
+def sample_on(*machine, options=()):
+    """Run a sample on QEMU; `machine` are QEMU's options, after `--`."""
     command = [*TRAPLINE, "run", "sample:ud", "--processor", "qemu", *options, "--", *machine]
     return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT, check=False)
 
@@ -16,15 +16,15 @@ def trapline(*options, machine=()):
 @pytest.mark.parametrize("isolation", [(), ("--isolate",)], ids=["", "isolated"])
 @pytest.mark.parametrize("bits", [34, 36, 39, 40, 48])
 def test_the_address_bits_of_the_cpu_are_made_use_of(bits, isolation):
-    done = trapline(*isolation, machine=("-cpu", f"qemu64,phys-bits={bits}"))
+    done = sample_on("-cpu", f"qemu64,phys-bits={bits}", options=isolation)
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, b"done"), done.stderr.decode()
     assert b"1 exception recorded" in done.stderr
 
 
 def test_much_memory_needs_more_of_them():
-    done = trapline("--memory", "6G", machine=("-cpu", "qemu64,phys-bits=34"))
+    done = sample_on("-cpu", "qemu64,phys-bits=34", options=("--memory", "6G"))
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, b"done"), done.stderr.decode()
-    done = trapline("--memory", "6G", machine=("-cpu", "qemu64,phys-bits=33"))
+    done = sample_on("-cpu", "qemu64,phys-bits=33", options=("--memory", "6G"))
     assert done.returncode in (1, 2)  # QEMU may find it out before
     assert done.stderr.count(b"\n") == 1
     assert b"phys-bits" in done.stderr
@@ -32,7 +32,7 @@ def test_much_memory_needs_more_of_them():
 
 @pytest.mark.parametrize("model", ["486", "pentium3", "qemu32", "qemu64,-lm"])
 def test_a_cpu_without_long_mode_is_refused(model):
-    done = trapline(machine=("-cpu", model))
+    done = sample_on("-cpu", model)
     assert done.returncode == 2
     assert done.stderr.decode() == (
         f"trapline: {QEMU}'s CPU {model} has no long mode, which trapline's monitor needs for 32-bit guests too: "
@@ -41,29 +41,29 @@ def test_a_cpu_without_long_mode_is_refused(model):
 
 
 def test_a_qemu_for_32_bits_is_refused():
-    done = trapline("--qemu", "qemu-system-i386")
+    done = sample_on(options=("--qemu", "qemu-system-i386"))
     assert done.returncode == 2
     assert done.stderr.startswith(b"trapline: qemu-system-i386's CPU qemu64 has no long mode, which ")
     assert done.stderr.count(b"\n") == 1
 
 
 def test_a_machine_without_default_devices_has_its_console(tmp_path):
-    done = trapline(machine=("-nodefaults",))
+    done = sample_on("-nodefaults")
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, b"done")
     file = tmp_path / "console.txt"
-    kept = trapline("--console", str(file), machine=("-nodefaults",))
+    kept = sample_on("-nodefaults", options=("--console", str(file)))
     assert (kept.returncode, kept.stdout, file.read_bytes()) == (0, b"", done.stdout)
 
 
 def test_a_console_that_the_user_placed_is_left_alone(tmp_path):
     own, file = tmp_path / "own.txt", tmp_path / "console.txt"
     placed = ("-nodefaults", "-chardev", f"file,id=mine,path={own}", "-device", "isa-serial,chardev=mine")
-    done = trapline("--console", str(file), machine=placed)
+    done = sample_on(*placed, options=("--console", str(file)))
     assert (done.returncode, file.read_bytes(), own.read_bytes().splitlines()[-1]) == (0, b"", b"done")
 
 
 def test_a_machine_that_stays_paused_is_given_up():
-    done = trapline(machine=("-S",))
+    done = sample_on("-S")
     assert done.returncode == 1
     assert done.stderr == b"trapline: QEMU is paused (-S), and nothing was given that could resume it\n"
 

@@ -22,6 +22,7 @@ from tests.acceptance.runs import (
 )
 from tests.acceptance.software import LINUX
 from tests.acceptance.test_kernel import UNDELIVERED, without
+from tests.acceptance.test_machines import sample_on
 from tools import qemus
 from tools.testguests import Unobtainable
 from trapline.arch.vectors import Vector
@@ -181,6 +182,51 @@ def test_a_refused_cr4_raises_a_protection_fault(tmp_path):
     image = tmp_path / "guest.img"
     image.write_bytes(boot_sector({Vector.GP: skip(3)}, reserved_bits))
     assert_counted(image, tmp_path, 2, (Vector.GP,))
+
+
+def exit_early(code):
+    """End with 5, and raise #UD a few times after that: newer QEMUs let the guest run on for a while."""
+    code.mov(AL, 5)
+    code.out(EXIT_PORT, AL)
+    for _ in range(8):
+        code.ud2()
+
+
+@pytest.mark.parametrize("mask", BOTH)
+def test_the_out_to_the_debug_exit_is_the_end(mask, tmp_path):
+    image = tmp_path / "guest.img"
+    image.write_bytes(boot_sector({Vector.UD: skip(2)}, exit_early))
+    run = summed_up(image, mask, tmp_path)
+    assert run.summary["debug_exit"] == 5 << 1 | 1
+    assert run.counts() == {}
+
+
+@NEWER
+@pytest.mark.parametrize("bits", [36, 39])
+def test_a_cpu_may_have_few_address_bits(bits):
+    done = sample_on("-cpu", f"qemu64,phys-bits={bits}")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, b"done"), done.stderr.decode()
+
+
+@NEWER
+@pytest.mark.parametrize("model", ["qemu32", "pentium3"])
+def test_a_cpu_without_long_mode_is_refused(model):
+    done = sample_on("-cpu", model)
+    assert done.returncode == 2
+    assert f"'s CPU {model} has no long mode" in done.stderr.decode()
+
+
+@NEWER
+def test_a_machine_without_default_devices_has_its_console():
+    done = sample_on("-nodefaults")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, b"done")
+
+
+@NEWER
+def test_a_guest_that_sleeps_wakes_up(image):
+    plain, run = on_qemu_alone(image("sleep")), under_trapline(image("sleep"), "all")
+    assert_same(run.console, plain.console)
+    assert (run.status, plain.status) == (0, 1)
 
 
 @NEWER
