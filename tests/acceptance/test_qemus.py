@@ -28,7 +28,7 @@ from tools.testguests import Unobtainable
 from trapline.arch.vectors import Vector
 from trapline.asm import operands
 from trapline.asm.assembler import Assembler
-from trapline.asm.operands import AL, AX, BL, BX, CX, DS, EAX, EBP, ESP, SS, Mem
+from trapline.asm.operands import AL, AX, BL, BX, CX, DS, DX, EAX, EBP, ESP, SS, Mem
 from trapline.guests.samples import find_sample
 from trapline.processors.qemu.launch import facts_of, find_qemu
 
@@ -36,6 +36,8 @@ ORIGIN, EXIT_PORT = 0x7C00, 0xF4
 INSTALLED = "installed"
 SAMPLES = ("ud", "ts", "demand-paging", "ring3", "double-fault", "stack-overflow")
 BOTH = ("none", "all")
+FLOOD = 60_000
+"""Letters: less than a pipe of plain QEMU holds."""
 NEWER = pytest.mark.parametrize("qemu", qemus.RELEASES, indirect=True)
 """For what other tests try on the QEMU that is installed."""
 
@@ -199,6 +201,23 @@ def test_the_out_to_the_debug_exit_is_the_end(mask, tmp_path):
     run = summed_up(image, mask, tmp_path)
     assert run.summary["debug_exit"] == 5 << 1 | 1
     assert run.counts() == {}
+
+
+def write_without_waiting(code):
+    code.mov(DX, 0x3F8)
+    code.mov(AL, ord("."))
+    code.mov(CX, FLOOD)
+    code.label("next")
+    code.out(DX, AL)
+    code.dec(CX)
+    code.jne("next")
+
+
+def test_a_guest_that_does_not_wait_for_the_transmitter_loses_nothing(tmp_path):
+    image = tmp_path / "guest.img"
+    image.write_bytes(boot_sector({}, write_without_waiting))
+    for mask in BOTH:
+        assert summed_up(image, mask, tmp_path).console.count(b".") == FLOOD
 
 
 @NEWER

@@ -363,7 +363,7 @@ def test_the_summary_as_json(trapline_command, disk, play):
     assert summary["seconds"] > 0
     assert {"exits", "stopped_seconds"} < set(summary)
     assert (summary["version"], summary["last"], summary["crash"], summary["explanation"]) == (1, [], None, None)
-    assert opened.settings["stdout"] is not None  # the console must not stand among the data
+    assert opened.settings["files"].stdout is not None  # the console must not stand among the data
 
 
 def test_a_shutdown_as_json(trapline_command, disk, play):

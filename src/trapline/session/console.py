@@ -1,6 +1,5 @@
 """The guest's console: keeps and passes on what the guest writes, and sends it input."""
 
-import socket
 import threading
 from collections.abc import Callable
 from typing import IO, Final, TypeAlias
@@ -11,7 +10,6 @@ Sink: TypeAlias = IO[bytes] | Callable[[bytes], object]
 
 KEPT: Final = 16 << 20
 """How many bytes of output are kept: the last ones."""
-_PIECE: Final = 1 << 16
 
 
 class Console:
@@ -95,28 +93,3 @@ class Console:
             return None
         end = at + len(text)
         return bytes(self._output[begin:end]), self._dropped + end
-
-
-class SocketReader:
-    """A thread that passes what it receives from a socket to a console, until the other end is closed."""
-
-    def __init__(self, connection: socket.socket, console: Console) -> None:
-        self._connection = connection
-        self._console = console
-        self._thread = threading.Thread(target=self._read, name="console", daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        """Take the rest of the output, and end. The other end must be closed already."""
-        self._thread.join()
-        self._connection.close()
-
-    def _read(self) -> None:
-        while True:
-            try:
-                data = self._connection.recv(_PIECE)
-            except OSError:
-                return
-            if not data:
-                return
-            self._console.take(data)

@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import socket
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,11 +13,13 @@ from trapline.guests.qemu import in_file, qemu_options
 from trapline.machine.boot import Boot
 from trapline.machine.processor import Processor
 from trapline.processors.qemu.launch import facts_of, find_qemu, open_qemu
+from trapline.processors.qemu.process import Files
 from trapline.symbols import Names
 
 from .choose import choose
-from .console import Console, SocketReader
+from .console import Console
 from .extras import require
+from .serial import SerialLine
 from .settings import AUTO, PROCESSORS, QEMU, UNICORN, Settings, find_guest, parse_memory
 from .symbols import open_names
 
@@ -82,18 +83,14 @@ def _open_qemu(
         options=settings.qemu_options,
     )
     if inherited is not None:
-        return undo.enter_context(start(serial=["-serial", "stdio"], stdout=inherited))
-    ours, theirs = socket.socketpair()
-    number = theirs.fileno()
-    serial = ["-chardev", f"socket,id=trapline.console,fd={number}", "-serial", "chardev:trapline.console"]
-    with theirs:
-        try:
-            processor = start(serial=serial, stdout=None, inherited=(number,))
-        except BaseException:
-            ours.close()
-            raise
-    console.connect(ours.sendall)
-    undo.callback(SocketReader(ours, console).close)  # after QEMU, which closes the other end
+        return undo.enter_context(start(serial=["-serial", "stdio"], files=Files(stdout=inherited)))
+    line = SerialLine(settings.qemu_options)
+    undo.callback(line.close)  # after QEMU
+    try:
+        processor = start(serial=line.serial, files=line.files)
+    finally:
+        line.close_other_end()
+    line.connect(console)
     return undo.enter_context(processor)
 
 

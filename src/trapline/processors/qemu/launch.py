@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final
 
 from trapline.errors import LaunchError, ProcessorMissing, UsageError
 
@@ -17,7 +17,7 @@ from .command import Descriptors, UserOptions, command, read_user_options
 from .facts import Facts, Key, key_of, load, store
 from .firmware import wrap
 from .kvm import nested_svm_missing
-from .process import QemuProcess
+from .process import NO_FILES, Files, QemuProcess
 
 if TYPE_CHECKING:
     from .firmware import Firmware
@@ -81,7 +81,7 @@ def _facts(key: Key, program: str, accelerator: str) -> Facts:
     from .placement import load_monitor
     from .probe import probe
 
-    qemu, _ = _start(program, ["-nodefaults"], _PROBED, accelerator, read_user_options(()), (), None, ())
+    qemu, _ = _start(program, ["-nodefaults"], _PROBED, accelerator, read_user_options(()), (), NO_FILES)
     with contextlib.closing(qemu):
         load_monitor(qemu.monitor)
         try:
@@ -142,14 +142,12 @@ def open_qemu(
     program: str | None = None,
     options: Sequence[str] = (),
     serial: Sequence[str] = (),
-    stdout: int | IO[bytes] | None = None,
-    inherited: Sequence[int] = (),
+    files: Files = NO_FILES,
 ) -> "QemuProcessor":
     """Start QEMU with the guest's options and the user's, and return it as a processor.
 
     `memory` is the guest's RAM in bytes. `isolated`: hide and protect the monitor by nested paging. `serial` are QEMU
-    options that say where the console goes, `stdout` is what QEMU gets as its standard output. `inherited` are more
-    files of ours, by number, that the options name.
+    options that say where the console goes, `files` are those of this process that they need.
     """
     if memory % (1 << 20) or not _SMALLEST <= memory <= _LARGEST:
         raise UsageError(f"--memory: a guest has 4M to {_LARGEST >> 30}G of memory, in whole MiB")
@@ -161,7 +159,7 @@ def open_qemu(
     facts = facts_of(path, accelerator)
     if isolated:
         check_isolation(facts)
-    qemu, firmware = _start(path, guest, memory, accelerator, user, serial, stdout, inherited)
+    qemu, firmware = _start(path, guest, memory, accelerator, user, serial, files)
     with contextlib.ExitStack() as undo:
         undo.callback(qemu.close)
         # All of this is loaded and done while QEMU starts.
@@ -188,8 +186,7 @@ def _start(
     accelerator: str,
     user: UserOptions,
     serial: Sequence[str],
-    stdout: int | IO[bytes] | None,
-    inherited: Sequence[int],
+    files: Files,
 ) -> "tuple[QemuProcess, Firmware]":
     tcg = accelerator == "tcg"
     firmware = wrap(find_bios(user.bios).read_bytes(), unlock_svm=tcg)
@@ -206,6 +203,4 @@ def _start(
             serial=serial,
         )
 
-    return QemuProcess(
-        arguments, monitor=layout.SIZE, firmware=firmware.image, stdout=stdout, inherited=inherited
-    ), firmware
+    return QemuProcess(arguments, monitor=layout.SIZE, firmware=firmware.image, files=files), firmware

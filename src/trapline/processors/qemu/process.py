@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Callable, Sequence
-from typing import IO, Final
+from typing import IO, Final, NamedTuple
 
 from trapline.errors import LaunchError, ProcessorError, ProcessorLost
 
@@ -22,6 +22,19 @@ _PATIENCE: Final = 5.0
 """Seconds that QEMU has to end by itself after it was asked to."""
 
 
+class Files(NamedTuple):
+    """Files of this process that QEMU gets."""
+
+    stdin: int | None = None
+    """Its standard input; None: ours."""
+    stdout: int | IO[bytes] | None = None
+    inherited: tuple[int, ...] = ()
+    """Further ones, by number, which its options name."""
+
+
+NO_FILES: Final = Files()
+
+
 class QemuProcess:
     """QEMU, started with `arguments(descriptors)`; ends with us, however we end."""
 
@@ -31,10 +44,9 @@ class QemuProcess:
         *,
         monitor: int,
         firmware: bytes,
-        stdout: int | IO[bytes] | None = None,
-        inherited: Sequence[int] = (),
+        files: Files = NO_FILES,
     ) -> None:
-        """Start QEMU. `monitor` is the size of the shared memory in bytes, `inherited` are more files that it gets.
+        """Start QEMU. `monitor` is the size of the shared memory in bytes, `files` are those of ours that it gets.
 
         Raises LaunchError when QEMU cannot be started, ProcessorError when there is no room for the memory.
         """
@@ -52,7 +64,7 @@ class QemuProcess:
             theirs = [doorbell, qmp, gdb]
             descriptors = Descriptors(shared[0], image[0], *(one.fileno() for one in theirs))
             self.command = arguments(descriptors)
-            self.process = self._start([*descriptors, *inherited], stdout)
+            self.process = self._start([*descriptors, *files.inherited], files)
             for one in theirs:
                 one.close()
             self.doorbell.setblocking(False)
@@ -107,7 +119,7 @@ class QemuProcess:
         self._closing.enter_context(theirs)
         return ours, theirs
 
-    def _start(self, inherited: Sequence[int], stdout: int | IO[bytes] | None) -> "subprocess.Popen[bytes]":
+    def _start(self, inherited: Sequence[int], files: Files) -> "subprocess.Popen[bytes]":
         parent = os.getpid()
         libc = ctypes.CDLL(None, use_errno=True)
 
@@ -120,7 +132,8 @@ class QemuProcess:
             return subprocess.Popen(
                 self.command,
                 pass_fds=inherited,
-                stdout=stdout,
+                stdin=files.stdin,
+                stdout=files.stdout,
                 stderr=self._errors,
                 preexec_fn=die_with_parent,
             )
