@@ -31,21 +31,29 @@ def error_code(vector: int, exit_info_1: int) -> int | None:
 
 def forward(vcpu: Vcpu, exit: InterceptedException) -> Answer:
     """Ask the observers about an exception, and do what they decide: FORWARD unless one decides otherwise."""
+    raised = bytes(vcpu.state)
     decision = vcpu.policy.ask(vcpu, exit)
-    return deliver(vcpu, exit) if decision is _FORWARD else decide(vcpu, exit, decision)
+    return deliver(vcpu, exit) if decision is _FORWARD else decide(vcpu, exit, decision, raised)
 
 
-def decide(vcpu: Vcpu, exit: InterceptedException, decision: Decision) -> Answer:
-    """Do what was decided about an exception. After DISCARD the event under delivery is injected again."""
+def decide(vcpu: Vcpu, exit: InterceptedException, decision: Decision, raised: bytes) -> Answer:
+    """Do what was decided about an exception. After DISCARD the event under delivery is injected again.
+
+    `raised` is the save area at the #VMEXIT: what is discarded is recorded where it was raised, not where the guest
+    is to continue.
+    """
     if isinstance(decision, Injection):
         return _deliver_instead(vcpu, exit, decision)
     if decision is _FORWARD:
         return deliver(vcpu, exit)
     if decision is Verdict.STOP:
-        vcpu.undelivered = Undelivered(exit, _FORWARD)  # recorded when it is delivered
+        vcpu.undelivered = Undelivered(exit, _FORWARD, raised)  # recorded when it is delivered
         return Stop(StopReason.EXCEPTION, str(exit.event), exit)
+    state = vcpu.state
+    changed, state[:] = bytes(state), raised
     for recorder in vcpu.policy.recorders:
         recorder(vcpu, exit, None)
+    state[:] = changed
     return _DONE if exit.vectoring is None else Resume.REQUEUE
 
 

@@ -78,10 +78,9 @@ def answer_exit(vcpu: Vcpu, handlers: Mapping[int, Callable[[Vcpu], Answer]]) ->
 def run_on(vcpu: Vcpu, undelivered: Undelivered) -> Stop | None:
     """Do what was decided about the exception at which the guest is stopped."""
     vcpu.undelivered = None
-    exit, decision = undelivered
-    answer = decide(vcpu, exit, decision)
+    answer = decide(vcpu, *undelivered)
     if answer is _REQUEUE:
-        requeue(vcpu, exit.vectoring)
+        requeue(vcpu, undelivered.exit.vectoring)
     return answer if isinstance(answer, Stop) else None
 
 

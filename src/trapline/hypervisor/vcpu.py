@@ -37,6 +37,8 @@ class Undelivered(NamedTuple):
 
     exit: InterceptedException
     decision: Decision
+    raised: bytes
+    """The save area at the #VMEXIT."""
 
 
 class Vcpu:
@@ -48,6 +50,8 @@ class Vcpu:
         self.policy = policy
         self.control, self.save = processor.vmcb.control, processor.vmcb.save
         """Views of the VMCB's two areas, made once."""
+        self.state = memoryview(self.save).cast("B")
+        """The bytes of the save area."""
         self.vectoring: Event | None = None
         """The event under delivery at the last exit (EXITINTINFO)."""
         self.undelivered: Undelivered | None = None
