@@ -279,6 +279,6 @@ DEFECTS: Final = (
            ("tests/trace/condition/test_condition.py", "tests/session/test_run.py", "-m", "not qemu")),
     Defect("90", "a stop that hides a violated rule", f"{_SESSION}/run.py", "(ruling, stopping)", "(stopping, ruling)",
            _WATCHING, ("tests/session/test_run.py", "-m", "not qemu")),
-    Defect("91", "a stop at what is not forced accepted", f"{_SESSION}/stops.py", "vectors & ~forced", "0",
+    Defect("91", "a stop at what is not forced accepted", "src/trapline/trace/rules.py", "vectors & ~forced", "0",
            _WATCHING, ("tests/session/test_run.py", "-m", "not qemu")),
 )  # fmt: skip

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from trapline.api import run
+from trapline.api import Machine, run
 from trapline.arch.vectors import Vector
 from trapline.errors import GuestFailed, ProcessorLost, UsageError
 from trapline.machine.processor import Outcome
@@ -37,7 +37,7 @@ def ran():
     def ran(*steps, exit_status=None, **options):
         processor = ScriptedProcessor([Outcome.RESET, *steps])
         processor.exit_status = exit_status
-        return run(processor=processor, exceptions="all", **options)
+        return run(processor=processor, **{"exceptions": "all", **options})
 
     return ran
 
@@ -210,6 +210,24 @@ def test_what_records_in_memory_decide(many):
         many.expect("user:pf", count=4)
     with pytest.raises(GuestFailed, match="expected 11 of user:pf, got at least 5"):
         many.expect("user:pf", count=11)
+
+
+@pytest.mark.parametrize("ask", ["never", "expect"])
+@pytest.mark.parametrize("rule", ["ud", "ud,gp", "kernel:ud@copy_*"])
+def test_a_rule_about_what_was_not_forced(ran, ask, rule):
+    found = ran(PF, exceptions="all,!ud")
+    with pytest.raises(UsageError, match=f"{re.escape(rule)}: #UD is not forced; add ud to --exceptions"):
+        getattr(found, ask)(rule)
+    assert found.expect("all").columns
+
+
+def test_what_was_forced_for_a_while_can_be_asked_for():
+    with Machine(processor=ScriptedProcessor([Outcome.RESET]), exceptions="ud") as m:
+        m.set_exceptions("pf")
+        m.run()
+        m.result().never("ud", "pf")
+        with pytest.raises(UsageError, match="gp: #GP is not forced"):
+            m.result().never("gp")
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,12 @@ def test_a_stop_that_is_not_reached(ran):
     done = ran("ring3", stop=["gp if cpl == 0"])
     assert (done.ending, done.exit_code) == (Ending.DEBUG_EXIT, 0)
     assert b"done" in done.console
+    assert done.unreached == ("gp if cpl == 0",)
+    assert "stop gp if cpl == 0: not raised" in report(done)
+
+
+def test_where_one_stop_is_reached_the_others_need_not_be(ran):
+    assert ran("ring3", stop=["gp if cpl == 0", "gp"]).unreached == ()
 
 
 def test_a_stop_at_an_exception_that_is_not_recorded(ran):

@@ -164,6 +164,8 @@ class RunDocument(TypedDict):
     hints: list[str]
     """Sentences about devices that the guest tried to use and its machine does not have."""
     violations: list[ViolationDocument]
+    unreached: list[str]
+    """What `--stop` asked for, if none of it was raised."""
     last: list[RecordDocument]
     """The last exceptions before a crash, newest last."""
     crash: CrashDocument | None

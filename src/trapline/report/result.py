@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final, NamedTuple, cast
 
-from trapline.arch.vectors import Vector
+from trapline.arch.vectors import FORCEABLE, Vector
 from trapline.errors import TraplineError
 from trapline.explain.explanation import Explanation
 from trapline.symbols import Symbol
@@ -99,6 +99,8 @@ class Result:
     """How many exceptions were recorded."""
     where: str | None = None
     """The condition on what was recorded; None: everything was."""
+    forced: int = FORCEABLE
+    """A mask of the exceptions that were forced at any time: no other can have been recorded."""
     exits: int
     """How many #VMEXITs were handled in Python."""
     stopped_seconds: float
@@ -117,6 +119,8 @@ class Result:
     """Symbol files of Linux kernels that were not found in the guest."""
     violations: tuple[Violation, ...] = ()
     """The rules that were violated."""
+    unreached: tuple[str, ...] = ()
+    """What `stop` asked for, if none of it was raised."""
     console: bytes = b""
     """The guest's console output, unless `inherit` got it: the last 16 MiB."""
     error: TraplineError | None = field(default=None, compare=False)
@@ -161,6 +165,7 @@ class Result:
             "counts": [_count(row) for row in self.counts],
             "hints": list(self.hints),
             "violations": [{"rule": each.rule, "message": each.message} for each in self.violations],
+            "unreached": list(self.unreached),
             "last": self._last_json() if crashed else [],
             "crash": self.crash.to_json() if self.crash is not None else None,
             "explanation": self.explanation.to_json() if self.explanation is not None else None,

@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 from trapline.errors import GuestFailed, UsageError
 from trapline.trace.exceptions import Exceptions, Selection
-from trapline.trace.rules import Rule, parse_expectation, parse_rule
+from trapline.trace.rules import Rule, check_forced, parse_expectation, parse_rule
 
 from .result import Result
 from .text import ending_text, report
@@ -24,8 +24,8 @@ class Run(Result):
     """The result of a run: a `Result` with checks for tests.
 
     The checks raise GuestFailed with a report of the run: the last exceptions, the context of the guest and the
-    explanation. They raise UsageError for a text that is not a rule, and if the exceptions that would decide are no
-    longer in memory, because more than `keep` were recorded.
+    explanation. They raise UsageError for a text that is not a rule, for an exception that was not forced, and if the
+    exceptions that would decide are no longer in memory, because more than `keep` were recorded.
     """
 
     def check(self) -> None:
@@ -42,6 +42,8 @@ class Run(Result):
         """
         __tracebackhide__ = True
         found = [(rule, self._count(rule)) for rule in map(parse_rule, rules)]
+        for rule, _ in found:
+            check_forced(str(rule), rule.vectors, self.forced)
         broken = [self._raised(rule, each) for rule, each in found if each.least]
         if broken:
             raise GuestFailed(self._message("\n".join(broken)))
@@ -60,6 +62,7 @@ class Run(Result):
         """
         __tracebackhide__ = True
         expected = parse_expectation(rule)
+        check_forced(rule, expected.rule.vectors, self.forced)
         if count is not None:
             if expected.count is not None:
                 raise UsageError(f"{rule!r} has a count already, and count={count} is another")

@@ -81,6 +81,8 @@ def outcome(run: Result, width: Width) -> list[str]:
     lines = fold_line(headline(run), "", width)
     for violation in run.violations:
         lines += fold_line(f"rule {violation.rule}: {violation.message}", "", width)
+    for stop in run.unreached:
+        lines += fold_line(f"stop {stop}: not raised", "", width)
     if run.detail and run.ending is Ending.EXCEPTION:
         lines += fold_line(run.detail, "", width)
     if run.detail and run.ending is Ending.FAILED and run.error is None:

@@ -22,6 +22,7 @@ def result(
     stop: Stop | None,
     error: BaseException | None = None,
     violations: tuple[Violation, ...] = (),
+    unreached: tuple[str, ...] = (),
     *,
     ruled: bool = False,
 ) -> Run:
@@ -46,6 +47,7 @@ def result(
         seconds=time.monotonic() - session.started,
         recorded=session.recorder.tally.total,
         where=None if session.where is None else session.where.text,
+        forced=session.forced | session.vm.mask,
         exits=processor.statistics.exits,
         stopped_seconds=processor.statistics.stopped,
         counts=_counts(session),
@@ -54,6 +56,7 @@ def result(
         explanation=explanation,
         hints=tuple(processor.hints),
         violations=violations,
+        unreached=unreached,
         unplaced=tuple(symbols.name for symbols in session.names.unplaced),
         console=session.console.output,
         error=failure,

@@ -56,7 +56,8 @@ def run_guest(
             error = failure
         if stop is not None and stopping.hit is not None:
             stop = stop._replace(detail=stopping.hit)
-        return result(session, stop, error, ruling.violations(), ruled=ruling.stopped)
+        unreached = () if stopping.hit is not None else tuple(each.text for each in stops)
+        return result(session, stop, error, ruling.violations(), unreached, ruled=ruling.stopped)
 
 
 def _see(session: Session, cpu: Cpu, vcpu: Vcpu, reported: InterceptedException) -> ExceptionExit:

@@ -62,6 +62,8 @@ class Session:
                 enter=None if boot is None else boot.enter,
                 recorders=(Recording(self.recorder.add_one, (self.black_box,)),),
             )
+            self.forced = self.vm.mask
+            """The exceptions that were forced at any time."""
             self._closing = undo.pop_all()
 
     def run(self, deadline: float | None = None) -> Stop:
@@ -117,6 +119,7 @@ class Session:
         mask = choose_mask(exceptions)
         assert mask is not None, "only None asks the parameter"
         self.vm.set_exception_mask(mask)
+        self.forced |= self.vm.mask
 
     def close(self) -> None:
         """Switch the machine off and release it. Safe to call twice."""

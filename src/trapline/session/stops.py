@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from trapline.arch.mask import format_mask
-from trapline.arch.vectors import FORCEABLE, Vector, bits, mnemonic
+from trapline.arch.vectors import Vector
 from trapline.errors import UsageError
 from trapline.hypervisor.exception import Decision, InterceptedException, Verdict
 from trapline.hypervisor.vcpu import Vcpu
 from trapline.machine.processor import Capabilities
+from trapline.trace import rules
 from trapline.trace.condition import StopAt
+from trapline.trace.rules import unforced
 
 from .observing import ExceptionExit
 
@@ -40,13 +41,6 @@ def check_forced(option: str, wanted: Mapping[str, int], forced: int, processor:
     `wanted` has what is given with the option, and a bit for each vector that it names.
     """
     for text, vectors in wanted.items():
-        missing = vectors & ~forced
-        if vectors == FORCEABLE:  # all of those that are forced
-            missing = 0 if forced else FORCEABLE
-        if not missing:
-            continue
-        if missing >> Vector.TS & 1 and forced and not processor.ts_error_code:
+        if unforced(vectors, forced) >> Vector.TS & 1 and forced and not processor.ts_error_code:
             raise UsageError(f"{option} {text}: {processor.name} gives no error code for #TS, so it is not forced")
-        names = [mnemonic(vector) for vector in bits(missing)]
-        what = f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} not forced" if forced else "nothing is forced"
-        raise UsageError(f"{option} {text}: {what}; add {format_mask(missing)} to --exceptions")
+        rules.check_forced(f"{option} {text}", vectors, forced)

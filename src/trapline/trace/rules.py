@@ -17,6 +17,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Final, Protocol
 
 from trapline.arch.mask import format_mask, parse_some
+from trapline.arch.vectors import FORCEABLE, bits, mnemonic
 from trapline.errors import UsageError
 from trapline.symbols import Symbol
 
@@ -155,6 +156,26 @@ def parse_expectation(text: str) -> Expectation:
     if not _is_count(count):
         raise UsageError(f"{text!r}: a whole number follows =, such as pf=3, not {count!r}")
     return Expectation(parse_rule(rule), int(count))
+
+
+def unforced(vectors: int, forced: int) -> int:
+    """Return those vectors of a rule that are not forced: a rule about them would never be violated, nor kept.
+
+    A rule about all is about those that are forced.
+    """
+    if vectors == FORCEABLE:
+        return 0 if forced else FORCEABLE
+    return vectors & ~forced
+
+
+def check_forced(rule: str, vectors: int, forced: int) -> None:
+    """Raise UsageError for a rule that names exceptions which are not forced. `rule` begins the message."""
+    missing = unforced(vectors, forced)
+    if not missing:
+        return
+    names = [mnemonic(vector) for vector in bits(missing)]
+    what = f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} not forced" if forced else "nothing is forced"
+    raise UsageError(f"{rule}: {what}; add {format_mask(missing)} to --exceptions")
 
 
 def _is_count(text: str) -> bool:
