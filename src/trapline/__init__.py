@@ -26,8 +26,8 @@ for exc in run.exceptions:
 # loaded when it is used (PEP 562).
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # a type checker knows it by its name; `typing` takes longer to import than all of this
 if TYPE_CHECKING:
     from trapline.api import (
         DISCARD,

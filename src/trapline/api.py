@@ -16,7 +16,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Final, NamedTuple, Self, TypeVar, Unpack
 
-from trapline.arch.vectors import FORCEABLE, Vector
+from trapline.arch.mask import ExceptionMask
+from trapline.arch.vectors import FORCEABLE, VECTORS, Vector
 from trapline.errors import ProcessorError, UsageError
 from trapline.explain.explanation import Explanation
 from trapline.hypervisor.exception import Decision, InterceptedException, Verdict, injection
@@ -127,8 +128,9 @@ class Machine:
         It gets an ExceptionExit and returns FORWARD, DISCARD, STOP, `inject(...)`, or None, which forwards. `where` is
         a condition (`docs/conditions.md`): only exceptions for which it holds are shown. Exceptions that are not
         intercepted are never shown. An error that the function raises is raised by `run`, with the guest stopped.
+        Raises UsageError for a vector that may not be forced.
         """
-        mask = sum({1 << vector for vector in vectors}) if vectors else FORCEABLE
+        mask = _mask(vectors) if vectors else FORCEABLE
         condition = None if where is None else Condition(where, live=True)
 
         def register(callback: _C) -> _C:
@@ -254,6 +256,15 @@ class Machine:
     def _set_watchpoints(self, watched: tuple[Watchpoint, ...]) -> None:
         self._check(True)
         self.session.vm.set_watchpoints(watched)
+
+
+def _mask(vectors: Sequence[object]) -> int:
+    mask = 0
+    for vector in vectors:
+        if not (isinstance(vector, int) and 0 <= vector < len(VECTORS)):
+            raise UsageError(f"on({vector!r}): give vectors, such as @m.on(Vector.PF), or none for all: @m.on()")
+        mask |= 1 << vector
+    return ExceptionMask(mask)
 
 
 def run(

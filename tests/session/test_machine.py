@@ -18,6 +18,7 @@ from trapline import (
     Vector,
     inject,
 )
+from trapline.arch.events import Event, EventType
 from trapline.machine.processor import Outcome
 from trapline.machine.scripted import vmexit
 
@@ -125,6 +126,67 @@ def test_discard_goes_on_where_the_callback_says(scripted):
         m.run()
         entry = m.session.processor.entries[-1]
         assert (entry.event, entry.vmcb.save.rip) == (None, 0xFFF2)
+
+
+def test_what_is_discarded_is_recorded_where_it_was_raised(scripted):
+    with scripted(UD, UD) as m:
+
+        @m.on(Vector.UD)
+        def skip(exc):
+            exc.rip += 2
+            if exc.seq == 0:
+                return DISCARD
+            exc.registers.rflags |= 1
+            return STOP
+
+        stop = m.run()
+        m.cpus[0].registers.rsp = 0x8000
+        stop.deliver(DISCARD)
+        m.run()
+        assert [(exc.rip, exc.rsp, exc.rflags & 1) for exc in m.exceptions] == [(0xFFF0, 0, 0), (0xFFF2, 0, 0)]
+        after = m.session.processor.entries[-1].vmcb.save
+        assert (after.rip, after.rsp, after.rflags & 1) == (0xFFF4, 0x8000, 1)
+
+
+def test_what_is_discarded_after_a_stop_leaves_the_delivery_that_it_broke(scripted):
+    vectoring = Event(Vector.DE, EventType.EXCEPTION)
+    with scripted(vmexit(0x46, vectoring=vectoring)) as m:
+        m.on(Vector.UD)(lambda exc: STOP)
+        m.run().deliver(DISCARD)
+        m.run()
+        assert m.session.processor.entries[-1].event == vectoring
+
+
+@pytest.mark.parametrize("decision", [None, "forward", True])
+def test_what_cannot_be_delivered(scripted, decision):
+    with scripted(UD) as m:
+        m.on(Vector.UD)(lambda exc: STOP)
+        with pytest.raises(UsageError, match="is not FORWARD, DISCARD, STOP or inject"):
+            m.run().deliver(decision)
+
+
+@pytest.mark.parametrize("vectors", [(99,), (-1,), ("pf",), (lambda exc: None,), (Vector.PF, 2)])
+def test_a_callback_for_what_is_not_intercepted_ever(scripted, vectors):
+    with scripted() as m, pytest.raises(UsageError):
+        m.on(*vectors)
+
+
+def test_registers_have_no_other_names(scripted):
+    with scripted() as m, pytest.raises(AttributeError):
+        m.cpus[0].registers.rxx = 1
+
+
+def test_memory_has_no_negative_size(scripted):
+    with scripted() as m:
+        for read in (m.memory.read, m.cpus[0].read):
+            with pytest.raises(UsageError, match="-1 bytes"):
+                read(0x1000, -1)
+
+
+@pytest.mark.parametrize("place", [-1, 1 << 64, 1.5, None])
+def test_a_place_that_is_not_an_address(scripted, place):
+    with scripted() as m, pytest.raises(UsageError):
+        m.breakpoints.add(place)
 
 
 def test_after_the_end_nothing_runs_and_nothing_can_be_read(scripted):

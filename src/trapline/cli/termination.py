@@ -46,7 +46,7 @@ class Termination:
 
     def _end(self, number: int, frame: FrameType | None) -> None:
         self._came = number
-        signal.raise_signal(signal.SIGINT)  # whoever puts off SIGINT puts off this one, too
+        signal.raise_signal(signal.SIGINT)  # a caller that blocks SIGINT blocks this one, too
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         """SIGINT was ignored, as of a job in the background of a shell, and is unless `_end` raised it."""

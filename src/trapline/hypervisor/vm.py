@@ -13,7 +13,7 @@ from trapline.machine.processor import Processor, Watchpoint
 
 from . import loop, step, step_delivery
 from .delivery import check_injection
-from .exception import Decision, Injection
+from .exception import Decision, Injection, Verdict
 from .intercepts import recalc_intercepts
 from .observers import Observers
 from .parameters import checked, force_intercept_exceptions_mask
@@ -105,6 +105,8 @@ class Vm:
             raise UsageError("the guest is not stopped at an exception")
         if isinstance(decision, Injection):
             check_injection(self.vcpu, decision)
+        elif not isinstance(decision, Verdict):
+            raise UsageError(f"{decision!r} is not FORWARD, DISCARD, STOP or inject(...)")
         self.vcpu.undelivered = undelivered._replace(decision=decision)
 
     def set_exception_mask(self, mask: int) -> None:

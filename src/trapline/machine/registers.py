@@ -77,6 +77,8 @@ class Registers:
     `registers.fs.base`. EFER.SVME, which is the hypervisor's, is hidden.
     """
 
+    __slots__ = ("check", "gprs", "save")
+
     rax, rsp = _Integer("save"), _Integer("save")
     rbx, rcx, rdx = _Integer("gprs"), _Integer("gprs"), _Integer("gprs")
     rsi, rdi, rbp = _Integer("gprs"), _Integer("gprs"), _Integer("gprs")

@@ -1,7 +1,7 @@
 """The CPU and the memory of a stopped guest, for users of the library."""
 
 from trapline.asm.disassembler import Instruction, disassemble
-from trapline.errors import FaultError
+from trapline.errors import FaultError, UsageError
 from trapline.hypervisor.vcpu import Vcpu
 from trapline.machine.linear import (
     LONGEST,
@@ -20,6 +20,12 @@ from trapline.symbols import Names, Symbol
 from .crash import callers
 
 
+def check_size(size: int) -> None:
+    """Raise UsageError for a size of memory that cannot be."""
+    if size < 0:
+        raise UsageError(f"memory of {size} bytes cannot be read")
+
+
 class Memory:
     """The guest's physical memory, by gpa."""
 
@@ -34,6 +40,7 @@ class Memory:
     def read(self, gpa: int, size: int) -> bytes:
         """Return `size` bytes; raises FaultError where there is no memory."""
         self._check(False)
+        check_size(size)
         try:
             return self._memory.read(gpa, size)
         except LookupError as error:
@@ -83,6 +90,7 @@ class Cpu:
     def read(self, address: int, size: int) -> bytes:
         """Return `size` bytes; raises FaultError(address) where nothing is mapped."""
         self._check(False)
+        check_size(size)
         return read_linear(self.vcpu.save, self.vcpu.processor.memory, address, size)
 
     def write(self, address: int, data: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from trapline.arch.bits import M64
 from trapline.errors import UsageError
 from trapline.guests.guest import Guest
 from trapline.symbols import Names, Symbols, load, parse_option
@@ -29,10 +30,12 @@ def open_names(options: Sequence[str], guest: Guest | None) -> Names:
 def resolve(names: Names, place: int | str) -> int:
     """Return the linear address of a place: an address as it is, or a function as `kmain` or `kmain+0x10`.
 
-    Raises UsageError for a name that the symbols do not have.
+    Raises UsageError for a name that the symbols do not have, and for what is not an address.
     """
     if isinstance(place, int):
-        return place
+        return _linear(place, place)
+    if not isinstance(place, str):
+        raise UsageError(f"{place!r} is not a place: give an address or the name of a function")
     name, plus, offset = place.partition("+")
     try:
         distance = int(offset, 0) if plus else 0
@@ -42,7 +45,13 @@ def resolve(names: Names, place: int | str) -> int:
     if address is None:
         known = "no symbols are loaded" if not names.files else "the symbols have no such function"
         raise UsageError(f"{name}: {known}")
-    return address + distance
+    return _linear(place, address + distance)
+
+
+def _linear(place: int | str, address: int) -> int:
+    if not 0 <= address <= M64:
+        raise UsageError(f"{place if isinstance(place, str) else hex(place)}: a linear address has up to 64 bits")
+    return address
 
 
 def placed_names(options: Sequence[str]) -> Names:
