@@ -99,3 +99,9 @@ def test_breakpoints_and_watchpoints_are_those_of_the_entry():
         (frozenset({0x7C00}), ()),
         (frozenset(), (watched,)),
     ]
+
+
+def test_a_kick_may_come_before_the_step_that_waits_for_it():
+    processor = ScriptedProcessor([until_kicked, Outcome.OFF])
+    processor.kick()
+    assert [processor.run(None), processor.run(None)] == [Outcome.KICKED, Outcome.OFF]
