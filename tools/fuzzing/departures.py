@@ -83,6 +83,17 @@ DEPARTURES: Final = (
         rules_code.group_11,
     ),
     Departure(
+        "F6 and F7",
+        "Unicorn, and QEMU 7.2: /1 is undefined, where newer QEMUs have TEST: translate.c, case 0xf6",
+        rules_code.group_3,
+    ),
+    Departure(
+        "legacy",
+        "QEMU 9.1 to 10.2: 64-bit code may have AAM, AAD, SALC and INTO: decode-new.c.inc, opcodes_root (APM vol. 3, "
+        "B.3)",
+        rules_code.legacy_only,
+    ),
+    Departure(
         "RF",
         "Unicorn: a jump leaves RF set: translate.c, i386_tr_init_disas_context, jmp_opt (APM 3.1.6)",
         rules_code.resume,
@@ -183,7 +194,10 @@ DEPARTURES: Final = (
         "EMMS", "QEMU: EMMS checks neither CR0.EM nor TS: emit.c.inc, gen_EMMS (APM vol. 5 EMMS)", rules_code.emms
     ),
     Departure(
-        "LOCK", "Unicorn: LOCK with x87 and SSE is nothing: translate.c, gen_sse (APM vol. 3, 1.2.5)", rules_code.lock
+        "LOCK",
+        "Unicorn, and QEMU 7.2 but with x87 and SSE: LOCK with most instructions is nothing: translate.c, disas_insn "
+        "(APM vol. 3, 1.2.5)",
+        rules_code.lock,
     ),
     Departure(
         "LOOPE",

@@ -82,6 +82,23 @@ def group_11(difference: Difference) -> bool:
     return text[:1] in (b"\xc6", b"\xc7") and bool(text[1] & 0x38)
 
 
+def group_3(difference: Difference) -> bool:
+    """#UD here, of F6 or F7 with /1."""
+    ours = ours_of(difference, Vector.UD)
+    if ours is None:
+        return False
+    text = opcode_of(difference, ours)[1]
+    return text[:1] in (b"\xf6", b"\xf7") and text[1] >> 3 & 7 == 1
+
+
+def legacy_only(difference: Difference) -> bool:
+    """#UD here, of AAM, AAD, SALC or INTO in long mode."""
+    ours = ours_of(difference, Vector.UD)
+    if ours is None or not ours.efer & EFER.LMA:
+        return False
+    return opcode_of(difference, ours)[1][:1] in (b"\xd4", b"\xd5", b"\xd6", b"\xce")
+
+
 def resume(difference: Difference) -> bool:
     """RF alone differs, in a register or where it was pushed."""
     if only(difference, "rflags"):
@@ -259,9 +276,6 @@ def emms(difference: Difference) -> bool:
 
 
 def lock(difference: Difference) -> bool:
-    """#UD there, of an SSE or x87 instruction with LOCK."""
+    """#UD there, of an instruction with LOCK."""
     theirs = theirs_of(difference, Vector.UD)
-    if theirs is None:
-        return False
-    prefixes, text = opcode_of(difference, theirs)
-    return b"\xf0" in prefixes and (text[0] == 0x0F or 0xD8 <= text[0] < 0xE0)
+    return theirs is not None and b"\xf0" in opcode_of(difference, theirs)[0]

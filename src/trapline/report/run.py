@@ -104,9 +104,9 @@ class Run(Result):
     def _raised(self, rule: Rule, found: _Found) -> str:
         """Return how often an exception that a rule names was raised, and the first one, or the first in memory."""
         times = "once" if found.most == 1 else f"{_number(found)} times, first"
-        mask = self.exceptions.mask(rule)
-        if mask.any():
-            return f"{rule} was raised {times}: {self.exceptions[int(mask.argmax())]}"
+        found_at = self.exceptions.mask(rule).nonzero()[0]
+        if found_at.size:
+            return f"{rule} was raised {times}: {self.exceptions[int(found_at[0])]}"
         row = next(row for row in self.counts if rule.vectors >> row.vector & 1)
         return f"{rule} was raised {times}: {row.vector.mnemonic} at {row.first.symbol or hex(row.first.rip)}"
 
