@@ -176,7 +176,7 @@ def long_mode(machine):
             return Outcome.RESET
 
         vm = machine(code, *script, **{**LONG, **begin})
-        vm.processor._script = iter([enter_long, *script])
+        vm.processor.script[0] = enter_long
         enter = vm.vcpu.policy.enter
 
         def enter_64(save, gprs):

@@ -106,7 +106,8 @@ class ScriptedProcessor:
     """Implements `machine.Processor` by a script. What happened is in `entries` and `commands`."""
 
     def __init__(self, script: Iterable[Step], capabilities: Capabilities = MANUAL) -> None:
-        self._script = deque(script)
+        self.script = deque(script)
+        """The steps that are left."""
         self.capabilities = capabilities
         self.vmcb = Vmcb.from_buffer(bytearray(size_of(Vmcb)))
         self.gprs = Gprs.from_buffer(bytearray(size_of(Gprs)))
@@ -134,13 +135,13 @@ class ScriptedProcessor:
     def run(self, deadline: float | None) -> Outcome:
         """Note what is asked for, then play the next step."""
         if self.take_kick():
-            if self._script and self._script[0] is until_kicked:  # the kick came before it
-                self._script.popleft()
+            if self.script and self.script[0] is until_kicked:  # the kick came before it
+                self.script.popleft()
             return Outcome.KICKED
         vmcb, gprs = Vmcb.from_buffer_copy(self.vmcb), Gprs.from_buffer_copy(self.gprs)
         stops = self._breakpoints, self._watchpoints
         self.entries.append(Entry(vmcb, gprs, bytes(self.msrpm), self._forwarded, deadline, *stops))
-        step = self._script.popleft() if self._script else Outcome.OFF
+        step = self.script.popleft() if self.script else Outcome.OFF
         if isinstance(step, Exception):
             raise step
         outcome = step if isinstance(step, Outcome) else step(self) or Outcome.VMEXIT
