@@ -175,7 +175,7 @@ class Result:
         last = self.last()
         if not last:
             return []
-        return [json.loads(line) for line in json_lines(last.columns, last[0].seq, last.lookup)]
+        return [json.loads(line) for line in json_lines(last.data, last[0].seq, last.lookup)]
 
 
 def _count(row: Count) -> CountDocument:

@@ -1,6 +1,6 @@
 """Stored records as a structured numpy array with the layout of `machine.Record`.
 
-numpy is loaded when the first records come: it takes as long to load as QEMU to start.
+numpy is loaded when an array is first asked for: it takes as long to load as QEMU to start.
 """
 
 from functools import cache

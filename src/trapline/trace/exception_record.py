@@ -1,6 +1,6 @@
 """One recorded exception as a value, and as a line of text."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import Enum
 from functools import cache
 from typing import Final, NamedTuple, TypeAlias
@@ -154,8 +154,13 @@ _PACK, _ORDER = packer(Record)
 assert _ORDER == (
     "tsc", "vector", "cpl", "flags", "error_code", "exit_int_info", "rip", "rsp", "rflags", "cr3", "address",
     "cs", "ss", "vcpu", "cs_base", "cr0", "cr4", "efer", "dr6", "event",
-), "a record is unpacked in this order below"  # fmt: skip
+), "a record is unpacked in this order here and in jsonl"  # fmt: skip
 _VECTORS: Final = {int(vector): vector for vector in Vector}
+
+
+def unpack_records(data: bytes | memoryview) -> Iterator[tuple[int, ...]]:
+    """Yield the fields of each of whole records, in the order of `machine.record.Record`, without the reserved ones."""
+    return _PACK.iter_unpack(data)
 
 
 def decode_record(data: bytes | memoryview, place: int, seq: int, lookup: Lookup | None = None) -> ExceptionRecord:

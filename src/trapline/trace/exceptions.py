@@ -70,6 +70,11 @@ class Exceptions(Sequence[ExceptionRecord]):
         return f"<Exceptions: {len(self):,}>"
 
     @property
+    def data(self) -> memoryview:
+        """The stored bytes of the records, one after the other."""
+        return self._data
+
+    @property
     def columns(self) -> "Records":
         """The records as a structured numpy array over the same memory: the fields of `machine.record.Record`."""
         return view(self._data)

@@ -8,7 +8,6 @@ from typing import IO, Final
 
 from trapline.errors import TraplineError
 
-from .columns import view
 from .condition import Condition
 from .exception_record import Lookup
 from .exceptions import Exceptions
@@ -93,7 +92,7 @@ class Recorder:
 
     def _store(self, data: memoryview) -> None:
         if self._lines is not None:
-            self._write(self._lines, json_lines(view(data), self.tally.total, self._lookup))
+            self._write(self._lines, json_lines(data, self.tally.total, self._lookup))
         self.tally.add(data)
         self.store.add(data)
         if self._live is not None:
