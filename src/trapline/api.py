@@ -184,7 +184,7 @@ class Machine:
         return self.session.names.lookup(address)
 
     def resolve(self, place: int | str) -> int:
-        """Return the linear address of a place: an address as it is, or a function as `kmain` or `kmain+0x10`.
+        """Return the linear address of a place: an address as it is, or a symbol as `kmain` or `kmain+0x10`.
 
         Raises UsageError for a name that the symbols do not have.
         """

@@ -352,7 +352,8 @@ def test_stops_at_a_breakpoint_a_watchpoint_and_after_each_step(processor):
 
 def test_breakpoints_by_name(tmp_path):
     symbols = tmp_path / "System.map"
-    symbols.write_text("0000000000001000 T kmain\n0000000000001100 T panic\n0000000000001200 T after\n")
+    functions = "0000000000001000 T kmain\n0000000000001100 T panic\n0000000000001200 T after\n"
+    symbols.write_text(f"{functions}0000000000002000 B ticks\n")
     with Machine(processor=ScriptedProcessor([Outcome.RESET]), symbols=[str(symbols)]) as m:
         assert (m.resolve("kmain"), m.resolve("panic+0x10"), m.resolve(5)) == (0x1000, 0x1110, 5)
         assert str(m.lookup(0x1101)) == "panic+0x1"
@@ -363,6 +364,7 @@ def test_breakpoints_by_name(tmp_path):
             m.breakpoints.remove("kmain")
         m.breakpoints.add("kmain")
         assert (list(m.breakpoints), len(m.breakpoints), "kmain" in m.breakpoints) == ([0x1000], 1, True)
+        assert m.watchpoints.add("ticks+4", 4).address == 0x2004
 
 
 def test_a_breakpoint_by_name_is_where_the_guest_has_the_function(tmp_path):

@@ -134,6 +134,46 @@ def test_32_bits(compiled):
     assert str(symbols.lookup(symbols.addresses(["one"])["one"])) == "one+0x0 (source.c:1)"
 
 
+VARIABLES = """
+int counter = 5, zeroed;
+static int hidden[4] = {1};
+const int constant = 7;
+int main(void) { return counter + zeroed + hidden[1]; }
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("-m32",)])
+def test_variables(compiled, options):
+    program = compiled(VARIABLES, *options)
+    listed = subprocess.run(["nm", program], capture_output=True, text=True, check=True).stdout.splitlines()
+    symbols = load(program, 0x1000)
+    names = Names([symbols])
+    for address, _, name in map(str.split, listed):
+        if name in ("counter", "zeroed", "hidden", "constant", "main"):
+            assert names.address(name) == int(address, 16) + 0x1000
+    assert {"counter", "zeroed", "hidden", "constant"} <= symbols.variables.keys()
+    assert "main" not in symbols.variables
+    assert names.address("nothing") is None
+    assert symbols.lookup(names.address("counter")) is None  # an instruction is in no variable
+
+
+def test_of_two_variables_of_one_name_the_global_one_is_meant(tmp_path, compiled):
+    (tmp_path / "other.c").write_text("static int twice = 1; int *other(void) { return &twice; }\n")
+    program = compiled("int twice = 2;\n", str(tmp_path / "other.c"))
+    listed = subprocess.run(["nm", program], capture_output=True, text=True, check=True).stdout.splitlines()
+    (address,) = [line.split()[0] for line in listed if line.endswith("D twice")]
+    assert load(program).variables["twice"] == int(address, 16)
+
+
+def test_a_file_that_is_gone_has_no_variables(tmp_path):
+    path = tmp_path / "System.map"
+    path.write_text("0000000000001000 T kmain\n")
+    symbols = load(path)
+    path.unlink()
+    with pytest.raises(UsageError, match=r"System\.map: No such file"):
+        Names([symbols]).address("nothing")
+
+
 # ---- files that are none
 
 

@@ -51,6 +51,14 @@ def test_names(symbols, address, place):
     assert (found and found.place) == place
 
 
+def test_variables(symbols):
+    assert symbols.variables == {
+        "fixed_percpu_data": 0,
+        "__start_rodata": 0xFFFF_FFFF_8120_0000,
+        "jiffies": 0xFFFF_FFFF_8130_0000,
+    }
+
+
 def test_no_lines_are_told(symbols):
     assert symbols.lookup(0xFFFF_FFFF_8100_0000).source is None
 

@@ -28,7 +28,7 @@ def open_names(options: Sequence[str], guest: Guest | None) -> Names:
 
 
 def resolve(names: Names, place: int | str) -> int:
-    """Return the linear address of a place: an address as it is, or a function as `kmain` or `kmain+0x10`.
+    """Return the linear address of a place: an address as it is, or a function or variable as `kmain` or `kmain+0x10`.
 
     Raises UsageError for a name that the symbols do not have, and for what is not an address.
     """
@@ -43,7 +43,7 @@ def resolve(names: Names, place: int | str) -> int:
         raise UsageError(f"{place}: {offset!r} is not a number of bytes") from None
     address = names.address(name)
     if address is None:
-        known = "no symbols are loaded" if not names.files else "the symbols have no such function"
+        known = "no symbols are loaded" if not names.files else "the symbols have no such function or variable"
         raise UsageError(f"{name}: {known}")
     return _linear(place, address + distance)
 

@@ -1,7 +1,8 @@
-"""The functions of an ELF file: its symbol table, by pyelftools."""
+"""The functions and variables of an ELF file: its symbol table, by pyelftools."""
 
 import struct
 from collections.abc import Callable
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple, TypeAlias
 
@@ -14,11 +15,14 @@ Opener: TypeAlias = Callable[[], BinaryIO]
 MAGIC: Final = b"\x7fELF"
 _SHF_ALLOC: Final = 1 << 1
 _SHF_EXECINSTR: Final = 1 << 2
-_NOTYPE, _FUNC, _IFUNC = 0, 2, 10
+_NOTYPE, _OBJECT, _FUNC, _IFUNC = 0, 1, 2, 10
 _LOCAL, _GLOBAL, _WEAK = 0, 1, 2
 _BINDINGS: Final = {_GLOBAL: 0, _WEAK: 1, _LOCAL: 2}
 _ENTRY: Final = {32: struct.Struct("<IIIBBH"), 64: struct.Struct("<IBBHQQ")}
 """Elf32_Sym and Elf64_Sym (gABI, "Symbol Table"), read here since pyelftools takes 30 times as long."""
+
+
+_DAMAGED: Final = "a damaged ELF file, or one cut short"
 
 
 class Code(NamedTuple):
@@ -42,11 +46,39 @@ def read(opener: Opener) -> Code | None:
     except (UsageError, OSError):
         raise
     except Exception as error:
-        # On a damaged file the library raises what Python raises: KeyError, OverflowError, MemoryError, ...
-        raise UsageError("a damaged ELF file, or one cut short") from error
+        raise UsageError(_DAMAGED) from error  # the library raises what Python raises: KeyError, OverflowError, ...
+
+
+def variables(opener: Opener) -> dict[str, int]:
+    """Return the addresses of the variables by name; of several of one name a global one. Raises like `read`."""
+    try:
+        with opener() as file:
+            elf, table = _symbol_table(file)
+            if table is None:
+                return {}
+            data = _sections(elf, 0)
+            named = _symbols(table, elf.get_section(table["sh_link"]).data(), elf.elfclass, data, (_NOTYPE, _OBJECT))
+            return {each.name: each.start for each in sorted(named, key=attrgetter("rank"), reverse=True)}
+    except (UsageError, OSError):
+        raise
+    except Exception as error:
+        raise UsageError(_DAMAGED) from error
 
 
 def _read(file: BinaryIO) -> Code | None:
+    elf, table = _symbol_table(file)
+    if table is None:
+        return None
+    code = _sections(elf, _SHF_EXECINSTR)
+    names = elf.get_section(table["sh_link"]).data()
+    functions = _symbols(table, names, elf.elfclass, code, (_NOTYPE, _FUNC, _IFUNC))
+    if not functions:
+        return None
+    return Code(Ranges(functions, ends=[end for _, end in code.values()]), bool(elf.has_dwarf_info(strict=True)))
+
+
+def _symbol_table(file: BinaryIO) -> tuple[Any, Any]:
+    """Return the ELF file and its symbol table; None: it has none."""
     from elftools.elf.elffile import ELFFile
 
     elf: Any = ELFFile(file)
@@ -55,32 +87,37 @@ def _read(file: BinaryIO) -> Code | None:
     if elf["e_type"] == "ET_REL":
         raise UsageError("a relocatable ELF file: its addresses are not known before it is linked")
     table = elf.get_section_by_name(".symtab") or elf.get_section_by_name(".dynsym")
-    if table is None or not table["sh_size"] or table["sh_type"] == "SHT_NOBITS":
-        return None
-    code = {
+    return elf, None if table is None or not table["sh_size"] or table["sh_type"] == "SHT_NOBITS" else table
+
+
+def _sections(elf: Any, executable: int) -> dict[int, tuple[int, int]]:  # noqa: ANN401  # a library without hints
+    """Return the addresses of the sections in memory that hold code, or of those that do not, by number."""
+    return {
         number: (section["sh_addr"], section["sh_addr"] + section["sh_size"])
         for number, section in enumerate(elf.iter_sections())
-        if section["sh_flags"] & (_SHF_ALLOC | _SHF_EXECINSTR) == _SHF_ALLOC | _SHF_EXECINSTR
+        if section["sh_flags"] & (_SHF_ALLOC | _SHF_EXECINSTR) == _SHF_ALLOC | executable
     }
-    data, names = table.data(), elf.get_section(table["sh_link"]).data()
-    functions = _functions(data, names, elf.elfclass, code)
-    if not functions:
-        return None
-    return Code(Ranges(functions, ends=[end for _, end in code.values()]), bool(elf.has_dwarf_info(strict=True)))
 
 
-def _functions(data: bytes, names: bytes, bits: int, code: dict[int, tuple[int, int]]) -> list[Function]:
+def _symbols(
+    table: Any,  # noqa: ANN401  # a library without hints
+    names: bytes,
+    bits: int,
+    sections: dict[int, tuple[int, int]],
+    kinds: tuple[int, ...],
+) -> list[Function]:
     found = []
     entry = _ENTRY[bits]
+    data = table.data()
     for fields in entry.iter_unpack(data[: len(data) // entry.size * entry.size]):
         if bits == 64:
             at, info, _, section, start, size = fields
         else:
             at, start, size, info, _, section = fields
         kind = info & 0xF
-        if section not in code or kind not in (_NOTYPE, _FUNC, _IFUNC):
+        if section not in sections or kind not in kinds:
             continue
-        first, end = code[section]
+        first, end = sections[section]
         if not first <= start < end:  # a marker at the end of a section
             continue
         name = names[at : names.find(b"\0", at)].decode("utf-8", "replace")

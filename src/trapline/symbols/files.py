@@ -1,7 +1,8 @@
 """Symbol files: detects their kind, adds their slide, and looks an address up in several of them."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property, partial
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
@@ -45,14 +46,23 @@ class Symbol(NamedTuple):
 
 
 class Symbols:
-    """The functions of one file, at their addresses in the guest."""
+    """The functions and variables of one file, at their addresses in the guest."""
 
-    def __init__(self, name: str, ranges: Ranges, lines: Lines | None = None, slide: int = 0) -> None:
+    def __init__(
+        self,
+        name: str,
+        ranges: Ranges,
+        lines: Lines | None = None,
+        slide: int = 0,
+        variables: Callable[[], Mapping[str, int]] = dict,
+    ) -> None:
+        """`variables` reads those of the file, when one is asked for."""
         self.name = name
         self.slide = slide
         """The difference from the file's addresses to the guest's."""
         self._ranges = ranges
         self._lines = lines
+        self._read_variables = variables
 
     def lookup(self, address: int) -> Symbol | None:
         """Return the symbol of a linear address of the guest; None: it is not in a function."""
@@ -68,6 +78,14 @@ class Symbols:
         """Return the addresses of functions in the file, by name; unknown ones are left out."""
         wanted = frozenset(names)
         return {function.name: function.start for function in self._ranges.functions if function.name in wanted}
+
+    @cached_property
+    def variables(self) -> Mapping[str, int]:
+        """The addresses of variables in the file, by name. Raises UsageError if it cannot be read any more."""
+        try:
+            return self._read_variables()
+        except OSError as error:
+            raise UsageError(f"{self.name}: {error.strerror}") from error
 
     @property
     def is_linux(self) -> bool:
@@ -103,10 +121,10 @@ class Names:
         return found
 
     def address(self, name: str) -> int | None:
-        """Return the address of a function in the guest, by its name in the file; None: unknown."""
+        """Return the address of a function or variable in the guest, by its name in the file; None: unknown."""
         for file in self.files:
-            found = file.addresses((name,))
-            if found:
+            found = file.addresses((name,)) or file.variables
+            if name in found:
                 return found[name] + file.slide
         return None
 
@@ -185,9 +203,11 @@ def _parse(name: str, head: bytes, opener: elf.Opener, slide: int) -> Symbols:
         return _of_code(name, code, opener, slide)
     if text.present(head):
         with opener() as file:
-            return Symbols(name, text.parse(file.read()), None, slide)
+            ranges = text.parse(file.read())
+        return Symbols(name, ranges, None, slide, partial(text.variables, opener))
     raise UsageError("not a symbol file: neither ELF nor lines of a System.map or of kallsyms")
 
 
 def _of_code(name: str, code: elf.Code, opener: elf.Opener, slide: int) -> Symbols:
-    return Symbols(name, code.ranges, Lines(opener) if code.debug else None, slide)
+    lines = Lines(opener) if code.debug else None
+    return Symbols(name, code.ranges, lines, slide, partial(elf.variables, opener))

@@ -1,9 +1,9 @@
 """System.map and /proc/kallsyms: lines of `address type name`, and in brackets the module's name (nm(1))."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
-from typing import Final
+from typing import BinaryIO, Final
 
 from trapline.arch.paging import PAGE
 from trapline.errors import UsageError
@@ -12,6 +12,7 @@ from .ranges import Function, Ranges
 
 _LINE: Final = re.compile(rb"([0-9a-fA-F]{8,16}) ([A-Za-z?]) ([^\s]+)(?:\s+\[[^\]]*\])?\s*")
 _TEXT: Final = b"TtWw"
+_DATA: Final = b"DdBbRrVv"
 _MARKERS: Final = re.compile(r"_[se]?(text|inittext)|_end|__\w+_(start|end)|_[es]\w*text")
 """Symbols of a linker script: they are not functions."""
 _FAR: Final = 1 << 20
@@ -42,6 +43,13 @@ def parse(data: bytes) -> Ranges:
         raise UsageError(f"it has no functions; its first line is: {first}")
     functions = [function for function in functions if not _MARKERS.fullmatch(function.name)] or functions
     return Ranges(functions, ends=_ends(places))
+
+
+def variables(opener: Callable[[], BinaryIO]) -> dict[str, int]:
+    """Return the addresses of the variables of a file by name; of several of one name a global one."""
+    with opener() as file:
+        named = [(kind.islower(), name, address) for address, kind, name in _lines(file.read()) if kind in _DATA]
+    return {name: address for _, name, address in sorted(named, reverse=True)}
 
 
 def _lines(data: bytes) -> Iterator[tuple[int, bytes, str]]:
