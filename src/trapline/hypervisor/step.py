@@ -22,7 +22,7 @@ from .intercepts import WAITS, intercept_for_step, recalc_intercepts
 from .loop import RESETS, answer_outcome, run_on
 from .step_delivery import DB_EXIT, STEP, Kicked, answer_exit, answered, deliver_pending, insert, insert_also, take_nmi
 from .stop import Stop, StopReason
-from .trap_flag import Armed, Effect, arm, effect_of, is_complete, is_repeated, next_address, settle, undo
+from .trap_flag import Armed, Effect, arm, effect_of, finish, is_complete, is_repeated, next_address, undo
 from .vcpu import Vcpu
 
 _WITHOUT_NRIP: Final = (*WAITS, ExitCode.PAUSE, ExitCode.ICEBP)
@@ -109,7 +109,7 @@ def _after_exit(vcpu: Vcpu, armed: Armed, deadline: float | None, kicked: Kicked
     control = vcpu.control
     code = control.exit_code
     if code == DB_EXIT and is_complete(vcpu, armed):
-        return answer_exit(vcpu) if settle(vcpu, armed) else STEP
+        return answer_exit(vcpu) if finish(vcpu, armed) else STEP
     undo(vcpu, armed, debug=code == DB_EXIT)
     if code in _WITHOUT_NRIP:
         control.nrip = next_rip(vcpu.save, armed.instruction.len)

@@ -1,7 +1,7 @@
 """What an instruction does with RFLAGS.TF, so that it can be stepped with a TF that the guest never sees.
 
 TF traps after the instruction (APM 13.1.4). It shows in the flags that the guest saves, in DR6.BS, and in what loads
-flags. `arm` sets it, `settle` puts right what a completed instruction made of it, `undo` what it left otherwise.
+flags. `arm` sets it, `finish` puts right what a completed instruction made of it, `undo` what it left otherwise.
 """
 
 import contextlib
@@ -174,13 +174,13 @@ def undo(vcpu: Vcpu, armed: Armed, *, debug: bool = False) -> None:
     save.dr6 = save.dr6 | armed.dr6 & DR6.BS if debug else armed.dr6
 
 
-def settle(vcpu: Vcpu, armed: Armed) -> bool:
+def finish(vcpu: Vcpu, armed: Armed) -> bool:
     """Take TF back after an instruction that completed; True: a #DB of the guest's own is due, and DR6 says which."""
     save = vcpu.save
     own = armed.flags & _TF
     loaded = False
     if armed.effect is not _KEEP:
-        own, loaded = _settle_special(vcpu, armed, own)
+        own, loaded = _finish_special(vcpu, armed, own)
     if not loaded:
         save.rflags = save.rflags & ~_TF | own
     dr6 = save.dr6
@@ -190,7 +190,7 @@ def settle(vcpu: Vcpu, armed: Armed) -> bool:
     return bool(own or hit)
 
 
-def _settle_special(vcpu: Vcpu, armed: Armed, own: int) -> tuple[int, bool]:
+def _finish_special(vcpu: Vcpu, armed: Armed, own: int) -> tuple[int, bool]:
     """Return the TF that the guest has of its own now, or had before if it has loaded its flags: then True."""
     save, gprs, effect = vcpu.save, vcpu.processor.gprs, armed.effect
     loaded = effect is Effect.LOAD

@@ -91,10 +91,10 @@ class Guests:
         self._machines.append(machine)
         return machine
 
-    def settle(self) -> None:
+    def keep_results(self) -> None:
         """Keep the results so far of the machines that are not closed."""
         for machine in self._machines:
-            machine.settle()
+            machine.keep_result()
 
     def close(self) -> None:
         """Close the machines."""
@@ -127,7 +127,7 @@ class _Watched(Machine):
         """Call a function with the result, once."""
         self._watcher = watcher
 
-    def settle(self) -> None:
+    def keep_result(self) -> None:
         """Pass the current result to the watcher, if the guest ran."""
         watcher, self._watcher = self._watcher, None
         if watcher is None or self._stopped is None:
@@ -137,7 +137,7 @@ class _Watched(Machine):
 
     def close(self) -> None:
         """Switch the machine off."""
-        self.settle()
+        self.keep_result()
         super().close()
 
 

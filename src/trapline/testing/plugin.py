@@ -90,7 +90,7 @@ def pytest_runtest_makereport(
     """Add a section with the runs of its guests to the report of a test that fails."""
     report = yield
     if call.when == "call" and report.failed and _guests in item.stash:
-        item.stash[_guests].settle()
+        item.stash[_guests].keep_results()
         report.user_properties = list(item.user_properties)
         shown = "" if call.excinfo is None else str(call.excinfo.value)
         if texts := [kept.text(shown) for kept in item.stash[_runs]]:
