@@ -99,6 +99,14 @@ def test_the_first_exception_that_is_asked_for_ends_the_run(ran, stop, hit, reco
     assert b"#GP" not in done.console.partition(b"\n")[2]  # it is not delivered
 
 
+@pytest.mark.parametrize("why", [{"stop": ["df"]}, {"fail_on": ["df"]}])
+def test_a_double_fault_is_explained_by_what_led_to_it(ran, why):
+    done = ran("gate-not-present", **why)
+    assert [exc.vector for exc in done.exceptions] == [Vector.UD, Vector.NP, Vector.NP]
+    assert done.explanation.origin.event.vector == Vector.UD
+    assert done.explanation.cause.startswith("IDT entry 6 (#UD) is not present")
+
+
 def test_a_stop_that_is_not_reached(ran):
     done = ran("ring3", stop=["gp if cpl == 0"])
     assert (done.ending, done.exit_code) == (Ending.DEBUG_EXIT, 0)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, Self
 
+from trapline.arch.events import DOUBLE_FAULT
 from trapline.asm.disassembler import instruction
 from trapline.errors import LaunchError, ProcessorError
 from trapline.explain.explanation import Explanation
@@ -109,6 +110,8 @@ class Session:
         name, disassemble = self.names.text, partial(instruction, syntax=self.settings.syntax)
         if stop.exit is not None:
             event, address = stop.exit.event, stop.exit.address
+            if stop.exit.synthesized and event is DOUBLE_FAULT:  # the newest evidence is of the two that combined to it
+                return self.black_box.explanation(name=name, disassemble=disassemble)
             return explain_undelivered(self.processor, event, address, name=name, disassemble=disassemble)
         if stop.reason is not StopReason.SHUTDOWN:
             return None
