@@ -16,8 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Final, NamedTuple, Self, TypeVar, Unpack
 
-from trapline.arch.mask import ExceptionMask
-from trapline.arch.vectors import FORCEABLE, VECTORS, Vector
+from trapline.arch.vectors import Vector
 from trapline.errors import ProcessorError, UsageError
 from trapline.explain.explanation import Explanation
 from trapline.hypervisor.exception import Decision, InterceptedException, Verdict, injection
@@ -29,12 +28,12 @@ from trapline.report.crash import CrashContext
 from trapline.report.run import Run
 from trapline.session.cpu import Cpu, Memory
 from trapline.session.dialogue import Dialogue
-from trapline.session.observing import Callback, ExceptionExit, Handler
+from trapline.session.observing import Callback, ExceptionExit, Handler, vectors_mask
 from trapline.session.points import Breakpoints, Watchpoints
 from trapline.session.result import result as session_result
 from trapline.session.run import run_guest
 from trapline.session.session import Session
-from trapline.session.settings import MachineOptions, PathLike, read_options
+from trapline.session.settings import MachineOptions, PathLike, listed, read_options
 from trapline.session.symbols import resolve
 from trapline.symbols import Symbol
 from trapline.trace.condition import Condition, parse_stop
@@ -130,7 +129,7 @@ class Machine:
         intercepted are never shown. An error that the function raises is raised by `run`, with the guest stopped.
         Raises UsageError for a vector that may not be forced.
         """
-        mask = _mask(vectors) if vectors else FORCEABLE
+        mask = vectors_mask(vectors)
         condition = None if where is None else Condition(where, live=True)
 
         def register(callback: _C) -> _C:
@@ -258,15 +257,6 @@ class Machine:
         self.session.vm.set_watchpoints(watched)
 
 
-def _mask(vectors: Sequence[object]) -> int:
-    mask = 0
-    for vector in vectors:
-        if not (isinstance(vector, int) and 0 <= vector < len(VECTORS)):
-            raise UsageError(f"on({vector!r}): give vectors, such as @m.on(Vector.PF), or none for all: @m.on()")
-        mask |= 1 << vector
-    return ExceptionMask(mask)
-
-
 def run(
     guest: PathLike | bytes | None = None,
     *,
@@ -293,8 +283,8 @@ def run(
         settings,
         outlets,
         timeout=timeout,
-        rules=[parse_rule(rule) for rule in fail_on],
-        expectations=[parse_expectation(rule) for rule in expect],
+        rules=[parse_rule(rule) for rule in listed(fail_on)],
+        expectations=[parse_expectation(rule) for rule in listed(expect)],
         keep_going=keep_going,
-        stops=[parse_stop(each) for each in stop],
+        stops=[parse_stop(each) for each in listed(stop)],
     )

@@ -107,6 +107,20 @@ def test_a_double_fault_is_explained_by_what_led_to_it(ran, why):
     assert done.explanation.cause.startswith("IDT entry 6 (#UD) is not present")
 
 
+@pytest.mark.parametrize("rules", ["gp", ["gp"]])
+def test_one_rule_may_be_given_as_it_is(rules):
+    done = run("sample:gp", exceptions="all", timeout=60, fail_on=rules, expect=rules, keep_going=True)
+    assert [violation.rule for violation in done.violations] == ["gp"]
+    assert run("sample:gp", exceptions="all", timeout=60, stop=rules).ending is Ending.EXCEPTION
+
+
+def test_one_symbol_file_may_be_given_as_it_is(tmp_path):
+    symbols = tmp_path / "System.map"
+    symbols.write_text("0000000000001000 T kmain\n")
+    with Machine("sample:gp", symbols=str(symbols)) as m:
+        assert m.resolve("kmain") == 0x1000
+
+
 def test_a_stop_that_is_not_reached(ran):
     done = ran("ring3", stop=["gp if cpl == 0"])
     assert (done.ending, done.exit_code) == (Ending.DEBUG_EXIT, 0)

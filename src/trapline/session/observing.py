@@ -1,10 +1,12 @@
 """What a user's callback gets of an exception, and how its decision reaches the hypervisor."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from trapline.arch.events import Event
-from trapline.arch.vectors import Vector
+from trapline.arch.mask import ExceptionMask
+from trapline.arch.vectors import FORCEABLE, VECTORS, Vector
+from trapline.errors import UsageError
 from trapline.hypervisor.delivery import check_injection
 from trapline.hypervisor.exception import Decision, Injection, InterceptedException, Verdict
 from trapline.hypervisor.vcpu import Vcpu
@@ -125,6 +127,16 @@ class ExceptionExit:
 
 Callback: TypeAlias = Callable[[ExceptionExit], Decision | None]
 """A user's function. None forwards the exception."""
+
+
+def vectors_mask(vectors: Sequence[object]) -> int:
+    """Return the mask of a callback's vectors, by default of all that may be forced; raises UsageError for others."""
+    mask = 0 if vectors else FORCEABLE
+    for vector in vectors:
+        if not (isinstance(vector, int) and 0 <= vector < len(VECTORS)):
+            raise UsageError(f"on({vector!r}): give vectors, such as @m.on(Vector.PF), or none for all: @m.on()")
+        mask |= 1 << vector
+    return ExceptionMask(mask)
 
 
 class Handler:

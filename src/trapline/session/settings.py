@@ -111,8 +111,16 @@ def read_options(
 ) -> tuple[Settings, Outlets]:
     """Split the keywords of a call into settings and outlets. Raises TypeError for an unknown keyword."""
     keywords: dict[str, Any] = dict(options)
+    for name in ("symbols", "qemu_options"):
+        if name in keywords:
+            keywords[name] = listed(keywords[name])
     outlets = {field.name: keywords.pop(field.name) for field in fields(Outlets) if field.name in keywords}
     return Settings(guest=guest, **keywords), Outlets(inherited=inherited, **outlets)
+
+
+def listed(texts: Sequence[str]) -> Sequence[str]:
+    """Return texts; one that is given as it is, which is a sequence of its characters, is one text."""
+    return (texts,) if isinstance(texts, str) else texts
 
 
 def find_guest(settings: Settings) -> Guest | None:
