@@ -1,9 +1,10 @@
 """Plant known defects, one at a time, and check that the tests notice: a test of the tests.
 
-Each defect is put into a copy of the checkout. The tests that the defect names run first, if it names any: that takes
-seconds. All unit tests run if those notice nothing; and if they notice nothing either, or with --acceptance for every
-defect, the guests of tests/acceptance/test_matrix.py. The table says which test noticed. The exit status is 1 when some
-defect was not noticed, 2 when the tests cannot tell: they fail without one, or a defect no longer fits the code.
+Each defect is put into a copy of the checkout. The tests that the defect names run first, or else those of its room:
+that takes seconds. All unit tests run if those notice nothing; and if they notice nothing either, or with --acceptance
+for every defect, the guests of tests/acceptance/test_matrix.py. The table says which test noticed. The exit status is 1
+when some defect was not noticed, 2 when the tests cannot tell: they fail without one, or a defect no longer fits the
+code.
 """
 
 from __future__ import annotations
@@ -104,9 +105,16 @@ def unit_tests(checkout: Path) -> list[str]:
     return [str(path.relative_to(checkout)) for path in tests if path.name not in LEFT_OUT]
 
 
+def own_tests(defect: Defect) -> tuple[str, ...]:
+    """Return the tests of the room that the defect's file is in: they have the same place under tests."""
+    room = Path("tests", *Path(defect.file).parts[2:-1])
+    return (str(room),) if (ROOT / room).is_dir() and room != Path("tests") else ()
+
+
 def stages(defect: Defect, units: list[str]) -> list[tuple[tuple[str, ...], float]]:
     """Return the tests that may notice a defect, the cheapest first, each with the seconds that they may take."""
-    named = [(defect.tests, UNIT_LIMIT)] if defect.tests else []
+    likely = defect.tests or own_tests(defect)
+    named = [(likely, UNIT_LIMIT)] if likely else []
     guests = [] if defect.no_guest_can_tell else [(GUESTS, MATRIX_LIMIT)]
     return [*named, (tuple(units), UNIT_LIMIT), *guests]
 

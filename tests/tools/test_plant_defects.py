@@ -50,6 +50,8 @@ def test_the_tests_that_a_defect_names_are_there(defect):
         (Defect("1", "a defect", "src/one.py", "1", "2"), [("tests/b",), GUESTS]),
         (Defect("1", "a defect", "src/one.py", "1", "2", "no guest"), [("tests/b",)]),
         (Defect("1", "a defect", "src/one.py", "1", "2", tests=("tests/a",)), [("tests/a",), ("tests/b",), GUESTS]),
+        (Defect("1", "a defect", "src/trapline/arch/one.py", "1", "2"), [("tests/arch",), ("tests/b",), GUESTS]),
+        (Defect("1", "a defect", "src/trapline/nowhere/one.py", "1", "2"), [("tests/b",), GUESTS]),
     ],
 )
 def test_the_tests_that_a_defect_names_come_first(defect, expected):
