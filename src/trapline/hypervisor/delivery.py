@@ -31,7 +31,7 @@ def error_code(vector: int, exit_info_1: int) -> int | None:
 
 def forward(vcpu: Vcpu, exit: InterceptedException) -> Answer:
     """Ask the observers about an exception, and do what they decide: FORWARD unless one decides otherwise."""
-    raised = bytes(vcpu.state)
+    raised = vcpu.state.tobytes()
     decision = vcpu.policy.ask(vcpu, exit)
     return deliver(vcpu, exit) if decision is _FORWARD else decide(vcpu, exit, decision, raised)
 
@@ -39,7 +39,7 @@ def forward(vcpu: Vcpu, exit: InterceptedException) -> Answer:
 def decide(vcpu: Vcpu, exit: InterceptedException, decision: Decision, raised: bytes) -> Answer:
     """Do what was decided about an exception. After DISCARD the event under delivery is injected again.
 
-    `raised` is the save area at the #VMEXIT: what is discarded is recorded where it was raised, not where the guest
+    `raised` is `vcpu.state` at the #VMEXIT: what is discarded is recorded where it was raised, not where the guest
     is to continue.
     """
     if isinstance(decision, Injection):
@@ -50,7 +50,7 @@ def decide(vcpu: Vcpu, exit: InterceptedException, decision: Decision, raised: b
         vcpu.undelivered = Undelivered(exit, _FORWARD, raised)  # recorded when it is delivered
         return Stop(StopReason.EXCEPTION, str(exit.event), exit)
     state = vcpu.state
-    changed, state[:] = bytes(state), raised
+    changed, state[:] = state.tobytes(), raised
     for recorder in vcpu.policy.recorders:
         recorder(vcpu, exit, None)
     state[:] = changed

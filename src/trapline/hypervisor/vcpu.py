@@ -1,14 +1,17 @@
 """The state of one virtual CPU."""
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from trapline.arch.events import Event, Shutdown
+from trapline.arch.layout import offset_of, size_of
 from trapline.arch.registers import Gprs
 from trapline.arch.vmcb import SaveArea
 from trapline.machine.processor import Processor
 
 from .exception import Decision, InterceptedException
+
+_STATE_SIZE: Final = offset_of(SaveArea, "cr2") + size_of(SaveArea, "cr2")
 
 Ask: TypeAlias = "Callable[[Vcpu, InterceptedException], Decision]"
 """Asks the observers about an exception."""
@@ -38,7 +41,7 @@ class Undelivered(NamedTuple):
     exit: InterceptedException
     decision: Decision
     raised: bytes
-    """The save area at the #VMEXIT."""
+    """`Vcpu.state` at the #VMEXIT."""
 
 
 class Vcpu:
@@ -50,8 +53,8 @@ class Vcpu:
         self.policy = policy
         self.control, self.save = processor.vmcb.control, processor.vmcb.save
         """Views of the VMCB's two areas, made once."""
-        self.state = memoryview(self.save).cast("B")
-        """The bytes of the save area."""
+        self.state = memoryview(self.save).cast("B")[:_STATE_SIZE]
+        """The bytes of the save area to CR2: all that a record has."""
         self.vectoring: Event | None = None
         """The event under delivery at the last exit (EXITINTINFO)."""
         self.undelivered: Undelivered | None = None
