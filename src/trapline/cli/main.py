@@ -222,8 +222,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if not isinstance(error, BrokenPipeError):  # the reader of a pipe may close it early
             print(f"trapline: {error}", file=sys.stderr)
-        # Python flushes stdout at exit: what it still buffers must not raise again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        from .termination import silence
+
+        silence()  # Python flushes both at exit: what they still buffer must not raise again
         return FAILED
     return status
 

@@ -55,7 +55,7 @@ class Termination:
 
 
 def silence() -> None:
-    """Let stdout and stderr lead nowhere: the terminal is gone."""
+    """Let stdout and stderr lead nowhere: the terminal or the reader of a pipe is gone."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         os.dup2(nowhere, stream.fileno())
