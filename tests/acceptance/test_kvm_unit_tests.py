@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.acceptance.runs import PROCESSORS, assert_same, on_qemu_alone, summed_up
+from tests.acceptance.runs import PROCESSORS, on_qemu_alone, summed_up
 from tools import testguests
 from trapline.arch.vectors import Vector
 
@@ -72,29 +72,6 @@ def test_the_verdicts_are_the_same(processor, each, folder, plain, tmp_path):
     # A shutdown writes nothing to the exit port; QEMU alone ends with 0 then, as nothing else does.
     assert (run.summary["debug_exit"] or 0) == plain(each).status
     assert (run.summary["ending"] == "shutdown") == (plain(each).status == 0)
-
-
-@pytest.mark.parametrize("mask", ["none", "all"])
-def test_a_guest_wakes_from_s3(mask, folder, plain, tmp_path):
-    run = summed_up(folder / "s3.flat", mask, tmp_path, machine=("-cpu", "EPYC"))
-    alone = plain(UnitTest("s3"))
-    assert_same(run.console, alone.console)
-    # It writes 1 to its memory until the machine sleeps, and after waking exits with what it finds there: 0 if it was
-    # asleep at once.
-    assert {run.summary["debug_exit"], alone.status} <= {1, 3}
-
-
-def test_protection_faults_stay_in_the_monitor(folder, tmp_path):
-    # The guest ends in a handler that faults, until its stack has grown into the GDT.
-    run = summed_up(folder / "msr.flat", "all", tmp_path, machine=("-cpu", "EPYC"))
-    assert run.summary["exits"] < 20 < 10_000 < run.counts()[Vector.GP]
-
-
-def test_software_interrupts_stay_in_the_monitor(folder, tmp_path):
-    # Its user mode returns by INT 0x20, thousands of times until the time is up; INT3 has the same intercept.
-    run = summed_up(folder / "access_test.flat", "all", tmp_path, "--timeout", "8", machine=("-cpu", "max"))
-    assert run.summary["ending"] == "timeout"
-    assert run.summary["exits"] < 20 < run.counts()[Vector.PF]
 
 
 def test_a_cpu_without_pcid_does_not_switch_it_on_in_process(folder, tmp_path):

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from tests.acceptance.runs import LIMIT, on_qemu_alone
+from tests.acceptance.test_kernel import without
 from trapline.arch.vectors import FORCEABLE
 from trapline.guests.qemu import qemu_options
 from trapline.guests.recognise import recognise
@@ -63,28 +64,31 @@ class Stopped:
 
 
 @pytest.fixture(scope="module")
-def symbols(kernel):
+def built(kernel):
+    return kernel(**without("qemu"))
+
+
+@pytest.fixture(scope="module")
+def symbols(built):
     """Addresses and sizes."""
-    listed = subprocess.run(
-        ["nm", "--print-size", kernel().symbols], stdout=subprocess.PIPE, text=True, check=True
-    ).stdout
+    listed = subprocess.run(["nm", "--print-size", built.symbols], stdout=subprocess.PIPE, text=True, check=True).stdout
     rows = [line.split() for line in listed.splitlines()]
     return {row[3]: (int(row[0], 16), int(row[1], 16)) for row in rows if len(row) == 4}
 
 
 @pytest.fixture(scope="module")
-def plain(kernel):
-    return on_qemu_alone(kernel().image).console
+def plain(built):
+    return on_qemu_alone(built.image).console
 
 
 @pytest.fixture
-def stopped(kernel, tmp_path, plain):
+def stopped(built, tmp_path, plain):
     """Return a function that runs the kernel to its end, compares its console, and returns the hits."""
 
     def stopped(mask, breakpoints=frozenset(), watchpoints=()):
         console = tmp_path / "console.txt"
         with open_qemu(
-            guest=qemu_options(recognise(kernel().image)),
+            guest=qemu_options(recognise(built.image)),
             memory=128 << 20,
             serial=["-serial", f"file:{console}"],
         ) as processor:
