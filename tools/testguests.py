@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -96,6 +97,14 @@ def _depended_on(name: str, start: str) -> str:
     return names[0]
 
 
+def _compiler(headers: str) -> str:
+    """Return the compiler, such as gcc-12, that a package of kernel headers depends on, itself or by another's name."""
+    depends = output_of(headers, ["apt-cache", "depends", headers], cache_directory())
+    if (found := re.search(r"gcc-\d+", depends)) is None:
+        raise Unobtainable(f"apt does not know the compiler of {headers} (run apt-get update?)")
+    return found[0]
+
+
 def kernel_version(kernel: Path) -> str:
     """Return the version that a kernel's path has: in its name, or as that of the folder with its modules."""
     return kernel.name.removeprefix("vmlinuz-") if "-" in kernel.name else kernel.parent.name
@@ -141,23 +150,24 @@ def linux_kallsyms() -> Path:
 
 def crashing_initrd() -> Path:
     """Return the initramfs whose module, built with the kernel's headers, writes through a null pointer."""
-    if missing := missing_tools("make", "gcc-12"):
-        raise Unobtainable(f"{missing[0]} is not installed")
     version = kernel_version(linux_kernel())
     module = cache_directory() / f"crash-{version}.ko"
     if not module.exists():
-        short, number = version.removesuffix("-cloud-amd64"), ".".join(version.split(".")[:2])
-        names = (f"linux-headers-{version}", f"linux-headers-{short}-common", f"linux-kbuild-{number}")
+        headers = f"linux-headers-{version}"
+        if missing := missing_tools("make", _compiler(headers)):
+            raise Unobtainable(f"{missing[0]} is not installed")
+        names = (headers, _depended_on(headers, "linux-headers-"), _depended_on(headers, "linux-kbuild-"))
         with tempfile.TemporaryDirectory(dir=cache_directory()) as scratch:
             tree, sources = Path(scratch, "tree"), Path(scratch, "module")
             for name in names:
                 shutil.copytree(package(name), tree, symlinks=True, dirs_exist_ok=True)
-            headers = tree / "usr/src" / names[0]
-            (headers / "Makefile").write_text(f"include {tree / 'usr/src' / names[1] / 'Makefile'}\n")
+            build = tree / "usr/src" / headers
+            (build / "Makefile").write_text(f"include {tree / 'usr/src' / names[1] / 'Makefile'}\n")
             sources.mkdir()
             (sources / "Makefile").write_text("obj-m := crash.o\n")
             (sources / "crash.c").write_text(CRASHING_MODULE)
-            output_of("a module", ["make", "-C", str(headers), f"M={sources}", "modules"], sources)
+            without_types = "CONFIG_DEBUG_INFO_BTF_MODULES="  # else pahole is needed
+            output_of("a module", ["make", "-C", str(build), f"M={sources}", without_types, "modules"], sources)
             (sources / "crash.ko").replace(module)
     busybox = _only(package("busybox-static"), *_BUSYBOX)
     content = linux_initramfs(busybox.read_bytes(), CRASHING_INIT, module.read_bytes())
@@ -195,17 +205,7 @@ def grub_iso() -> Path:
         output_of(
             "GRUB's ISO image",
             [
-                *(
-                    "xorriso",
-                    "-as",
-                    "mkisofs",
-                    "-quiet",
-                    "-V",
-                    "TRAPLINE",
-                    "-b",
-                    "eltorito.img",
-                    "-no-emul-boot",
-                ),
+                *("xorriso", "-as", "mkisofs", "-quiet", "-V", "TRAPLINE", "-b", "eltorito.img", "-no-emul-boot"),
                 *("-boot-load-size", "4", "-boot-info-table", "-o", "grub.iso", str(content)),
             ],
             Path(scratch),
