@@ -15,7 +15,7 @@ PARALLEL := --numprocesses auto --maxprocesses 8 --dist worksteal
 TESTGUESTS := $(PYTHON) -m tools.testguests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup guests test demo bench soak defects kvm docs format clean
+.PHONY: help setup guests test demo bench soak defects kvm pythons docs format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ guests: setup ## download the kernels and disks that the tests boot
 
 kvm: setup ## run guests under KVM on an AMD host that QEMU emulates; a quarter of an hour
 	$(PYTHON) -m tools.kvm
+
+pythons: setup ## run the tests that need no QEMU with Python 3.12, 3.13 and 3.14; some minutes
+	$(PYTHON) -m tools.pythons
 
 docs: setup ## write the pages that are made from the source: docs/api.md and docs/run.schema.json
 	$(PYTHON) -m tools.api_reference
