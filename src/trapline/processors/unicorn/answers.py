@@ -22,6 +22,7 @@ from .stops import INTERCEPTED, RESUME, Next, Stop
 from .uc_context import Context
 
 _EXCEPTIONS: Final = EXCEPTION_EXITS.start
+_GP, _PF = Vector.GP, Vector.PF
 _FIRST_EXCEPTION: Final = INTERCEPTED + _EXCEPTIONS
 _CHANGE_INTERRUPTS: Final = (ExitCode.VINTR, ExitCode.WRITE_CR8, ExitCode.IRET)
 """Intercepts after which an interrupt may be deliverable that was not before."""
@@ -56,9 +57,9 @@ class Answers:
         vector = event - _FIRST_EXCEPTION
         if 0 <= vector < 32:
             code = self._context.error_code
-            if vector == Vector.GP and not code and self._is_svm():
+            if vector == _GP and not code and self._is_svm():
                 vector = Vector.UD
-            address = self._unicorn_control.exit_info_2 if vector == Vector.PF else None
+            address = self._unicorn_control.exit_info_2 if vector == _PF else None
             if not self._control.intercept_exceptions >> vector & 1:
                 return self._cpu.raise_exception(vector, code, address)
             if self._forwarding.vectors >> vector & 1:

@@ -62,8 +62,6 @@ class RunLoop:
         enter = self._enter_hooked if hooked else state.enter
         answer = self._answer_hooked if hooked else self._answers.answer
         window.set_deadline(deadline)
-        if state.interrupts_changed():
-            pending.due = True
         while True:
             if pending.due or cpu.halted:
                 self._breakpoints.tidy()
@@ -123,9 +121,11 @@ class RunLoop:
             return EXIT
         control, cpu, state = self._control, self._cpu, self._state
         changed = state.changed()
-        cpu.generation = None if changed else state.generation
-        if changed and why_invalid(self._vmcb) is not None:
-            return cpu.exit(ExitCode.INVALID)
+        cpu.generation = state.generation
+        if changed:
+            cpu.generation, self._pending.due = None, True
+            if why_invalid(self._vmcb) is not None:
+                return cpu.exit(ExitCode.INVALID)
         injected = control.event_inj
         if injected & VALID and cpu.redeliver(injected):
             control.event_inj = injected & ~VALID

@@ -125,16 +125,18 @@ class State:
             self.generation += 1
 
     def changed(self) -> bool:
-        """Return whether something changed since `collect` that takes a VMRUN, or that VMRUN may refuse."""
-        words = self._vmcb_words
-        suspicious = not words[_V_ASID] & M32 or (words[_V_DR6] | words[_V_DR7]) >> 32
-        return bool(suspicious) or self._slow() != self._loaded
+        """Return whether something changed since `collect` that takes a VMRUN, or that VMRUN may refuse.
 
-    def interrupts_changed(self) -> bool:
-        """Return whether the VMCB has an interrupt for the guest, or INT_CTL changed since the last call."""
-        before, now = self._int_ctl, self._vmcb_words[_V_INT_CTL]
-        self._int_ctl = now
-        return now != before or bool(now & IntCtl.V_IRQ)
+        An interrupt for the guest in INT_CTL counts as such a change, and so does any other INT_CTL than the last one.
+        """
+        words = self._vmcb_words
+        suspicious = (
+            words[_V_INT_CTL] != self._int_ctl or not words[_V_ASID] & M32 or (words[_V_DR6] | words[_V_DR7]) >> 32
+        )
+        if suspicious:
+            self._int_ctl = words[_V_INT_CTL] & ~IntCtl.V_IRQ
+            return True
+        return self._slow() != self._loaded
 
     def enter(self, *, unchanged: bool) -> int:
         """Run the guest from the VMCB; return the engine's event.
