@@ -61,7 +61,7 @@ class Software:
     ends: bool = False
     append: str | None = None
     options: tuple[str, ...] = ()
-    timeout: float = 60.0
+    timeout: float = 240.0
 
     def skip_reason(self) -> str | None:
         """Say why it cannot run on this machine, or None when it can."""
@@ -228,7 +228,7 @@ LINUX = Software(
     normalise=_without_counters,
     ends=True,
     append="console=ttyS0 quiet panic=-1 printk.time=0",
-    timeout=120.0,
+    timeout=240.0,
 )
 LINUX_TRACING = Software(
     name="Linux tracing its page faults",
@@ -238,7 +238,7 @@ LINUX_TRACING = Software(
     normalise=_lines,
     ends=True,
     append="console=ttyS0 quiet panic=-1 printk.time=0",
-    timeout=120.0,
+    timeout=240.0,
 )
 MEMTEST = Software(
     name="Memtest86+",
@@ -248,7 +248,7 @@ MEMTEST = Software(
     started="#4  [",  # tests 0 to 3 are through, this one takes some seconds
     normalise=_memtest,
     append="nosmp nopause",
-    timeout=120.0,
+    timeout=240.0,
 )
 IPXE = Software(
     name="iPXE",

@@ -40,7 +40,7 @@ def check(broken, result):
 
 @on_all_but(NOT_ON_UNICORN)
 def test_the_planted_cause_is_named(guest, broken):
-    check(broken, run(guest(broken), exceptions="all", memory="16M", processor="unicorn", timeout=20))
+    check(broken, run(guest(broken), exceptions="all", memory="16M", processor="unicorn", timeout=120))
 
 
 @pytest.mark.qemu
@@ -48,4 +48,4 @@ def test_the_planted_cause_is_named(guest, broken):
 @pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="QEMU is not installed")
 @on_all_but(NOT_ON_QEMU)
 def test_the_planted_cause_is_named_under_qemu(guest, broken):
-    check(broken, run(guest(broken), exceptions="all", memory="64M", processor="qemu", timeout=30))
+    check(broken, run(guest(broken), exceptions="all", memory="64M", processor="qemu", timeout=120))

@@ -89,7 +89,7 @@ def test_a_stored_run_tells_the_same_explanation(tmp_path, broken):
     image = tmp_path / "image"
     image.write_bytes(broken.image())
     path = tmp_path / "lines"
-    result = run(image, exceptions="all", memory="16M", processor="unicorn", timeout=20, output=path)
+    result = run(image, exceptions="all", memory="16M", processor="unicorn", timeout=120, output=path)
     read = [json.loads(line) for line in path.read_text().splitlines()]
     records = [fields for fields in read if "type" not in fields]
     found = [from_json(fields) for fields in read if fields.get("type") == "evidence"]
@@ -101,7 +101,7 @@ def test_a_stored_run_tells_the_same_explanation(tmp_path, broken):
 def test_without_forced_exceptions_the_shutdown_is_explained(tmp_path):
     image = tmp_path / "image"
     image.write_bytes(LONG[0].image())
-    explanation = run(image, exceptions="none", memory="16M", processor="unicorn", timeout=20).explanation
+    explanation = run(image, exceptions="none", memory="16M", processor="unicorn", timeout=120).explanation
     assert explanation.origin.detail == "the exceptions that led to it were not recorded"
     assert explanation.causes == ("no IDT is loaded: IDTR has base 0 and limit 0.",)
 
@@ -110,7 +110,7 @@ def test_the_origin_has_the_name_and_the_text_that_are_given(tmp_path):
     image = tmp_path / "image"
     image.write_bytes(LONG[0].image())
     path = tmp_path / "lines"
-    run(image, exceptions="all", memory="16M", processor="unicorn", timeout=20, output=path)
+    run(image, exceptions="all", memory="16M", processor="unicorn", timeout=120, output=path)
     read = map(json.loads, path.read_text().splitlines())
     chain = chains([from_json(fields) for fields in read if "type" in fields])[-1]
     rip = chain[0].save.rip

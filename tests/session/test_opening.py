@@ -44,7 +44,7 @@ def test_a_guests_file_is_opened_once_and_parsed_once(name, tmp_path, opened, mo
     opened.clear()
     parse, parsed = elf_format.parse, []
     monkeypatch.setattr(elf_format, "parse", lambda content: parsed.append(content) or parse(content))
-    result = run(path, processor="unicorn", timeout=10)
+    result = run(path, processor="unicorn", timeout=60)
     assert (result.exit_status, result.processor) == (1, "unicorn")
     assert opened.count(str(path)) == 1
     assert parsed == [KERNELS[name]]

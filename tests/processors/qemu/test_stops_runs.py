@@ -43,7 +43,7 @@ pytestmark = [
 
 CODE = 0x4000
 BASE_OF_CS = 0x120
-LIMIT = 20.0
+LIMIT = 120.0
 INTERRUPT = 0x40
 NOP, CPUID = b"\x90", b"\x0f\xa2"
 DB_EXIT = EXCEPTION_EXITS.start + Vector.DB
