@@ -1,5 +1,7 @@
 import signal
+import sys
 import threading
+import time
 
 import pytest
 
@@ -69,3 +71,38 @@ def test_another_thread_has_no_signals():
     thread.start()
     thread.join()
     assert done == [signal.SIG_DFL]
+
+
+class Finalised:
+    """What is interrupted in its finalizer."""
+
+    def __del__(self):
+        signal.raise_signal(signal.SIGTERM)
+        for _ in range(1000):
+            pass
+
+
+def test_an_interrupt_that_a_finalizer_loses_comes_again(restored):
+    hook = sys.unraisablehook
+
+    def interrupt():
+        Finalised()
+        time.sleep(60)
+
+    with Termination() as termination, pytest.raises(KeyboardInterrupt):
+        interrupt()
+    assert termination.exit_code == 143
+    assert sys.unraisablehook is hook
+
+
+def test_another_error_of_a_finalizer_is_shown_as_ever(restored, monkeypatch):
+    seen = []
+    monkeypatch.setattr(sys, "unraisablehook", seen.append)
+
+    class Failing:
+        def __del__(self):
+            raise ValueError
+
+    with Termination():
+        Failing()
+    assert [one.exc_type for one in seen] == [ValueError]
