@@ -6,8 +6,8 @@ TRAPLINE := $(VENV)/bin/trapline
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -q
 
-PROGRAMS := qemu-system-x86_64 nasm gcc ld objcopy xorriso grub-mkimage
-PACKAGES := qemu-system-x86 seabios nasm gcc binutils xorriso grub-common python3-venv
+PROGRAMS := qemu-system-x86_64 nasm gcc g++ ld objcopy xorriso grub-mkimage
+PACKAGES := qemu-system-x86 seabios nasm gcc g++ binutils xorriso grub-common python3-venv
 # Not those that run guests on Unicorn: to measure coverage there would take minutes.
 MEASURED := tests/arch tests/hypervisor tests/machine
 # Work stealing keeps neighbouring tests together: they share the run of a guest.
