@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 FIXED = "0"
 SEEDS = ("0", "1")
 """The command takes any other; a test that nobody can repeat would only be noise."""
-PROGRAMS = 1200
+PROGRAMS = 800
 AGAINST_QEMU = 250
 
 
