@@ -11,11 +11,10 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from .releases import Release
+from .releases import Release, new_tree, unpack
 from .testguests import Unobtainable, cache_directory, output_of
 
 VERSIONS = {"3.12": None, "3.13": "trixie", "3.14": "sid"}
@@ -58,16 +57,12 @@ def _at_hand(version: str) -> Iterator[Path]:
 
 def _unpack(version: str, release: str, tree: Path) -> None:
     name = f"python{version}"
-    # Unpacked beside its place and renamed when whole: a broken download leaves nothing.
-    with tempfile.TemporaryDirectory(dir=cache_directory(), prefix=f".{name}-") as scratch:
-        unpacked = Path(scratch, "tree")
-        for archive in Release(release, Path(scratch)).with_dependencies(name, *_LIBRARIES):
-            output_of(archive.name, ["dpkg-deb", "-x", str(archive), str(unpacked)], Path(scratch))
+    with new_tree(tree) as (scratch, unpacked):
+        unpack(Release(release, scratch).with_dependencies(name, *_LIBRARIES), unpacked)
         program = unpacked / "usr/bin" / name
         program.rename(program.with_name(f"{name}.elf"))
         program.write_text(_WRAPPER.format(root=tree, name=name))
         program.chmod(0o755)
-        unpacked.rename(tree)
 
 
 def environment(version: str) -> Path:

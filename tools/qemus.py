@@ -10,11 +10,10 @@ prints the folder of its program, for PATH:
 from __future__ import annotations
 
 import sys
-import tempfile
 from pathlib import Path
 
-from .releases import Release
-from .testguests import Unobtainable, cache_directory, output_of
+from .releases import Release, new_tree, unpack
+from .testguests import Unobtainable, cache_directory
 
 PROGRAM = "qemu-system-x86_64"
 RELEASES = {"trixie": "QEMU 10.0", "sid": "the newest"}
@@ -38,18 +37,9 @@ def program(release: str) -> Path:
     found = tree / "bin" / PROGRAM
     if found.exists():
         return found
-    # Unpacked beside its place and renamed when whole: a broken download leaves nothing.
-    with tempfile.TemporaryDirectory(dir=cache_directory(), prefix=f".qemu-{release}-") as scratch:
-        unpacked = Path(scratch, "tree")
-        unpacked.mkdir()
-        for archive in _download(release, Path(scratch)):
-            output_of(archive.name, ["dpkg-deb", "-x", str(archive), str(unpacked / "root")], Path(scratch))
+    with new_tree(tree) as (scratch, unpacked):
+        unpack(_download(release, scratch), unpacked / "root")
         _write_wrapper(unpacked, tree)
-        try:
-            unpacked.rename(tree)
-        except OSError:
-            if not found.exists():  # else another run was first
-                raise
     return found
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from .testguests import Unobtainable, missing_tools, output_of
@@ -58,6 +61,29 @@ class Release:
 
     def _run(self, program: str, *arguments: str) -> str:
         return output_of(self._what, [program, *self._settings, *arguments], self._folder)
+
+
+@contextlib.contextmanager
+def new_tree(tree: Path) -> Iterator[tuple[Path, Path]]:
+    """Give a folder for downloads and the one that becomes `tree` of the cache in the end.
+
+    It lies beside its place and is renamed when whole: a broken download leaves nothing.
+    """
+    with tempfile.TemporaryDirectory(dir=tree.parent, prefix=f".{tree.name}-") as scratch:
+        unpacked = Path(scratch, "tree")
+        unpacked.mkdir()
+        yield Path(scratch), unpacked
+        try:
+            unpacked.rename(tree)
+        except OSError:
+            if not tree.is_dir():  # else another run was first
+                raise
+
+
+def unpack(archives: Iterable[Path], folder: Path) -> None:
+    """Unpack packages into a folder."""
+    for archive in archives:
+        output_of(archive.name, ["dpkg-deb", "-x", str(archive), str(folder)], archive.parent)
 
 
 def _mirror(folder: Path) -> str:
