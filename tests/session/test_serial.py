@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from trapline.session.console import Console
-from trapline.session.serial import SerialLine, takes_stdio
+from trapline.session.serial import SerialLine
 
 
 @pytest.fixture(params=[(), ("-monitor", "stdio")], ids=["pipes", "socket"])
@@ -64,22 +64,3 @@ def test_input_after_the_end_is_an_error(line):
     with pytest.raises(BrokenPipeError):
         console.write(b"anybody?")
     line.close()
-
-
-@pytest.mark.parametrize(
-    ("options", "takes"),
-    [
-        ((), False),
-        (("-net", "none", "-monitor", "null"), False),
-        (("-monitor", "stdio"), True),
-        (("-serial", "mon:stdio"), True),
-        (("-chardev", "stdio,id=mine"), True),
-        (("-nographic",), True),
-        (("--nographic",), True),
-        (("-display", "curses"), True),
-        (("-display", "curses,charset=CP437"), True),
-        (("-curses",), True),
-    ],
-)
-def test_options_that_take_the_standard_input(options, takes):
-    assert takes_stdio(options) is takes

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Sequence
 from typing import Final
 
+from trapline.processors.qemu.command import takes_stdio
 from trapline.processors.qemu.process import Files
 
 from .console import Console
@@ -15,8 +16,6 @@ from .console import Console
 _PIECE: Final = 1 << 16
 _CAPACITY: Final = 1 << 20
 """Bytes that a pipe holds, where the system permits it."""
-_PATIENCE: Final = 5.0
-"""Seconds in which the rest of the output comes, once QEMU has ended."""
 _ID: Final = "trapline.console"
 
 
@@ -61,7 +60,7 @@ class SerialLine:
     def close(self) -> None:
         """Take the rest of the output, and close this end. QEMU has ended, or never started."""
         if self._reader is not None:
-            self._reader.join(_PATIENCE)
+            self._reader.join()
         os.close(self._read)
         os.close(self._write)
 
@@ -78,11 +77,3 @@ class SerialLine:
             return os.read(self._read, _PIECE)
         except OSError:
             return b""
-
-
-def takes_stdio(options: Sequence[str]) -> bool:
-    """Return whether QEMU's options connect something to its standard input and output."""
-    return any(
-        "stdio" in option or option.startswith("curses") or option.lstrip("-") in ("nographic", "curses")
-        for option in options
-    )

@@ -11,6 +11,7 @@ from trapline.processors.qemu.command import (
     Descriptors,
     command,
     read_user_options,
+    takes_stdio,
 )
 
 FILES = Descriptors(monitor=11, firmware=12, doorbell=13, qmp=14, gdb=15)
@@ -199,3 +200,22 @@ def test_whatever_the_user_writes_the_answer_is_in_words(words):
     with contextlib.suppress(UsageError):
         assert len(read_user_options(words).rest) <= len(words)
         assert line(*words)[0] == "/bin/qemu"
+
+
+@pytest.mark.parametrize(
+    ("options", "takes"),
+    [
+        ((), False),
+        (("-net", "none", "-monitor", "null"), False),
+        (("-monitor", "stdio"), True),
+        (("-serial", "mon:stdio"), True),
+        (("-chardev", "stdio,id=mine"), True),
+        (("-nographic",), True),
+        (("--nographic",), True),
+        (("-display", "curses"), True),
+        (("-display", "curses,charset=CP437"), True),
+        (("-curses",), True),
+    ],
+)
+def test_options_that_take_the_standard_input(options, takes):
+    assert takes_stdio(options) is takes

@@ -101,6 +101,14 @@ def _places_serial(name: str, value: Sequence[str]) -> bool:
     return name in ("-serial", "-nographic")
 
 
+def takes_stdio(options: Sequence[str]) -> bool:
+    """Return whether options connect something to QEMU's standard input and output."""
+    return any(
+        "stdio" in option or option.startswith("curses") or option.lstrip("-") in ("nographic", "curses")
+        for option in options
+    )
+
+
 def _check_machine(machine: str) -> None:
     for part in machine.split(","):
         name, _, value = part.partition("=")
