@@ -152,7 +152,7 @@ class UnicornProcessor:
         """See `machine.Processor.run`."""
         self._stopped += time.monotonic_ns() - self._left
         if self._off:
-            outcome = Outcome.OFF
+            outcome = _OFF
         elif self._fresh:
             outcome = self._power_on()
         else:
