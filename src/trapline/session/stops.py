@@ -9,7 +9,6 @@ from trapline.hypervisor.vcpu import Vcpu
 from trapline.machine.processor import Capabilities
 from trapline.trace import rules
 from trapline.trace.condition import StopAt
-from trapline.trace.rules import unforced
 
 from .observing import ExceptionExit
 
@@ -41,6 +40,6 @@ def check_forced(option: str, wanted: Mapping[str, int], forced: int, processor:
     `wanted` has what is given with the option, and a bit for each vector that it names.
     """
     for text, vectors in wanted.items():
-        if unforced(vectors, forced) >> Vector.TS & 1 and forced and not processor.ts_error_code:
+        if rules.unforced(vectors, forced) >> Vector.TS & 1 and forced and not processor.ts_error_code:
             raise UsageError(f"{option} {text}: {processor.name} gives no error code for #TS, so it is not forced")
         rules.check_forced(f"{option} {text}", vectors, forced)

@@ -1,7 +1,8 @@
 """The functions and variables of an ELF file: its symbol table, by pyelftools."""
 
+import contextlib
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple, TypeAlias
@@ -22,9 +23,6 @@ _ENTRY: Final = {32: struct.Struct("<IIIBBH"), 64: struct.Struct("<IBBHQQ")}
 """Elf32_Sym and Elf64_Sym (gABI, "Symbol Table"), read here since pyelftools takes 30 times as long."""
 
 
-_DAMAGED: Final = "a damaged ELF file, or one cut short"
-
-
 class Code(NamedTuple):
     """The functions of an ELF file."""
 
@@ -40,29 +38,29 @@ def present(head: bytes) -> bool:
 
 def read(opener: Opener) -> Code | None:
     """Read the functions; None: there is no symbol table. Raises UsageError without the file's name."""
-    try:
-        with opener() as file:
-            return _read(file)
-    except (UsageError, OSError):
-        raise
-    except Exception as error:
-        raise UsageError(_DAMAGED) from error  # the library raises what Python raises: KeyError, OverflowError, ...
+    with _damage_in_words(), opener() as file:
+        return _read(file)
 
 
 def variables(opener: Opener) -> dict[str, int]:
     """Return the addresses of the variables by name; of several of one name a global one. Raises like `read`."""
+    with _damage_in_words(), opener() as file:
+        elf, table = _symbol_table(file)
+        if table is None:
+            return {}
+        named = _symbols(elf, table, _sections(elf, 0), (_NOTYPE, _OBJECT))
+        return {each.name: each.start for each in sorted(named, key=attrgetter("rank"), reverse=True)}
+
+
+@contextlib.contextmanager
+def _damage_in_words() -> Iterator[None]:
+    """Raise UsageError for what the library raises on a damaged file, as Python does: KeyError, OverflowError, ..."""
     try:
-        with opener() as file:
-            elf, table = _symbol_table(file)
-            if table is None:
-                return {}
-            data = _sections(elf, 0)
-            named = _symbols(table, elf.get_section(table["sh_link"]).data(), elf.elfclass, data, (_NOTYPE, _OBJECT))
-            return {each.name: each.start for each in sorted(named, key=attrgetter("rank"), reverse=True)}
+        yield
     except (UsageError, OSError):
         raise
     except Exception as error:
-        raise UsageError(_DAMAGED) from error
+        raise UsageError("a damaged ELF file, or one cut short") from error
 
 
 def _read(file: BinaryIO) -> Code | None:
@@ -70,8 +68,7 @@ def _read(file: BinaryIO) -> Code | None:
     if table is None:
         return None
     code = _sections(elf, _SHF_EXECINSTR)
-    names = elf.get_section(table["sh_link"]).data()
-    functions = _symbols(table, names, elf.elfclass, code, (_NOTYPE, _FUNC, _IFUNC))
+    functions = _symbols(elf, table, code, (_NOTYPE, _FUNC, _IFUNC))
     if not functions:
         return None
     return Code(Ranges(functions, ends=[end for _, end in code.values()]), bool(elf.has_dwarf_info(strict=True)))
@@ -100,15 +97,15 @@ def _sections(elf: Any, executable: int) -> dict[int, tuple[int, int]]:  # noqa:
 
 
 def _symbols(
-    table: Any,  # noqa: ANN401  # a library without hints
-    names: bytes,
-    bits: int,
+    elf: Any,  # noqa: ANN401  # a library without hints
+    table: Any,  # noqa: ANN401
     sections: dict[int, tuple[int, int]],
     kinds: tuple[int, ...],
 ) -> list[Function]:
     found = []
+    bits: int = elf.elfclass
     entry = _ENTRY[bits]
-    data = table.data()
+    data, names = table.data(), elf.get_section(table["sh_link"]).data()
     for fields in entry.iter_unpack(data[: len(data) // entry.size * entry.size]):
         if bits == 64:
             at, info, _, section, start, size = fields
