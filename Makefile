@@ -1,4 +1,4 @@
-# On Debian 12 each target installs what it needs by itself, as root or with sudo.
+# On Debian 12 and 13 each target installs what it needs by itself, as root or with sudo.
 
 VENV ?= .venv
 PYTHON := $(VENV)/bin/python
