@@ -1,6 +1,8 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.growth import growth
 from trapline.symbols.ranges import Function, Ranges
 
 SIZED = st.builds(Function, st.integers(0, 200), st.integers(1, 40), st.just("sized"), st.just(0))
@@ -65,3 +67,15 @@ def test_a_label_inside_a_function_is_no_function():
 
 def test_nothing_is_in_an_empty_table():
     assert Ranges([]).find(0) is None
+
+
+@pytest.mark.parametrize(
+    ("size", "ends"),
+    [(lambda number, count: 2 * (count - number), 0), (lambda number, count: count, 0), (lambda number, count: 0, 1)],
+    ids=["nested", "overlapping", "without sizes"],
+)
+def test_twice_the_functions_take_twice_the_time(size, ends):
+    def functions(count):
+        return [Function(number, size(number, count), "name", 0) for number in range(count)]
+
+    assert growth(functions, lambda each: Ranges(each, range(ends * len(each))), 400) < 2.2

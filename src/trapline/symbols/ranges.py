@@ -37,24 +37,20 @@ class Ranges:
         return None if owner == NOBODY else self.functions[owner]
 
     def _sweep(self) -> None:
-        inside: list[int] = []  # the functions around the current address, innermost last
-        functions = self.functions
-        for number, function in enumerate(functions):
+        inside: list[tuple[int, int]] = []  # end and number of the functions around the address, innermost last
+        for number, function in enumerate(self.functions):
             self._leave(inside, function.start)
-            inside.append(number)
+            inside.append((function.start + function.size, number))
             self._mark(function.start, number)
         self._leave(inside, None)
 
-    def _leave(self, inside: list[int], place: int | None) -> None:
+    def _leave(self, inside: list[tuple[int, int]], place: int | None) -> None:
         """Leave the functions that end at or before an address."""
-        ends = [function.start + function.size for function in (self.functions[number] for number in inside)]
-        while inside and (place is None or ends[-1] <= place):
-            end = ends.pop()
-            inside.pop()
-            while inside and ends[-1] <= end:  # one that overlaps, and ended in between
-                ends.pop()
+        while inside and (place is None or inside[-1][0] <= place):
+            end, _ = inside.pop()
+            while inside and inside[-1][0] <= end:  # one that overlaps, and ended in between
                 inside.pop()
-            self._mark(end, inside[-1] if inside else NOBODY)
+            self._mark(end, inside[-1][1] if inside else NOBODY)
 
     def _mark(self, address: int, owner: int) -> None:
         if self.bounds and self.bounds[-1] == address:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from bisect import bisect_left
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -66,6 +67,7 @@ class Ram:
         self.size = size
         self.loads: list[tuple[int, bytes]] = []
         self._taken: list[tuple[int, int]] = []
+        """Start and end of all that is loaded, in order and disjoint."""
 
     @property
     def regions(self) -> list[tuple[int, int, bool]]:
@@ -91,12 +93,13 @@ class Ram:
             raise GuestImageError(f"{what} is at {gpa:#x} to {end:#x}, beyond the RAM, which ends at {self.size:#x}")
         if size == 0:
             return
-        for start, taken_end in self._taken:
+        place = bisect_left(self._taken, (gpa, end))
+        for start, taken_end in self._taken[max(place - 1, 0) : place + 1]:
             if gpa < taken_end and start < end:
                 raise GuestImageError(
                     f"{what} at {gpa:#x} to {end:#x} overlaps what is loaded at {start:#x} to {taken_end:#x}"
                 )
-        self._taken.append((gpa, end))
+        self._taken.insert(place, (gpa, end))
         if data:
             self.loads.append((gpa, data))
         # One block of zeros serves for all, however large they are together.
@@ -111,7 +114,7 @@ class Ram:
 
     def load_above(self, what: str, data: bytes) -> tuple[int, int]:
         """Put bytes page-aligned above 1 MiB and all that is loaded; return where they start and end."""
-        start = _page_up(max([HIGH_START, *(end for _, end in self._taken)]))
+        start = _page_up(max(HIGH_START, self._taken[-1][1] if self._taken else 0))
         self.load(what, start, data)
         return start, start + len(data)
 
@@ -147,7 +150,7 @@ class Ram:
 
     def _low_gap(self, size: int) -> int:
         start = LOW_START
-        for taken, end in sorted(self._taken):
+        for taken, end in self._taken:
             if taken >= start + size:
                 break
             start = max(start, _page_up(end))

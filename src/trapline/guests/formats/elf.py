@@ -22,7 +22,7 @@ _MACHINES = {8: "MIPS", 20: "PowerPC", 21: "PowerPC64", 22: "S/390", 40: "ARM", 
 _TYPES = {1: "a relocatable object (.o)", 4: "a core dump"}
 _HEADER = {1: struct.Struct("<HHIIIIIHHHHHH"), 2: struct.Struct("<HHIQQQIHHHHHH")}  # from e_type on
 _IDENT_SIZE = 16
-_NOTES_LIMIT = 1 << 20  # a vmlinux has some hundred bytes of notes
+_NOTES_LIMIT = 1 << 20  # of all segments together; a vmlinux has some hundred bytes of notes
 
 
 class Segment(NamedTuple):
@@ -103,10 +103,12 @@ def parse(content: bytes) -> ElfImage:
     bits = 32 * elf_class
     pvh_entry: int | None = None
     segments = tuple(_segments(content, bits, _Table(table, entry_size, entries)))
+    unread = _NOTES_LIMIT
     for segment in segments:
         if segment.kind == PT_NOTE and pvh_entry is None:
-            end = segment.offset + min(segment.file_size, _NOTES_LIMIT)
-            pvh_entry = _pvh_entry(content[segment.offset : end], segment.alignment)
+            size = min(segment.file_size, unread)
+            pvh_entry = _pvh_entry(content[segment.offset : segment.offset + size], segment.alignment)
+            unread -= size
     return ElfImage(bits, machine, pvh_entry, entry, segments)
 
 
