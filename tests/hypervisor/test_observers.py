@@ -4,6 +4,7 @@ import pytest
 
 from trapline.arch.events import Event, EventType
 from trapline.arch.vectors import Vector
+from trapline.errors import UsageError
 from trapline.hypervisor.exception import Verdict
 from trapline.hypervisor.stop import StopReason
 from trapline.machine.processor import Outcome
@@ -55,6 +56,26 @@ def test_the_first_verdict_that_is_not_forward_counts(play, watch):
     played = play(UD_EXIT, mask=BOTH, observers=[first, second, third])
     assert played.stop.reason is StopReason.OFF
     assert [len(observer.seen) for observer in (first, second, third)] == [1, 1, 0]
+
+
+def test_an_observer_that_returns_nothing_forwards(play, watch):
+    silent, second = watch(verdicts=[None]), watch(verdicts=[None])
+    played = play(UD_EXIT, mask=BOTH, observers=[silent, second])
+    assert played.entry.event == UD_EVENT
+    assert [injected for _, injected in played.deliveries] == [UD_EVENT]
+    assert [len(observer.seen) for observer in (silent, second)] == [1, 1]
+    assert played.vm.observers.failures == []
+
+
+@pytest.mark.parametrize("answer", [False, 0, "discard", UD_EVENT])
+def test_what_is_not_a_decision_is_told_and_forwards(play, watch, caplog, answer):
+    wrong = watch(verdicts=[answer])
+    played = play(UD_EXIT, mask=BOTH, observers=[wrong])
+    assert played.entry.event == UD_EVENT
+    ((failed, error),) = played.vm.observers.failures
+    assert failed is wrong
+    assert isinstance(error, UsageError)
+    assert str(error).startswith(f"{answer!r} is not FORWARD")
 
 
 def test_observed_vectors_are_not_left_to_the_processor(play, watch):

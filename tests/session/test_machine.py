@@ -98,7 +98,7 @@ def test_what_a_callback_raises_comes_out_of_run_and_the_guest_can_go_on(scripte
 def test_an_answer_that_is_not_a_decision(scripted, answer):
     with scripted(UD) as m:
         m.on(Vector.UD)(lambda exc: answer)
-        with pytest.raises(TypeError, match="not FORWARD, DISCARD, STOP, inject"):
+        with pytest.raises(UsageError, match=f"returned .*: {answer!r} is not FORWARD, DISCARD, STOP or inject"):
             m.run()
 
 

@@ -74,6 +74,18 @@ def deliver(vcpu: Vcpu, exit: InterceptedException) -> Answer:
     return _DONE
 
 
+def check_decision(vcpu: Vcpu, decision: object) -> Decision:
+    """Return a decision about an exception of the stopped guest.
+
+    Raises UsageError for an exception that cannot be injected, and for what is not a decision.
+    """
+    if isinstance(decision, Injection):
+        check_injection(vcpu, decision)
+    elif not isinstance(decision, Verdict):
+        raise UsageError(f"{decision!r} is not FORWARD, DISCARD, STOP or inject(...)")
+    return decision
+
+
 def check_injection(vcpu: Vcpu, injection: Injection) -> None:
     """Raise UsageError for an exception that the guest's CPU cannot raise in its mode (APM 15.20)."""
     event = injection.event

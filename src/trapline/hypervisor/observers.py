@@ -6,8 +6,8 @@ from typing import Final, Protocol
 
 from trapline.arch.vectors import bits
 
-from .delivery import check_injection
-from .exception import Decision, Injection, InterceptedException, Verdict
+from .delivery import check_decision
+from .exception import Decision, InterceptedException, Verdict
 from .vcpu import Vcpu
 
 log = logging.getLogger(__name__)
@@ -22,12 +22,12 @@ class Observer(Protocol):
     def vectors(self) -> int:
         """The vectors that it is asked about, as a mask."""
 
-    def exception(self, vcpu: Vcpu, exit: InterceptedException, /) -> Decision:
-        """Decide about an exception."""
+    def exception(self, vcpu: Vcpu, exit: InterceptedException, /) -> Decision | None:
+        """Decide about an exception; None forwards it."""
 
 
 class Observers:
-    """The observers of a VM. One that raises is removed and logged; the guest continues."""
+    """The observers of a VM. One that raises, or returns no decision, is removed and logged; the guest continues."""
 
     def __init__(self, changed: Callable[[], None]) -> None:
         self._observers: list[Observer] = []
@@ -53,11 +53,10 @@ class Observers:
         """Return the first decision that is not FORWARD."""
         for observer in self._asked.get(exit.event.vector, ()):
             try:
-                decision = observer.exception(vcpu, exit)
-                if decision is _FORWARD:
+                answer = observer.exception(vcpu, exit)
+                if answer is _FORWARD or answer is None:
                     continue
-                if isinstance(decision, Injection):
-                    check_injection(vcpu, decision)
+                decision = check_decision(vcpu, answer)
             except Exception as error:
                 log.exception("the observer %r failed and was removed", observer)
                 self.failures.append((observer, error))

@@ -12,8 +12,8 @@ from trapline.errors import UsageError
 from trapline.machine.processor import Processor, Watchpoint
 
 from . import loop, step, step_delivery
-from .delivery import check_injection
-from .exception import Decision, Injection, Verdict
+from .delivery import check_decision
+from .exception import Decision
 from .intercepts import recalc_intercepts
 from .observers import Observers
 from .parameters import checked, force_intercept_exceptions_mask
@@ -103,11 +103,7 @@ class Vm:
         undelivered = self.vcpu.undelivered
         if undelivered is None:
             raise UsageError("the guest is not stopped at an exception")
-        if isinstance(decision, Injection):
-            check_injection(self.vcpu, decision)
-        elif not isinstance(decision, Verdict):
-            raise UsageError(f"{decision!r} is not FORWARD, DISCARD, STOP or inject(...)")
-        self.vcpu.undelivered = undelivered._replace(decision=decision)
+        self.vcpu.undelivered = undelivered._replace(decision=check_decision(self.vcpu, decision))
 
     def set_exception_mask(self, mask: int) -> None:
         """Change the forced exceptions, also of a running guest: it is stopped for the change.

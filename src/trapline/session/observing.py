@@ -7,8 +7,8 @@ from trapline.arch.events import Event
 from trapline.arch.mask import ExceptionMask
 from trapline.arch.vectors import FORCEABLE, VECTORS, Vector
 from trapline.errors import UsageError
-from trapline.hypervisor.delivery import check_injection
-from trapline.hypervisor.exception import Decision, Injection, InterceptedException, Verdict
+from trapline.hypervisor.delivery import check_decision
+from trapline.hypervisor.exception import Decision, InterceptedException, Verdict
 from trapline.hypervisor.vcpu import Vcpu
 from trapline.machine.registers import Registers
 from trapline.symbols import Symbol
@@ -169,8 +169,7 @@ class Handler:
         decision = self.callback(exc)
         if decision is None:
             return Verdict.FORWARD
-        if isinstance(decision, Injection):
-            check_injection(exc.cpu.vcpu, decision)
-        elif not isinstance(decision, Verdict):
-            raise TypeError(f"{self.callback!r} returned {decision!r}, not FORWARD, DISCARD, STOP, inject(...) or None")
-        return decision
+        try:
+            return check_decision(exc.cpu.vcpu, decision)
+        except UsageError as error:
+            raise UsageError(f"{self.callback!r} returned what cannot be done: {error}") from error
