@@ -23,3 +23,12 @@ def test_the_areas_of_xsave_are_those_of_the_registers(processor):
 def test_what_it_models(processor):
     assert processor.cpuid(0, 0)[1:] == tuple(int.from_bytes(part, "little") for part in (b"Auth", b"cAMD", b"enti"))
     assert processor.signature == processor.cpuid(1, 0)[0] == 0x800F12
+
+
+def test_what_is_remembered_is_bounded(processor):
+    """A guest can ask for 2^64 pairs of function and subfunction."""
+    first = processor.cpuid(0xD, 0)
+    for subleaf in range(2000):
+        processor.cpuid(0xD, subleaf)
+    assert processor.cpuid.cache_info().currsize <= 256
+    assert processor.cpuid(0xD, 0) == first

@@ -7,6 +7,7 @@ VMCB; that is done here, with the model of `arch.delivery`.
 import mmap
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from types import TracebackType
 from typing import Final, Self
 
@@ -42,6 +43,8 @@ from .watchpoints import Watchpoints
 
 _PHYSICAL_BITS: Final = 40
 """Of the EPYC that Unicorn models."""
+_ANSWERS: Final = 256
+"""How many answers of CPUID are remembered: a guest can ask for 2^64."""
 _VMEXIT: Final = Outcome.VMEXIT
 _OFF: Final = Outcome.OFF
 
@@ -86,6 +89,8 @@ class UnicornProcessor:
         self._watchpoints = Watchpoints(vmcb, self.gprs, binding, hooks, engine, state, self.memory, pending)
         interrupts = Interrupts(vmcb, machine, state, cpu)
         self._window = EventWindow(machine, pending, interrupts, state, cpu, forwarding, self._started)
+        self.cpuid: Callable[[int, int], tuple[int, int, int, int]] = lru_cache(_ANSWERS)(engine.cpuid)
+        """See `machine.Processor.cpuid`."""
         instructions = Instructions(
             vmcb, self.gprs, self.memory, machine, binding.context, cpu, binding.flush_tlb, self.cpuid
         )
@@ -105,7 +110,6 @@ class UnicornProcessor:
         flags = HookFlags(vmcb, binding, self.memory, engine)
         stops = self._breakpoints, self._watchpoints
         self._loop = RunLoop(vmcb, state, cpu, self._window, pending, answers, *stops, flags, binding)
-        self._cpuids: dict[tuple[int, int], tuple[int, int, int, int]] = {}
         self.signature = self.cpuid(FEATURES, 0)[EAX]
         self.capabilities = Capabilities(
             "Unicorn",
@@ -180,13 +184,6 @@ class UnicornProcessor:
     def on_records(self, sink: Callable[[memoryview], None]) -> None:
         """See `machine.Processor.on_records`."""
         self._forwarding.set_sink(sink)
-
-    def cpuid(self, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
-        """See `machine.Processor.cpuid`."""
-        answer = self._cpuids.get((leaf, subleaf))
-        if answer is None:
-            answer = self._cpuids[leaf, subleaf] = self._engine.cpuid(leaf, subleaf)
-        return answer
 
     def receive(self, data: bytes) -> None:
         """Give the guest's serial port bytes to read; only while the guest is stopped."""
