@@ -77,6 +77,7 @@ VARIANTS: Final[dict[str, Variant]] = {
     "real": Variant("real.asm", "the fault matrix in real and unreal mode, A20 open and closed"),
     "count": Variant("count.asm", "a known number of each exception, and the guest's count"),
     "hostile": Variant("hostile.asm", "attacks a monitor: memory, SVM, ports, PCI, a flood of #UD"),
+    "random": Variant("random.asm", "writes at random over memory, ports and by fw_cfg DMA, for ever"),
     "reset": Variant("reset.asm", "four resets and what survives them; run without -no-reboot", reboots=True),
     "sleep": Variant("sleep.asm", "sleeps twice in S3, and goes on when the RTC wakes the machine"),
     "cpuid": Variant("cpuid.asm", "what CPUID tells; no SVM may be found"),
