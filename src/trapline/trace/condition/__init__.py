@@ -17,9 +17,6 @@ from trapline.arch.vectors import FORCEABLE
 from trapline.errors import UsageError
 from trapline.trace.schema import COLUMNS, Batch
 
-from .closures import compile_test
-from .syntax import parse
-
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -37,6 +34,10 @@ class Condition:
 
         Raises UsageError for what is not a condition; the message names what is known.
         """
+        # Loaded where a condition is written: most runs have none, and the parser takes as long as all of the rest.
+        from .closures import compile_test
+        from .syntax import parse
+
         self.text: Final = text
         """The condition as it was given."""
         self._test, self.columns = parse(text, _LIVE if live else COLUMNS)
