@@ -6,7 +6,7 @@ import shlex
 import pytest
 
 from tests.pages import ROOT, blocks, check
-from trapline.cli.main import parser
+from trapline.cli.parser import parser
 
 PAGE = ROOT / "README.md"
 TEXT = PAGE.read_text(encoding="utf-8")

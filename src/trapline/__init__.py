@@ -20,7 +20,8 @@ for exc in run.exceptions:
 #   asm                                 machine code written as Python, and guest code decoded
 #   machine                             the boundary: protocols and plain data
 #   arch                                the facts of the manuals, as data and pure functions
-#   devices | errors                    a PC's chips, clocked from outside · the tree of errors
+#   devices | typed                     a PC's chips, clocked from outside · what a user typed
+#   errors                              the tree of errors
 #
 # `lint-imports` checks this, and tests/test_house.py runs it. Importing `trapline` loads this module alone: a name is
 # loaded when it is used (PEP 562).

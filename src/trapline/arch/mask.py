@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from typing import Final, NamedTuple, Self
 
 from trapline.errors import UsageError
+from trapline.typed import read_integer, shortened
 
 from .vectors import FORCEABLE, VECTORS, Vector, VectorFacts, bits, mnemonic
 
@@ -54,7 +55,7 @@ def parse_some(text: str) -> int:
     """Return a mask of exceptions that are named as `parse_mask` reads them; raises UsageError if none is left."""
     mask = parse_mask(text).mask
     if not mask:
-        raise UsageError(f"{text.strip()} leaves no exception; write names such as pf,gp")
+        raise UsageError(f"{shortened(text.strip())} leaves no exception; write names such as pf,gp")
     return mask
 
 
@@ -106,20 +107,20 @@ def _read(item: str) -> tuple[int, bool]:
     if item == "none":
         return 0, True
     if re.fullmatch(r"0x[0-9a-f]+", item):
-        value = int(item, 16)
-        if value >> len(VECTORS):
-            raise UsageError(f"{item} is wider than the {len(VECTORS)} exception vectors")
+        value = read_integer(item)
+        if value is None or value >> len(VECTORS):
+            raise UsageError(f"{shortened(item)} is wider than the {len(VECTORS)} exception vectors")
         return value, True
     if re.fullmatch(r"[0-9]+", item):
-        vector = int(item)
-        if vector >= len(VECTORS):
-            raise UsageError(f"{item} is not an exception vector: they are 0 to {len(VECTORS) - 1}")
+        vector = read_integer(item)
+        if vector is None or vector >= len(VECTORS):
+            raise UsageError(f"{shortened(item)} is not an exception vector: they are 0 to {len(VECTORS) - 1}")
         return 1 << vector, False
     name = item.removeprefix("#")
     if name not in NAMES:
         close = get_close_matches(name, [*NAMES, "all", "none"], n=3, cutoff=0.5)
         hint = f"; did you mean {' or '.join(close)}?" if close else ""
-        raise UsageError(f"{item!r} names no exception{hint}")
+        raise UsageError(f"{shortened(item)!r} names no exception{hint}")
     return 1 << NAMES[name], False
 
 

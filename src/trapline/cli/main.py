@@ -1,198 +1,27 @@
-"""`trapline`: the parser, the exit codes, and how errors are printed."""
+"""`trapline`: the commands, and how errors are printed."""
 
 import argparse
 import gc
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
-from trapline import __version__
-from trapline.errors import TraplineError
+from trapline.errors import TraplineError, UsageError
+from trapline.typed import one_line, printable
 
-SYNTAXES: Final = ("intel", "att")
-PROCESSORS: Final = ("auto", "unicorn", "qemu")
-"""Copies of `session.settings.PROCESSORS` and of the disassembler's: those take long to load. A test compares them."""
+from .parser import parser
+
 FAILED: Final = 1
 INTERRUPTED: Final = 130
 
-AddVerb: TypeAlias = Callable[..., argparse.ArgumentParser]
-"""`add(name, help=...)` returns the parser of a new verb."""
 
-_EPILOG: Final = """\
-exit codes of run:
-  0    the guest ended: power off, reset, or a debug exit with 0; or --stop ended it
-  1    trapline failed
-  2    usage or bad input
-  3    the guest shut down (triple fault)
-  4    the guest reported a failure through isa-debug-exit
-  5    a --fail-on or --expect rule was violated
-  124  --timeout expired
-  129  SIGHUP ended it, with its summary
-  130  Ctrl-C, the same
-  143  SIGTERM, the same
-"""
-
-
-def parser() -> argparse.ArgumentParser:
-    """Return the parser: the one source of the help text."""
-    top = argparse.ArgumentParser(
-        prog="trapline",
-        description="Run an x86 guest with its CPU exceptions intercepted and forwarded as they were.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    top.add_argument("--version", action="version", version=f"trapline {__version__}")
-    top.add_argument("-v", "--verbose", action="store_true", help="log more on stderr")
-    verbs = top.add_subparsers(dest="verb", required=True, metavar="COMMAND")
-    _add_run(verbs.add_parser)
-    _add_stored(verbs.add_parser)
-    _add_lists(verbs.add_parser)
-    return top
-
-
-def _add_run(add: AddVerb) -> None:
-    run = add(
-        "run",
-        help="run a guest",
-        description="Run a guest: a Linux bzImage, an ELF or multiboot kernel, a disk, floppy or\nISO image, a sample. "
-        "Options after -- go to QEMU.",
-        usage="trapline run [options] [GUEST] [-- QEMU OPTIONS]",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    run.add_argument(
-        "guest",
-        nargs="?",
-        metavar="GUEST",
-        help="a file, recognised by its content, or sample:NAME; leave it out to boot what the QEMU OPTIONS name",
-    )
-    run.add_argument(
-        "-e",
-        "--exceptions",
-        metavar="SET",
-        help="which to force: all (default), none, pf,gp, all,!pf, 0x6040 (a mask), 14 (a vector)",
-    )
-    run.add_argument("--initrd", metavar="FILE", help="initial RAM disk, for a Linux kernel")
-    run.add_argument("--append", metavar="TEXT", help="kernel command line")
-    run.add_argument(
-        "--processor",
-        choices=PROCESSORS,
-        default="auto",
-        help="unicorn: in this process, for guests that need no PC; qemu: the rest (default: auto)",
-    )
-    run.add_argument(
-        "--entry-mode",
-        type=int,
-        choices=(16, 32, 64),
-        help="GUEST is raw code without a header, entered in this mode",
-    )
-    run.add_argument(
-        "--load-address",
-        metavar="ADDRESS",
-        type=_address,
-        help="where raw code is loaded and entered (default: 0x7c00 in 16-bit mode, else 1 MiB)",
-    )
-    run.add_argument("--memory", metavar="SIZE", default="256M", help="guest memory, such as 64M or 2G (default: 256M)")
-    run.add_argument(
-        "--accel",
-        choices=("auto", "tcg", "kvm"),
-        default="auto",
-        help="QEMU's accelerator (default: auto)",
-    )
-    run.add_argument("--isolate", action="store_true", help="protect trapline's monitor from a hostile guest; slower")
-    run.add_argument("--reboot", action="store_true", help="restart a guest that resets its machine")
-    run.add_argument(
-        "--fail-on",
-        metavar="RULE",
-        action="append",
-        default=[],
-        help="end the run with exit code 5 at an exception that RULE names, such as kernel:gp,ud@copy_* "
-        "([user:|kernel:|any:]VECTORS[@SYMBOL-PATTERN]); may be given more than once",
-    )
-    run.add_argument("--keep-going", action="store_true", help="report --fail-on at the end, do not stop the guest")
-    run.add_argument(
-        "--expect",
-        metavar="RULE[=COUNT]",
-        action="append",
-        default=[],
-        help="end with exit code 5 unless such an exception was raised, or was raised COUNT times; may be given more "
-        "than once",
-    )
-    run.add_argument(
-        "--stop",
-        metavar="STOP",
-        action="append",
-        default=[],
-        help="end the run at such an exception, before it is delivered, and explain it: [VECTORS] [if CONDITION], such "
-        "as 'pf,gp if cpl == 0 and rip < 0x1000' (docs/conditions.md); may be given more than once",
-    )
-    run.add_argument("--timeout", metavar="SECONDS", type=float, help="stop the guest after this time")
-    run.add_argument(
-        "--where",
-        metavar="CONDITION",
-        help="record only exceptions for which this holds, such as 'cpl == 0 and vector == pf' (docs/conditions.md); "
-        "all that are forced are intercepted",
-    )
-    run.add_argument("-o", "--output", metavar="FILE", help="write each exception as a line of JSON")
-    run.add_argument("--live", action="store_true", help="print a line for each exception on stderr as it happens")
-    run.add_argument("--json", action="store_true", help="print the summary as JSON; the console goes to stderr")
-    run.add_argument("--console", metavar="FILE", help="write the guest's console to a file")
-    run.add_argument(
-        "--exit-code",
-        choices=("trapline", "guest"),
-        default="trapline",
-        help="guest: after a debug exit, exit with QEMU's (value << 1) | 1",
-    )
-    _add_symbols(run)
-    run.add_argument("--qemu", metavar="PROGRAM", help="the QEMU program (default: qemu-system-x86_64 on PATH)")
-
-
-def _add_stored(add: AddVerb) -> None:
-    explain = add("explain", help="explain the double and triple faults of a stored run", allow_abbrev=False)
-    explain.add_argument("file", metavar="FILE", help="a file that `trapline run -o` wrote")
-    explain.add_argument("--json", action="store_true", help="print JSON")
-    _add_symbols(explain)
-
-    take = add("import", help="convert another program's log to records", allow_abbrev=False)
-    take.add_argument("format", choices=("qemu-int",), help="qemu-int: the log of qemu -d int,cpu_reset -D LOG")
-    take.add_argument("log", metavar="LOG", help="the file")
-    take.add_argument("-o", "--output", metavar="FILE", help="write to a file (default: stdout)")
-    _add_symbols(take, syntax=False)
-
-
-def _add_lists(add: AddVerb) -> None:
-    vectors = add("vectors", help="list the exception vectors and which may be forced", allow_abbrev=False)
-    vectors.add_argument("--json", action="store_true", help="print JSON")
-
-    samples = add("samples", help="list the sample guests, run as sample:NAME", allow_abbrev=False)
-    samples.add_argument("--json", action="store_true", help="print JSON")
-
-    doctor = add("doctor", help="check what this machine can run", allow_abbrev=False)
-    doctor.add_argument("--json", action="store_true", help="print JSON")
-    doctor.add_argument("--qemu", metavar="PROGRAM", help="the QEMU program to check")
-
-
-def _add_symbols(command: argparse.ArgumentParser, *, syntax: bool = True) -> None:
-    command.add_argument(
-        "--symbols",
-        metavar="FILE[@SLIDE]",
-        action="append",
-        default=[],
-        help="name addresses by the symbols of an ELF file, a System.map or a kallsyms, moved by SLIDE bytes; may be "
-        "given more than once. run finds the slide of a Linux kernel, and uses an ELF guest's own symbols",
-    )
-    if syntax:
-        text = "the syntax of disassembled instructions (default: intel)"
-        command.add_argument("--syntax", choices=SYNTAXES, default="intel", help=text)
-
-
-def _address(text: str) -> int:
-    return int(text, 0)
+def message(error: TraplineError) -> str:
+    """Return the text with which the command line reports an error."""
+    text = str(error.args[0])
+    return f"trapline: {one_line(text) if isinstance(error, UsageError) else printable(text)}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -202,20 +31,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  # open until the end
     given = list(sys.argv[1:] if arguments is None else arguments)
     split = given.index("--") if "--" in given else len(given)
-    options = parser().parse_args(given[:split])
+    try:
+        options = _parse(given[:split], qemu_options=split < len(given))
+    except UsageError as error:
+        print(message(error), file=sys.stderr)
+        return error.exit_code
     logging.basicConfig(
         format="trapline: %(message)s",
         level=logging.INFO if options.verbose else logging.WARNING,
         stream=sys.stderr,
     )
-    if split < len(given) and options.verb != "run":
-        parser().error("only run takes QEMU options after --")
     try:
         status = _command(options, given[split + 1 :])
         sys.stdout.flush()
         gc.freeze()  # a garbage collection of all libraries at exit would take 20 ms
     except TraplineError as error:
-        print(f"trapline: {error.args[0]}", file=sys.stderr)
+        print(message(error), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -227,6 +58,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         silence()  # Python flushes both at exit: what they still buffer must not raise again
         return FAILED
     return status
+
+
+def _parse(given: Sequence[str], *, qemu_options: bool) -> argparse.Namespace:
+    options = parser().parse_args(given)
+    if qemu_options and options.verb != "run":
+        raise UsageError("only run takes QEMU options after --")
+    return options
 
 
 def _command(options: argparse.Namespace, qemu_options: list[str]) -> int:

@@ -11,6 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from trapline.session.settings import MachineOptions
+from trapline.typed import printable
 
 from . import table
 from .console import Console, open_console
@@ -91,7 +92,7 @@ def _print_result(options: argparse.Namespace, result: "Run", code: int) -> None
 
         print_summary(result, sys.stderr)
     if result.error is not None:
-        _say(f"trapline: {result.error.args[0]}")
+        _say(f"trapline: {printable(str(result.error.args[0]))}")
 
 
 def _load_summary_meanwhile() -> None:

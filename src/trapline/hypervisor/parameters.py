@@ -8,6 +8,7 @@ from typing import Final
 
 from trapline.arch.vectors import FORCEABLE, VECTORS, bits
 from trapline.errors import UsageError
+from trapline.typed import read_integer, shortened
 
 log = logging.getLogger(__name__)
 
@@ -28,10 +29,10 @@ class ExceptionMaskParameter:
         if self._value is not None:
             return self._value
         text = os.environ.get(self._environment, "0")
-        try:
-            return checked(int(text, 0))
-        except ValueError:
-            raise UsageError(f"{self._environment}={text!r} is not a number such as 0x6040") from None
+        mask = read_integer(text)
+        if mask is None:
+            raise UsageError(f"{self._environment}={shortened(text)!r} is not a number such as 0x6040")
+        return checked(mask)
 
     def is_set(self) -> bool:
         """Return whether it was written, by `set` or in the environment."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Final
 
 from trapline.errors import ProcessorLost, TraplineError, UsageError
 from trapline.hypervisor.exception import InterceptedException
@@ -19,6 +20,9 @@ from .session import Session
 from .settings import Outlets, Settings
 from .stops import StopObserver, check_forced
 
+_LONGEST: Final = 1_000_000_000
+"""Seconds of a timeout; threads cannot wait ten times as long."""
+
 
 def run_guest(
     settings: Settings,
@@ -31,8 +35,8 @@ def run_guest(
     stops: Sequence[StopAt],
 ) -> Run:
     """Switch a machine on, run its guest and return the result; see `trapline.run`."""
-    if timeout is not None and not timeout > 0:  # NaN too
-        raise UsageError(f"--timeout {timeout}: a timeout is more than 0 seconds")
+    if timeout is not None and not 0 < timeout <= _LONGEST:  # NaN is refused too
+        raise UsageError(f"--timeout {timeout}: a timeout is more than 0 seconds, and at most {_LONGEST:,}")
     with Session(settings, outlets) as session:
         forced, processor = session.vm.mask, session.processor.capabilities
         check_forced("--stop", {stop.text: stop.vectors for stop in stops}, forced, processor)

@@ -14,6 +14,7 @@ from trapline.guests.guest import Guest, GuestKind
 from trapline.guests.open import open_guest
 from trapline.guests.recognise import raw_image
 from trapline.machine.processor import Processor
+from trapline.typed import shortened
 
 from .console import Sink
 
@@ -26,6 +27,7 @@ PROCESSORS: Final = (AUTO, UNICORN, QEMU)
 DEFAULT_MEMORY: Final = 256 << 20
 
 _UNITS: Final = {"": 20, "k": 10, "m": 20, "g": 30}
+_SIZE: Final = re.compile(r"([0-9]{1,15})([kmg]?)(?:i?b)?", re.ASCII | re.IGNORECASE)
 
 
 class MachineOptions(TypedDict, total=False):
@@ -141,10 +143,10 @@ def parse_memory(size: int | str) -> int:
     """Return a size in bytes: an int as it is, text as for QEMU, which is a number of MiB or ends with K, M or G."""
     if isinstance(size, int):
         return size
-    match = re.fullmatch(r"([0-9]{1,15})([kmg]?)(?:i?b)?", size.strip().lower())
+    match = _SIZE.fullmatch(size.strip())
     if match is None:
-        raise UsageError(f"--memory {size}: not a size such as 64M or 2G")
-    return int(match[1]) << _UNITS[match[2]]
+        raise UsageError(f"--memory {shortened(size)}: not a size such as 64M or 2G")
+    return int(match[1]) << _UNITS[match[2].lower()]
 
 
 def choose_mask(exceptions: str | int | None) -> int | None:

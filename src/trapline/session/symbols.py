@@ -7,6 +7,7 @@ from trapline.errors import UsageError
 from trapline.guests.guest import Guest
 from trapline.symbols import Names, Symbols, load, parse_option
 from trapline.symbols.files import of_image
+from trapline.typed import read_integer, shortened
 
 
 def open_names(options: Sequence[str], guest: Guest | None) -> Names:
@@ -37,10 +38,9 @@ def resolve(names: Names, place: int | str) -> int:
     if not isinstance(place, str):
         raise UsageError(f"{place!r} is not a place: give an address or the name of a function")
     name, plus, offset = place.partition("+")
-    try:
-        distance = int(offset, 0) if plus else 0
-    except ValueError:
-        raise UsageError(f"{place}: {offset!r} is not a number of bytes") from None
+    distance = read_integer(offset) if plus else 0
+    if distance is None:
+        raise UsageError(f"{shortened(place)}: {shortened(offset)!r} is not a number of bytes")
     address = names.address(name)
     if address is None:
         known = "no symbols are loaded" if not names.files else "the symbols have no such function or variable"

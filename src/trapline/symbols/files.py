@@ -1,12 +1,14 @@
 """Symbol files: detects their kind, adds their slide, and looks an address up in several of them."""
 
 import io
+import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property, partial
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
 from trapline.errors import UsageError
+from trapline.typed import read_integer, shortened
 
 from . import elf, text
 from .demangle import demangle
@@ -184,14 +186,14 @@ def of_image(name: str, content: bytes) -> Symbols | None:
 def parse_option(option: str) -> tuple[Path, int | None]:
     """Split `FILE[@SLIDE]`; a file of that whole name has no slide. Raises UsageError for a bad number."""
     path, at, slide = option.rpartition("@")
-    if not at or Path(option).exists():
+    if not at or os.path.exists(option):  # noqa: PTH110  # without an error for a name that is too long
         return Path(option), None
-    try:
-        number = int(slide, 0)
-    except ValueError:
-        raise UsageError(f"--symbols {option}: no such file, and {slide!r} is not a slide such as 0x1000000") from None
-    if abs(number) >= _LARGEST:
-        raise UsageError(f"--symbols {option}: a slide has 64 bits")
+    number = read_integer(slide)
+    if number is None or abs(number) >= _LARGEST:
+        wanted = "a number of up to 64 bits such as 0x1000000"
+        raise UsageError(
+            f"--symbols {shortened(option)}: no such file, and {shortened(slide)!r} is not a slide: {wanted}"
+        )
     return Path(path), number
 
 

@@ -6,7 +6,7 @@ enum error { ERROR_PRESENT = 1, ERROR_WRITE = 2, ERROR_RESERVED = 8 };
 #define NO_EXECUTE (1ull << 63)
 #define ADDRESS 0x000ffffffffff000ull
 
-extern char free_memory[], user_load[], user_text[], user_data[], user_zeros[], user_end[];
+extern char free_memory[], user_load[], typed[], user_data[], user_zeros[], user_end[];
 u64 pages_mapped, pages_copied;
 static u64 next_page, free_pages, kernel_root;
 
@@ -92,7 +92,7 @@ static bool within(u64 address, u64 begin, u64 end) { return address >= begin &&
 
 /* Map what belongs at the address, if anything does and may be used so; the access is then done again. */
 bool map_on_demand(u64 address, u64 error, bool user) {
-    u64 text = (u64)user_text, data = (u64)user_data, zeros = (u64)user_zeros, end = (u64)user_end;
+    u64 text = (u64)typed, data = (u64)user_data, zeros = (u64)user_zeros, end = (u64)user_end;
     u64 image = (u64)user_load + (address & -PAGE) - text, flags;
     bool in_image = within(address, text, zeros);
     if (error & ERROR_RESERVED)

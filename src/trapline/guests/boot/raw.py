@@ -23,6 +23,8 @@ _MEMORY_SIZE: Final = 0x413
 
 def raw(image: bytes, mode: int, address: int, memory: int) -> Boot:
     """Enter code at its first byte, in code of 16, 32 or 64 bits."""
+    if address < 0:
+        raise GuestImageError(f"no address is negative, as {address:#x} is")
     ram = Ram(memory)
     ram.load("the image", address, image)
     description = f"raw image of {len(image)} bytes at {address:#x}, {mode}-bit code"

@@ -1,9 +1,11 @@
 """QEMU's command line: ours, then the guest's, then the user's; options that cannot work are refused with a reason."""
 
+import math
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from trapline.errors import UsageError
+from trapline.typed import read_integer, shortened
 
 from . import debug_exit, layout, pci
 from .debug_exit import exit_ports
@@ -124,15 +126,14 @@ def _check_machine(machine: str) -> None:
 
 def _processors(value: str) -> int:
     numbers = dict(part.partition("=")[::2] for part in value.split(",") if "=" in part)
-    try:
-        first = value.split(",")[0]
-        total = int(numbers.get("cpus", first if "=" not in first else "1"))
-        product = 1
-        for name in ("sockets", "dies", "cores", "threads"):
-            product *= int(numbers.get(name, "1"))
-        return max(total, product, int(numbers.get("maxcpus", "1")))
-    except ValueError:
-        raise UsageError(f"-smp {value}: not a number of processors") from None
+    first = value.split(",")[0]
+    total = read_integer(numbers.get("cpus", first if "=" not in first else "1"))
+    most = read_integer(numbers.get("maxcpus", "1"))
+    topology = [read_integer(numbers.get(name, "1")) for name in ("sockets", "dies", "cores", "threads")]
+    found = [number for number in (total, most, *topology) if number is not None]
+    if len(found) < 2 + len(topology):
+        raise UsageError(f"-smp {shortened(value)}: not a number of processors")
+    return max(*found[:2], math.prod(found[2:]))
 
 
 class Descriptors(NamedTuple):
