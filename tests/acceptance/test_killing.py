@@ -63,7 +63,9 @@ def test_qemu_is_told_to_end(running):
     run = running()
     qemu = run.qemu
     os.kill(qemu, signal.SIGTERM)
-    assert run.wait() == 0  # for QEMU that is a way to be switched off
+    assert run.wait() == 1
+    assert run.complaints() == [f"trapline: QEMU was ended by SIGTERM, which process {os.getpid()} sent"]
+    assert "guest: failed after" in run.words
     assert len(read_lines(run.output)) == recorded(run)
     run.assert_nothing_is_left(qemu)
 

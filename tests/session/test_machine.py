@@ -279,6 +279,30 @@ def test_under_asyncio():
     assert asyncio.run(main()) is StopReason.OFF
 
 
+@pytest.mark.qemu
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="QEMU is not installed")
+@pytest.mark.parametrize("in_main_thread", [True, False])
+def test_a_kick_in_a_thread_that_runs_an_event_loop(in_main_thread):
+    """QEMU is kicked by QMP, whose library has an event loop of its own. This guest is a BIOS with nothing to boot."""
+    reasons = []
+
+    async def main():
+        with Machine(exceptions="none", qemu_options=["-nodefaults"]) as m:
+            timer = threading.Timer(0.5, m.interrupt)
+            timer.start()
+            reasons.append(m.run(timeout=60).reason)
+            timer.join()
+
+    if in_main_thread:
+        asyncio.run(main())
+    else:
+        thread = threading.Thread(target=asyncio.run, args=(main(),))
+        thread.start()
+        thread.join()
+    assert reasons == [StopReason.INTERRUPTED]
+
+
 def test_a_guest_that_ends_as_its_time_is_up_has_ended():
     class Late(ScriptedProcessor):
         def kick(self):

@@ -45,6 +45,8 @@ class Qemu:
 
     command = ("qemu", "-cpu", "qemu64,-svm")
     woke_up = False
+    reason = None
+    """Of the SHUTDOWN event."""
     exit_status = 0
 
     def __init__(self, script, memory):
@@ -173,6 +175,7 @@ def start(memory, bios):
                 {
                     "command": lambda self, name: qemu.nmi.set(),
                     "woke_up": lambda self: qemu.woke_up,
+                    "shutdown_reason": lambda self: qemu.reason,
                     "version": lambda self: (7, 2, 22),
                     "close": lambda self: None,
                 },
@@ -583,3 +586,27 @@ def test_breakpoints_force_exits_and_watchpoints_leave_nothing_to_the_monitor(st
     processor.set_watchpoints(())
     assert seen() == (False, False, plain)
     assert processor.vmcb.control.intercept_exceptions == 1 << Vector.UD | 1 << Vector.GP
+
+
+@pytest.mark.parametrize("reason", ["host-signal", "host-qmp-quit"])
+def test_a_qemu_that_somebody_ended_is_not_a_power_off(start, reason):
+    processor, qemu = start(power_on)
+    qemu.reason = reason
+    assert processor.run(None) is Outcome.RESET
+    with pytest.raises(ProcessorLost):
+        processor.run(None)
+
+
+def test_a_panic_is_told(start):
+    processor, qemu = start(power_on)
+    assert processor.run(None) is Outcome.RESET
+    qemu.reason = "guest-panic"
+    assert processor.run(None) is Outcome.OFF
+    assert processor.hints == ("the guest reported that it panicked (pvpanic)",)
+
+
+def test_a_qemu_that_ends_instead_of_a_reset(start):
+    processor, qemu = start(power_on)
+    assert processor.run(None) is Outcome.RESET
+    qemu.reason = "guest-reset"
+    assert [processor.run(None), processor.run(None)] == [Outcome.RESET, Outcome.OFF]

@@ -76,8 +76,9 @@ def serve(connection):
         peer.join(SECONDS)
 
 
-def event(name):
-    return json.dumps({"event": name, "timestamp": {"seconds": 1, "microseconds": 2}}).encode() + b"\r\n"
+def event(name, **data):
+    fields = {"event": name, "timestamp": {"seconds": 1, "microseconds": 2}}
+    return json.dumps(fields | ({"data": data} if data else {})).encode() + b"\r\n"
 
 
 def test_the_version_is_in_the_greeting(connection, serve):
@@ -197,6 +198,23 @@ def test_waking_up_is_told_from_a_reset(serve, names, woke):
     assert qmp.woke_up() == woke
     peer.before = b""
     assert not qmp.woke_up()
+
+
+@pytest.mark.parametrize("names", [(), ("RESET",), ("RESET", "SHUTDOWN"), ("SHUTDOWN", "STOP")])
+def test_why_qemu_ended_is_read_to_the_end(connection, serve, names):
+    _, qmp = serve(b"", {"return": {}})
+    assert qmp.command("query-status") == {}
+    for name in names:
+        connection[1].sendall(event(name, guest=False, reason="host-signal" if name == "SHUTDOWN" else "guest-reset"))
+    connection[1].shutdown(socket.SHUT_RDWR)
+    assert qmp.shutdown_reason() == ("host-signal" if "SHUTDOWN" in names else None)
+    assert qmp.shutdown_reason() is None
+
+
+def test_a_qemu_that_has_not_hung_up_gives_no_reason_for_its_end(serve, monkeypatch):
+    monkeypatch.setattr("trapline.processors.qemu.qmp._STATUS_SECONDS", 0.05)
+    _, qmp = serve(b"", {"return": {}})
+    assert qmp.shutdown_reason() is None
 
 
 @pytest.mark.parametrize("version", [(7, 2, 0), (7, 2, 22), (10, 0, 0)])

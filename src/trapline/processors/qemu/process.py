@@ -10,14 +10,12 @@ import subprocess
 from collections.abc import Callable, Sequence
 from typing import IO, Final, NamedTuple
 
-from trapline.errors import LaunchError, ProcessorError, ProcessorLost
+from trapline.errors import LaunchError, ProcessorError
 
 from .command import Descriptors
 
 _PR_SET_PDEATHSIG: Final = 1
 _OUTPUT_TAIL: Final = 1 << 14
-_LAST_WORDS: Final = ("fatal:", "assert")
-"""QEMU's abort has one of these in a line, and may have many lines of registers after it."""
 _PATIENCE: Final = 5.0
 """Seconds that QEMU has to end by itself after it was asked to."""
 
@@ -144,17 +142,3 @@ class QemuProcess:
                 returncode=None,
                 output="",
             ) from error
-
-
-def exit_status(returncode: int, errors: Callable[[], str], *, by_guest: bool) -> int | None:
-    """Return what the guest ended QEMU with, None for a plain power off; raises ProcessorLost if it was not the guest.
-
-    `returncode` is the process's, `errors` returns what it wrote on stderr. `by_guest`: the guest used isa-debug-exit.
-    """
-    if returncode < 0:
-        reason = f"QEMU was killed by {signal.Signals(-returncode).name}"
-        lines = [line for line in errors().splitlines() if any(words in line.lower() for words in _LAST_WORDS)]
-        raise ProcessorLost(": ".join([reason, *lines[:1]]))
-    if returncode == 1 and not by_guest:
-        raise ProcessorLost(f"QEMU failed: {errors() or 'it printed nothing'}")
-    return returncode or None

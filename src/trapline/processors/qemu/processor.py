@@ -12,6 +12,7 @@ from trapline.machine.processor import Outcome, Statistics, Watchpoint
 
 from . import bios, nested
 from .deliveries import Deliveries
+from .ending import ended
 from .facts import Facts, capabilities, check_probed
 from .firmware import Firmware
 from .gdb import GdbClient
@@ -21,7 +22,7 @@ from .layout import IOPM_AT, MSRPM_AT, Command, SharedMemory
 from .placement import place
 from .plans import write_plans
 from .ports import Ports
-from .process import QemuProcess, exit_status
+from .process import QemuProcess
 from .qmp import Qmp
 from .quirks import Quirks
 from .quirks_kvm import KvmQuirks
@@ -66,6 +67,7 @@ class QemuProcessor:
         self._block = block
         self.memory = ram
         self.exit_status: int | None = None
+        self.hints: Sequence[str] = ()
         self.capabilities = capabilities(accelerator, facts)
         self._ports = Ports(self._shared, self._handshake, qemu.command)
         self._begun = False
@@ -78,11 +80,6 @@ class QemuProcessor:
         self._stops = Stops(GdbClient(qemu.gdb), self._qmp, self._shared, ram, unavailable)
         self._deliveries = Deliveries(self._shared, ram, facts)
         self._forwarded = 0
-
-    @property
-    def hints(self) -> Sequence[str]:
-        """Nothing: QEMU's PC is complete."""
-        return ()
 
     @property
     def signature(self) -> int:
@@ -144,7 +141,7 @@ class QemuProcessor:
             if outcome is None:
                 self._stops.take()
             elif outcome is Outcome.OFF:
-                self._ended()
+                outcome = self._ended()
             elif outcome is Outcome.VMEXIT and self._mailbox.placing:
                 self._place()
                 outcome = None
@@ -283,8 +280,13 @@ class QemuProcessor:
             self._quirks.nmis.foreign = True
             self._qmp.command("inject-nmi")
 
-    def _ended(self) -> None:
-        """QEMU has ended: raise an error, or keep its exit status."""
+    def _ended(self) -> Outcome:
         if not self._handshake.reported:
             raise self._qemu.launch_error()
-        self.exit_status = exit_status(self._qemu.process.returncode, self._qemu.errors, by_guest=self._ports.ended)
+        process, by_guest = self._qemu.process, self._ports.ended
+        end = ended(process.returncode, self._qemu.errors, by_guest=by_guest, reason=self._qmp.shutdown_reason())
+        self.exit_status, self.hints = end.exit_status, end.hints
+        if not self._begun:
+            return Outcome.OFF
+        self._begun = False  # there is no machine that could begin again
+        return end.outcome

@@ -19,7 +19,7 @@ _T = TypeVar("_T")
 _GREETING: Final = 4096
 _STATUS_SECONDS: Final = 2.0
 """How long QEMU may take to say its state, or to hang up."""
-_SUSPEND, _RESET = "SUSPEND", "RESET"
+_SUSPEND, _RESET, _SHUTDOWN = "SUSPEND", "RESET", "SHUTDOWN"
 """The events that are kept. QEMU sends no RESET when the machine wakes up."""
 
 
@@ -84,7 +84,18 @@ class Qmp:
         if session is None:
             return False
         events = session.call(_taken(session.client))
-        return events[-1:] == [_SUSPEND]
+        return [event["event"] for event in events[-1:]] == [_SUSPEND]
+
+    def shutdown_reason(self) -> str | None:
+        """Return why QEMU, which has ended, shut down: a `ShutdownCause` of its QMP reference. None: it did not say."""
+        session = self._connected.result()
+        if session is None:
+            return None
+        with contextlib.suppress(TimeoutError):
+            session.call(_hung_up(session.client), _STATUS_SECONDS)
+        events = session.call(_taken(session.client))
+        found = [event["data"].get("reason") for event in events if event["event"] == _SHUTDOWN]
+        return found[-1] if found else None
 
     def close(self) -> None:
         """Hang up. Safe to call twice."""
@@ -112,7 +123,7 @@ class Qmp:
 
         client = QMPClient("trapline")
         client.logger.disabled = True  # a QEMU that does not start says better itself why
-        client.events.names = {_SUSPEND, _RESET}
+        client.events.names = {_SUSPEND, _RESET, _SHUTDOWN}
         lost = (QMPError, EOFError, OSError, AssertionError)  # the last when QEMU ends as soon as it has greeted
         with contextlib.suppress(*lost):
             await client.connect(self._connection)
@@ -133,5 +144,13 @@ def read_greeting(connection: socket.socket) -> Version | None:
         return None
 
 
-async def _taken(client: "QMPClient") -> list[str]:
-    return [str(message["event"]) for message in client.events.clear()]
+async def _taken(client: "QMPClient") -> list[Any]:
+    return client.events.clear()
+
+
+async def _hung_up(client: "QMPClient") -> None:
+    """Wait until QEMU has hung up: all that it sent has been read then."""
+    from qemu.qmp import Runstate
+
+    while client.runstate is Runstate.RUNNING:
+        await client.runstate_changed()
