@@ -159,7 +159,7 @@ DEFECTS: Final = (
            _NO_GUEST, ("tests/explain/test_blackbox.py",)),
     Defect("40", "exceptions of several states in one chain", f"{_EXPLAIN}/blackbox.py", '("rip", "rsp",', '("rsp",',
            _NO_GUEST, ("tests/explain/test_evidence.py", "-m", "not slow")),
-    Defect("41", "the processor not held against the model", f"{_EXPLAIN}/explanation.py",
+    Defect("41", "the processor not held against the model", f"{_EXPLAIN}/explain.py",
            "seen.event.vector in raised and ", "", _NO_GUEST, ("tests/explain/test_explanation.py",)),
     Defect("42", "a repair stored where there is no memory", f"{_EXPLAIN}/memory.py",
            "                if before is not None:\n                    shift = at % 8 * 8",

@@ -6,7 +6,7 @@ from trapline.arch.events import DOUBLE_FAULT, SHUTDOWN, Event, EventType, encod
 from trapline.arch.registers import Gprs
 from trapline.arch.vectors import FORCEABLE, Vector
 from trapline.arch.vmcb import Vmcb
-from trapline.explain import explanation
+from trapline.explain import explain
 from trapline.explain.blackbox import EXPLAINED, KEPT, BlackBox
 from trapline.explain.memory import MissingMemory
 from trapline.hypervisor.exception import InterceptedException
@@ -47,9 +47,9 @@ def test_an_exception_of_the_guest_itself_leaves_nothing(vcpu):
 @pytest.mark.parametrize(("becomes", "other"), [(GP, DOUBLE_FAULT), (DOUBLE_FAULT, GP)])
 def test_only_the_first_pieces_of_evidence_are_explained_at_once(vcpu, monkeypatch, becomes, other):
     explained = []
-    whole = explanation.explain
+    whole = explain.explain
     monkeypatch.setattr(
-        explanation, "explain", lambda chain, **how: explained.append(chain[-1].becomes) or whole(chain, **how)
+        explain, "explain", lambda chain, **how: explained.append(chain[-1].becomes) or whole(chain, **how)
     )
     box = BlackBox()
     for _ in range(EXPLAINED + KEPT):

@@ -13,7 +13,7 @@ from trapline.errors import UsageError
 from trapline.explain.attempt import Attempt
 from trapline.explain.blackbox import chains
 from trapline.explain.evidence import Evidence, from_json
-from trapline.explain.explanation import explain
+from trapline.explain.explain import explain
 from trapline.explain.instruction import code_bytes, stack_top
 from trapline.explain.memory import PartialMemory
 

@@ -4,7 +4,9 @@ from tests.explain.machines import CODE, CODE_3, DATA_3, GATE, IDT, TSS, Machine
 from trapline.arch.events import DOUBLE_FAULT, SHUTDOWN, Event, EventType
 from trapline.arch.vectors import Vector
 from trapline.explain.evidence import set_field
-from trapline.explain.explanation import Delivery, Explanation, Origin, explain
+from trapline.explain.explain import explain, explain_exception
+from trapline.explain.explanation import Delivery, Explanation, Origin
+from trapline.explain.memory import PartialMemory
 
 UD, GP, NP = fault(Vector.UD), fault(Vector.GP, 0x33), fault(Vector.NP, 0x33)
 ABSENT = GATE & ~(1 << 47)
@@ -164,3 +166,24 @@ def test_two_causes_are_named_where_it_takes_two_repairs():
     first, second = found.changes
     assert [attempt.changed(change).succeeds() for change in (first, second)] == [False, False]
     assert attempt.changed(first).changed(second).succeeds()
+
+
+def test_one_exception_is_explained_by_itself():
+    piece = machine().evidence(None, UD, UD)
+    found = explain_exception(
+        piece, name={CODE: "main+0x2"}.get, disassemble=lambda code, address, bits: code[:2].hex()
+    )
+    assert str(found).splitlines() == [
+        "  #UD at 0008:0000000000006000 main+0x2, CPL 0: 0f0b",
+        "     ud2 always raises #UD",
+        "  -> the guest gets #UD",
+    ]
+    at = machine().evidence(None, page_fault(2), page_fault(2), address=1 << 40)
+    assert explain_exception(at).origin.reason == "write to 0x10000000000 (not mapped: PML4E is 0x0)"
+    assert explain_exception(at._replace(event=None)).unproven == "The exception is not known."
+
+
+def test_one_exception_whose_memory_is_missing():
+    piece = machine().evidence(None, UD, UD)._replace(memory=PartialMemory())
+    found = explain_exception(piece)
+    assert (found.origin, found.unproven) == (None, "The evidence does not include the memory at 0x1000.")

@@ -17,7 +17,7 @@ from trapline.asm import operands
 from trapline.asm.operands import RAX, Mem
 from trapline.explain.blackbox import BlackBox
 from trapline.explain.evidence import Evidence
-from trapline.explain.explanation import explain
+from trapline.explain.explain import explain
 from trapline.explain.memory import PartialMemory
 from trapline.guests.boot import bare_entry
 from trapline.guests.recognise import recognise

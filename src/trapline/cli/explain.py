@@ -10,7 +10,7 @@ from trapline.asm.disassembler import instruction
 from trapline.errors import UsageError
 from trapline.explain.blackbox import chains
 from trapline.explain.evidence import TYPE, Evidence, from_json
-from trapline.explain.explanation import explain
+from trapline.explain.explain import explain
 from trapline.report import text
 from trapline.symbols import Names
 

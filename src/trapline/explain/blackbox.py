@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from trapline.hypervisor.exception import InterceptedException
     from trapline.hypervisor.vcpu import Vcpu
 
-    from .explanation import Disassembler, Explanation, Namer
+    from .explain import Disassembler, Namer
+    from .explanation import Explanation
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ class BlackBox:
         self, *, name: "Namer | None" = None, disassemble: "Disassembler | None" = None
     ) -> "Explanation | None":
         """Explain that chain; None: there is no evidence."""
-        from .explanation import explain
+        from .explain import explain
 
         chain = self.chain()
         return explain(chain, name=name, disassemble=disassemble) if chain else None
@@ -92,7 +93,7 @@ class BlackBox:
             stack_top(attempt)
         self._seen[evidence.fatal] += 1
         if evidence.becomes is SHUTDOWN or self._seen[evidence.fatal] <= EXPLAINED:
-            from .explanation import explain  # most guests never need it
+            from .explain import explain  # most guests never need it
 
             try:
                 # With a disassembler, the code is read as well.

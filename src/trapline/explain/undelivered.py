@@ -3,9 +3,9 @@
 from trapline.arch.events import Event
 from trapline.machine.processor import Processor
 
-from .attempt import Attempt
 from .evidence import capture
-from .explanation import Disassembler, Explanation, Namer, origin_of
+from .explain import Disassembler, Namer, explain_exception
+from .explanation import Explanation
 
 
 def explain_undelivered(
@@ -18,5 +18,4 @@ def explain_undelivered(
 ) -> Explanation:
     """Explain an exception of a stopped guest that is not delivered yet; `address` is that of a #PF."""
     evidence = capture(processor, event, event, (address, address), event, None)
-    origin = origin_of(evidence, Attempt.of(evidence, event), name, disassemble)
-    return Explanation(origin, (), event, (), (), None)
+    return explain_exception(evidence, name=name, disassemble=disassemble)

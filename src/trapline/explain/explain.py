@@ -1,0 +1,135 @@
+"""Explains exceptions: why one was raised, why each delivery of a chain failed, and the cause that is proven."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from trapline.arch import delivery
+from trapline.arch.delivery import Delivered, Failed, Step, checks
+from trapline.arch.events import SHUTDOWN, Event, Shutdown
+from trapline.arch.vectors import Vector
+
+from .attempt import Attempt
+from .evidence import Evidence
+from .explanation import Delivery, Explanation, Origin
+from .failures import failure
+from .instruction import code_bytes
+from .memory import MissingMemory
+from .origin import reason
+from .proof import causes
+
+Namer: TypeAlias = Callable[[int], str | None]
+"""Returns the name of a linear address, as `memset+0x1a`; None: it has no name."""
+Disassembler: TypeAlias = Callable[[bytes, int, int], str | None]
+"""Takes up to 15 bytes of code, their linear address and the code's size in bits; returns the first instruction."""
+
+
+def explain(
+    chain: Sequence[Evidence], *, name: Namer | None = None, disassemble: Disassembler | None = None
+) -> Explanation:
+    """Explain a chain: evidence of one state, in the order of the exceptions."""
+    last = chain[-1]
+    # None of the deliveries changed the state, and the last piece of evidence includes the most memory.
+    first = chain[0]._replace(save=last.save, gprs=last.gprs, memory=last.memory)
+    unknown = Explanation(None, (), last.becomes, (), (), None)
+    if first.vectoring is None:
+        return unknown._replace(
+            unproven="The event under delivery is not known: the processor names none, and no exception was recorded."
+        )
+    attempt = Attempt.of(first, first.vectoring)
+    try:
+        origin = origin_of(first, attempt, name, disassemble)
+        steps = delivery.chain(first.save, attempt.event, first.memory, physical_bits=first.physical_bits)
+        deliveries = _deliveries(chain, attempt, steps)
+        agree = not any(each.observed for each in deliveries)
+        proven = list(causes(attempt, first, steps[0].outcome)) if agree else []
+        unproven = None if proven else _unproven(attempt, steps[0].outcome, agree=agree)
+    except MissingMemory as missing:
+        return unknown._replace(unproven=f"The evidence does not include the memory at {missing.gpa:#x}.")
+    return Explanation(
+        origin,
+        deliveries,
+        last.becomes,
+        tuple(finding.cause for finding, _ in proven),
+        tuple(change for _, change in proven),
+        unproven,
+    )
+
+
+def explain_exception(
+    evidence: Evidence, *, name: Namer | None = None, disassemble: Disassembler | None = None
+) -> Explanation:
+    """Explain one exception by itself: why it was raised, whether or not it was delivered since.
+
+    It is `evidence.event`, or else `evidence.vectoring`; of a page fault it takes `address`, or else `first_address`.
+    The registers must be those before the delivery, with RIP at the instruction for a fault; memory is read on demand
+    (`evidence.capture` reads the stopped guest's), so that of an older exception it is the memory of now. The
+    explanation has no deliveries. Where memory is missing, `unproven` says so and there is no origin.
+    """
+    event = evidence.event or evidence.vectoring
+    address = evidence.first_address if evidence.event is None else evidence.address
+    unknown = Explanation(None, (), evidence.becomes, (), (), None)
+    if event is None:
+        return unknown._replace(unproven="The exception is not known.")
+    alone = evidence._replace(event=event, vectoring=event, first_address=address)
+    try:
+        origin = origin_of(alone, Attempt.of(alone, event), name, disassemble)
+    except MissingMemory as missing:
+        return unknown._replace(unproven=f"The evidence does not include the memory at {missing.gpa:#x}.")
+    return unknown._replace(origin=origin)
+
+
+def origin_of(evidence: Evidence, attempt: Attempt, name: Namer | None, disassemble: Disassembler | None) -> Origin:
+    """Return the event of an attempt, where it was raised and why."""
+    save, code = attempt.save, None
+    if disassemble is not None and evidence.event is not None:
+        code = disassemble(code_bytes(attempt), attempt.rip, attempt.bits)
+    symbol = None if name is None else name(attempt.rip)
+    why = reason(evidence, attempt)
+    return Origin(attempt.event, save.cpl, save.cs.selector, save.rip, attempt.bits, symbol, code, why)
+
+
+def _deliveries(chain: Sequence[Evidence], first: Attempt, steps: Sequence[Step]) -> tuple[Delivery, ...]:
+    """Return each delivery, up to the first in which the processor did something else than the model."""
+    found: list[Delivery] = []
+    for number, (event, outcome, _, follows) in enumerate(steps):
+        seen = next((e for e in chain if e.vectoring is not None and e.vectoring.vector == event.vector), None)
+        attempt = Attempt(first.save, first.memory, event, first.physical_bits)
+        if isinstance(outcome, Delivered):
+            if seen is not None:
+                found.append(Delivery(event, None, None, None, None, None, seen.event or SHUTDOWN))
+            elif number:
+                found.append(Delivery(event, None, None, None, None, attempt.handler(outcome)))
+            break
+        why, section = failure(attempt, outcome), outcome.check.section
+        if seen is not None and not _agrees(outcome, follows, seen):
+            found.append(Delivery(event, why, section, None, None, None, seen.event or SHUTDOWN))
+            break
+        raised = outcome.event
+        if raised is not None and seen is not None and seen.event is not None:
+            raised = seen.event
+        combined = follows if isinstance(follows, Event) and raised and follows.vector != raised.vector else None
+        found.append(Delivery(event, why, section, raised, combined, None))
+        if seen is not None and seen.becomes is SHUTDOWN:
+            break
+    return tuple(found)
+
+
+def _agrees(failed: Failed, follows: Event | Shutdown | None, seen: Evidence) -> bool:
+    """Return whether the processor raised what the model did."""
+    if seen.event is None:
+        return follows is SHUTDOWN
+    raised = {event.vector for event in (failed.event, follows) if isinstance(event, Event)}
+    if failed.check is checks.PUSH_ADDRESS:
+        raised.add(Vector.GP)  # what some processors raise for a stack that is not canonical
+    return seen.event.vector in raised and (seen.address is None or failed.address in (None, seen.address))
+
+
+def _unproven(attempt: Attempt, outcome: Delivered | Failed, *, agree: bool) -> str:
+    if not agree:
+        return "The processor and the model of delivery disagree."
+    if isinstance(outcome, Delivered):
+        return f"The model delivers {attempt.event}."
+    return (
+        f"The first check that failed: {failure(attempt, outcome)} [APM vol. 2, {outcome.check.section}]. "
+        "No single change was found with which the delivery succeeds."
+    )
