@@ -18,7 +18,7 @@ MOST = ("none", "all", "0x1000")
 PAIRS = [
     *((guest, mask) for guest in ("long", "real") for mask in MASKS),
     *((guest, mask) for guest in ("pm32", "pm16") for mask in MOST),
-    *((guest, mask) for guest in ("count", "cpuid") for mask in ("none", "all")),
+    *((guest, mask) for guest in ("count", "cpuid", "smm") for mask in ("none", "all")),
 ]
 GP, UD, DF = Vector.GP.value, Vector.UD.value, Vector.DF.value
 BP, NP, PF = Vector.BP.value, Vector.NP.value, Vector.PF.value
@@ -50,7 +50,7 @@ def test_int_n_and_protection_faults_need_no_python(guest, vector, mask, image, 
     assert run.summary["exits"] < 50
 
 
-@pytest.mark.parametrize("guest", ["long", "pm32_rom", "pm16", "real", "cpuid"])
+@pytest.mark.parametrize("guest", ["long", "pm32_rom", "pm16", "real", "cpuid", "smm"])
 def test_an_isolated_guest_sees_the_same(guest, image, plain):
     run = under_trapline(image(guest), "all", "--isolate")
     assert_same(run.console, plain(guest).console)

@@ -242,8 +242,9 @@ def test_a_machine_without_default_devices_has_its_console():
 
 
 @NEWER
-def test_a_guest_that_sleeps_wakes_up(image):
-    plain, run = on_qemu_alone(image("sleep")), under_trapline(image("sleep"), "all")
+@pytest.mark.parametrize("guest", ["sleep", "smm"])
+def test_a_guest_that_leaves_its_code_sees_the_same(guest, image):
+    plain, run = on_qemu_alone(image(guest)), under_trapline(image(guest), "all")
     assert_same(run.console, plain.console)
     assert (run.status, plain.status) == (0, 1)
 

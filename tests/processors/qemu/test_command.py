@@ -69,10 +69,16 @@ def test_machines_go_to_qemu_option_by_option(value):
     assert read_user_options(["-M", value]).machine == value
 
 
-@pytest.mark.parametrize("value", ["smm=on", "q35,smm=auto"])
-def test_system_management_mode_is_refused(value):
-    with pytest.raises(UsageError, match="an SMI would leave the guest"):
-        read_user_options(["-machine", value])
+@pytest.mark.parametrize(
+    ("value", "asked"), [("smm=on", True), ("q35,smm=auto", True), ("q35,smm=off", False), ("pc", False)]
+)
+def test_system_management_mode_is_the_users_choice(value, asked):
+    assert read_user_options(["-machine", value]).asks_for_smm == asked
+    assert values(line("-machine", value), "-machine")[1:] == [value, "accel=tcg"]
+
+
+def test_under_kvm_there_is_none():
+    assert values(line(accelerator="kvm"), "-machine")[-1] == "accel=kvm,smm=off"
 
 
 @pytest.mark.parametrize("value", ["if=pflash,file=OVMF.fd", "file=OVMF.fd,if=pflash,readonly=on"])
@@ -183,7 +189,7 @@ def test_files_are_inherited_by_number():
     assert values(words, "-m") == ["128M"]
     assert "ivshmem-plain,memdev=trapline.monitor,addr=1e.7" in values(words, "-device")
     assert "isa-debugcon,iobase=0xa20,readback=0xff,chardev=trapline.doorbell" in values(words, "-device")
-    assert values(words, "-machine")[-1] == "smm=off,accel=tcg"
+    assert values(words, "-machine")[-1] == "accel=tcg"
 
 
 pieces = st.sampled_from(

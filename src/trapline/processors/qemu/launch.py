@@ -154,6 +154,8 @@ def open_qemu(
     user = read_user_options(options)
     if isolated and "q35" in user.machine:
         raise UsageError("--isolate needs a pc machine: a q35's MMCONFIG reaches the monitor's device")
+    if accelerator == "kvm" and user.asks_for_smm:
+        raise UsageError("-machine smm=on cannot be used with --accel kvm, whose guests run without SMM here")
     check_accelerator(accelerator)
     path = find_qemu(program)
     facts = facts_of(path, accelerator)

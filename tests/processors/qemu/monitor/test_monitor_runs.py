@@ -7,7 +7,7 @@ import pytest
 
 from trapline.arch.events import Event, EventType, decode, encode
 from trapline.arch.exits import EXCEPTION_EXITS, ExitCode
-from trapline.arch.registers import CR0, CR4, RFLAGS
+from trapline.arch.registers import CR0, CR4, EFER, RFLAGS
 from trapline.arch.vectors import Vector
 from trapline.machine.record import RECORD_SIZE, Record
 from trapline.processors.qemu import layout, pci
@@ -201,6 +201,21 @@ def test_an_exception_goes_back_as_it_was(cpu, plan, policy):
     assert (cpu.asked, cpu.mailbox.ring_head) == (1, int(policy is Policy.RECORD))  # the reset asks
 
 
+def test_the_guest_has_svme_on_every_entry(cpu, plan):
+    """SMM clears EFER, and VMRUN refuses that."""
+    plan(UD, Policy.FORWARD)
+    entered = []
+
+    def in_smm(cpu):
+        entered.append(cpu.vmcb.save.efer)
+        cpu.vmcb.save.efer = 0
+        raise_(UD)(cpu)
+
+    cpu.vmcb.save.efer = EFER.LME
+    cpu.run(in_smm, in_smm)
+    assert entered == [EFER.SVME | EFER.LME, EFER.SVME]
+
+
 @pytest.mark.parametrize("policy", [Policy.FORWARD, Policy.RECORD])
 def test_only_a_page_fault_writes_cr2(cpu, plan, policy):
     plan(UD, policy)
@@ -262,12 +277,21 @@ def record(cpu, number):
 def test_a_record_holds_what_was_known_at_the_exit(cpu, plan):
     plan(PF, Policy.RECORD, code=True)
     save = cpu.vmcb.save
-    save.rip, save.rsp, save.rflags, save.cr3, save.cr0, save.cr4, save.efer = 1, 2, 3, 4, 5, 6, 7
+    save.rip, save.rsp, save.rflags, save.cr3, save.cr0, save.cr4, save.efer = 1, 2, 3, 4, 5, 6, EFER.SVME
     save.dr6, save.cs.selector, save.cs.base, save.ss.selector, save.cpl = 8, 9, 10, 11, 3
     cpu.run(raise_(PF, 0x8000_0006, 0xCAFE))
     one = record(cpu, 0)
     assert (one.vector, one.cpl, one.flags, one.error_code, one.address) == (PF, 3, 0x55, 0x8000_0006, 0xCAFE)
-    assert (one.rip, one.rsp, one.rflags, one.cr3, one.cr0, one.cr4, one.efer, one.dr6) == (1, 2, 3, 4, 5, 6, 7, 8)
+    assert (one.rip, one.rsp, one.rflags, one.cr3, one.cr0, one.cr4, one.efer, one.dr6) == (
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+        EFER.SVME,
+        8,
+    )
     assert (one.cs, one.cs_base, one.ss, one.tsc, one.exit_int_info) == (9, 10, 11, cpu.tsc, 0)
     assert decode(one.event) == Event(PF, EventType.EXCEPTION, 0x8000_0006)
 

@@ -9,7 +9,7 @@ from trapline.arch import ioio
 from trapline.arch.events import VALID
 from trapline.arch.exits import EXCEPTION_EXITS, ExitCode
 from trapline.arch.layout import offset_of, size_of
-from trapline.arch.registers import CR0, CR4, RFLAGS
+from trapline.arch.registers import CR0, CR4, EFER, RFLAGS
 from trapline.arch.vectors import Vector
 from trapline.arch.vmcb import Vmcb
 from trapline.asm import operands
@@ -53,6 +53,7 @@ def build() -> Assembler:
 def _run(code: Assembler) -> None:
     """Execute VMRUN and sort the exits."""
     code.label("restore")
+    code.or_(vmcb("save.efer", 32), EFER.SVME)  # which SMM clears, and without which VMRUN is refused (APM 15.5.1)
     for name, register in SAVED_FIRST:
         code.mov(register, mailbox(f"gprs.{name}"))
     code.vmrun()
