@@ -98,3 +98,13 @@ def test_a_full_disk_behind_stdout_is_told_in_a_line(in_a_process, words):
 def test_without_a_stdout_the_data_goes_nowhere(in_a_process):
     close_it = "import os; os.close(1); os.execv(sys.executable, [sys.executable, '-m', 'trapline', 'vectors'])"
     assert in_a_process(code=close_it) == (0, "", "")
+
+
+def test_no_memory_is_one_line(trapline_command, monkeypatch, tmp_path):
+    def full(path, slide=0):
+        raise MemoryError
+
+    monkeypatch.setattr("trapline.session.symbols.load", full)
+    done = trapline_command("explain", tmp_path, "--symbols", "System.map@0")
+    assert (done.status, done.out) == (1, "")
+    assert done.err == "trapline: there is not enough memory for this command\n"

@@ -1,3 +1,4 @@
+import io
 import json
 
 import pytest
@@ -12,10 +13,11 @@ from trapline.asm.disassembler import instruction
 from trapline.errors import UsageError
 from trapline.explain.attempt import Attempt
 from trapline.explain.blackbox import chains
-from trapline.explain.evidence import Evidence, from_json
+from trapline.explain.evidence import Evidence, from_stored
 from trapline.explain.explain import explain
 from trapline.explain.instruction import code_bytes, stack_top
 from trapline.explain.memory import PartialMemory
+from trapline.trace.stored import StoredEvidence, read_stored
 
 
 def evidence(event=Vector.GP, vectoring=Vector.UD, becomes=SHUTDOWN, rip=0, qwords=None):
@@ -37,10 +39,16 @@ def evidence(event=Vector.GP, vectoring=Vector.UD, becomes=SHUTDOWN, rip=0, qwor
     )
 
 
+def read(text):
+    """Return the evidence in lines of JSON."""
+    lines = read_stored(io.BytesIO(text.encode()))
+    return [from_stored(line) for _, line in lines if isinstance(line, StoredEvidence)]
+
+
 def test_evidence_comes_back_from_its_line():
     before = evidence()
     line = before.to_json()
-    after = from_json(json.loads(line))
+    (after,) = read(line)
     assert line.endswith("}\n")
     assert line.count("\n") == 1
     assert after.to_json() == line
@@ -51,13 +59,36 @@ def test_evidence_comes_back_from_its_line():
     assert (after.sequence, after.first_address, after.address) == (7, 0x1000, None)
 
 
-@pytest.mark.parametrize(
-    "change", [{"event": 3}, {"memory": {"x": "y"}}, {"save": {"no.such": "0x1"}}, {"becomes": "what"}, {"memory": []}]
-)
-def test_damaged_evidence_is_told_in_a_line(change):
-    fields = json.loads(evidence().to_json()) | change
-    with pytest.raises(UsageError, match="damaged"):
-        from_json(fields)
+DAMAGE = [
+    ({"event": 3}, "$.event"),
+    ({"event": {"vector": -1, "type": 3, "error_code": None}}, "$.event.vector"),
+    ({"event": {"vector": 200, "type": 3, "error_code": None}}, "no exception has vector 200"),
+    ({"event": {"vector": 6, "type": 8, "error_code": None}}, "$.event.type"),
+    ({"event": {"vector": 6, "type": 3, "error_code": "5"}}, "$.event.error_code"),
+    ({"event": {"vector": 6, "type": 3, "error_code": 1 << 32}}, "$.event.error_code"),
+    ({"memory": {"x": "y"}}, "a number of 64 bits, as `0x1f`"),
+    ({"memory": {"0x1004": "0x0"}}, "0x1004 is not the address of 8 bytes of memory"),
+    ({"memory": {"0x10000000000000": "0x0"}}, "0x10000000000000 is not the address"),
+    ({"memory": []}, "$.memory"),
+    ({"memory": {hex(8 * number): None for number in range((1 << 14) + 1)}}, "$.memory"),
+    ({"save": {"no.such": "0x1"}}, "there is no field 'no.such'"),
+    ({"save": {"cs.selector": "0x10000"}}, "cs.selector has 16 bits"),
+    ({"save": {"rip": "0x10000000000000000"}}, "$.save"),
+    ({"gprs": {"rip": "0x1"}}, "there is no field 'rip'"),
+    ({"becomes": "what"}, "$.becomes"),
+    ({"physical_bits": 10**12}, "$.physical_bits"),
+    ({"physical_bits": 40.5}, "$.physical_bits"),
+    ({"seq": -1}, "$.seq"),
+    ({"address": "-0x1"}, "$.address"),
+]
+
+
+@pytest.mark.parametrize(("change", "complaint"), DAMAGE, ids=[complaint for _, complaint in DAMAGE])
+def test_damaged_evidence_is_told_in_a_line(change, complaint):
+    with pytest.raises(UsageError) as caught:
+        read(json.dumps(json.loads(evidence().to_json()) | change) + "\n")
+    assert complaint in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_what_memory_does_not_tell_is_no_cause():
@@ -90,9 +121,9 @@ def test_a_stored_run_tells_the_same_explanation(tmp_path, broken):
     image.write_bytes(broken.image())
     path = tmp_path / "lines"
     result = run(image, exceptions="all", memory="16M", processor="unicorn", timeout=120, output=path)
-    read = [json.loads(line) for line in path.read_text().splitlines()]
-    records = [fields for fields in read if "type" not in fields]
-    found = [from_json(fields) for fields in read if fields.get("type") == "evidence"]
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    records = [fields for fields in lines if "type" not in fields]
+    found = read(path.read_text())
     assert [record["seq"] for record in records] == list(range(result.recorded))
     assert explain(chains(found)[-1], disassemble=instruction) == result.explanation
     assert [records[piece.sequence]["vector"] for piece in found] == [piece.event.vector for piece in found]
@@ -111,8 +142,7 @@ def test_the_origin_has_the_name_and_the_text_that_are_given(tmp_path):
     image.write_bytes(LONG[0].image())
     path = tmp_path / "lines"
     run(image, exceptions="all", memory="16M", processor="unicorn", timeout=120, output=path)
-    read = map(json.loads, path.read_text().splitlines())
-    chain = chains([from_json(fields) for fields in read if "type" in fields])[-1]
+    chain = chains(read(path.read_text()))[-1]
     rip = chain[0].save.rip
     asked = []
 

@@ -9,6 +9,8 @@ from typing import Final, NamedTuple
 
 from trapline.errors import TraplineError
 
+from .terminal import tell
+
 _IN_PROCESS: Final = "in process"
 _SAMPLE_MEMORY: Final = 16 << 20
 _SAMPLE_TIMEOUT: Final = 60
@@ -48,9 +50,9 @@ def doctor(*, as_json: bool, program: str | None) -> int:
     else:
         for finding in findings:
             mark = "ok" if finding.fine else "MISSING" if finding.needed else "no"
-            print(f"{mark:<8} {finding.name:<14} {finding.detail}")
+            tell(f"{mark:<8} {finding.name:<14} {finding.detail}")
         bare = any(finding.fine for finding in findings if finding.name == _IN_PROCESS)
-        print(_READY if ready else _BARE if bare else _NOTHING)
+        tell(_READY if ready else _BARE if bare else _NOTHING)
     return 0 if ready else 1
 
 

@@ -2,67 +2,77 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import BinaryIO
 
 from trapline.asm.disassembler import instruction
 from trapline.errors import UsageError
-from trapline.explain.blackbox import chains
-from trapline.explain.evidence import TYPE, Evidence, from_json
+from trapline.explain.blackbox import each_chain
+from trapline.explain.evidence import Evidence, from_stored
 from trapline.explain.explain import explain
+from trapline.explain.explanation import Explanation
 from trapline.report import text
 from trapline.symbols import Names
+from trapline.trace.stored import StoredRecord, read_stored
 
-from .terminal import width_of
+from .terminal import tell, width_of
 
 
 def explain_file(name: str, names: Names, *, syntax: str, as_json: bool) -> int:
     """Print the explanation of each double and triple fault of a stored run, oldest first."""
+    outcomes: set[str] = set()
     try:
-        with Path(name).open(encoding="utf-8") as file:
-            evidence, died = _evidence(name, file)
+        with Path(name).open("rb") as file:
+            told = _print(_explained(_evidence(file, outcomes), names, syntax), as_json=as_json)
     except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise
         raise UsageError(f"{name}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{name}: run -o did not write this file") from error
-    found = chains(evidence)
-    shown = partial(instruction, syntax=syntax)
-    explanations = [
-        (chain, explain(chain, name=names.text, disassemble=shown))
-        for chain in found
-        if any(piece.fatal for piece in chain)
-    ]
+    except UsageError as error:
+        raise UsageError(f"{name}: {error}") from error
     if as_json:
-        json.dump(
-            [{"seq": chain[-1].sequence, **explanation.to_json()} for chain, explanation in explanations], sys.stdout
-        )
-        print()
-        return 0
-    for chain, explanation in explanations:
-        record = chain[-1].sequence
-        title = "at the end" if record is None else f"up to record {record}"
-        print("\n".join(text.explanation(title, explanation, width_of(sys.stdout))))
-    if not explanations and died:
+        tell("]" if told else "[]")
+    elif not told and outcomes & {"combined", "shutdown"}:
         print("the file has a double or triple fault, but no evidence to explain it")
-    elif not explanations:
+    elif not told:
         print("the file has no double or triple fault")
     return 0
 
 
-def _evidence(name: str, file: IO[str]) -> tuple[list[Evidence], bool]:
-    """Return the evidence, and whether some exception became a #DF or a shutdown."""
-    found, died = [], False
-    for number, line in enumerate(file, 1):
-        if not line.endswith("\n"):
-            break  # a run that was killed
+def _evidence(file: BinaryIO, outcomes: set[str]) -> Iterator[Evidence]:
+    """Yield the evidence in a file, and collect what became of the exceptions."""
+    for number, line in read_stored(file):
+        if isinstance(line, StoredRecord):
+            outcomes.add(str(line.outcome))
+            continue
         try:
-            fields: Any = json.loads(line)
-        except ValueError as error:
-            raise UsageError(f"{name}: line {number} is not JSON: run -o did not write this file") from error
-        if not isinstance(fields, dict):
-            raise UsageError(f"{name}: line {number} is not a record: run -o did not write this file")
-        if fields.get("type") == TYPE:
-            found.append(from_json(fields))
-        died |= fields.get("outcome") in ("combined", "shutdown")
-    return found, died
+            piece = from_stored(line)
+        except UsageError as error:
+            raise UsageError(f"line {number} is damaged: {error}") from error
+        yield piece
+
+
+def _explained(evidence: Iterator[Evidence], names: Names, syntax: str) -> Iterator[tuple[int | None, Explanation]]:
+    """Yield the number of the last record of each fatal chain, and its explanation."""
+    for chain in each_chain(evidence):
+        if any(piece.fatal for piece in chain):
+            yield (
+                chain[-1].sequence,
+                explain(chain, name=names.text, disassemble=partial(instruction, syntax=syntax)),
+            )
+
+
+def _print(explained: Iterator[tuple[int | None, Explanation]], *, as_json: bool) -> int:
+    """Print explanations as they come, as JSON without the last bracket; return how many there were."""
+    told = 0
+    for record, explanation in explained:
+        if as_json:
+            print(end=", " if told else "[")
+            json.dump({"seq": record, **explanation.to_json()}, sys.stdout)
+        else:
+            title = "at the end" if record is None else f"up to record {record}"
+            tell(*text.explanation(title, explanation, width_of(sys.stdout)))
+        told += 1
+    return told

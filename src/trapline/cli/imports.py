@@ -10,6 +10,8 @@ from trapline.errors import TraplineError, UsageError
 from trapline.symbols import Names
 from trapline.trace import qemu_log
 
+from .terminal import tell
+
 
 def import_qemu_int(name: str, output: str | None, names: Names) -> int:
     """Write the exceptions of a log of `qemu -d int,cpu_reset` to a file, or to stdout."""
@@ -26,7 +28,7 @@ def import_qemu_int(name: str, output: str | None, names: Names) -> int:
         raise UsageError(f"{name}: {error.strerror}") from error
     except UsageError as error:
         raise UsageError(f"{name}: {error}") from error
-    print(f"{count:,} exception{'s' * (count != 1)} imported", file=sys.stderr)
+    tell(f"{count:,} exception{'s' * (count != 1)} imported", file=sys.stderr)
     return 0
 
 

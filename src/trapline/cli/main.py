@@ -13,9 +13,11 @@ from trapline.errors import TraplineError, UsageError
 from trapline.typed import one_line, printable
 
 from .parser import parser
+from .terminal import PrintableFormatter, tell
 
 FAILED: Final = 1
 INTERRUPTED: Final = 130
+_NO_MEMORY: Final = "trapline: there is not enough memory for this command"
 
 
 def message(error: TraplineError) -> str:
@@ -34,25 +36,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = _parse(given[:split], qemu_options=split < len(given))
     except UsageError as error:
-        print(message(error), file=sys.stderr)
+        tell(message(error), file=sys.stderr)
         return error.exit_code
-    logging.basicConfig(
-        format="trapline: %(message)s",
-        level=logging.INFO if options.verbose else logging.WARNING,
-        stream=sys.stderr,
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PrintableFormatter("trapline: %(message)s"))
+    logging.basicConfig(level=logging.INFO if options.verbose else logging.WARNING, handlers=[handler])
     try:
         status = _command(options, given[split + 1 :])
         sys.stdout.flush()
         gc.freeze()  # a garbage collection of all libraries at exit would take 20 ms
     except TraplineError as error:
-        print(message(error), file=sys.stderr)
+        tell(message(error), file=sys.stderr)
         return error.exit_code
+    except MemoryError:
+        tell(_NO_MEMORY, file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
     except OSError as error:
         if not isinstance(error, BrokenPipeError):  # the reader of a pipe may close it early
-            print(f"trapline: {error}", file=sys.stderr)
+            tell(f"trapline: {error}", file=sys.stderr)
         from .termination import silence
 
         silence()  # Python flushes both at exit: what they still buffer must not raise again

@@ -11,10 +11,10 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from trapline.session.settings import MachineOptions
-from trapline.typed import printable
 
 from . import table
 from .console import Console, open_console
+from .terminal import tell
 from .termination import Termination, silence
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _print_result(options: argparse.Namespace, result: "Run", code: int) -> None
 
         print_summary(result, sys.stderr)
     if result.error is not None:
-        _say(f"trapline: {printable(str(result.error.args[0]))}")
+        _say(f"trapline: {result.error.args[0]}")
 
 
 def _load_summary_meanwhile() -> None:
@@ -114,4 +114,4 @@ def _say_after(console: Console, line: str) -> None:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    tell(line, file=sys.stderr)

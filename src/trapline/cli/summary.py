@@ -7,7 +7,7 @@ from trapline.report.result import Place
 from trapline.report.run import Run
 
 from .table import print_table
-from .terminal import width_of
+from .terminal import tell, width_of
 
 
 def print_summary(run: Run, file: IO[str]) -> None:
@@ -15,8 +15,8 @@ def print_summary(run: Run, file: IO[str]) -> None:
     width = width_of(file)
     print(file=file)
     if run.crash is not None:
-        print("\n".join(text.evidence(run, width)), file=file)
-    print("\n".join(text.outcome(run, width)), file=file)
+        tell(*text.evidence(run, width), file=file)
+    tell(*text.outcome(run, width), file=file)
     if run.counts:
         print_table(
             ("exception", "count", "per second", "first at", "last at"),
@@ -33,7 +33,7 @@ def print_summary(run: Run, file: IO[str]) -> None:
             right=(1, 2),
             file=file,
         )
-    print("\n".join([*text.notes(run, width), *text.costs(run, width)]), file=file)
+    tell(*text.notes(run, width), *text.costs(run, width), file=file)
 
 
 def _place(place: Place) -> str:

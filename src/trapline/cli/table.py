@@ -4,6 +4,8 @@ import sys
 from collections.abc import Sequence
 from typing import IO
 
+from trapline.typed import printable
+
 
 def load() -> None:
     """Load rich."""
@@ -29,5 +31,5 @@ def print_table(
     for number, head in enumerate(heads):
         table.add_column(head, justify="right" if number in right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(printable, row))
     Console(file=file, highlight=False, markup=False).print(table)

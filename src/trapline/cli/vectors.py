@@ -7,6 +7,7 @@ import textwrap
 from trapline.arch.vectors import VECTORS, Vector
 
 from .table import print_table
+from .terminal import tell
 
 _NAMED = frozenset(Vector)
 
@@ -52,5 +53,5 @@ def vectors(*, as_json: bool) -> int:
             reasons.setdefault(row.refused, []).append(str(row.vector))
     print("\nnot forced:")
     for reason, numbers in reasons.items():
-        print(textwrap.fill(f"{', '.join(numbers)}: {reason}", 80, initial_indent="  ", subsequent_indent="      "))
+        tell(textwrap.fill(f"{', '.join(numbers)}: {reason}", 80, initial_indent="  ", subsequent_indent="      "))
     return 0

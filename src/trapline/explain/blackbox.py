@@ -6,7 +6,7 @@ are only tested for an event under delivery.
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from trapline.arch.delivery import chain as deliveries
@@ -106,13 +106,19 @@ class BlackBox:
 
 def chains(evidence: Iterable[Evidence]) -> list[list[Evidence]]:
     """Group evidence by the event whose delivery failed first, oldest first."""
-    found: list[list[Evidence]] = []
+    return list(each_chain(evidence))
+
+
+def each_chain(evidence: Iterable[Evidence]) -> Iterator[list[Evidence]]:
+    """Yield the same one by one, each with its newest `KEPT` pieces."""
+    chain: list[Evidence] = []
     for piece in evidence:
-        if found and _continues(found[-1][-1], piece):
-            found[-1].append(piece)
-        else:
-            found.append([piece])
-    return found
+        if chain and not _continues(chain[-1], piece):
+            yield chain
+            chain = []
+        chain = [*chain[1 - KEPT :], piece]
+    if chain:
+        yield chain
 
 
 def _continues(before: Evidence, piece: Evidence) -> bool:

@@ -2,21 +2,24 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
 
-from trapline.arch.events import SHUTDOWN, Event, Shutdown
+from trapline.arch.events import SHUTDOWN, Event, EventType, Shutdown
 from trapline.arch.layout import Structure, leaves
 from trapline.arch.registers import Gprs
-from trapline.arch.vectors import Vector
+from trapline.arch.vectors import VECTORS, Vector
 from trapline.arch.vmcb import SaveArea
 from trapline.errors import UsageError
 from trapline.machine.processor import Processor
 
 from .memory import PartialMemory, partial_memory
 
-TYPE: Final = "evidence"
-"""The `type` of such a line; records have none."""
+if TYPE_CHECKING:
+    from trapline.trace.stored import StoredEvent, StoredEvidence
 
+_PHYSICAL: Final = 52
+"""The most bits of a physical address (APM vol. 2, 5.1)."""
+_S = TypeVar("_S", bound=Structure)
 _Places: TypeAlias = tuple[tuple[str, int, int], ...]
 
 
@@ -64,7 +67,7 @@ class Evidence(NamedTuple):
         return (
             json.dumps(
                 {
-                    "type": TYPE,
+                    "type": "evidence",
                     "seq": self.sequence,
                     "event": _event(self.event),
                     "vectoring": _event(self.vectoring),
@@ -106,24 +109,20 @@ def capture(
     )
 
 
-def from_json(fields: Mapping[str, Any]) -> Evidence:
-    """Return the evidence in a line of JSON; raises UsageError."""
-    try:
-        becomes = fields["becomes"]
-        return Evidence(
-            save=_fill(SaveArea(), fields["save"]),
-            gprs=_fill(Gprs(), fields["gprs"]),
-            event=_read_event(fields["event"]),
-            vectoring=_read_event(fields["vectoring"]),
-            address=_read(fields["address"]),
-            first_address=_read(fields["first_address"]),
-            becomes=SHUTDOWN if becomes == "shutdown" else _read_event(becomes),
-            physical_bits=int(fields["physical_bits"]),
-            memory=PartialMemory({int(gpa, 16): _read(value) for gpa, value in fields["memory"].items()}),
-            sequence=fields.get("seq"),
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UsageError(f"a line of evidence is damaged: {error}") from error
+def from_stored(stored: "StoredEvidence") -> Evidence:
+    """Return the evidence of a line; raises UsageError for a field or an address that there is not."""
+    return Evidence(
+        save=_fill(SaveArea(), stored.save, _SAVE),
+        gprs=_fill(Gprs(), stored.gprs, _GPRS),
+        event=_read_event(stored.event),
+        vectoring=_read_event(stored.vectoring),
+        address=_read(stored.address),
+        first_address=_read(stored.first_address),
+        becomes=SHUTDOWN if stored.becomes == "shutdown" else _read_event(stored.becomes),
+        physical_bits=stored.physical_bits,
+        memory=PartialMemory({_gpa(gpa): _read(value) for gpa, value in stored.memory.items()}),
+        sequence=stored.seq,
+    )
 
 
 def _hex(value: int | None) -> str | None:
@@ -140,10 +139,19 @@ def _event(event: Event | Shutdown | None) -> dict[str, int | None] | None:
     return {"vector": event.vector, "type": int(event.type), "error_code": event.error_code}
 
 
-def _read_event(fields: Mapping[str, Any] | None) -> Event | None:
-    if fields is None:
+def _read_event(stored: "StoredEvent | None") -> Event | None:
+    if stored is None:
         return None
-    return Event(int(fields["vector"]), int(fields["type"]), fields["error_code"])
+    if stored.type == EventType.EXCEPTION and stored.vector >= len(VECTORS):
+        raise UsageError(f"no exception has vector {stored.vector}")
+    return Event(stored.vector, stored.type, stored.error_code)
+
+
+def _gpa(text: str) -> int:
+    gpa = int(text, 16)
+    if gpa % 8 or gpa >> _PHYSICAL:
+        raise UsageError(f"{text} is not the address of 8 bytes of memory")
+    return gpa
 
 
 def _fields(structure: Structure, places: _Places) -> dict[str, str]:
@@ -153,9 +161,16 @@ def _fields(structure: Structure, places: _Places) -> dict[str, str]:
     return {path: hex(value) for path, value in values if value}
 
 
-def _fill(structure: Any, fields: Mapping[str, str]) -> Any:  # noqa: ANN401  # either structure
+def _fill(structure: _S, fields: Mapping[str, str], places: _Places) -> _S:
+    """Set the fields by their paths."""
+    sizes = {path: end - start for path, start, end in places}
     for path, text in fields.items():
-        set_field(structure, path, int(text, 16))
+        value = int(text, 16)
+        if path not in sizes:
+            raise UsageError(f"there is no field {path!r}")
+        if value >> 8 * sizes[path]:
+            raise UsageError(f"{path} has {8 * sizes[path]} bits, not the value {text}")
+        set_field(structure, path, value)
     return structure
 
 

@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 from trapline.errors import GuestFailed, UsageError
 from trapline.trace.exceptions import Exceptions, Selection
 from trapline.trace.rules import Rule, check_forced, parse_expectation, parse_rule
+from trapline.typed import printable
 
 from .result import Result
 from .text import ending_text, report
@@ -119,7 +120,7 @@ class Run(Result):
         return self.detail.partition("\n")[0]
 
     def _message(self, first: str) -> str:
-        return "\n".join([first, "", *report(self)])
+        return "\n".join([printable(first), "", *report(self)])
 
 
 def _number(found: _Found) -> str:

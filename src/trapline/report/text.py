@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from trapline.explain.explanation import Explanation
+from trapline.typed import printable
 
 from .crash import CrashContext
 from .fold import PLAIN, Width, fold, fold_line
@@ -55,7 +56,7 @@ def report(run: Result, width: Width = PLAIN) -> list[str]:
     if run.counts:
         counts = ", ".join(f"{row.times:,} {row.vector.mnemonic}" for row in run.counts)
         lines += fold_line(f"recorded{_where(run)}: {counts}", "", width)
-    return lines + notes(run, width)
+    return [printable(line) for line in lines + notes(run, width)]
 
 
 def evidence(run: Result, width: Width) -> list[str]:

@@ -1,0 +1,135 @@
+"""The lines of a file that `run -o` wrote, each checked for the types, ranges and sizes of its fields.
+
+The classes are the schema: docs/trace-format.md describes the same fields.
+"""
+
+from collections.abc import Iterator
+from typing import Annotated, BinaryIO, Final, Literal, TypeVar
+
+from msgspec import UNSET, DecodeError, Meta, Struct, UnsetType, ValidationError
+from msgspec.json import Decoder
+
+from trapline.arch.bits import M64
+from trapline.errors import UsageError
+
+_LONGEST: Final = 1 << 20
+"""Bytes of a line; the longest evidence that was seen has 60 KiB."""
+
+_HEX: Final = r"\A0x[0-9a-f]{1,16}\Z"
+Hex = Annotated[str, Meta(pattern=_HEX)]
+_U8 = Annotated[int, Meta(ge=0, le=0xFF)]
+_U32 = Annotated[int, Meta(ge=0, le=0xFFFF_FFFF)]
+_Vector = Annotated[int, Meta(ge=0, le=31)]
+_Name = Annotated[str, Meta(max_length=1 << 16)]
+_Path = Annotated[str, Meta(max_length=64)]
+"""The path of a field of a structure."""
+_S = TypeVar("_S", bound=Struct)
+
+
+class RecordedEvent(Struct):
+    """An event of a record; its type is a name, or the number of a reserved type."""
+
+    vector: _U8
+    type: Literal["intr", "1", "nmi", "exception", "soft", "5", "6", "7"]
+    error_code: _U32 | None
+
+
+class StoredRecord(Struct):
+    """A record. Those of an imported log lack fields."""
+
+    seq: Annotated[int, Meta(ge=0)]
+    vector: _Vector
+    name: _Name
+    tsc: Annotated[int, Meta(ge=0)] | UnsetType = UNSET
+    vcpu: _U32 | UnsetType = UNSET
+    error_code: _U32 | UnsetType | None = UNSET
+    address: Hex | UnsetType | None = UNSET
+    cpl: Annotated[int, Meta(ge=0, le=3)] | UnsetType = UNSET
+    cs: Hex | UnsetType = UNSET
+    rip: Hex | UnsetType = UNSET
+    ss: Hex | UnsetType = UNSET
+    rsp: Hex | UnsetType = UNSET
+    rflags: Hex | UnsetType = UNSET
+    cr0: Hex | UnsetType = UNSET
+    cr3: Hex | UnsetType = UNSET
+    cr4: Hex | UnsetType = UNSET
+    efer: Hex | UnsetType = UNSET
+    dr6: Hex | UnsetType = UNSET
+    vectoring: RecordedEvent | UnsetType | None = UNSET
+    outcome: Literal["forwarded", "combined", "shutdown", "discarded", "injected", "undelivered"] | UnsetType = UNSET
+    injected: RecordedEvent | UnsetType | None = UNSET
+    symbol: _Name | UnsetType = UNSET
+    source: _Name | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        """Check the numbers of 64 bits, which a bound of msgspec cannot."""
+        if self.seq > M64 or (self.tsc is not UNSET and self.tsc > M64):
+            raise ValueError("seq and tsc have up to 64 bits")
+
+
+class StoredEvent(Struct):
+    """An event of evidence, as in EVENTINJ."""
+
+    vector: _U8
+    type: Annotated[int, Meta(ge=0, le=7)]
+    error_code: _U32 | None
+
+
+class StoredEvidence(Struct):
+    """A line of the type `evidence`."""
+
+    event: StoredEvent | None
+    vectoring: StoredEvent | None
+    address: Hex | None
+    first_address: Hex | None
+    becomes: StoredEvent | Literal["shutdown"] | None
+    physical_bits: Annotated[int, Meta(ge=32, le=52)]
+    save: dict[_Path, Hex]
+    gprs: dict[_Path, Hex]
+    memory: Annotated[dict[Hex, Hex | None], Meta(max_length=1 << 14)]
+    seq: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] | None = None
+
+
+class _Kind(Struct):
+    type: _Name | None = None
+
+
+EVIDENCE: Final = "evidence"
+"""The `type` of such a line; records have none."""
+_KIND: Final = Decoder(_Kind)
+_RECORD: Final = Decoder(StoredRecord)
+_EVIDENCE: Final = Decoder(StoredEvidence)
+
+
+def read_stored(file: BinaryIO) -> Iterator[tuple[int, StoredRecord | StoredEvidence]]:
+    """Yield the number and the content of each line that is a record or evidence; other types are left out.
+
+    The last line may be cut off, by a run that was killed. Raises UsageError, without the file's name.
+    """
+    number = 0
+    while line := file.readline(_LONGEST + 1):
+        number += 1
+        if not line.startswith(b"{"):
+            raise UsageError(f"line {number} is not a record: run -o did not write this file")
+        if len(line) > _LONGEST:
+            raise UsageError(f"line {number} is longer than {_LONGEST:,} bytes: run -o did not write this file")
+        if not line.endswith(b"\n"):
+            return
+        kind = _decode(number, line, _KIND).type
+        if kind is None:
+            yield number, _decode(number, line, _RECORD)
+        elif kind == EVIDENCE:
+            yield number, _decode(number, line, _EVIDENCE)
+
+
+def _decode(number: int, line: bytes, decoder: "Decoder[_S]") -> _S:
+    """Return what is in a line of JSON. Raises UsageError with the number of the line and what is wrong in it."""
+    try:
+        return decoder.decode(line)
+    except ValidationError as error:
+        told = str(error).replace(f"Expected `str` matching regex {_HEX!r}", "Expected a number of 64 bits, as `0x1f`")
+        raise UsageError(f"line {number} is damaged: {told}") from error
+    except (DecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"line {number} is not JSON: run -o did not write this file") from error
+    except RecursionError as error:
+        raise UsageError(f"line {number} is damaged: it is nested too deeply") from error
