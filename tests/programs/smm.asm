@@ -1,6 +1,7 @@
 ; System management mode: what the BIOS's handler leaves, then a handler of the guest's own in
 ; SMRAM, which raises exceptions in real and in paged protected mode. SMIs come from the APM
-; control port and from the local APIC. Needs the i440FX, whose SMRAM register it opens.
+; control port and from the local APIC. Needs the i440FX, whose SMRAM register it opens. With
+; ENDS_IN_INIT it sends itself an INIT at the end.
 
 %include "inc/boot.inc"
 %include "inc/console.inc"
@@ -18,6 +19,7 @@ ACPI_DISABLE    equ 0xF0
 PM_CONTROL      equ 0x604
 APIC_ICR        equ APIC + 0x300
 SMI_TO_SELF     equ 1 << 18 | 2 << 8
+INIT_TO_SELF    equ 1 << 18 | 1 << 14 | 5 << 8
 SAVED_EFER      equ 0xFED0              ; offsets from SMBASE (APM 10.2.3)
 SAVED_CR0       equ 0xFF58
 SAVED_RFLAGS    equ 0xFF70
@@ -72,6 +74,10 @@ main64: call    load_idt
         call    newline
         call    show_ports
         PRINT   'ALIVE', 10
+%ifdef ENDS_IN_INIT                     ; SMBASE is kept, so the guest's handler stays
+        mov     dword [APIC_ICR], INIT_TO_SELF
+        nop
+%endif
         jmp     finish
 
 on_ud:  inc     r12d

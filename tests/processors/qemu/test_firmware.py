@@ -102,6 +102,14 @@ def test_svm_is_set_by_wrmsr_or_behind_cpuids_back(bios, until_jump, decode):
     assert set_bits == {False: EFER.LME | EFER.SVME, True: EFER.LME}
 
 
+def test_an_init_is_told_from_a_reset_before_anything_is_done(bios, until_jump):
+    code = until_jump(firmware.wrap(bios, unlock_svm=True).image[0x1000:0x2000], 32, 0)
+    mnemonics = [one.mnemonic for one in code]
+    assert mnemonics.index(M.RDMSR) < mnemonics.index(M.INT3) < mnemonics.index(M.OUT)
+    operand = code[mnemonics.index(M.LIDT)].memory_displacement & 0xFFFF
+    assert firmware.wrap(bios, unlock_svm=True).image[operand : operand + 6] == bytes(6)
+
+
 def test_the_smm_handler_sets_svme_in_the_saved_efer(bios, until_jump, decode):
     code = until_jump(firmware.wrap(bios, unlock_svm=True).image[0x2000:0x3000], 64, 0)
     immediates = (iced.OpKind.IMMEDIATE64, iced.OpKind.IMMEDIATE32TO64)

@@ -43,15 +43,16 @@ from trapline.asm.operands import (
     Mem,
     Reg,
 )
-from trapline.devices import lapic
 from trapline.errors import ProcessorError
 
-from . import layout, pci
+from . import layout, pci, unlock
 from .layout import Owner
 
 _TOP: Final = 1 << 32
 _ENTRY_SIZE: Final = 0x10000
 _GDT, _CODE32, _CODE64 = range(0, 3 * PAGE, PAGE)
+_NO_IDT: Final = 0x800
+"""Zeros: the operand of a LIDT after which no exception can be delivered."""
 
 DESCRIPTORS: Final = (0, *map(flat_descriptor, (CODE_32, DATA_32, CODE_64)))
 """Null, flat 32-bit code, flat data, 64-bit code."""
@@ -63,16 +64,6 @@ _RESET_VECTOR: Final = RESET_VECTOR & M16
 _SEGMENT: Final = 0x10000
 _FAR_JUMP: Final = 0xEA
 _NEAR_JUMP: Final = 0xE9
-
-_APIC_ICR: Final = lapic.BASE + 0x300
-"""Interrupt command register of the local APIC, its high half 0x10 further (APM 16.5)."""
-_ICR_SMI_TO_SELF: Final = 1 << 18 | 2 << 8
-_SMM_ENTRY: Final = 0x38000
-"""SMBASE after reset, 0x30000, plus 0x8000 (APM 10.2.5)."""
-_SMM_SAVED_EFER: Final = 0xFED0
-"""Offset of EFER in the save state, from SMBASE (APM 10.2.3)."""
-_SMM_SAVE_AREA: Final = 0x3FC00
-_SMM_SAVE_SIZE: Final = 0x400
 
 
 class Firmware(NamedTuple):
@@ -145,6 +136,8 @@ def _protected_mode(base: int, unlock_svm: bool) -> Assembler:
     code.mov(EAX, DATA)
     for segment in (DS, ES, SS):
         code.mov(segment, AX)
+    if unlock_svm:
+        unlock.make_init_a_reset(code, no_idt=base + _NO_IDT)
     for register, value in ((pci.BAR2, layout.LOW_BASE), (pci.BAR2 + 4, 0), (pci.COMMAND, pci.MEMORY_ENABLE)):
         _configure(code, register, value)
     _ask_for_place(code)
@@ -246,47 +239,8 @@ def _long_mode(unlock_svm: bool) -> Assembler:
     code.mov(RCX, layout.ENTRY_TABLES_SIZE // 8)
     _swap(code, RSI, RDI, RCX, RAX)
     if unlock_svm:
-        _unlock_svm(code)
+        unlock.set_svme(code)
     code.mov(ESI, EBP)
     code.lea(RAX, Mem(RBX, layout.CODE_AT))
     code.jmp(RAX)
     return code
-
-
-def _unlock_svm(code: Assembler) -> None:
-    """Set EFER.SVME from system management mode: RSM loads EFER unchecked, where WRMSR consults CPUID.
-
-    So the CPU executes SVM although CPUID shows the guest none, and no CPUID needs to be intercepted. The memory
-    that this passes through is put back as it was. RBX: the address of the shared memory.
-    """
-    moves = (
-        (Mem(None, _SMM_ENTRY), 1, Mem(RBX, layout.SCRATCH_AT)),
-        (Mem(None, _SMM_SAVE_AREA), _SMM_SAVE_SIZE // 8, Mem(RBX, layout.SCRATCH_AT + 8)),
-    )
-    handler = Assembler(16)
-    handler.or_(Mem(None, _SMM_SAVED_EFER + 1, segment=CS, size=8), EFER.SVME >> 8)
-    handler.rsm()
-    for source, count, target in moves:
-        _move(code, source, target, count)
-    code.mov(RDI, _SMM_ENTRY)
-    code.mov(RAX, int.from_bytes(handler.assemble(0x8000), "little"))
-    code.mov(Mem(RDI), RAX)
-    code.mov(RDI, _APIC_ICR)
-    code.mov(Mem(RDI, 0x10, size=32), 0)
-    code.mov(Mem(RDI, size=32), _ICR_SMI_TO_SELF)
-    code.pause()
-    code.pause()
-    for source, count, target in moves:
-        _move(code, target, source, count)
-
-
-def _move(code: Assembler, source: Mem, target: Mem, quadwords: int) -> None:
-    again = f"move {source.displacement:#x}"
-    code.lea(RSI, source)
-    code.lea(RDI, target)
-    code.mov(RCX, quadwords)
-    code.label(again)
-    code.mov(RAX, Mem(RSI, -8, index=RCX, scale=8))
-    code.mov(Mem(RDI, -8, index=RCX, scale=8), RAX)
-    code.dec(RCX)
-    code.jne(again)
