@@ -188,3 +188,10 @@ def test_a_rule_about_what_is_not_forced_would_never_be_noticed(rules, words):
     with pytest.raises(UsageError) as caught:
         run("sample:ud", exceptions="ud", timeout=60, **rules)
     assert str(caught.value) == words
+
+
+def test_records_have_the_registers_on_both_processors():
+    ran = [run("sample:ring3", processor=processor) for processor in ("unicorn", "qemu")]
+    one, two = ([record.registers._replace(rbx=0, rdi=0) for record in done.exceptions] for done in ran)
+    assert one == two  # but for RBX and RDI, which are the loader's
+    assert len({value for registers in one for value in registers}) > 4

@@ -5,7 +5,8 @@ from trapline.trace.columns import dtype, view
 
 FIELDS = (
     "tsc", "vector", "cpl", "flags", "error_code", "exit_int_info", "rip", "rsp", "rflags", "cr3", "address", "cs",
-    "ss", "vcpu", "cs_base", "cr0", "cr4", "efer", "dr6", "event",
+    "ss", "vcpu", "cs_base", "cr0", "cr4", "efer", "dr6", "event", "rax", "rbx", "rcx", "rdx", "rbp", "rsi", "rdi",
+    "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
 )  # fmt: skip
 
 

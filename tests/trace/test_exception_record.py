@@ -4,7 +4,7 @@ from hypothesis import given
 from trapline.arch.events import Event, EventType, decode, encode
 from trapline.arch.vectors import VECTORS, Vector
 from trapline.errors import TraplineError
-from trapline.machine.record import RECORD_SIZE, Record, RecordFlags
+from trapline.machine.record import GENERAL, RECORD_SIZE, Record, RecordFlags
 from trapline.symbols import Symbol
 from trapline.trace.exception_record import Outcome, decode_record, linear_rip, outcome_of
 
@@ -22,6 +22,7 @@ def test_a_record_has_what_was_stored(batches):
             record = decode_record(memoryview(data), number * RECORD_SIZE, number + 7)
             flags = stored.flags
             assert {name: getattr(record, name) for name in SAME} == {name: getattr(stored, name) for name in SAME}
+            assert record.registers._asdict() == {name: getattr(stored, name) for name in GENERAL}
             assert record.seq == number + 7
             assert record.vector is Vector(stored.vector)
             assert record.error_code == (stored.error_code if flags & RecordFlags.HAS_ERROR_CODE else None)

@@ -44,7 +44,7 @@ def test_names_come_from_the_lookup(make_record):
 
 
 def test_a_record_that_is_cut_off_is_told(make_record):
-    with pytest.raises(TraplineError, match="the last record has 28 bytes instead of 128"):
+    with pytest.raises(TraplineError, match="the last record has 28 bytes instead of 256"):
         Exceptions(make_record() + bytes(28))
 
 

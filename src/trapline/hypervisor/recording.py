@@ -32,7 +32,8 @@ class Recording:
                 follower(vcpu, exit, injected, None)
             return
         if self._writer is None or vcpu is not self._vcpu:
-            self._vcpu, self._writer = vcpu, RecordWriter(vcpu.processor.vmcb, vcpu.number)
+            processor = vcpu.processor
+            self._vcpu, self._writer = vcpu, RecordWriter(processor.vmcb, processor.gprs, vcpu.number)
         flags = RecordFlags.SYNTHESIZED if synthesized else 0
         if code is not None:
             flags |= RecordFlags.HAS_ERROR_CODE

@@ -2,13 +2,17 @@
 
 from typing import Final
 
-from trapline.arch.layout import Structure, at, gatherer, layout, packer, size_of, u8, u16, u32, u64
+from trapline.arch.layout import Structure, at, gatherer, layout, offset_of, packer, size_of, u8, u16, u32, u64
+from trapline.arch.registers import Gprs
 from trapline.arch.vmcb import Vmcb
 
 
-@layout(size=0x80)
+@layout(size=0x100)
 class Record(Structure):
-    """The guest's state at the #VMEXIT, before the exception was delivered."""
+    """The guest's state at the #VMEXIT, before the exception was delivered.
+
+    The general registers have the order and the places of `Gprs`; RSP comes before.
+    """
 
     tsc: u64 = at(0x00)
     """The time stamp counter when the exit was taken."""
@@ -35,6 +39,21 @@ class Record(Structure):
     dr6: u64 = at(0x68)
     event: u64 = at(0x70)
     """The event that was injected, as the EVENTINJ word; V clear: none."""
+    rax: u64 = at(0x80)
+    rcx: u64 = at(0x88)
+    rdx: u64 = at(0x90)
+    rbx: u64 = at(0x98)
+    rbp: u64 = at(0xA8)
+    rsi: u64 = at(0xB0)
+    rdi: u64 = at(0xB8)
+    r8: u64 = at(0xC0)
+    r9: u64 = at(0xC8)
+    r10: u64 = at(0xD0)
+    r11: u64 = at(0xD8)
+    r12: u64 = at(0xE0)
+    r13: u64 = at(0xE8)
+    r14: u64 = at(0xF0)
+    r15: u64 = at(0xF8)
 
 
 class RecordFlags:
@@ -58,11 +77,21 @@ class RecordFlags:
 
 RECORD_SIZE: Final = size_of(Record)
 
-_PACK, _ORDER = packer(Record)
-assert _ORDER == (
+GENERAL: Final = (
+    "rax", "rcx", "rdx", "rbx", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
+)  # fmt: skip
+"""The general registers of a record, in their order."""
+ORDER: Final = (
     "tsc", "vector", "cpl", "flags", "error_code", "exit_int_info", "rip", "rsp", "rflags", "cr3", "address",
-    "cs", "ss", "vcpu", "cs_base", "cr0", "cr4", "efer", "dr6", "event",
-), "a record is packed in this order below"  # fmt: skip
+    "cs", "ss", "vcpu", "cs_base", "cr0", "cr4", "efer", "dr6", "event", *GENERAL,
+)  # fmt: skip
+"""The fields in the order of `PACKED`."""
+PACKED, _ORDER = packer(Record)
+assert _ORDER == ORDER, "a record is packed and unpacked in this order"
+_GENERAL_AT: Final = offset_of(Record, "rax")
+assert all(offset_of(Record, name) == _GENERAL_AT + offset_of(Gprs, name) for name in GENERAL), "copied as a whole"
+_OTHERS_AT: Final = offset_of(Record, "rcx")
+_HEAD, _ = gatherer(Record, ORDER[: -len(GENERAL) + 1])
 STATE: Final = {
     "cs": "save.cs.selector",
     "cs_base": "save.cs.base",
@@ -76,16 +105,18 @@ STATE: Final = {
     "rflags": "save.rflags",
     "rip": "save.rip",
     "rsp": "save.rsp",
+    "rax": "save.rax",
 }
 """Fields that are copies of fields of the VMCB, in the VMCB's order."""
 _STATE, _START = gatherer(Vmcb, list(STATE.values()))
 
 
 class RecordWriter:
-    """Writes records of one vCPU from its VMCB."""
+    """Writes records of one vCPU from its VMCB and its general registers."""
 
-    def __init__(self, vmcb: Vmcb, vcpu: int) -> None:
+    def __init__(self, vmcb: Vmcb, gprs: Gprs, vcpu: int) -> None:
         self._vmcb = memoryview(vmcb).cast("B")
+        self._gprs = memoryview(gprs).cast("B")[offset_of(Gprs, "rcx") :]
         self._vcpu = vcpu
 
     def write(
@@ -101,10 +132,11 @@ class RecordWriter:
         event: int,
     ) -> None:
         """Write a record at byte `place`: what is given here, and the state in the save area."""
-        cs, cs_base, ss, cpl, efer, cr4, cr3, cr0, dr6, rflags, rip, rsp = _STATE.unpack_from(self._vmcb, _START)
-        _PACK.pack_into(
+        cs, cs_base, ss, cpl, efer, cr4, cr3, cr0, dr6, rflags, rip, rsp, rax = _STATE.unpack_from(self._vmcb, _START)
+        _HEAD.pack_into(
             buffer, place,
             tsc, vector, cpl, flags, error_code, exit_int_info,
             rip, rsp, rflags, cr3, address, cs, ss, self._vcpu,
-            cs_base, cr0, cr4, efer, dr6, event,
+            cs_base, cr0, cr4, efer, dr6, event, rax,
         )  # fmt: skip
+        buffer[place + _OTHERS_AT : place + RECORD_SIZE] = self._gprs

@@ -7,10 +7,9 @@ from typing import Final, NamedTuple, TypeAlias
 
 from trapline.arch.error_codes import describe_error_code
 from trapline.arch.events import Event, decode
-from trapline.arch.layout import packer
 from trapline.arch.vectors import Vector, mnemonic
 from trapline.errors import TraplineError
-from trapline.machine.record import Record, RecordFlags
+from trapline.machine.record import PACKED, RecordFlags
 from trapline.symbols import Symbol
 
 Lookup: TypeAlias = Callable[[int], Symbol | None]
@@ -56,6 +55,26 @@ def linear_rip(rip: int, cs_base: int) -> int:
     A record does not hold CS.L: a RIP above 4 GiB can only be one of 64-bit code, where the base counts as 0.
     """
     return rip if rip >> 32 else cs_base + rip & 0xFFFF_FFFF
+
+
+class GeneralRegisters(NamedTuple):
+    """The general registers but for RSP, in the order in which instructions number them."""
+
+    rax: int
+    rcx: int
+    rdx: int
+    rbx: int
+    rbp: int
+    rsi: int
+    rdi: int
+    r8: int
+    r9: int
+    r10: int
+    r11: int
+    r12: int
+    r13: int
+    r14: int
+    r15: int
 
 
 class ExceptionRecord(NamedTuple):
@@ -112,6 +131,8 @@ class ExceptionRecord(NamedTuple):
     """Whether the hypervisor raised it, as the #DF that two exceptions combine to."""
     symbol: Symbol | None
     """The name of `linear_rip`, where symbols know it."""
+    registers: GeneralRegisters
+    """The other general registers."""
 
     def __str__(self) -> str:
         parts = [f"{self.vector.mnemonic:<4}", f"cpl {self.cpl}", f"{self.cs:04x}:{self.rip:016x}"]
@@ -150,17 +171,12 @@ def _describe_error_code(record: ExceptionRecord) -> str:
     return describe_error_code(record.vector, code)
 
 
-_PACK, _ORDER = packer(Record)
-assert _ORDER == (
-    "tsc", "vector", "cpl", "flags", "error_code", "exit_int_info", "rip", "rsp", "rflags", "cr3", "address",
-    "cs", "ss", "vcpu", "cs_base", "cr0", "cr4", "efer", "dr6", "event",
-), "a record is unpacked in this order here and in jsonl"  # fmt: skip
 _VECTORS: Final = {int(vector): vector for vector in Vector}
 
 
 def unpack_records(data: bytes | memoryview) -> Iterator[tuple[int, ...]]:
-    """Yield the fields of each of whole records, in the order of `machine.record.Record`, without the reserved ones."""
-    return _PACK.iter_unpack(data)
+    """Yield the fields of each of whole records, in the order of `machine.record.ORDER`."""
+    return PACKED.iter_unpack(data)
 
 
 def decode_record(data: bytes | memoryview, place: int, seq: int, lookup: Lookup | None = None) -> ExceptionRecord:
@@ -169,7 +185,7 @@ def decode_record(data: bytes | memoryview, place: int, seq: int, lookup: Lookup
     Raises TraplineError where the vector is a reserved one: no processor writes such a record.
     """
     (tsc, vector, cpl, flags, error_code, exit_int_info, rip, rsp, rflags, cr3, address,
-     cs, ss, vcpu, cs_base, cr0, cr4, efer, dr6, event) = _PACK.unpack_from(data, place)  # fmt: skip
+     cs, ss, vcpu, cs_base, cr0, cr4, efer, dr6, event, *general) = PACKED.unpack_from(data, place)  # fmt: skip
     if vector not in _VECTORS:
         raise TraplineError(f"record {seq} is damaged: vector {vector} is reserved, no exception has it")
     linear = linear_rip(rip, cs_base)
@@ -198,4 +214,5 @@ def decode_record(data: bytes | memoryview, place: int, seq: int, lookup: Lookup
         decode(event),
         bool(flags & RecordFlags.SYNTHESIZED),
         None if lookup is None else lookup(linear),
+        GeneralRegisters(*general),
     )

@@ -19,7 +19,7 @@ def json_lines(data: bytes | memoryview, first: int, lookup: Lookup | None = Non
     """
     for sequence, row in enumerate(unpack_records(data), first):
         (tsc, vector, cpl, flags, error_code, exit_int_info, rip, rsp, rflags, cr3, address,
-         cs, ss, vcpu, cs_base, cr0, cr4, efer, dr6, event) = row  # fmt: skip
+         cs, ss, vcpu, cs_base, cr0, cr4, efer, dr6, event, *_) = row  # fmt: skip
         code = error_code if flags & RecordFlags.HAS_ERROR_CODE else "null"
         cr2 = f'"{address:#x}"' if flags & RecordFlags.HAS_ADDRESS else "null"
         symbol = "" if lookup is None else _json_symbol(lookup(linear_rip(rip, cs_base)))

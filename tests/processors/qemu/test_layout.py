@@ -70,7 +70,7 @@ def test_the_memory_is_in_the_middle_of_the_address_space(bits, base):
 
 def test_the_ring_is_a_power_of_two():
     assert layout.RING_RECORDS & layout.RING_RECORDS - 1 == 0
-    assert RECORD_SIZE == 0x80
+    assert RECORD_SIZE == 0x100
 
 
 def test_the_mark_of_an_injection_is_a_bit_that_eventinj_reserves():

@@ -21,7 +21,7 @@ LOW_BASE: Final = 0xE000_0000
 
 SIZE: Final = 16 << 20
 
-RING_RECORDS: Final = 8192
+RING_RECORDS: Final = 4096
 
 ENTRY_TABLES_RAM: Final = 0x10000
 """Guest-physical address of the firmware's page tables, while the shared memory moves to where a CR3 of 32 bits cannot

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Final
 
 from trapline.arch.events import ERROR_CODE_VALID
+from trapline.arch.registers import Gprs
 from trapline.arch.vectors import SOFTWARE_EXCEPTIONS
 from trapline.arch.vmcb import Vmcb
 from trapline.machine.record import RECORD_SIZE, RecordFlags, RecordWriter
@@ -19,12 +20,12 @@ _RECORDS: Final = 64
 class Forwarding:
     """Forwards exceptions. Records wait until `flush`, at most `_RECORDS` of them."""
 
-    def __init__(self, vmcb: Vmcb, cpu: Cpu, started: int) -> None:
+    def __init__(self, vmcb: Vmcb, gprs: Gprs, cpu: Cpu, started: int) -> None:
         """`started` is the time of `time.monotonic_ns` when the time stamp counter was zero."""
         self._save = vmcb.save
         self._cpu = cpu
         self._started = started
-        self._writer = RecordWriter(vmcb, 0)
+        self._writer = RecordWriter(vmcb, gprs, 0)
         self._buffer = memoryview(bytearray(_RECORDS * RECORD_SIZE))
         self.waits = 0
         """Bytes of records that wait."""

@@ -85,7 +85,7 @@ class UnicornProcessor:
         self.msrpm = engine.msrpm
         self._state = state = State(binding, engine, vmcb, buffer)
         self._cpu = cpu = Cpu(vmcb, self.memory, physical_bits=_PHYSICAL_BITS, sets_rf=sets_rf)
-        self._forwarding = forwarding = Forwarding(vmcb, cpu, self._started)
+        self._forwarding = forwarding = Forwarding(vmcb, self.gprs, cpu, self._started)
         self._watchpoints = Watchpoints(vmcb, self.gprs, binding, hooks, engine, state, self.memory, pending)
         interrupts = Interrupts(vmcb, machine, state, cpu)
         self._window = EventWindow(machine, pending, interrupts, state, cpu, forwarding, self._started)

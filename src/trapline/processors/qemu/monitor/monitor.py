@@ -22,7 +22,7 @@ from trapline.processors.qemu.layout import Policy
 from .entry import ENTRY, enter
 from .guest_code import tell_instruction
 from .handshake import NMI_HANDLER, ask, dispatch_command
-from .places import PLAN_SHIFT, RECORD_SHIFT, SAVED_FIRST, mailbox, place, plan, record, vmcb
+from .places import PLAN_SHIFT, RECORD_SHIFT, SAVED_FIRST, SAVED_LATER, mailbox, place, plan, record, vmcb
 
 __all__ = ["ENTRY", "NMI_HANDLER", "build"]
 
@@ -113,6 +113,11 @@ def _forward(code: Assembler) -> None:
     code.lea(RAX, place(layout.VMCB_AT))
     for field, path in _COPIED.items():
         _copy(code, field, path)
+    for name, register in SAVED_LATER:
+        code.mov(record(name), register)
+    for name, _ in SAVED_FIRST:
+        code.mov(RDX, mailbox(f"gprs.{name}"))
+        code.mov(record(name), RDX)
     code.mov(EDX, ECX)
     code.shr(EDX, PLAN_SHIFT)
     code.mov(record("vector"), operands.DL)
