@@ -62,8 +62,8 @@ main64: call    load_idt
         mov     dword [CLEAR_SVME], 0
         mov     dword [APIC_ICR + 0x10], 0
         mov     dword [APIC_ICR], SMI_TO_SELF
-        nop
-        call    show_log
+        jmp     .taken
+.taken: call    show_log
         mov     eax, 100
 .ud:    ud2
         dec     eax
@@ -74,11 +74,7 @@ main64: call    load_idt
         call    newline
         call    show_ports
         PRINT   'ALIVE', 10
-%ifdef ENDS_IN_INIT                     ; SMBASE is kept, so the guest's handler stays
-        mov     dword [APIC_ICR], INIT_TO_SELF
-        nop
-%endif
-        jmp     finish
+        jmp     near end
 
 on_ud:  inc     r12d
         add     qword [rsp], 2
@@ -161,8 +157,8 @@ by_port:
         mov     r15, 0xFEDCBA9876543210
         mov     eax, 0x77
         out     APM_CONTROL, al
-        nop
-        push    rcx
+        jmp     .taken                  ; TCG takes it at the end of a block of code
+.taken: push    rcx
         PRINT   'rax '
         mov     cl, 8
         call    puthex
@@ -378,6 +374,12 @@ bounds: dw 10, 20
 smi_end:
 
         WIDTH 64
+end:
+%ifdef ENDS_IN_INIT                     ; SMBASE is kept, so the guest's handler stays
+        mov     dword [APIC_ICR], INIT_TO_SELF
+%endif
+        jmp     finish
+
 %include "inc/gates.inc"
 %define CONSOLE_CODE
 %include "inc/console.inc"
