@@ -1,9 +1,10 @@
 import json
+from pathlib import Path
 
 import pytest
 
-from trapline.cli.console import Console, open_console
-from trapline.errors import TraplineError, UsageError
+from trapline.errors import TraplineError
+from trapline.session.output import LineWriter
 
 
 @pytest.fixture
@@ -127,21 +128,25 @@ def test_a_triple_fault_has_its_chain(trapline_command):
 
 def test_lines_are_seen_at_once(tmp_path):
     with (tmp_path / "file").open("wb") as file:
-        console = Console(file)
+        console = LineWriter(file)
         console.write(b"half a")
         assert (tmp_path / "file").read_bytes() == b""
         console.write(b" line\nand")
         assert (tmp_path / "file").read_bytes() == b"half a line\nand"
 
 
-def test_a_console_that_cannot_be_opened(tmp_path):
-    with pytest.raises(UsageError, match=r"--console .*: Is a directory"), open_console(str(tmp_path), None):
-        pass
+def test_a_console_that_cannot_be_opened(trapline_command, tmp_path):
+    done = trapline_command("run", "sample:ud", "--console", tmp_path)
+    assert (done.status, done.err) == (2, f"trapline: --console {tmp_path}: Is a directory\n")
 
 
-def test_a_console_on_a_full_disk():
-    with pytest.raises(TraplineError, match="console cannot be written"), open_console("/dev/full", None) as console:
-        console.write(b"line\n")
+def test_a_console_on_a_full_disk(trapline_command):
+    complaint = pytest.raises(TraplineError, match="console cannot be written")
+    with Path("/dev/full").open("wb", buffering=0) as file, complaint:
+        LineWriter(file).write(b"line\n")
+    done = trapline_command("run", "sample:ud", "--console", "/dev/full")
+    assert done.status == 1
+    assert done.err.count("trapline: the guest's console cannot be written: No space left on device\n") == 1
 
 
 def test_a_live_line_comes_between_what_the_guest_wrote_before_and_after(trapline_command, tmp_path):

@@ -56,5 +56,5 @@ def test_a_log_that_is_not_there(trapline_command, tmp_path):
 
 def test_a_file_that_cannot_be_written(trapline_command, log, tmp_path):
     done = trapline_command("import", "qemu-int", log, "-o", tmp_path / "no" / "records")
-    assert done.status == 1
+    assert done.status == 2
     assert done.err == f"trapline: -o {tmp_path / 'no' / 'records'}: No such file or directory\n"

@@ -1,44 +1,55 @@
 """`trapline import`: converts another program's log to the records that `run -o` writes."""
 
-import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 from trapline.errors import TraplineError, UsageError
+from trapline.session.clash import File, check_clashes, check_streams, output_file, symbol_files
+from trapline.session.output import OutputFile
+from trapline.session.symbols import placed_names
 from trapline.symbols import Names
 from trapline.trace import qemu_log
 
+from .streams import STDOUT, output_name
 from .terminal import tell
 
 
-def import_qemu_int(name: str, output: str | None, names: Names) -> int:
+def import_qemu_int(log: str, output: str | None, symbols: list[str], *, force: bool) -> int:
     """Write the exceptions of a log of `qemu -d int,cpu_reset` to a file, or to stdout."""
+    name = output_name(output) or (STDOUT if output is None else "")
+    inputs, outputs = [File("the log", log), *symbol_files(symbols)], [*output_file("-o", name)]
+    check_clashes(inputs, outputs)
+    check_streams(inputs, outputs)
+    names = placed_names(symbols)
+    file = OutputFile("-o", name, force=force)
+    count = 0
     try:
-        with Path(name).open(encoding="ascii", errors="replace") as log, _opened(output) as file:
-            lookup = names.lookup if names.files else None
-            count = 0
-            for line in qemu_log.records(log, lookup):
-                file.write(line)
-                count += 1
+        for line in _records(log, names):
+            if not count:
+                written = file.open_text()
+                file.begin()
+            written.write(line)
+            count += 1
+        if not count:
+            file.open()
+            file.begin()
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        if isinstance(error, BrokenPipeError):
-            raise
-        raise UsageError(f"{name}: {error.strerror}") from error
-    except UsageError as error:
-        raise UsageError(f"{name}: {error}") from error
+        raise TraplineError(f"{file}: {error.strerror}") from error
+    finally:
+        file.close()
     tell(f"{count:,} exception{'s' * (count != 1)} imported", file=sys.stderr)
     return 0
 
 
-@contextlib.contextmanager
-def _opened(output: str | None) -> Iterator[IO[str]]:
-    if output is None:
-        yield sys.stdout
-        return
+def _records(name: str, names: Names) -> Iterator[str]:
+    """Yield the lines of the records. Raises UsageError, with the log's name, where it cannot be read."""
     try:
-        with Path(output).open("w", encoding="ascii") as file:
-            yield file
-    except OSError as error:
-        raise TraplineError(f"-o {output}: {error.strerror}") from error
+        with Path(name).open(encoding="ascii", errors="replace") as log:
+            yield from qemu_log.records(log, names.lookup if names.files else None)
+    except (OSError, ValueError) as error:  # a NUL in the name
+        raise UsageError(f"{name}: {getattr(error, 'strerror', None) or error}") from error
+    except UsageError as error:
+        raise UsageError(f"{name}: {error}") from error

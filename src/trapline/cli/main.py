@@ -81,16 +81,16 @@ def _command(options: argparse.Namespace, qemu_options: list[str]) -> int:
 
         return samples(as_json=options.json)
     if options.verb == "import":
-        from trapline.session.symbols import placed_names
-
         from .imports import import_qemu_int
 
-        return import_qemu_int(options.log, options.output, placed_names(options.symbols))
+        return import_qemu_int(options.log, options.output, options.symbols, force=options.force)
     if options.verb == "explain":
+        from trapline.session.clash import File, check_streams, symbol_files
         from trapline.session.symbols import placed_names
 
         from .explain import explain_file
 
+        check_streams([File("the trace", options.file), *symbol_files(options.symbols)], ())
         names = placed_names(options.symbols)
         return explain_file(options.file, names, syntax=options.syntax, as_json=options.json)
     if options.verb == "doctor":

@@ -133,10 +133,11 @@ def _add_run(add: AddVerb) -> None:
         help="record only exceptions for which this holds, such as 'cpl == 0 and vector == pf' (docs/conditions.md); "
         "all that are forced are intercepted",
     )
-    run.add_argument("-o", "--output", metavar="FILE", help="write each exception as a line of JSON")
+    run.add_argument("-o", "--output", metavar="FILE", help="write each exception as a line of JSON; -: to stdout")
+    _add_force(run)
     run.add_argument("--live", action="store_true", help="print a line for each exception on stderr as it happens")
     run.add_argument("--json", action="store_true", help="print the summary as JSON; the console goes to stderr")
-    run.add_argument("--console", metavar="FILE", help="write the guest's console to a file")
+    run.add_argument("--console", metavar="FILE", help="write the guest's console to a file (default: -, stdout)")
     run.add_argument(
         "--exit-code",
         choices=("trapline", "guest"),
@@ -156,7 +157,8 @@ def _add_stored(add: AddVerb) -> None:
     take = add("import", help="convert another program's log to records", allow_abbrev=False)
     take.add_argument("format", choices=("qemu-int",), help="qemu-int: the log of qemu -d int,cpu_reset -D LOG")
     take.add_argument("log", metavar="LOG", help="the file")
-    take.add_argument("-o", "--output", metavar="FILE", help="write to a file (default: stdout)")
+    take.add_argument("-o", "--output", metavar="FILE", help="write to a file (default: -, stdout)")
+    _add_force(take)
     _add_symbols(take, syntax=False)
 
 
@@ -184,6 +186,11 @@ def _add_symbols(command: argparse.ArgumentParser, *, syntax: bool = True) -> No
     if syntax:
         text = "the syntax of disassembled instructions (default: intel)"
         command.add_argument("--syntax", choices=SYNTAXES, default="intel", help=text)
+
+
+def _add_force(command: argparse.ArgumentParser) -> None:
+    text = "overwrite a file that exists and is not empty, once there is something to write"
+    command.add_argument("-f", "--force", action="store_true", help=text)
 
 
 def _address(text: str) -> int:

@@ -10,15 +10,17 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Final
 
-from trapline.session.settings import MachineOptions
+from trapline.session.clash import check_streams, input_files, output_file
+from trapline.session.settings import MachineOptions, read_options
 
 from . import table
-from .console import Console, open_console
+from .streams import STDOUT, check_claims, output_name
 from .terminal import tell
 from .termination import Termination, silence
 
 if TYPE_CHECKING:
     from trapline.report.run import Run
+    from trapline.session.output import LineWriter
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +28,7 @@ _IDLE_AFTER: Final = 0.4
 """Seconds after which a BIOS has mostly finished: until then the guest needs this CPU."""
 _OPTIONS: Final = (
     *("exceptions", "processor", "memory", "entry_mode", "load_address", "initrd", "append", "isolate", "accel"),
-    *("reboot", "qemu", "symbols", "syntax", "where"),
+    *("reboot", "qemu", "symbols", "syntax", "where", "force"),
 )
 """Options of the command line that are keywords of the library."""
 
@@ -50,15 +52,24 @@ def run(options: argparse.Namespace, qemu_options: list[str]) -> int:
 
 def _run(options: argparse.Namespace, qemu_options: list[str]) -> "Run":
     from trapline.api import run as run_guest
+    from trapline.session.output import LineWriter
 
     keywords: MachineOptions = {name: getattr(options, name) for name in _OPTIONS}  # type: ignore[assignment]
+    keywords["qemu_options"] = qemu_options
+    output, console_file = output_name(options.output), output_name(options.console)
+    check_claims({"--json": options.json, "-o": output == STDOUT, "--console": console_file == STDOUT})
+    console_file = None if console_file == STDOUT else console_file
+    check_streams(
+        input_files(read_options(options.guest, keywords)[0]),
+        [*output_file("-o", output), *output_file("--console", console_file)],
+    )
     with contextlib.ExitStack() as stack:
-        stream = sys.stderr if options.json else sys.stdout
-        console = stack.enter_context(open_console(options.console, stream.buffer))
+        stream = sys.stderr if options.json or output == STDOUT else sys.stdout
+        console = LineWriter(stream.buffer)
+        stack.callback(console.flush)
         if options.exceptions != "none":  # without exceptions there is no table
             _load_summary_meanwhile()
-        keywords["qemu_options"], keywords["console"] = qemu_options, console.write
-        keywords["output"] = options.output
+        keywords["output"], keywords["console"] = output, console.write if console_file is None else console_file
         keywords["live"] = functools.partial(_say_after, console) if options.live else None
         keywords["keep"] = 0
         return run_guest(
@@ -68,7 +79,7 @@ def _run(options: argparse.Namespace, qemu_options: list[str]) -> "Run":
             expect=options.expect,
             keep_going=options.keep_going,
             stop=options.stop,
-            inherit=None if options.console else stream.buffer,
+            inherit=stream.buffer if console_file is None else None,
             **keywords,
         )
 
@@ -107,7 +118,7 @@ def _load_summary_meanwhile() -> None:
     timer.start()
 
 
-def _say_after(console: Console, line: str) -> None:
+def _say_after(console: "LineWriter", line: str) -> None:
     """Print a line after what the guest wrote before."""
     console.flush()
     _say(line)

@@ -24,6 +24,13 @@ class Console:
         self._send: Callable[[bytes], object] | None = None
         self._awaited: tuple[bytes, int, Callable[[], None]] | None = None
 
+    def open_sink(self, sink: Callable[[bytes], object]) -> None:
+        """Pass on the guest's output so far, and from now on as it is written. There was no other sink."""
+        with self._changed:
+            if self._output:
+                sink(bytes(self._output))
+            self._sink = sink
+
     @property
     def output(self) -> bytes:
         """The guest's output: the last `KEPT` bytes."""

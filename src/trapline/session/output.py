@@ -1,29 +1,172 @@
-"""The file of records."""
+"""The files that a run writes. What a file holds is kept until the processor has started."""
 
 import contextlib
-from collections.abc import Iterator
+import io
+import os
+import stat
 from pathlib import Path
-from typing import IO
+from typing import IO, Final, Self
 
 from trapline.errors import TraplineError, UsageError
 
-from .settings import PathLike
+from .clash import check_clashes, descriptor_of, input_files, output_file
+from .console import Console
+from .settings import Outlets, PathLike, Settings
+
+_STREAMS: Final = {1: "stdout", 2: "stderr"}
+_HELD: Final = 0x1000
+"""Bytes of a line that are written before it ends."""
 
 
-@contextlib.contextmanager
-def open_output(output: "PathLike | IO[str] | None") -> Iterator[IO[str] | None]:
-    """Open the file for records if it is a path. Raises UsageError, and TraplineError where it cannot be written."""
-    if output is None or not isinstance(output, str | Path):
-        yield output  # type: ignore[misc]  # an os.PathLike is a Path or a file, here
-        return
-    try:
-        file = Path(output).open("w", encoding="ascii")  # noqa: SIM115  # closed below, for its error
-    except OSError as error:
-        raise UsageError(f"-o {output}: {error.strerror}") from error
-    try:
-        yield file
-    finally:
+class LineWriter:
+    """Writes the guest's output to a binary file, flushed at each line."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._held = bytearray()
+
+    def write(self, data: bytes) -> None:
+        """Take what the guest wrote."""
+        self._held += data
+        if b"\n" in data or len(self._held) >= _HELD:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is buffered. Raises TraplineError where the file cannot be written, as on a full disk."""
         try:
-            file.close()
+            while self._held:
+                del self._held[: self._file.write(self._held)]
+            self._file.flush()
+        except BrokenPipeError:
+            raise
         except OSError as error:
-            raise TraplineError(f"-o {output}: {error.strerror}; what was recorded before is kept") from error
+            raise TraplineError(f"the guest's console cannot be written: {error.strerror}") from error
+        finally:
+            self._held.clear()
+
+
+class OutputFile:
+    """A file that a run creates or overwrites, in three steps, of which only the last changes it: check, open, begin.
+
+    A file that did not exist and was not begun is removed again: a run that does not start leaves all as it was.
+    """
+
+    def __init__(self, role: str, name: PathLike, *, force: bool) -> None:
+        """Check the name. Raises UsageError for a file that is not empty, unless `force`."""
+        self._name, self._path = os.fspath(name), Path(name)
+        self._descriptor = descriptor_of(name)
+        self._what = _STREAMS.get(self._descriptor or 0, f"{role} {self._name}")
+        self._force = force
+        self._created = self._begun = False
+        self._file: io.FileIO | None = None
+        self._text: IO[str] | None = None
+        if self._descriptor is None:
+            with contextlib.suppress(OSError, ValueError):
+                self._check_empty(self._path.stat())
+
+    def open(self) -> IO[bytes]:
+        """Open the file without a change to what it holds; it is not buffered. Raises UsageError."""
+        try:
+            self._file = io.FileIO(self._name, "w", opener=self._open)
+        except (OSError, ValueError) as error:  # a NUL in the name
+            raise UsageError(f"{self._what}: {getattr(error, 'strerror', None) or error}") from error
+        return self._file
+
+    def open_text(self) -> IO[str]:
+        """Open the file like `open`, for text that is buffered."""
+        self.open()
+        assert self._file is not None
+        self._text = io.TextIOWrapper(io.BufferedWriter(self._file), encoding="ascii")
+        return self._text
+
+    def begin(self) -> None:
+        """Remove what the file held. Raises TraplineError."""
+        if self._begun or self._file is None:
+            return
+        self._begun = True
+        try:
+            if self._descriptor is None and stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
+                self._file.truncate(0)
+        except OSError as error:
+            raise TraplineError(f"{self._what}: {error.strerror}") from error
+
+    def close(self) -> None:
+        """Close the file; remove it if it is new and was not begun."""
+        if self._file is None or self._file.closed:
+            return
+        if self._created and not self._begun:
+            with contextlib.suppress(OSError):
+                if os.path.samestat(self._path.stat(), os.fstat(self._file.fileno())):
+                    self._path.unlink()
+        try:
+            (self._text or self._file).close()
+        except OSError as error:
+            raise TraplineError(f"{self._what}: {error.strerror}; what was recorded before is kept") from error
+
+    def _open(self, name: str, flags: int) -> int:
+        if self._descriptor is not None:
+            return os.dup(self._descriptor)
+        writing = os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY
+        if os.path.exists(name) or not name:  # noqa: PTH110  # without an error for a name that is too long
+            descriptor = os.open(name, writing)
+            try:
+                self._check_empty(os.fstat(descriptor))  # it may be newer than the first check
+            except UsageError:
+                os.close(descriptor)
+                raise
+            return descriptor
+        name = os.path.realpath(name)
+        descriptor = os.open(name, writing | os.O_CREAT | os.O_EXCL, 0o666)
+        self._created = True
+        return descriptor
+
+    def _check_empty(self, status: os.stat_result) -> None:
+        holds = stat.S_ISBLK(status.st_mode) or (stat.S_ISREG(status.st_mode) and status.st_size > 0)
+        if holds and not self._force:
+            raise UsageError(f"{self._what}: the file exists; --force overwrites it, or give another name")
+
+    def __str__(self) -> str:
+        return self._what
+
+
+class OutputFiles:
+    """The files of one run. They are closed after all that writes to them."""
+
+    def __init__(self, settings: Settings, outlets: Outlets) -> None:
+        """Check them, before any is opened. Raises UsageError for one that is also read, and for one that exists."""
+        outputs = [*output_file("-o", outlets.output), *output_file("--console", outlets.console)]
+        if outputs:
+            check_clashes(input_files(settings), outputs)
+        self._given = outlets.output
+        self._records, self._console = (
+            OutputFile(role, outlet, force=outlets.force) if isinstance(outlet, str | os.PathLike) else None
+            for role, outlet in (("-o", outlets.output), ("--console", outlets.console))
+        )
+        self._closing = contextlib.ExitStack()
+        self._writer: LineWriter | None = None
+
+    def open(self) -> IO[str] | None:
+        """Open them and return the file for records; None: there is none. Raises UsageError."""
+        if self._console is not None:
+            self._closing.callback(self._console.close)
+            self._writer = LineWriter(self._console.open())
+        if self._records is None:
+            return None if isinstance(self._given, str | os.PathLike) else self._given
+        self._closing.callback(self._records.close)
+        return self._records.open_text()
+
+    def begin(self, console: Console) -> None:
+        """Remove what they held, and let the console be written: the processor has started."""
+        for file in (self._records, self._console):
+            if file is not None:
+                file.begin()
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            console.open_sink(writer.write)
+            self._closing.callback(writer.flush)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.close()

@@ -1,20 +1,23 @@
 """A session: a guest on a processor under the hypervisor, with its recorder, symbols and explanations."""
 
 import contextlib
+import os
 import time
 from collections.abc import Callable
 from functools import partial
 from typing import Final, Self
 
 from trapline.arch.events import DOUBLE_FAULT
+from trapline.arch.registers import Gprs
+from trapline.arch.vmcb import SaveArea
 from trapline.asm.disassembler import instruction
-from trapline.errors import LaunchError, ProcessorError
+from trapline.errors import LaunchError, ProcessorError, UsageError
 from trapline.explain.explanation import Explanation
 from trapline.explain.undelivered import explain_undelivered
 from trapline.hypervisor.exception import InterceptedException
 from trapline.hypervisor.stop import Stop, StopReason
 from trapline.machine.registers import Check, Registers, unchecked
-from trapline.processors.qemu.launch import find_qemu, qemu_version
+from trapline.processors.qemu.launch import find_qemu, qemu_version, refused
 from trapline.report.crash import CrashContext
 from trapline.trace.condition import Condition
 
@@ -24,7 +27,7 @@ from .crash import crash_context
 from .kernel_slide import place, placing
 from .observing import ExceptionExit
 from .opening import open_processor
-from .output import open_output
+from .output import OutputFiles
 from .settings import Outlets, Settings, choose_mask
 
 _GRACE: Final = 5.0
@@ -36,14 +39,16 @@ class Session:
 
     def __init__(self, settings: Settings, outlets: Outlets) -> None:
         """Switch the machine on; the guest does not run yet. Raises UsageError, LaunchError and GuestImageError."""
-        self.settings, self.console = settings, Console(outlets.console)
+        self.settings, sink = settings, outlets.console
+        self.console = Console(None if isinstance(sink, str | os.PathLike) else sink)
         self.started = time.monotonic()
         mask = choose_mask(settings.exceptions)
         self.where = None if outlets.where is None else Condition(outlets.where)
         with contextlib.ExitStack() as undo:
-            lines = undo.enter_context(open_output(outlets.output))
+            self._files = undo.enter_context(OutputFiles(settings, outlets))
             opened = open_processor(undo, settings, self.console, outlets.inherited)
-            self.processor, self.processor_name, self.why, boot, self.names, receive = opened
+            self.processor, self.processor_name, self.why, self._boot, self.names, receive = opened
+            lines = self._files.open()
             if receive is not None:
                 self.console.connect(lambda data: self._receive(receive, data))
             # Loaded only now, while QEMU starts.
@@ -60,7 +65,7 @@ class Session:
                 self.processor,
                 mask=mask,
                 reboots=settings.reboot,
-                enter=None if boot is None else boot.enter,
+                enter=self._enter,
                 recorders=(Recording(self.recorder.add_one, (self.black_box,)),),
             )
             self.forced = self.vm.mask
@@ -134,6 +139,12 @@ class Session:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _enter(self, save: SaveArea, gprs: Gprs) -> None:
+        """Begin the run's files, for the processor has started, and set the state in which the guest does."""
+        self._files.begin(self.console)
+        if self._boot is not None:
+            self._boot.enter(save, gprs)
+
     def _receive(self, receive: Callable[[bytes], None], data: bytes) -> None:
         if not self.vm.call_while_stopped(lambda vcpu: receive(data)):
             receive(data)
@@ -149,6 +160,8 @@ class Session:
                     if not self.vm.reboots:
                         return stop
                     self.processor.shutdown()
-        except LaunchError:
+        except LaunchError as error:
             qemu_version(find_qemu(self.settings.qemu))  # raises a clearer error if the program is not QEMU
+            if self.settings.qemu_options and refused(error):
+                raise UsageError(str(error.args[0])) from error
             raise

@@ -47,8 +47,9 @@ class MachineOptions(TypedDict, total=False):
     qemu_options: Sequence[str]
     symbols: Sequence[str]
     syntax: str
-    console: Sink | None
+    console: Sink | PathLike | None
     output: PathLike | IO[str] | None
+    force: bool
     live: Callable[[str], None] | None
     keep: int
     where: str | None
@@ -58,12 +59,14 @@ class MachineOptions(TypedDict, total=False):
 class Outlets:
     """Where a run sends the guest's console and the records."""
 
-    console: Sink | None = None
-    """Gets the guest's console output: a binary file, or a function that takes bytes."""
+    console: Sink | PathLike | None = None
+    """Gets the guest's console output: a binary file, the path of one, or a function that takes bytes."""
     inherited: IO[bytes] | None = None
     """On QEMU: connect the guest's console to this process's standard input and to this file, instead of `console`."""
     output: PathLike | IO[str] | None = None
     """A file, or its path, for the records as JSON lines, with the evidence for `trapline explain`."""
+    force: bool = False
+    """Whether paths of `output` and `console` may name files that hold something, which is lost once the guest runs."""
     live: Callable[[str], None] | None = None
     """A function that gets a line of text for each exception as it happens."""
     keep: int = 1_000_000

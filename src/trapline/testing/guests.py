@@ -106,7 +106,7 @@ class Guests:
         if self._processor is not None and isinstance(options.get("processor", ""), str):
             options["processor"] = self._processor
         if self._trace is not None and options.get("output") is None:
-            options["output"] = self._trace()
+            options["output"], options["force"] = self._trace(), True
         output = options.get("output")
         return Path(output) if isinstance(output, str | os.PathLike) else None
 

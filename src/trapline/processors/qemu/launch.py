@@ -32,6 +32,7 @@ _BIOS_FOLDERS: Final = (
     "/usr/share/qemu-kvm",
     "/opt/homebrew/share/qemu",
 )
+_NO_MEMORY: Final = "cannot allocate memory"
 _PROBED: Final = 16 << 20
 """Bytes of memory of a machine without a guest."""
 _LARGEST: Final = 8 << 30
@@ -59,6 +60,11 @@ def qemu_version(program: str) -> tuple[int, int, int]:
         raise LaunchError(f"{program} does not look like QEMU: it answered {output[:60]!r} to --version")
     major, minor, patch = map(int, match.groups())
     return major, minor, patch
+
+
+def refused(error: LaunchError) -> bool:
+    """Return whether QEMU ended by itself for what its options say, and not for want of memory."""
+    return error.returncode in (0, 1) and _NO_MEMORY not in error.output.lower()
 
 
 def facts_of(program: str, accelerator: str = "tcg") -> Facts:
@@ -100,14 +106,17 @@ def try_out(program: str | None = None, accelerator: str = "tcg") -> str:
     return "the monitor starts and has SVM"
 
 
+def bios_candidates(named: str | None = None) -> list[Path]:
+    """Return where the BIOS image may be, in the order in which it is looked for."""
+    if named is not None:
+        return [Path(named), *(Path(folder, named) for folder in _BIOS_FOLDERS)]
+    return [Path(folder, name) for name in _BIOS_NAMES for folder in _BIOS_FOLDERS]
+
+
 def find_bios(named: str | None = None) -> Path:
     """Return the BIOS image; raises ProcessorMissing where there is none, UsageError for a named one."""
-    if named is not None:
-        candidates = [Path(named), *(Path(folder, named) for folder in _BIOS_FOLDERS)]
-    else:
-        candidates = [Path(folder, name) for name in _BIOS_NAMES for folder in _BIOS_FOLDERS]
-    for candidate in candidates:
-        if candidate.is_file():
+    for candidate in bios_candidates(named):
+        if os.path.isfile(candidate):  # noqa: PTH113  # without an error for a name that is too long
             return candidate
     if named is not None:
         raise UsageError(f"-bios {named}: no such file")
