@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Final, NamedTuple, Self, TypeVar, Unpack
 
 from trapline.arch.vectors import Vector
-from trapline.errors import ProcessorError, UsageError
+from trapline.errors import ProcessorError, ProcessorLost, UsageError
 from trapline.explain.explanation import Explanation
 from trapline.hypervisor.exception import Decision, InterceptedException, Verdict, injection
 from trapline.hypervisor.stop import Stop as Stopped
@@ -100,6 +100,7 @@ class Machine:
         """Why there is nothing left to run."""
         self._gone = False
         """Neither is there anything left to access."""
+        self._lost: ProcessorLost | None = None
         self._raised: Exception | None = None
         self._stopped: Stopped | None = None
         self._handlers: list[Handler] = []
@@ -191,7 +192,7 @@ class Machine:
 
     def result(self) -> Run:
         """Return what the machine did so far, as `run` returns it."""
-        return session_result(self.session, self._stopped)
+        return session_result(self.session, None if self._lost else self._stopped, self._lost)
 
     def close(self) -> None:
         """Switch the machine off. Safe to call twice."""
@@ -219,7 +220,11 @@ class Machine:
     def _execute(self, execute: Callable[[float | None], Stopped], timeout: float | None) -> Stop:
         with self._running():
             deadline = None if timeout is None else time.monotonic() + timeout
-            self._stopped = stopped = execute(deadline)
+            try:
+                self._stopped = stopped = execute(deadline)
+            except ProcessorLost as lost:
+                self._lost = lost
+                raise
             reason = stopped.reason
             if reason is StopReason.TIMEOUT:
                 halted = self.session.halt()
@@ -243,7 +248,7 @@ class Machine:
 
     def _check(self, writes: bool) -> None:
         """Raise UsageError where the guest cannot be accessed."""
-        if self._runner not in (None, threading.get_ident()):
+        if self._runner not in (None, threading.get_ident()) and not self.session.is_running_here():
             raise UsageError("the guest is running; it can be accessed while it is stopped")
         if self._gone:
             raise UsageError(f"the guest cannot be accessed any more: {self._over}")

@@ -99,4 +99,4 @@ class ProcessorMissing(LaunchError):
 
 
 class ProcessorLost(ProcessorError):
-    """A processor that ran has exited, was killed, or does not answer any more."""
+    """A processor that ran has exited, crashed, was killed, or does not answer any more."""

@@ -71,7 +71,7 @@ def _run(options: argparse.Namespace, qemu_options: list[str]) -> "Run":
             _load_summary_meanwhile()
         keywords["output"], keywords["console"] = output, console.write if console_file is None else console_file
         keywords["live"] = functools.partial(_say_after, console) if options.live else None
-        keywords["keep"] = 0
+        keywords["keep"], keywords["survive_crashes"] = 0, True
         return run_guest(
             options.guest,
             timeout=options.timeout,

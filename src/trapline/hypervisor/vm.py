@@ -132,6 +132,13 @@ class Vm:
         self._interrupted = True
         self.processor.kick()
 
+    def abandon(self) -> None:
+        """Take note that the thread that ran the guest never returns."""
+        with self._requested:
+            self._runner = None
+            self._callbacks.clear()
+            self._requested.notify_all()
+
     def _hold(self, execute: Callable[[float | None], tuple[Stop, bool]], deadline: float | None) -> Stop:
         """Run the guest in this thread; `execute` returns why it stopped, and whether the processor still runs it."""
         with self._requested:

@@ -37,6 +37,8 @@ def result(
             session.place_symbols()
         explanation = session.explanation(stop)
         crash = session.crash(explanation) if ending in _WITH_CONTEXT else None
+    if session.crashed:
+        crash = session.crash()
     failure = error if isinstance(error, TraplineError) else None
     return Run(
         ending=ending,

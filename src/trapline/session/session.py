@@ -5,13 +5,13 @@ import os
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from trapline.arch.events import DOUBLE_FAULT
 from trapline.arch.registers import Gprs
 from trapline.arch.vmcb import SaveArea
 from trapline.asm.disassembler import instruction
-from trapline.errors import LaunchError, ProcessorError, UsageError
+from trapline.errors import LaunchError, ProcessorError, ProcessorLost, UsageError
 from trapline.explain.explanation import Explanation
 from trapline.explain.undelivered import explain_undelivered
 from trapline.hypervisor.exception import InterceptedException
@@ -28,7 +28,10 @@ from .kernel_slide import place, placing
 from .observing import ExceptionExit
 from .opening import open_processor
 from .output import OutputFiles
-from .settings import Outlets, Settings, choose_mask
+from .settings import UNICORN, Outlets, Settings, choose_mask
+
+if TYPE_CHECKING:
+    from trapline.processors.unicorn.crash_guard import CrashGuard
 
 _GRACE: Final = 5.0
 """Seconds that a guest has to stop after its timeout."""
@@ -68,17 +71,20 @@ class Session:
                 enter=self._enter,
                 recorders=(Recording(self.recorder.add_one, (self.black_box,)),),
             )
+            self._guard = self._crash_guard() if settings.survive_crashes and self.processor_name == UNICORN else None
+            self.crashed = False
+            """The processor crashed. The VMCB has the guest's state at the beginning of the block that was executed."""
             self.forced = self.vm.mask
             """The exceptions that were forced at any time."""
             self._closing = undo.pop_all()
 
     def run(self, deadline: float | None = None) -> Stop:
         """Run the guest until it stops; `deadline` is on the clock of `time.monotonic`."""
-        return self._run(partial(self.vm.run, deadline))
+        return self._execute(partial(self._run, partial(self.vm.run, deadline)))
 
     def step(self, deadline: float | None = None) -> Stop:
         """Execute one instruction, or deliver one event."""
-        return self._run(partial(self.vm.step, deadline))
+        return self._execute(partial(self._run, partial(self.vm.step, deadline)))
 
     def halt(self) -> Stop:
         """Stop a guest that its processor still runs after a timeout; return why it stopped.
@@ -86,10 +92,14 @@ class Session:
         Raises ProcessorError where it cannot be stopped.
         """
         self.vm.interrupt()
-        stop = self.vm.run(time.monotonic() + _GRACE)
+        stop = self._execute(partial(self.vm.run, time.monotonic() + _GRACE))
         if stop.reason is StopReason.TIMEOUT:
             raise ProcessorError("the guest cannot be stopped: it blocks NMIs and causes no #VMEXIT")
         return stop
+
+    def is_running_here(self) -> bool:
+        """Return whether the calling thread is one of the session's own that runs the guest."""
+        return self._guard is not None and self._guard.is_running_here()
 
     def crash(self, explanation: Explanation | None = None) -> CrashContext:
         """Return the context of the stopped guest."""
@@ -148,6 +158,30 @@ class Session:
     def _receive(self, receive: Callable[[bytes], None], data: bytes) -> None:
         if not self.vm.call_while_stopped(lambda vcpu: receive(data)):
             receive(data)
+
+    def _crash_guard(self) -> "CrashGuard":
+        from trapline.processors.unicorn.crash_guard import CrashGuard
+        from trapline.processors.unicorn.processor import UnicornProcessor
+
+        assert isinstance(self.processor, UnicornProcessor)
+        return CrashGuard(self.processor, self._place)
+
+    def _place(self) -> str:
+        """Return where the guest is, with the instruction, for a message."""
+        cpu = self.cpu()
+        address = f"{cpu.registers.cs.selector:04x}:{cpu.registers.rip:x}"
+        place = address if (symbol := cpu.symbol) is None else f"{address} {symbol}"
+        return next((f"{place}, which begins with {line.text}" for line in cpu.disassemble()), place)
+
+    def _execute(self, execute: Callable[[], Stop]) -> Stop:
+        if self._guard is None:
+            return execute()
+        try:
+            return self._guard.run(execute, self.vm.interrupt)
+        except ProcessorLost:
+            self.crashed = True
+            self.vm.abandon()
+            raise
 
     def _run(self, execute: Callable[[], Stop]) -> Stop:
         try:

@@ -43,6 +43,7 @@ class MachineOptions(TypedDict, total=False):
     isolate: bool
     accel: str
     reboot: bool
+    survive_crashes: bool
     qemu: str | None
     qemu_options: Sequence[str]
     symbols: Sequence[str]
@@ -77,7 +78,7 @@ class Outlets:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The settings of a run. Each is an option of the command line, of the same name."""
+    """The settings of a run. Each is an option of the command line, of the same name, or always on there."""
 
     guest: PathLike | bytes | None = None
     """A file, `sample:NAME`, or code to be entered in `entry_mode`; None: the guest that QEMU's options boot."""
@@ -101,6 +102,8 @@ class Settings:
     """QEMU's accelerator: `auto`, `tcg`, or `kvm`, which needs nested SVM."""
     reboot: bool = False
     """Whether a reset of the machine restarts the guest instead of ending the run."""
+    survive_crashes: bool = False
+    """On Unicorn: run the guest, and callbacks, in a thread where Unicorn's crash ends the run and not this process."""
     qemu: str | None = None
     """The QEMU program; None: qemu-system-x86_64 on PATH."""
     qemu_options: Sequence[str] = ()

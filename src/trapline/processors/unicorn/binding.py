@@ -27,6 +27,8 @@ MmioWrite: TypeAlias = Callable[[Any, int, int, int, Any], None]
 NO_CODE_ERRORS: Final = frozenset((uc.UC_ERR_FETCH_UNMAPPED, uc.UC_ERR_FETCH_PROT))
 """What `run` returns when an instruction is fetched from where no memory is."""
 
+_abandoned: Final[list[Uc]] = []
+"""What must not be freed."""
 _held: Final = ctypes.PyDLL(uclib._name)  # noqa: SLF001
 """The same library: what is short is called without letting go of Python's lock."""
 _emu_start: Final = uclib["uc_emu_start"]
@@ -50,6 +52,9 @@ class Binding:
         handle = self._uc._uch  # noqa: SLF001  # the raw calls need it
         assert handle is not None
         self._handle = handle
+        vars(self._uc)["_Uc__finalizer"].detach()  # it would free the CPU at exit, whatever it is at
+        self._free = weakref.finalize(self, Uc.release_handle, handle)
+        self._free.atexit = False
         self._callbacks: dict[int, object] = {}
         """By the number of the hook: ctypes does not keep them."""
         self._allocated = ctypes.c_void_p()
@@ -153,6 +158,15 @@ class Binding:
     def forget_code(self) -> None:
         """Forget translated code, after a write to RAM that is not the CPU's: Unicorn does not notice one."""
         self._uc.ctl(uc.UC_CTL_TB_FLUSH, uc.UC_CTL_IO_WRITE)
+
+    def close(self) -> None:
+        """Free the CPU. Nothing can be called any more."""
+        self._free()
+
+    def abandon(self) -> None:
+        """Never free the CPU: it is in the middle of something."""
+        self._free.detach()
+        _abandoned.append(self._uc)
 
     def physical(self, address: int) -> int | None:
         """Return the gpa of the code at a linear address of the running guest; None: it is not mapped."""

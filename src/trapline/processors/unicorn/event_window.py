@@ -70,6 +70,7 @@ class EventWindow:
         machine, pending = self._machine, self._pending
         while True:
             pending.due = False
+            self.pacemaker.unanswered = 0.0
             self.service_requests()
             if pending.kicked:
                 pending.kicked = False

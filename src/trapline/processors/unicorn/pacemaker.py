@@ -22,6 +22,8 @@ class Pacemaker:
         self._woken = False
         self.running = False
         """The CPU runs, and can be stopped."""
+        self.unanswered = 0.0
+        """For how many seconds it has been told to stop, and has not."""
         self._thread = threading.Thread(target=self._beat, name="pacemaker", daemon=True)
         self._thread.start()
 
@@ -56,6 +58,8 @@ class Pacemaker:
         with self._changed:
             while not self._closed:
                 left = _BEAT if self._alarm is None else min(_BEAT, self._alarm - time.monotonic())
-                self._changed.wait(max(left, _REPEAT))
+                left = max(left, _REPEAT)
+                self._changed.wait(left)
                 if self.running:
+                    self.unanswered += left
                     self._stop()

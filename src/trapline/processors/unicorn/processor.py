@@ -19,6 +19,7 @@ from trapline.arch.vmcb import Vmcb
 from trapline.devices import SECOND
 from trapline.devices.machine import BareMachine
 from trapline.devices.power import Action
+from trapline.errors import ProcessorLost
 from trapline.machine.boot import Boot
 from trapline.machine.processor import Capabilities, Outcome, Statistics, Watchpoint
 
@@ -38,7 +39,7 @@ from .loop import RunLoop
 from .memory import Ram
 from .pending import Pending
 from .state import State
-from .uc_context import Context
+from .uc_context import HF_GUEST, Context
 from .watchpoints import Watchpoints
 
 _PHYSICAL_BITS: Final = 40
@@ -70,7 +71,7 @@ class UnicornProcessor:
         self._boot, self._output = boot, output
         self._started = time.monotonic_ns()
         self.machine = machine = BareMachine(memory, output=self._write, debug=debug, clock=self._clock, cpus=cpus)
-        binding = Binding()
+        self._binding = binding = Binding()
         ram = mmap.mmap(-1, memory)
         binding.map_memory(0, ram)
         self.memory = Ram(ram, binding.forget_code)
@@ -129,6 +130,7 @@ class UnicornProcessor:
         self._left = self._started
         self._fresh = True
         self._off = False
+        self._abandoned = False
         self._received = b""
         """For the serial port, before the machine is switched on."""
 
@@ -156,6 +158,8 @@ class UnicornProcessor:
         """See `machine.Processor.run`."""
         self._stopped += time.monotonic_ns() - self._left
         if self._off:
+            if self._abandoned:
+                raise ProcessorLost("Unicorn was given up: it crashed, or did not stop")
             outcome = _OFF
         elif self._fresh:
             outcome = self._power_on()
@@ -195,6 +199,28 @@ class UnicornProcessor:
     def kick(self) -> None:
         """See `machine.Processor.kick`."""
         self._window.kick()
+
+    @property
+    def unanswered(self) -> float:
+        """For how many seconds Unicorn has been told to stop, and has not."""
+        return self._window.pacemaker.unanswered
+
+    def abandon(self, *, crashed: bool, executing: bool) -> None:
+        """Give the CPU up, whose thread does not return: because Unicorn crashed, or for another reason.
+
+        What was recorded reaches the sink. `executing`: the thread is in Unicorn; the VMCB then gets the state at the
+        beginning of the block of code that it executes.
+        """
+        if crashed:
+            self._window.pacemaker.running = False
+            self._window.close()
+        if executing:
+            self._window.service_requests()
+            self._binding.save()
+            if self._binding.context.hflags & HF_GUEST:
+                self._state.collect()
+        self._binding.abandon()
+        self._abandoned = self._off = True
 
     def shutdown(self) -> None:
         """See `machine.Processor.shutdown`."""
