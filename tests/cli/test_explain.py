@@ -18,7 +18,7 @@ def stored(trapline_command, tmp_path):
 def test_a_run_tells_why_it_shut_down(stored):
     _, done = stored("gate-not-present")
     told = done.err[done.err.index("why it shut down") : done.err.index("guest: shutdown")]
-    assert "  #UD at 0008:000000000010131c, CPL 0: ud2\n     ud2 always raises #UD\n" in told
+    assert "  #UD at 0008:000000000010131c, CPL 0, 64-bit mode: ud2\n     ud2 always raises #UD\n" in told
     assert "  -> delivering #UD: IDT entry 6 is not present -> #NP(0x33)" in told
     assert "  -> shutdown\n" in told
     assert "Cause: IDT entry 6 (#UD) is not present: its P bit is clear.\n" in told
@@ -42,7 +42,10 @@ def test_a_stored_run_as_json(trapline_command, stored):
     sequence = explanation.pop("seq")
     assert explanation == summary["explanation"]
     assert sequence == summary["recorded"] - 1
-    assert explanation["causes"] == ["no IDT is loaded: IDTR has base 0 and limit 0."]
+    assert explanation["causes"] == [
+        "#UD at 0x101314: ud2 always raises #UD.",
+        "no handler could be called, since no IDT is loaded: IDTR has base 0 and limit 0.",
+    ]
     assert explanation["ending"] == "shutdown"
 
 

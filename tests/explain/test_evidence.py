@@ -155,5 +155,5 @@ def test_the_origin_has_the_name_and_the_text_that_are_given(tmp_path):
     assert len(stack_top(attempt)) == 16
 
     explanation = explain(chain, name=lambda address: "boot+0x1" if address == rip else None, disassemble=disassemble)
-    assert str(explanation.origin) == f"#UD at 0008:{rip:016x} boot+0x1, CPL 0: ud2"
+    assert str(explanation.origin) == f"#UD at 0008:{rip:016x} boot+0x1, CPL 0, 64-bit mode: ud2"
     assert asked == [(b"\x0f\x0b", rip, 64)]

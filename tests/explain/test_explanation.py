@@ -30,7 +30,7 @@ def test_the_whole_chain_is_told():
     ]
     found = explain(chain, name={CODE: "main+0x2"}.get, disassemble=lambda code, address, bits: code[:2].hex())
     assert str(found).splitlines() == [
-        "  #UD at 0008:0000000000006000 main+0x2, CPL 0: 0f0b",
+        "  #UD at 0008:0000000000006000 main+0x2, CPL 0, 64-bit mode: 0f0b",
         "     ud2 always raises #UD",
         "  -> delivering #UD: IDT entry 6 is not present -> #NP(0x33)",
         "  -> delivering #NP(0x33): IDT entry 11 is not present -> #NP(0x5b) -> #DF",
@@ -45,7 +45,7 @@ def test_the_whole_chain_is_told():
     assert found.to_json() == {
         "origin": {
             "event": "#UD", "cpl": 0, "cs": 8, "rip": "0x6000", "bits": 64, "symbol": "main+0x2",
-            "instruction": "0f0b", "reason": "ud2 always raises #UD",
+            "instruction": "0f0b", "reason": "ud2 always raises #UD", "mode": "64-bit mode",
         },
         "deliveries": [
             {
@@ -59,7 +59,9 @@ def test_the_whole_chain_is_told():
         "ending": "shutdown",
         "causes": ["IDT entry 6 (#UD) is not present: its P bit is clear."],
         "repair": "with the P bit of the gate set",
+        "effect": "#UD would have been delivered",
         "unproven": None,
+        "walks": [],
     }  # fmt: skip
 
 
@@ -116,18 +118,26 @@ def test_an_event_that_was_discarded():
 
 
 def origin(event, reason=None, **fields):
-    return Origin(event, 3, 0x33, 0x1234, 32, None, None, reason)._replace(**fields)
+    return Origin(event, 3, 0x33, 0x1234, 32, None, None, reason, "64-bit mode")._replace(**fields)
 
 
 @pytest.mark.parametrize(
     ("found", "text", "detail"),
     [
-        (origin(UD, "why"), "#UD at 0033:00001234, CPL 3", "why"),
-        (origin(GP), "#GP(0x33) at 0033:00001234, CPL 3", "IDT entry 6, external"),
-        (origin(fault(Vector.GP, 0)), "#GP(0x0) at 0033:00001234, CPL 3", None),
-        (origin(DOUBLE_FAULT), "#DF at 0033:00001234, CPL 3", "the exceptions that led to it were not recorded"),
-        (origin(Event(0x20, EventType.INTR), bits=16), "interrupt 0x20 at 0033:1234, CPL 3", None),
-        (origin(Event(8, EventType.SOFT), instruction="int 8"), "INT 0x08 at 0033:00001234, CPL 3: int 8", None),
+        (origin(UD, "why"), "#UD at 0033:00001234, CPL 3, 64-bit mode", "why"),
+        (origin(GP), "#GP(0x33) at 0033:00001234, CPL 3, 64-bit mode", "IDT entry 6, external"),
+        (origin(fault(Vector.GP, 0)), "#GP(0x0) at 0033:00001234, CPL 3, 64-bit mode", None),
+        (
+            origin(DOUBLE_FAULT),
+            "#DF at 0033:00001234, CPL 3, 64-bit mode",
+            "the exceptions that led to it were not recorded",
+        ),
+        (origin(Event(0x20, EventType.INTR), bits=16), "interrupt 0x20 at 0033:1234, CPL 3, 64-bit mode", None),
+        (
+            origin(Event(8, EventType.SOFT), instruction="int 8"),
+            "INT 0x08 at 0033:00001234, CPL 3, 64-bit mode: int 8",
+            None,
+        ),
     ],
 )
 def test_the_first_event_has_a_line_and_a_detail(found, text, detail):
@@ -161,7 +171,7 @@ def test_two_causes_are_named_where_it_takes_two_repairs():
         "IDT entry 6 (#UD) is not present: its P bit is clear.",
         "RSP0 in the TSS is zero: the delivery has no stack.",
     )
-    assert found.repair == "with the P bit of the gate set, and with RSP0 pointing to mapped memory, such as 0x8f00"
+    assert found.repair == "with the P bit of the gate set, and with RSP0 pointing to mapped memory"
     attempt = made.attempt(UD)
     first, second = found.changes
     assert [attempt.changed(change).succeeds() for change in (first, second)] == [False, False]
@@ -174,7 +184,7 @@ def test_one_exception_is_explained_by_itself():
         piece, name={CODE: "main+0x2"}.get, disassemble=lambda code, address, bits: code[:2].hex()
     )
     assert str(found).splitlines() == [
-        "  #UD at 0008:0000000000006000 main+0x2, CPL 0: 0f0b",
+        "  #UD at 0008:0000000000006000 main+0x2, CPL 0, 64-bit mode: 0f0b",
         "     ud2 always raises #UD",
         "  -> the guest gets #UD",
     ]

@@ -79,13 +79,16 @@ def test_the_message_has_all_that_is_known():
     with pytest.raises(GuestFailed) as caught:
         run("sample:no-idt", exceptions="all").check()
     first, *rest = str(caught.value).splitlines()
-    assert first == "shutdown (triple fault): no IDT is loaded: IDTR has base 0 and limit 0."
+    assert first == (
+        "shutdown (triple fault): #UD at 0x101314: ud2 always raises #UD. No handler could be called, since no IDT is "
+        "loaded: IDTR has base 0 and limit 0."
+    )
     for line in ("triple fault: the last exceptions, newest last", "why it shut down", "recorded: 1 #UD, 1 #DF, 3 #GP"):
         assert line in rest
     for start in (
         "at the shutdown  cpl 0",
         "->",
-        "Cause: no IDT is loaded",
+        "Cause: no handler could be called, since no IDT is loaded",
         "With an IDT whose entry 6",
         "guest: shut",
     ):

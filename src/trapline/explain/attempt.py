@@ -49,6 +49,8 @@ class Finding(NamedTuple):
     cause: str
     """A sentence."""
     changes: Iterable[Change]
+    early: bool = False
+    """The guest had not come to handling exceptions yet: what raised the first one is the cause before this one."""
 
 
 class Slot(NamedTuple):

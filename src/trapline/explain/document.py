@@ -17,6 +17,8 @@ class OriginDocument(TypedDict):
     instruction: str | None
     reason: str | None
     """Why it was raised, in a sentence; null: nothing proves it."""
+    mode: str
+    """The operating mode, as `64-bit mode` or `protected mode, 32-bit code`."""
 
 
 class DeliveryDocument(TypedDict):
@@ -46,8 +48,12 @@ class ExplanationDocument(TypedDict):
     ending: str
     """`shutdown`, `discarded`, or the event that the guest gets."""
     causes: list[str]
-    """Sentences: what was wrong with the first delivery, proven."""
+    """Sentences: what raised the first exception, where that comes first; what was wrong with its delivery, proven."""
     repair: str | None
-    """The change with which the first event would have been delivered: the proof of the causes."""
+    """The change that proves the causes."""
+    effect: str | None
+    """What would have been with it."""
     unproven: str | None
     """A sentence in place of causes: what is known without a proof."""
+    walks: list[str]
+    """The page walks that denied an access."""

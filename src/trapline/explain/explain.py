@@ -5,17 +5,22 @@ from typing import TypeAlias
 
 from trapline.arch import delivery
 from trapline.arch.delivery import Delivered, Failed, Step, checks
-from trapline.arch.events import SHUTDOWN, Event, Shutdown
+from trapline.arch.events import SHUTDOWN, Event, EventType, Shutdown
+from trapline.arch.mode import mode
 from trapline.arch.vectors import Vector
 
-from .attempt import Attempt
+from . import pages
+from .attempt import Attempt, Change, Finding
 from .evidence import Evidence
 from .explanation import Delivery, Explanation, Origin
 from .failures import failure
+from .gates import never_loaded
 from .instruction import code_bytes
 from .memory import MissingMemory
-from .origin import reason
+from .origin import page_access, reason
+from .paging import cause_of_fetch, unmapped_code
 from .proof import causes
+from .tables import Access
 
 Namer: TypeAlias = Callable[[int], str | None]
 """Returns the name of a linear address, as `memset+0x1a`; None: it has no name."""
@@ -40,19 +45,32 @@ def explain(
         origin = origin_of(first, attempt, name, disassemble)
         steps = delivery.chain(first.save, attempt.event, first.memory, physical_bits=first.physical_bits)
         deliveries = _deliveries(chain, attempt, steps)
-        agree = not any(each.observed for each in deliveries)
-        proven = list(causes(attempt, first, steps[0].outcome)) if agree else []
-        unproven = None if proven else _unproven(attempt, steps[0].outcome, agree=agree)
+        found = Explanation(origin, deliveries, last.becomes, (), (), None, _walks(first, attempt, steps))
+        fetch = _cause_of_fetch(first, attempt)
+        if fetch is not None:
+            without = [no_handler(finding.cause) for finding in never_loaded(attempt)]
+            return found._replace(causes=(fetch[0].cause, *without), changes=fetch[1:], effect=_fetched(attempt))
+        if any(each.observed for each in deliveries):
+            return found._replace(unproven="The processor and the model of delivery disagree.")
+        proven = list(causes(attempt, first, steps[0].outcome))
+        if not proven:
+            return found._replace(unproven=_unproven(attempt, steps[0].outcome))
     except MissingMemory as missing:
         return unknown._replace(unproven=f"The evidence does not include the memory at {missing.gpa:#x}.")
-    return Explanation(
-        origin,
-        deliveries,
-        last.becomes,
-        tuple(finding.cause for finding, _ in proven),
-        tuple(change for _, change in proven),
-        unproven,
+    sentences = [finding.cause for finding, _ in proven]
+    if proven[0][0].early and (leading := origin.sentence) is not None:
+        sentences[0] = no_handler(sentences[0])
+        sentences.insert(0, leading)
+    return found._replace(
+        causes=tuple(sentences),
+        changes=tuple(change for _, change in proven),
+        effect=f"{origin.name} would have been delivered",
     )
+
+
+def no_handler(cause: str) -> str:
+    """Return the sentence about an IDT that was never loaded, to follow the cause of the exception that needed it."""
+    return f"no handler could be called, since {cause}"
 
 
 def explain_exception(
@@ -72,10 +90,14 @@ def explain_exception(
         return unknown._replace(unproven="The exception is not known.")
     alone = evidence._replace(event=event, vectoring=event, first_address=address)
     try:
-        origin = origin_of(alone, Attempt.of(alone, event), name, disassemble)
+        attempt = Attempt.of(alone, event)
+        found = unknown._replace(origin=origin_of(alone, attempt, name, disassemble), walks=_walks(alone, attempt, ()))
+        fetch = _cause_of_fetch(alone, attempt)
     except MissingMemory as missing:
         return unknown._replace(unproven=f"The evidence does not include the memory at {missing.gpa:#x}.")
-    return unknown._replace(origin=origin)
+    if fetch is None:
+        return found
+    return found._replace(causes=(fetch[0].cause,), changes=fetch[1:], effect=_fetched(attempt))
 
 
 def origin_of(evidence: Evidence, attempt: Attempt, name: Namer | None, disassemble: Disassembler | None) -> Origin:
@@ -85,7 +107,7 @@ def origin_of(evidence: Evidence, attempt: Attempt, name: Namer | None, disassem
         code = disassemble(code_bytes(attempt), attempt.rip, attempt.bits)
     symbol = None if name is None else name(attempt.rip)
     why = reason(evidence, attempt)
-    return Origin(attempt.event, save.cpl, save.cs.selector, save.rip, attempt.bits, symbol, code, why)
+    return Origin(attempt.event, save.cpl, save.cs.selector, save.rip, attempt.bits, symbol, code, why, mode(save))
 
 
 def _deliveries(chain: Sequence[Evidence], first: Attempt, steps: Sequence[Step]) -> tuple[Delivery, ...]:
@@ -114,6 +136,34 @@ def _deliveries(chain: Sequence[Evidence], first: Attempt, steps: Sequence[Step]
     return tuple(found)
 
 
+def _cause_of_fetch(evidence: Evidence, attempt: Attempt) -> tuple[Finding, Change] | None:
+    """Return the proven cause of a first exception that was raised since the code at RIP could not be fetched."""
+    event = attempt.event
+    if event.type != EventType.EXCEPTION:
+        return None
+    if event.vector == Vector.PF and evidence.first_address not in (None, attempt.rip):
+        return None
+    return cause_of_fetch(attempt)
+
+
+def _fetched(attempt: Attempt) -> str:
+    return f"the instruction at {attempt.rip:#x} could have been fetched"
+
+
+def _walks(evidence: Evidence, attempt: Attempt, steps: Sequence[Step]) -> tuple[str, ...]:
+    """Return the page walks of the accesses that were denied, each address once."""
+    event, found = attempt.event, {}
+    if event.vector == Vector.PF and event.type == EventType.EXCEPTION and evidence.first_address is not None:
+        access = page_access(attempt, event.error_code or 0, evidence.first_address)
+        found[access.gva] = pages.walk(attempt, *access)
+    for step in steps:
+        failed = step.outcome
+        if isinstance(failed, Failed) and failed.denied is not None:
+            access = Access(*pages.failed_access(attempt, failed))
+            found.setdefault(access.gva, pages.walk(attempt, *access))
+    return tuple(walk for walk in found.values() if walk is not None)
+
+
 def _agrees(failed: Failed, follows: Event | Shutdown | None, seen: Evidence) -> bool:
     """Return whether the processor raised what the model did."""
     if seen.event is None:
@@ -124,11 +174,12 @@ def _agrees(failed: Failed, follows: Event | Shutdown | None, seen: Evidence) ->
     return seen.event.vector in raised and (seen.address is None or failed.address in (None, seen.address))
 
 
-def _unproven(attempt: Attempt, outcome: Delivered | Failed, *, agree: bool) -> str:
-    if not agree:
-        return "The processor and the model of delivery disagree."
+def _unproven(attempt: Attempt, outcome: Delivered | Failed) -> str:
     if isinstance(outcome, Delivered):
         return f"The model delivers {attempt.event}."
+    code = unmapped_code(attempt)
+    if code is not None:
+        return f"{code[0].upper()}{code[1:]}"
     return (
         f"The first check that failed: {failure(attempt, outcome)} [APM vol. 2, {outcome.check.section}]. "
         "No single change was found with which the delivery succeeds."

@@ -30,6 +30,8 @@ class Origin(NamedTuple):
     """The instruction, as text; None: it is not mapped, or the event is not an exception."""
     reason: str | None
     """Why it was raised; None: nothing proves it."""
+    mode: str
+    """The operating mode, as "64-bit mode"."""
 
     @property
     def name(self) -> str:
@@ -46,10 +48,22 @@ class Origin(NamedTuple):
             return "the exceptions that led to it were not recorded"
         return describe_error_code(vector, code) if code else None
 
+    @property
+    def sentence(self) -> str | None:
+        """What was raised, where and why, as a sentence; None where nothing is known but the event."""
+        what = self.reason
+        if what is None and (self.event.type != EventType.EXCEPTION or self.event.vector == Vector.DF):
+            return None
+        if what is None:
+            what = " ".join(filter(None, (self.instruction, self.detail and f"({self.detail})")))
+        if not what:
+            return None
+        return f"{self.name} at {self.symbol or f'{self.rip:#x}'}: {what}."
+
     def __str__(self) -> str:
         text = f"{self.name} at {self.cs:04x}:{self.rip:0{self.bits // 4}x}"
         text += f" {self.symbol}" if self.symbol else ""
-        text += f", CPL {self.cpl}"
+        text += f", CPL {self.cpl}, {self.mode}"
         return f"{text}: {self.instruction}" if self.instruction else text
 
     def to_json(self) -> OriginDocument:
@@ -63,6 +77,7 @@ class Origin(NamedTuple):
             "symbol": self.symbol,
             "instruction": self.instruction,
             "reason": self.reason,
+            "mode": self.mode,
         }
 
 
@@ -118,16 +133,24 @@ class Explanation(NamedTuple):
     ending: Event | Shutdown | None
     """What the guest got in the end; None: the last exception was discarded."""
     causes: tuple[str, ...]
-    """Sentences: what was wrong with the first delivery, proven. Two where two things were wrong."""
+    """Sentences: what raised the first exception, where it is known and comes first; what was wrong with the delivery.
+
+    Two of the latter where two things were wrong.
+    """
     changes: tuple[Change, ...]
-    """The change of state or memory that proves each cause: with all of them the event reaches its handler."""
+    """The changes of state or memory that prove the causes, all together."""
     unproven: str | None
     """A sentence in place of causes: what is known without a proof."""
+    walks: tuple[str, ...] = ()
+    """The page walks that denied an access, each entry with its address."""
+    effect: str | None = None
+    """What would have been with the changes, as "#UD would have been delivered"; None without a proof."""
 
     @property
     def cause(self) -> str:
         """The causes in one text, or what is known without a proof."""
-        return " ".join(self.causes) or self.unproven or ""
+        first, *others = self.causes or ("",)
+        return " ".join((first, *(f"{other[0].upper()}{other[1:]}" for other in others))) or self.unproven or ""
 
     @property
     def repair(self) -> str | None:
@@ -150,10 +173,12 @@ class Explanation(NamedTuple):
             yield "  -> ", str(each)
         ending = self.outcome if self.ending in (None, SHUTDOWN) else f"the guest gets {self.outcome}"
         yield "  " if origin is None else "  -> ", ending
+        for walk in self.walks:
+            yield "  ", f"page walk of {walk}"
         for cause in self.causes:
             yield "", f"Cause: {cause}"
-        if origin is not None and (repair := self.repair) is not None:
-            yield "", f"{repair[0].upper()}{repair[1:]}, {origin.name} would have been delivered."
+        if (repair := self.repair) is not None:
+            yield "", f"{repair[0].upper()}{repair[1:]}, {self.effect}."
         if self.unproven is not None:
             yield "", f"Cause: not proven. {self.unproven}"
 
@@ -168,7 +193,9 @@ class Explanation(NamedTuple):
             "ending": self.outcome,
             "causes": list(self.causes),
             "repair": self.repair,
+            "effect": self.effect,
             "unproven": self.unproven,
+            "walks": list(self.walks),
         }
 
 

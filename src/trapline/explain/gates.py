@@ -37,7 +37,7 @@ _REAL_LIMITS: Final = (REAL_IDT_LIMIT, 0xFFFF)
 def findings(attempt: Attempt, failed: Failed) -> Iterator[Finding]:
     """Yield what may be wrong, the most specific first."""
     if failed.check in _CONTENT:
-        yield from _never_loaded(attempt)
+        yield from never_loaded(attempt)
     if failed.check not in _IDT:
         yield from _without_memory(attempt)
     yield from legacy_layout(attempt)
@@ -46,7 +46,8 @@ def findings(attempt: Attempt, failed: Failed) -> Iterator[Finding]:
         yield from rule(attempt, failed)
 
 
-def _never_loaded(attempt: Attempt) -> Iterator[Finding]:
+def never_loaded(attempt: Attempt) -> Iterator[Finding]:
+    """An IDTR as RESET, a BIOS or a loader leaves it."""
     idtr = attempt.save.idtr
     if attempt.real or idtr.base:
         return
@@ -55,9 +56,10 @@ def _never_loaded(attempt: Attempt) -> Iterator[Finding]:
             f"no IDT is loaded for protected mode: IDTR (base 0, limit {idtr.limit:#x}) is still that of real "
             "mode, whose vector table has no gates.",
             repairs.new_idt(attempt),
+            early=True,
         )
     elif not idtr.limit:
-        yield Finding("no IDT is loaded: IDTR has base 0 and limit 0.", repairs.new_idt(attempt))
+        yield Finding("no IDT is loaded: IDTR has base 0 and limit 0.", repairs.new_idt(attempt), early=True)
 
 
 def _without_memory(attempt: Attempt) -> Iterator[Finding]:

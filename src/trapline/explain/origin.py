@@ -14,6 +14,7 @@ from .attempt import Attempt
 from .evidence import Evidence
 from .instruction import Instruction
 from .segments import describe
+from .tables import Access
 
 _UNALIGNED: Final = ("movups", "movupd", "movdqu", "lddqu")
 _ALIGNED: Final = ("fxsave", "fxsave64", "fxrstor", "fxrstor64", "cmpxchg16b")
@@ -43,14 +44,20 @@ def _page_fault(attempt: Attempt, code: int, address: int | None) -> str:
     access = "fetch from" if code & PF_FETCH else "write to" if code & PF_WRITE else "read of"
     if address is None:
         return f"{access} an address that was not recorded"
-    fetches = not code & PF_WRITE and address == attempt.rip
+    wanted = page_access(attempt, code, address)
+    fetches = wanted.kind & PF_FETCH
     if fetches:
         access = "fetch from"
-    wanted = code & (PF_WRITE | PF_USER) | (PF_FETCH if fetches else code & PF_FETCH)
-    alignment_check = attempt.save.rflags & RFLAGS.AC and not code & PF_USER
-    denied = pages.why(attempt, address, wanted, bool(alignment_check))
-    null = ", a null pointer" if address < _NULL_PAGE and not code & (PF_RESERVED | PF_FETCH) and not fetches else ""
+    denied = pages.why(attempt, *wanted)
+    null = ", a null pointer" if address < _NULL_PAGE and not code & PF_RESERVED and not fetches else ""
     return f"{access} {address:#x}{null}" + (f" ({denied})" if denied else "")
+
+
+def page_access(attempt: Attempt, code: int, address: int) -> Access:
+    """Return the access that raised a page fault with this error code, which may not tell a fetch from a read."""
+    fetches = not code & PF_WRITE and address == attempt.rip
+    kind = code & (PF_WRITE | PF_USER) | (PF_FETCH if fetches else code & PF_FETCH)
+    return Access(address, kind, bool(attempt.save.rflags & RFLAGS.AC and not code & PF_USER))
 
 
 def _undefined(i: Instruction) -> str | None:

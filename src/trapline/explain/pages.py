@@ -19,8 +19,9 @@ from trapline.arch.paging import (
     NotMapped,
     P,
     PageFault,
+    page_size,
 )
-from trapline.arch.registers import CR4, RFLAGS
+from trapline.arch.registers import CR4, EFER, RFLAGS
 from trapline.arch.vectors import Vector
 
 from .attempt import Attempt, Change
@@ -80,6 +81,9 @@ class Denial(NamedTuple):
 
     fault: PageFault
     entries: tuple[Entry, ...]
+    """Those that have rights."""
+    walked: tuple[Entry, ...]
+    """All of them."""
 
     @property
     def last(self) -> Entry:
@@ -104,9 +108,10 @@ def denial(attempt: Attempt, gva: int, access: int, ac: bool = False) -> Denial 
     except PageFault as fault:
         top = fault.level + len(reads.noted) - 1
         entries = [Entry(top - number, *noted) for number, noted in enumerate(reads.noted)]
+        walked = tuple(entries)
         if not space.long and top == 3 and len(entries) > 1:
             del entries[0]  # of the PDP table of PAE paging: it has no rights (APM 5.2.3)
-        return Denial(fault, tuple(entries))
+        return Denial(fault, tuple(entries), walked)
     return None
 
 
@@ -119,15 +124,41 @@ def why(attempt: Attempt, gva: int, access: int, ac: bool = False) -> str | None
     if found is None:
         return None
     fault, last = found.fault, found.last
+    if attempt.memory.qword(last.gpa & ~7) is None:
+        return f"not mapped: {last.name} would be at {last.gpa:#x}, where there is no memory"
     if fault.denied is Denied.NOT_PRESENT:
         return f"not mapped: {last.name} is {last.value:#x}"
     if fault.denied is Denied.RESERVED_BITS:
-        return f"mapped with reserved bits: {last.name} {last.value:#x} has {fault.reserved:#x} set"
+        reserved = f"mapped with reserved bits: {last.name} {last.value:#x} has {fault.reserved:#x} set"
+        return reserved + _reserved(attempt, last, fault.reserved)
     if fault.denied in _DENIED:
         return _DENIED[fault.denied].format(name=found.wrong()[0].name)
     if fault.denied is Denied.SMEP:
         return "a user page, which SMEP does not let the supervisor execute"
     return "a user page, which SMAP does not let the supervisor access"
+
+
+def _reserved(attempt: Attempt, entry: Entry, bits: int) -> str:
+    """Say which reserved bits of an entry are set, as the end of a sentence; empty where they have no name."""
+    if bits & NX and not attempt.save.efer & EFER.NXE:
+        return ", NX, while EFER.NXE is clear"  # APM 5.6.3
+    if bits == PS and entry.level > 3:
+        return f", PS, which no {entry.name} may have"  # APM 5.3
+    if 1 < entry.level <= 3 and entry.value & PS and not bits & ~(page_size(entry.level) - 1):
+        return f", and a page of {page_size(entry.level) >> 20} MiB must be aligned to its size"  # APM 5.4
+    return ""
+
+
+def walk(attempt: Attempt, gva: int, access: int, ac: bool = False) -> str | None:
+    """Return the entries of a walk that denies an access, with their addresses; None: it allows it, or has none."""
+    try:
+        found = denial(attempt, gva, access, ac)
+    except NotMapped:
+        return None
+    if found is None:
+        return None
+    entries = ", ".join(f"{entry.name} at {entry.gpa:#x} is {entry.value:#x}" for entry in found.walked)
+    return f"{gva:#x}: CR3 {attempt.save.cr3:#x}, {entries}"
 
 
 def mapped(attempt: Attempt, gva: int, access: int, ac: bool = False, *, empty: bool = True) -> Change | None:

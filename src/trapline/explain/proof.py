@@ -9,7 +9,7 @@ from typing import Final
 
 from trapline.arch.delivery import Delivered, Failed
 
-from . import gates, loops, segments, stacks
+from . import gates, loops, pages, segments, stacks, tables
 from .attempt import Attempt, Change, Finding
 from .evidence import Evidence
 
@@ -41,8 +41,11 @@ def causes(attempt: Attempt, evidence: Evidence, outcome: Delivered | Failed) ->
 
 
 def _findings(attempt: Attempt, failed: Failed) -> list[Finding]:
+    found: list[Finding] = []
+    if failed.denied is not None:
+        found += tables.findings(attempt, tables.Access(*pages.failed_access(attempt, failed)))
     rooms = (gates, segments, stacks)
-    return list(chain.from_iterable(room.findings(attempt, failed) for room in rooms))
+    return found + list(chain.from_iterable(room.findings(attempt, failed) for room in rooms))
 
 
 def _second(before: Attempt, attempt: Attempt) -> tuple[Finding, Change] | None:

@@ -127,9 +127,7 @@ def new_tss(attempt: Attempt, slot: Slot) -> Iterator[Change]:
                     "tr.limit": TSS_SIZE - 1,
                     "tr.attributes": attempt.save.tr.attributes | Attribute.WIDE_TSS,
                 }
-                yield Change(
-                    f"with a TSS whose {slot.name} points to mapped memory, such as {top:#x}", registers, stores
-                )
+                yield Change(f"with a TSS whose {slot.name} points to mapped memory", registers, stores)
 
 
 def slot_value(attempt: Attempt, slot: Slot) -> Iterator[Change]:
@@ -138,7 +136,7 @@ def slot_value(attempt: Attempt, slot: Slot) -> Iterator[Change]:
         value, size = _slot_value(attempt, slot, top)
         stores = None if value is None else attempt.store(slot.gva, value, size)
         if stores is not None:
-            yield Change(f"with {slot.name} pointing to mapped memory, such as {top:#x}", {}, stores)
+            yield Change(f"with {slot.name} pointing to mapped memory", {}, stores)
 
 
 def _slot_value(attempt: Attempt, slot: Slot, top: int) -> tuple[int | None, int]:
@@ -166,7 +164,7 @@ def data_selectors(attempt: Attempt) -> Iterator[int]:
 def new_stack(attempt: Attempt) -> Iterator[Change]:
     """Yield another stack pointer."""
     for top in stacks(attempt):
-        yield Change(f"with RSP in writable memory, such as {top:#x}", {"rsp": top})
+        yield Change("with RSP in writable memory", {"rsp": top})
 
 
 def stacks(attempt: Attempt) -> Iterator[int]:

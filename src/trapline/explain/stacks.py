@@ -133,6 +133,12 @@ def _current(attempt: Attempt, failed: Failed) -> Iterator[Finding]:
         yield Finding(f"RSP is {rsp:#x}, which is not a canonical address.", repairs.new_stack(attempt))
         return
     gva, reason = failed.details["gva"], pages.why_failed(attempt, failed)
+    if failed.denied is not Denied.NOT_PRESENT:
+        protected = ", and CR0.WP is set" if failed.denied is Denied.READ_ONLY else ""
+        yield Finding(
+            f"the stack cannot be written: RSP is {rsp:#x}, and {gva:#x} is {reason}{protected}.",
+            (*_page(attempt, failed), *repairs.new_stack(attempt)),
+        )
     changes = (*repairs.new_stack(attempt), *_page(attempt, failed))
     above = (gva | PAGE - 1) + 1 & attempt.space.mask
     if failed.denied is Denied.NOT_PRESENT and above and attempt.translate(above, WRITE) is not None:

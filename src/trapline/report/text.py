@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from trapline.arch.mode import mode, paging
 from trapline.explain.explanation import Explanation
 from trapline.typed import printable
 
@@ -121,6 +122,7 @@ def crash(title: str, context: CrashContext) -> list[str]:
     name = "code" if context.symbol is None else f"code, in {context.symbol}"
     lines = [
         f"{title}  cpl {registers.cpl}  {registers.cs.selector:04x}:{registers.rip:016x}  rsp {registers.rsp:#x}",
+        f"  {mode(registers.save)}, {paging(registers.save)}",
         "  " + "  ".join(f"{name} {getattr(registers, name):#x}" for name in _CONTROL),
         f"  idt {registers.idtr.base:#x} limit {registers.idtr.limit:#x}",
         "",
