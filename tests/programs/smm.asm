@@ -17,6 +17,7 @@ APM_STATUS      equ 0xB3
 ACPI_ENABLE     equ 0xF1                ; SMI_CMD values of QEMU's pc
 ACPI_DISABLE    equ 0xF0
 PM_CONTROL      equ 0x604
+SMI_COUNT       equ 0x34
 APIC_ICR        equ APIC + 0x300
 SMI_TO_SELF     equ 1 << 18 | 2 << 8
 INIT_TO_SELF    equ 1 << 18 | 1 << 14 | 5 << 8
@@ -81,7 +82,12 @@ on_ud:  inc     r12d
         iretq
 
 show_ports:
-        PRINT   'pm1 '
+        PRINT   'count '
+        mov     ecx, SMI_COUNT
+        rdmsr
+        mov     cl, 8
+        call    puthex
+        PRINT   ' pm1 '
         mov     dx, PM_CONTROL
         in      ax, dx
         mov     cl, 4
@@ -249,6 +255,9 @@ smi:    cld
         TRY     bound ax, [cs:OFF(bounds)]
         TRY     vmmcall
         TRY     vmrun
+        mov     ecx, 0x40000000         ; in none of SVM's ranges
+        rdmsr
+        NOTE    0x108
         cmp     byte [CLEAR_SVME], 0
         je      .kept
         and     byte [cs:SAVED_EFER + 1], 0xEF

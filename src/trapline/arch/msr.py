@@ -3,6 +3,7 @@
 from typing import Final
 
 APIC_BASE: Final = 0x0000_001B
+SMI_COUNT: Final = 0x0000_0034
 SYSENTER_CS: Final = 0x0000_0174
 SYSENTER_ESP: Final = 0x0000_0175
 SYSENTER_EIP: Final = 0x0000_0176

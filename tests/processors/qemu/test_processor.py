@@ -9,12 +9,14 @@ from trapline.arch import cpuid
 from trapline.arch.exits import ExitCode, is_intercepted
 from trapline.arch.registers import EFER
 from trapline.arch.vectors import FORCEABLE, Vector
+from trapline.arch.vmcb import Vmcb
 from trapline.errors import LaunchError, ProcessorError, ProcessorLost, UsageError
 from trapline.machine.processor import Outcome, Watchpoint
 from trapline.machine.record import RECORD_SIZE, RecordFlags
 from trapline.processors.qemu import firmware, qmp, watchdog
 from trapline.processors.qemu.facts import MANUAL, key_of, load, store
 from trapline.processors.qemu.layout import (
+    ASIDE_AT,
     MSRPM_AT,
     NESTED_AT,
     RING_RECORDS,
@@ -26,6 +28,8 @@ from trapline.processors.qemu.layout import (
     SharedMemory,
     base_for,
 )
+from trapline.processors.qemu.monitor import monitor
+from trapline.processors.qemu.placement import address
 from trapline.processors.qemu.processor import QemuProcessor
 from trapline.processors.qemu.ram import Ram
 
@@ -58,6 +62,7 @@ class Qemu:
         self.process = Process()
         self.shared = SharedMemory(memory)
         self.commands, self.outputs = [], []
+        self.aside, self.asides, self.answers = Vmcb.from_buffer(memory, ASIDE_AT), [], iter(())
         self.nmi = threading.Event()
         self._script = iter(script)
         self._closed = threading.Event()
@@ -104,7 +109,11 @@ class Qemu:
             elif command == Command.EXIT:
                 self.end(self.exit_status)
                 return
-            elif command != Command.ABSORB_NMI:
+            elif command == Command.ASIDE:
+                self.asides.append(self.aside.save.rip)
+                self.aside.control.exit_code, answer = next(self.answers, (ExitCode.VMMCALL, 0))
+                self.aside.save.rax, self.shared.gprs.rdx = answer & 0xFFFF_FFFF, answer >> 32
+            else:
                 step = next(self._script, None)
                 if step is None:
                     self.end(0)
@@ -414,8 +423,92 @@ def test_a_kick_stops_a_running_guest_by_an_nmi(start, accelerator):
     kicker.start()
     assert processor.run(None) is Outcome.KICKED
     kicker.join()
-    assert qemu.commands[-1] == Command.ABSORB_NMI
+    assert qemu.commands[-1] == Command.ASIDE
+    assert qemu.asides == [address(qemu.shared, monitor.ABSORB)]
     assert processor.run(None) is Outcome.VMEXIT
+
+
+def test_an_smi_that_comes_before_the_nmi_of_a_kick_is_the_guests(start):
+    """The guest resumes, takes it, and leaves by the NMI again."""
+
+    def until_nmi(qemu):
+        assert qemu.nmi.wait(10)
+        leave(0x61)(qemu)
+
+    processor, qemu = start(power_on, until_nmi, leave(0x61))
+    processor.run(None)
+    processor.intercepts_changed(0)
+    qemu.answers = iter([(ExitCode.SMI, 0)])
+    kicker = threading.Timer(0.05, processor.kick)
+    kicker.start()
+    assert processor.run(None) is Outcome.KICKED
+    kicker.join()
+    aside = Command.ASIDE
+    assert qemu.commands == [None, Command.LOAD_AND_RESUME, aside, Command.LOAD_AND_RESUME, aside]
+
+
+def access(write, number, value=0, flags=2):
+    """The guest executes RDMSR or WRMSR, of 2 bytes, at 0x7000."""
+
+    def step(qemu):
+        save, gprs = qemu.shared.vmcb.save, qemu.shared.gprs
+        save.rip, save.rflags, save.rax = 0x7000, flags, value & 0xFFFF_FFFF
+        gprs.rcx, gprs.rdx = number, value >> 32
+        qemu.ram[0x7000:0x7002] = b"\x0f\x30" if write else b"\x0f\x32"
+        leave(ExitCode.MSR, int(write))(qemu)
+
+    return step
+
+
+@pytest.mark.parametrize(
+    ("write", "number", "answer", "expected", "label"),
+    [
+        (False, 0x4000_0000, 0x1234_5678_9ABC, 0x1234_5678_9ABC, monitor.RDMSR),
+        (False, 0xFFFF_FF00, 0, 0, monitor.RDMSR),
+        (False, 0x34, 0x1_0000_0000, 0xFFFF_FFFF, monitor.RDMSR),  # less the SMI of the firmware
+        (True, 0x4000_0000, 0x55_0000_0066, 0x55_0000_0066, monitor.WRMSR),
+    ],
+)
+def test_msrs_outside_the_permission_map_are_accessed_for_the_guest(start, write, number, answer, expected, label):
+    processor, qemu = start(power_on, access(write, number, answer), leave(0x7F))
+    processor.run(None)
+    processor.intercepts_changed(0)
+    qemu.answers = iter([(ExitCode.VMMCALL, answer)])
+    assert processor.run(None) is Outcome.VMEXIT
+    save = qemu.shared.vmcb.save
+    assert (qemu.shared.vmcb.control.exit_code, save.rip) == (0x7F, 0x7002)
+    assert qemu.shared.gprs.rdx << 32 | (save.rax if not write else answer & 0xFFFF_FFFF) == expected
+    assert qemu.asides == [address(qemu.shared, label)]
+    assert qemu.aside.control.asid != qemu.shared.vmcb.control.asid
+
+
+def test_what_they_refuse_is_the_guests_protection_fault(start):
+    processor, qemu = start(power_on, access(True, 0x4000_0000))
+    processor.run(None)
+    qemu.shared.vmcb.control.intercept_exceptions = 1 << Vector.GP
+    processor.intercepts_changed(0)
+    qemu.answers = iter([(0x40 + Vector.GP, 0)])
+    assert processor.run(None) is Outcome.VMEXIT
+    control = qemu.shared.vmcb.control
+    assert (control.exit_code, control.exit_info_1, qemu.shared.vmcb.save.rip) == (0x40 + Vector.GP, 0, 0x7000)
+
+
+def test_a_single_step_follows_them(start):
+    processor, qemu = start(power_on, access(False, 0x4000_0000, flags=0x102))
+    processor.run(None)
+    qemu.shared.vmcb.control.intercept_exceptions = 1 << Vector.DB
+    processor.intercepts_changed(0)
+    assert processor.run(None) is Outcome.VMEXIT
+    assert (qemu.shared.vmcb.control.exit_code, qemu.shared.vmcb.save.rip) == (0x41, 0x7002)
+
+
+@pytest.mark.parametrize(("number", "accelerator"), [(0xC000_0080, "tcg"), (0x4000_0000, "kvm"), (0x34, "kvm")])
+def test_other_msrs_are_the_hypervisors(start, number, accelerator):
+    processor, qemu = start(power_on, access(False, number), accelerator=accelerator)
+    processor.run(None)
+    processor.intercepts_changed(0)
+    assert processor.run(None) is Outcome.VMEXIT
+    assert (qemu.shared.vmcb.control.exit_code, qemu.asides) == (ExitCode.MSR, [])
 
 
 def test_a_kick_of_a_stopped_guest_needs_no_nmi(start):

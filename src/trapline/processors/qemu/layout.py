@@ -60,8 +60,8 @@ class Command(IntEnum):
     """VMLOAD first: Python changed FS, GS, TR, LDTR or a system call register."""
     SHUTDOWN = 2
     """Triple-fault the machine itself."""
-    ABSORB_NMI = 3
-    """Take the pending NMI in the monitor, then hand back."""
+    ASIDE = 3
+    """Run the guest of the VMCB at `ASIDE_AT` until it leaves, on RCX and RDX of the mailbox, then hand back."""
     OUT = 5
     """Write EAX of the mailbox to the PCI configuration address port, then hand back."""
     EXIT = 6
@@ -171,6 +171,8 @@ PML4_AT: Final = 0x7000
 """Three pages of page tables."""
 MSRPM_AT: Final = 0xA000
 IOPM_AT: Final = 0xC000
+ASIDE_AT: Final = 0xF000
+"""The VMCB of what executes beside the guest (`aside`)."""
 SCRATCH_AT: Final = 0x10000
 ENTRY_TABLES_AT: Final = 0x18000
 """The page tables that the firmware's entry runs with for a moment, which are then in the guest's RAM."""
@@ -182,7 +184,7 @@ BIOS_PIECES: Final = tuple(mebibyte << 20 for mebibyte in (6, 8, 10, 12))
 
 _MIB: Final = 1 << 20
 assert MSRPM_AT + MSRPM_SIZE <= IOPM_AT, "the permission maps overlap"
-assert IOPM_AT + IOPM_SIZE <= SCRATCH_AT, "the I/O permission map overlaps what follows"
+assert IOPM_AT + IOPM_SIZE <= ASIDE_AT, "the I/O permission map overlaps what follows"
 
 
 class SharedMemory:

@@ -4,7 +4,7 @@ The firmware describes the CPU in the mailbox, and waits. Nothing is asked of QE
 program, the accelerator, the machine and the options.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Final
 
@@ -21,18 +21,23 @@ _LEGACY_BITS: Final = 36
 
 
 @cache
-def _assemble() -> tuple[bytes, int]:
-    """Return the monitor's code, and where in the shared memory its NMI handler is."""
+def _assemble() -> tuple[bytes, Mapping[str, int]]:
+    """Return the monitor's code, and where in the shared memory its labels are."""
     code = monitor.build()
     blob = code.assemble(CODE_AT)
     assert len(blob) <= TABLES_AT - CODE_AT, f"the monitor has {len(blob)} bytes"
-    return blob, code.labels(CODE_AT)[monitor.NMI_HANDLER]
+    return blob, code.labels(CODE_AT)
 
 
 def load_monitor(memory: memoryview) -> None:
     """Write the monitor's code into the shared memory."""
     blob, _ = _assemble()
     memory[CODE_AT : CODE_AT + len(blob)] = blob
+
+
+def address(shared: SharedMemory, label: str) -> int:
+    """Return where a label of the monitor's code is."""
+    return shared.base + _assemble()[1][label]
 
 
 def place(shared: SharedMemory, ram_end: int, command: Sequence[str]) -> None:
@@ -54,7 +59,7 @@ def place(shared: SharedMemory, ram_end: int, command: Sequence[str]) -> None:
             "give it more with phys-bits=40, or less --memory"
         )
     shared.base = base
-    tables.write(shared.memory, base, nmi_handler=base + _assemble()[1])
+    tables.write(shared.memory, base, nmi_handler=address(shared, monitor.NMI_HANDLER))
     mailbox.base_high = base >> 32
     mailbox.placing = 0
 

@@ -12,28 +12,24 @@ from trapline.arch import encode, paging
 from trapline.arch.bits import M32
 from trapline.arch.descriptors import (
     CODE_16,
-    CODE_64,
     DATA_16,
-    DATA_32,
     LONG_GATE_SIZE,
-    Attribute,
-    SystemType,
     flat,
 )
 from trapline.arch.error_codes import SELECTOR_IDT
 from trapline.arch.events import Event, EventType
 from trapline.arch.events import encode as encode_event
 from trapline.arch.exits import ExitCode, exception_exit, set_intercept
-from trapline.arch.layout import offset_of, zero
-from trapline.arch.registers import CR0, CR4, DR6, DR7, EFER, RFLAGS
+from trapline.arch.registers import CR0, EFER, RFLAGS
 from trapline.arch.vectors import Vector
 from trapline.arch.vmcb import IntCtl, load_segment
 from trapline.errors import LaunchError
 from trapline.machine.processor import Outcome
 
 from . import layout
+from .aside import enter_monitor
 from .facts import MANUAL, Facts
-from .firmware import CODE64, DATA, DESCRIPTORS
+from .firmware import CODE64
 from .handshake import Handshake
 from .layout import Command, SharedMemory
 from .placement import place
@@ -140,25 +136,13 @@ class _Prober:
     def enter(self, code: bytes, *intercepts: int) -> None:
         """Prepare 64-bit code, with a handler for every event that leaves by CPUID with the pushed RFLAGS in RAX."""
         control, save = self.control, self.save
-        zero(control)
-        zero(save)
         self.code += _CODE_SIZE
         self.put(self.code, code + _CPUID)
-        control.asid = 1
-        control.msrpm_base_pa, control.iopm_base_pa = self.base + layout.MSRPM_AT, self.base + layout.IOPM_AT
+        enter_monitor(self._shared.vmcb, self._shared, self.base + self.code)
         for intercept in (*_ALWAYS, *intercepts):
             set_intercept(control, intercept)
-        save.cr0, save.cr4 = CR0.PE | CR0.ET | CR0.NE | CR0.WP | CR0.PG, CR4.PAE
-        save.cr3, save.efer = self.base + layout.PML4_AT, EFER.SVME | EFER.LME | EFER.LMA
-        save.dr6, save.dr7, save.rflags = DR6.FIXED, DR7.FIXED, RFLAGS.ALWAYS_ONE
-        save.rip, save.rsp = self.base + self.code, self.base + _STACK + paging.PAGE
-        save.gdtr.base = self.base + layout.TABLES_AT + offset_of(layout.Tables, "gdt")
-        save.gdtr.limit = 8 * len(DESCRIPTORS) - 1
+        save.rsp = self.base + _STACK + paging.PAGE
         save.idtr.base, save.idtr.limit = self.base + _IDT, LONG_GATE_SIZE * _GATES - 1
-        load_segment(save.cs, flat(CODE64, CODE_64))
-        for segment in (save.ss, save.ds, save.es, save.fs, save.gs):
-            load_segment(segment, flat(DATA, DATA_32))
-        save.tr.attributes = SystemType.TSS_32 | SystemType.BUSY | Attribute.P
 
     def leave(self) -> int:
         """Run the guest; returns its exit code."""

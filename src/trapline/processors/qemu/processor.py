@@ -11,6 +11,7 @@ from trapline.arch.vmcb import Vmcb
 from trapline.machine.processor import Outcome, Statistics, Watchpoint
 
 from . import bios, nested
+from .aside import Aside
 from .deliveries import Deliveries
 from .ending import ended
 from .facts import Facts, capabilities, check_probed
@@ -19,6 +20,7 @@ from .gdb import GdbClient
 from .handshake import Handshake
 from .hostmem import ProcessMemory
 from .layout import IOPM_AT, MSRPM_AT, Command, SharedMemory
+from .msrs import Msrs
 from .placement import place
 from .plans import write_plans
 from .ports import Ports
@@ -70,6 +72,8 @@ class QemuProcessor:
         self.hints: Sequence[str] = ()
         self.capabilities = capabilities(accelerator, facts)
         self._ports = Ports(self._shared, self._handshake, qemu.command)
+        self._aside = Aside(self._shared, self._handshake)
+        self._msrs = Msrs(self._shared, self._aside, ram, tcg=accelerator == "tcg")
         self._begun = False
         self._fresh = False
         self._kicked = False
@@ -128,6 +132,7 @@ class QemuProcessor:
         if watching:
             recorded = unwanted = 0
         self._ports.watch()
+        self._msrs.watch()
         sets_rf = self.capabilities.forwards_set_rf
         write_plans(
             self._shared.plans, recorded=recorded, forwarded=unwanted, arm=self._quirks.arm_for, sets_rf=sets_rf
@@ -181,12 +186,13 @@ class QemuProcessor:
         control = self.vmcb.control
         if control.exit_code == ExitCode.IOIO and not self._ports.answer():
             return None
+        if control.exit_code == ExitCode.MSR and self._msrs.concerned and not self._msrs.answer():
+            return None
         if not self._quirks.after_exit():
             return None
         if control.exit_code != ExitCode.NMI or not self._quirks.nmis.foreign:
             return Outcome.VMEXIT
-        self._absorb_nmi()
-        if not self._kicked:
+        if not self._absorb_nmi() or not self._kicked:
             return None
         self._kicked = False
         self._handshake.running = False
@@ -271,9 +277,11 @@ class QemuProcessor:
         self._fresh = True
         return outcome
 
-    def _absorb_nmi(self) -> None:
-        self._quirks.nmis.foreign = False
-        self._handshake.call(Command.ABSORB_NMI)
+    def _absorb_nmi(self) -> bool:
+        """Take the NMI of a kick; False: it comes again, after an SMI that the guest has to take first."""
+        absorbed = self._aside.absorb_nmi()
+        self._quirks.nmis.foreign = not absorbed
+        return absorbed
 
     def _on_wake(self) -> None:
         if self._kicked:

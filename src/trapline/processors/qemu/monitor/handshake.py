@@ -3,13 +3,17 @@
 from typing import Final
 
 from trapline.asm.assembler import Assembler
-from trapline.asm.operands import AL, DX, EAX, EBX, ECX, EDX, RAX, RDX
+from trapline.asm.operands import AL, DX, EAX, EBX, ECX, EDX, RAX, RCX, RDX
 from trapline.processors.qemu import layout, pci
 from trapline.processors.qemu.layout import Command, Owner
 
 from .places import SAVED_LATER, mailbox, place, table
 
 NMI_HANDLER: Final = "nmi"
+ABSORB: Final = "absorb"
+RDMSR: Final = "rdmsr"
+WRMSR: Final = "wrmsr"
+"""What can be run aside, by its label; it leaves by VMMCALL."""
 
 
 def ask(code: Assembler) -> None:
@@ -43,8 +47,8 @@ def dispatch_command(code: Assembler) -> None:
     code.je("resume")
     code.cmp(ECX, Command.LOAD_AND_RESUME.value)
     code.je("load")
-    code.cmp(ECX, Command.ABSORB_NMI.value)
-    code.je("absorb")
+    code.cmp(ECX, Command.ASIDE.value)
+    code.je("aside")
     code.cmp(ECX, Command.CPUID.value)
     code.je("cpuid")
     code.cmp(ECX, Command.OUT.value)
@@ -55,13 +59,7 @@ def dispatch_command(code: Assembler) -> None:
     code.lidt(table("null_idt_operand"))
     code.int3()
 
-    code.label("absorb")
-    code.stgi()
-    code.nop()
-    code.clgi()
-    code.jmp("ask")
-    code.label(NMI_HANDLER)
-    code.iretq()
+    _run_aside(code)
 
     code.label("cpuid")
     code.mov(EAX, mailbox("gprs.rax"))
@@ -93,3 +91,27 @@ def dispatch_command(code: Assembler) -> None:
     for name, register in SAVED_LATER:
         code.mov(register, mailbox(f"gprs.{name}"))
     code.jmp("restore")
+
+
+def _run_aside(code: Assembler) -> None:
+    """Enter a guest that executes one of the instructions below."""
+    code.label("aside")
+    code.mov(RCX, mailbox("gprs.rcx"))
+    code.mov(RDX, mailbox("gprs.rdx"))
+    code.lea(RAX, place(layout.ASIDE_AT))
+    code.vmrun()
+    code.mov(mailbox("gprs.rdx"), RDX)
+    code.lea(RAX, place(layout.VMCB_AT))
+    code.jmp("ask")
+
+    code.label(ABSORB)  # with GIF set the NMI that is pending comes at once
+    code.nop()
+    code.vmmcall()
+    code.label(NMI_HANDLER)
+    code.iretq()
+    code.label(RDMSR)
+    code.rdmsr()
+    code.vmmcall()
+    code.label(WRMSR)
+    code.wrmsr()
+    code.vmmcall()

@@ -21,10 +21,10 @@ from trapline.processors.qemu.layout import Policy
 
 from .entry import ENTRY, enter
 from .guest_code import tell_instruction
-from .handshake import NMI_HANDLER, ask, dispatch_command
+from .handshake import ABSORB, NMI_HANDLER, RDMSR, WRMSR, ask, dispatch_command
 from .places import PLAN_SHIFT, RECORD_SHIFT, SAVED_FIRST, SAVED_LATER, mailbox, place, plan, record, vmcb
 
-__all__ = ["ENTRY", "NMI_HANDLER", "build"]
+__all__ = ["ABSORB", "ENTRY", "NMI_HANDLER", "RDMSR", "WRMSR", "build"]
 
 _CR0: Final = operands.CR0
 _CR4: Final = operands.CR4
