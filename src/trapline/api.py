@@ -191,7 +191,10 @@ class Machine:
         return resolve(self.session.names, place)
 
     def result(self) -> Run:
-        """Return what the machine did so far, as `run` returns it."""
+        """Return what the machine did so far, as `run` returns it.
+
+        Raises UsageError if the guest's state would be part of it and the machine is closed.
+        """
         return session_result(self.session, None if self._lost else self._stopped, self._lost)
 
     def close(self) -> None:

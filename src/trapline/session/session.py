@@ -72,7 +72,7 @@ class Session:
                 recorders=(Recording(self.recorder.add_one, (self.black_box,)),),
             )
             self._guard = self._crash_guard() if settings.survive_crashes and self.processor_name == UNICORN else None
-            self.crashed = False
+            self._closed = self.crashed = False
             """The processor crashed. The VMCB has the guest's state at the beginning of the block that was executed."""
             self.forced = self.vm.mask
             """The exceptions that were forced at any time."""
@@ -102,7 +102,8 @@ class Session:
         return self._guard is not None and self._guard.is_running_here()
 
     def crash(self, explanation: Explanation | None = None) -> CrashContext:
-        """Return the context of the stopped guest."""
+        """Return the context of the stopped guest. Raises UsageError where the machine is closed."""
+        self._check_open()
         self.place_symbols()
         registers = Registers(self.processor.vmcb.save, self.processor.gprs, unchecked)
         context = crash_context(registers, self.processor.memory, self.names, self.settings.syntax)
@@ -124,6 +125,7 @@ class Session:
         """Explain the shutdown, or the exception at which the guest is stopped; None: there is neither."""
         name, disassemble = self.names.text, partial(instruction, syntax=self.settings.syntax)
         if stop.exit is not None:
+            self._check_open()
             event, address = stop.exit.event, stop.exit.address
             if stop.exit.synthesized and event is DOUBLE_FAULT:  # the newest evidence is of the two that combined to it
                 return self.black_box.explanation(name=name, disassemble=disassemble)
@@ -141,6 +143,7 @@ class Session:
 
     def close(self) -> None:
         """Switch the machine off and release it. Safe to call twice."""
+        self._closed = True
         self._closing.close()
 
     def __enter__(self) -> Self:
@@ -158,6 +161,10 @@ class Session:
     def _receive(self, receive: Callable[[bytes], None], data: bytes) -> None:
         if not self.vm.call_while_stopped(lambda vcpu: receive(data)):
             receive(data)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise UsageError("the machine is closed: the guest's state is gone with it")
 
     def _crash_guard(self) -> "CrashGuard":
         from trapline.processors.unicorn.crash_guard import CrashGuard

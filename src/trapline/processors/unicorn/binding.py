@@ -160,7 +160,8 @@ class Binding:
         self._uc.ctl(uc.UC_CTL_TB_FLUSH, uc.UC_CTL_IO_WRITE)
 
     def close(self) -> None:
-        """Free the CPU. Nothing can be called any more."""
+        """Free the CPU. Nothing may be called any more but `stop_between_instructions`, which does nothing then."""
+        self._limit, self.stop = None, lambda: 0
         self._free()
 
     def abandon(self) -> None:

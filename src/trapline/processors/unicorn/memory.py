@@ -13,6 +13,7 @@ class Ram:
 
     def __init__(self, block: mmap.mmap, forget: Callable[[], None]) -> None:
         """`forget` is called after a write by anything but the CPU to code that the CPU has translated."""
+        self._block = block
         self._bytes = memoryview(block)
         self.words = self._bytes.cast("Q")
         """RAM in units of eight bytes."""
@@ -20,18 +21,25 @@ class Ram:
         self._forget = forget
         self._code: dict[int, int] = {}
         """The bytes of a page that were translated, as bits."""
-        self.size = len(block)
+        self.size = self._end = len(block)
+
+    def close(self) -> None:
+        """Release the block: from now on there is no memory."""
+        self._end = 0
+        for view in (self.words, self._halves, self._bytes):
+            view.release()
+        self._block.close()
 
     def read(self, gpa: int, size: int) -> bytes:
         """Return `size` bytes; raises FaultError where there is no memory."""
-        if gpa < 0 or gpa + size > self.size:
+        if gpa < 0 or gpa + size > self._end:
             raise FaultError(gpa, "there is no memory")
         return bytes(self._bytes[gpa : gpa + size])
 
     def write(self, gpa: int, data: bytes) -> None:
         """Store bytes; raises FaultError where there is no RAM."""
         size = len(data)
-        if gpa < 0 or gpa + size > self.size:
+        if gpa < 0 or gpa + size > self._end:
             raise FaultError(gpa, "there is no RAM")
         self._bytes[gpa : gpa + size] = data
         code, offset = self._code, gpa & PAGE_OFFSET

@@ -19,7 +19,7 @@ from trapline.arch.vmcb import Vmcb
 from trapline.devices import SECOND
 from trapline.devices.machine import BareMachine
 from trapline.devices.power import Action
-from trapline.errors import ProcessorLost
+from trapline.errors import ProcessorLost, UsageError
 from trapline.machine.boot import Boot
 from trapline.machine.processor import Capabilities, Outcome, Statistics, Watchpoint
 
@@ -69,6 +69,8 @@ class UnicornProcessor:
         `sets_rf`: the flags that a fault pushes have RF set, as the manual has it and QEMU 7.2 does not.
         """
         self._boot, self._output = boot, output
+        self._open = True
+        self._running = self._closing = False
         self._started = time.monotonic_ns()
         self.machine = machine = BareMachine(memory, output=self._write, debug=debug, clock=self._clock, cpus=cpus)
         self._binding = binding = Binding()
@@ -90,8 +92,7 @@ class UnicornProcessor:
         self._watchpoints = Watchpoints(vmcb, self.gprs, binding, hooks, engine, state, self.memory, pending)
         interrupts = Interrupts(vmcb, machine, state, cpu)
         self._window = EventWindow(machine, pending, interrupts, state, cpu, forwarding, self._started)
-        self.cpuid: Callable[[int, int], tuple[int, int, int, int]] = lru_cache(_ANSWERS)(engine.cpuid)
-        """See `machine.Processor.cpuid`."""
+        self._cpuid = lru_cache(_ANSWERS)(engine.cpuid)
         instructions = Instructions(
             vmcb, self.gprs, self.memory, machine, binding.context, cpu, binding.flush_tlb, self.cpuid
         )
@@ -129,8 +130,7 @@ class UnicornProcessor:
         self._stopped = 0
         self._left = self._started
         self._fresh = True
-        self._off = False
-        self._abandoned = False
+        self._off = self._abandoned = False
         self._received = b""
         """For the serial port, before the machine is switched on."""
 
@@ -157,16 +157,22 @@ class UnicornProcessor:
     def run(self, deadline: float | None) -> Outcome:
         """See `machine.Processor.run`."""
         self._stopped += time.monotonic_ns() - self._left
-        if self._off:
-            if self._abandoned:
-                raise ProcessorLost("Unicorn was given up: it crashed, or did not stop")
-            outcome = _OFF
-        elif self._fresh:
-            outcome = self._power_on()
-        else:
-            outcome = self._loop.run(deadline)
-            if outcome is _OFF:
-                outcome = self._requested()
+        self._running = True
+        try:
+            if self._off:
+                if self._abandoned:
+                    raise ProcessorLost("Unicorn was given up: it crashed, or did not stop")
+                outcome = _OFF
+            elif self._fresh:
+                outcome = self._power_on()
+            else:
+                outcome = self._loop.run(deadline)
+                if outcome is _OFF:
+                    outcome = self._requested()
+        finally:
+            self._running = False
+            if self._closing:
+                self.close()
         self._window.service_requests()
         self._left = time.monotonic_ns()
         if outcome is _VMEXIT:
@@ -179,15 +185,22 @@ class UnicornProcessor:
 
     def set_breakpoints(self, addresses: frozenset[int]) -> None:
         """See `machine.Processor.set_breakpoints`."""
+        self._check_open()
         self._breakpoints.set(addresses)
 
     def set_watchpoints(self, watched: tuple[Watchpoint, ...]) -> None:
         """See `machine.Processor.set_watchpoints`."""
+        self._check_open()
         self._watchpoints.set(watched)
 
     def on_records(self, sink: Callable[[memoryview], None]) -> None:
         """See `machine.Processor.on_records`."""
         self._forwarding.set_sink(sink)
+
+    def cpuid(self, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
+        """See `machine.Processor.cpuid`."""
+        self._check_open()
+        return self._cpuid(leaf, subleaf)
 
     def receive(self, data: bytes) -> None:
         """Give the guest's serial port bytes to read; only while the guest is stopped."""
@@ -220,17 +233,22 @@ class UnicornProcessor:
             if self._binding.context.hflags & HF_GUEST:
                 self._state.collect()
         self._binding.abandon()
-        self._abandoned = self._off = True
+        self._abandoned, self._off, self._open = True, True, False
 
     def shutdown(self) -> None:
         """See `machine.Processor.shutdown`."""
         self._fresh = True
 
     def close(self) -> None:
-        """See `machine.Processor.close`."""
-        if not self._off:
-            self._off = True
+        """See `machine.Processor.close`. RAM and Unicorn's memory are freed at once, or as soon as `run` ends."""
+        self._off = self._closing = True
+        if self._running:
+            self.kick()
+        elif self._open:
+            self._open = False
             self._window.close()
+            self._binding.close()
+            self.memory.close()
 
     def __enter__(self) -> Self:
         return self
@@ -273,5 +291,10 @@ class UnicornProcessor:
         if request.action is Action.RESET:
             return self._power_on()
         self.exit_status = request.status if request.action is Action.EXIT else None
-        self.close()
+        self._off = True
+        self._window.close()
         return Outcome.OFF
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise UsageError("the machine is closed")
