@@ -69,7 +69,7 @@ def under_trapline(
 def summed_up(image: Path, exceptions: str, folder: Path, *options: str, **where: Any) -> Run:
     """Run as `under_trapline` with the summary as JSON; the console goes through a file."""
     file = folder / "console.txt"
-    run = under_trapline(image, exceptions, "--json", "--console", str(file), *options, **where)
+    run = under_trapline(image, exceptions, "--json", "--force", "--console", str(file), *options, **where)
     assert run.console, f"no summary, but: {run.words}"
     return run._replace(console=file.read_bytes(), summary=json.loads(run.console))
 
