@@ -1,4 +1,6 @@
 import json
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -75,3 +77,36 @@ def test_a_file_that_is_not_there(trapline_command, tmp_path):
     done = trapline_command("explain", tmp_path / "none")
     assert done.status == 2
     assert "No such file" in done.err
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"\n", b"\x00" * 100, b"\x7fELF\x02\x01\x01", b"\x89PNG\r\n", b"{", b'{"name": "a package"}'),
+        b'{"type": "another"}\n',
+        b"check_exception old: 0xffffffff new 0x6\n",
+        b"<html>\n",
+    ],
+)
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_a_file_that_is_not_a_trace(trapline_command, tmp_path, content, words):
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    done = trapline_command("explain", path, *words)
+    assert (done.status, done.out) == (2, "")
+    assert done.err.startswith(f"trapline: {path}: ")
+    assert "run -o" in done.err
+    assert done.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_the_output_is_to_blame_where_it_cannot_be_written(in_a_process, stored, words):
+    path, _ = stored("no-idt")
+    with Path("/dev/full").open("w") as full:
+        done = in_a_process("explain", path, *words, stdout=full)
+    assert (done.status, done.err) == (1, "trapline: stdout: No space left on device\n")
+    reader = subprocess.Popen(["true"], stdin=subprocess.PIPE)
+    reader.wait()
+    with reader.stdin as pipe:
+        done = in_a_process("explain", path, *words, stdout=pipe)
+    assert (done.status, done.err) == (1, "")

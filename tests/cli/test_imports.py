@@ -1,4 +1,6 @@
 import json
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -58,3 +60,22 @@ def test_a_file_that_cannot_be_written(trapline_command, log, tmp_path):
     done = trapline_command("import", "qemu-int", log, "-o", tmp_path / "no" / "records")
     assert done.status == 2
     assert done.err == f"trapline: -o {tmp_path / 'no' / 'records'}: No such file or directory\n"
+
+
+@pytest.mark.parametrize("words", [[], ["-o", "-"], ["-o", "/dev/full"]])
+def test_the_output_is_to_blame_where_it_cannot_be_written(in_a_process, log, words):
+    with Path("/dev/full").open("w") as full:
+        done = in_a_process("import", "qemu-int", log, *words, stdout=full)
+    assert done.status == 1
+    name = words[1] if words and words[1] != "-" else None
+    assert done.err.startswith(f"trapline: {'stdout' if name is None else f'-o {name}'}: No space left on device")
+    assert done.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [[], ["-o", "-"]])
+def test_a_reader_that_has_enough_is_not_an_error(in_a_process, log, words):
+    reader = subprocess.Popen(["true"], stdin=subprocess.PIPE)
+    reader.wait()
+    with reader.stdin as pipe:
+        done = in_a_process("import", "qemu-int", log, *words, stdout=pipe)
+    assert (done.status, done.err) == (1, "")

@@ -92,7 +92,7 @@ def test_a_full_disk_behind_stdout_is_told_in_a_line(in_a_process, words):
     with Path("/dev/full").open("w") as full:
         done = in_a_process(*words, stdout=full)
     assert done.status == 1
-    assert done.err == "trapline: [Errno 28] No space left on device\n"
+    assert done.err == "trapline: stdout: No space left on device\n"
 
 
 def test_without_a_stdout_the_data_goes_nowhere(in_a_process):

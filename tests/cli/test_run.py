@@ -253,7 +253,7 @@ def test_without_qemu(trapline_command, disk, without_programs):
 
 def test_a_qemu_that_does_not_exist(trapline_command, disk):
     done = trapline_command("run", disk, "--qemu", "/nonexistent")
-    assert done.status == 1
+    assert done.status == 2
     assert done.err.startswith("trapline: /nonexistent: no such program; install it")
 
 
@@ -263,7 +263,7 @@ def test_a_qemu_that_does_not_exist(trapline_command, disk):
 def test_what_is_no_qemu(trapline_command, disk, program, script, answer):
     path = program(script)
     done = trapline_command("run", disk, "--qemu", path)
-    assert done.status == 1
+    assert done.status == 2
     assert done.err == f"trapline: {path} does not look like QEMU: it answered {answer} to --version\n"
 
 
@@ -271,8 +271,8 @@ def test_a_file_that_is_no_program(trapline_command, disk, program):
     path = program("")
     path.write_bytes(b"\x7fELF is not all it takes")
     done = trapline_command("run", disk, "--qemu", path)
-    assert done.status == 1
-    assert "QEMU could not be started" in done.err
+    assert done.status == 2
+    assert f"{path} does not start: " in done.err
     assert done.err.count("\n") == 1
 
 

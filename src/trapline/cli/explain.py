@@ -23,26 +23,32 @@ from .terminal import tell, width_of
 def explain_file(name: str, names: Names, *, syntax: str, as_json: bool) -> int:
     """Print the explanation of each double and triple fault of a stored run, oldest first."""
     outcomes: set[str] = set()
-    try:
-        with Path(name).open("rb") as file:
-            told = _print(_explained(_evidence(file, outcomes), names, syntax), as_json=as_json)
-    except OSError as error:
-        if isinstance(error, BrokenPipeError):
-            raise
-        raise UsageError(f"{name}: {error.strerror}") from error
-    except UsageError as error:
-        raise UsageError(f"{name}: {error}") from error
+    told = _print(_explained(_evidence(name, outcomes), names, syntax), as_json=as_json)
+    if not told and not outcomes:
+        raise UsageError(
+            f"{name}: not a trace: it has no line of JSON for an exception, as run -o and import write them"
+        )
     if as_json:
         tell("]" if told else "[]")
     elif not told and outcomes & {"combined", "shutdown"}:
-        print("the file has a double or triple fault, but no evidence to explain it")
+        tell("the file has a double or triple fault, but no evidence to explain it")
     elif not told:
-        print("the file has no double or triple fault")
+        tell("the file has no double or triple fault")
     return 0
 
 
-def _evidence(file: BinaryIO, outcomes: set[str]) -> Iterator[Evidence]:
-    """Yield the evidence in a file, and collect what became of the exceptions."""
+def _evidence(name: str, outcomes: set[str]) -> Iterator[Evidence]:
+    """Yield the evidence in a file, and collect what became of the exceptions. Raises UsageError with its name."""
+    try:
+        with Path(name).open("rb") as file:
+            yield from _read(file, outcomes)
+    except (OSError, ValueError) as error:  # a NUL in the name
+        raise UsageError(f"{name}: {getattr(error, 'strerror', None) or error}") from error
+    except UsageError as error:
+        raise UsageError(f"{name}: {error}") from error
+
+
+def _read(file: BinaryIO, outcomes: set[str]) -> Iterator[Evidence]:
     for number, line in read_stored(file):
         if isinstance(line, StoredRecord):
             outcomes.add(str(line.outcome))

@@ -1,6 +1,7 @@
 """`trapline`: the commands, and how errors are printed."""
 
 import argparse
+import errno
 import gc
 import logging
 import os
@@ -17,6 +18,7 @@ from .terminal import PrintableFormatter, tell
 
 FAILED: Final = 1
 INTERRUPTED: Final = 130
+_OF_WRITING: Final = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO, errno.EBADF})
 _NO_MEMORY: Final = "trapline: there is not enough memory for this command"
 
 
@@ -55,12 +57,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except OSError as error:
         if not isinstance(error, BrokenPipeError):  # the reader of a pipe may close it early
-            tell(f"trapline: {error}", file=sys.stderr)
+            tell(f"trapline: {_blamed(error)}", file=sys.stderr)
         from .termination import silence
 
         silence()  # Python flushes both at exit: what they still buffer must not raise again
         return FAILED
     return status
+
+
+def _blamed(error: OSError) -> str:
+    """Return an error with the file that it is about: without a name it is stdout, which all commands write to."""
+    return f"{error.filename or ('stdout' if error.errno in _OF_WRITING else 'the system')}: {error.strerror or error}"
 
 
 def _parse(given: Sequence[str], *, qemu_options: bool) -> argparse.Namespace:

@@ -17,10 +17,10 @@ AddVerb: TypeAlias = Callable[..., argparse.ArgumentParser]
 """`add(name, help=...)` returns the parser of a new verb."""
 
 _EPILOG: Final = """\
-exit codes of run:
+exit codes (docs/exit-codes.md):
   0    the guest ended: power off, reset, or a debug exit with 0; or --stop ended it
-  1    trapline failed
-  2    usage or bad input
+  1    trapline failed, or this machine lacks something: QEMU, a library, room on a disk
+  2    the command line cannot be used, or a file that it names
   3    the guest shut down (triple fault)
   4    the guest reported a failure through isa-debug-exit
   5    a --fail-on or --expect rule was violated

@@ -2,17 +2,17 @@
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from trapline.errors import TraplineError, UsageError
+from trapline.errors import LaunchError, ProcessorMissing, TraplineError, UsageError
 from trapline.guests.guest import Guest
 from trapline.guests.qemu import in_file, qemu_options
 from trapline.machine.boot import Boot
 from trapline.machine.processor import Processor
-from trapline.processors.qemu.launch import facts_of, find_qemu, open_qemu
+from trapline.processors.qemu.launch import blamed, facts_of, find_qemu, open_qemu
 from trapline.processors.qemu.process import Files
 from trapline.symbols import Names
 
@@ -59,12 +59,24 @@ def open_processor(
     names = open_names(settings.symbols, guest)
     choice = choose(settings, guest)
     if choice.boot is None:
-        processor = _open_qemu(undo, settings, guest, console, inherited)
+        with blaming(settings):
+            processor = _open_qemu(undo, settings, guest, console, inherited)
         return Opened(processor, QEMU, choice.why, None, names, None)
     from trapline.processors.unicorn.processor import UnicornProcessor
 
     unicorn = undo.enter_context(UnicornProcessor(choice.boot, parse_memory(settings.memory), output=console.take))
     return Opened(unicorn, UNICORN, choice.why, choice.boot, names, unicorn.receive)
+
+
+@contextlib.contextmanager
+def blaming(settings: Settings) -> Iterator[None]:
+    """Raise a UsageError in place of a LaunchError where the program or options that the user named are to blame."""
+    try:
+        yield
+    except ProcessorMissing:
+        raise
+    except LaunchError as error:
+        raise blamed(error, settings.qemu, settings.qemu_options) from error
 
 
 def _open_qemu(

@@ -100,6 +100,8 @@ class OutputFile:
                     self._path.unlink()
         try:
             (self._text or self._file).close()
+        except BrokenPipeError:
+            raise
         except OSError as error:
             raise TraplineError(f"{self._what}: {error.strerror}; what was recorded before is kept") from error
 

@@ -11,13 +11,12 @@ from trapline.arch.events import DOUBLE_FAULT
 from trapline.arch.registers import Gprs
 from trapline.arch.vmcb import SaveArea
 from trapline.asm.disassembler import instruction
-from trapline.errors import LaunchError, ProcessorError, ProcessorLost, UsageError
+from trapline.errors import ProcessorError, ProcessorLost, UsageError
 from trapline.explain.explanation import Explanation
 from trapline.explain.undelivered import explain_undelivered
 from trapline.hypervisor.exception import InterceptedException
 from trapline.hypervisor.stop import Stop, StopReason
 from trapline.machine.registers import Check, Registers, unchecked
-from trapline.processors.qemu.launch import find_qemu, qemu_version, refused
 from trapline.report.crash import CrashContext
 from trapline.trace.condition import Condition
 
@@ -26,7 +25,7 @@ from .cpu import Cpu
 from .crash import crash_context
 from .kernel_slide import place, placing
 from .observing import ExceptionExit
-from .opening import open_processor
+from .opening import blaming, open_processor
 from .output import OutputFiles
 from .settings import UNICORN, Outlets, Settings, choose_mask
 
@@ -191,18 +190,12 @@ class Session:
             raise
 
     def _run(self, execute: Callable[[], Stop]) -> Stop:
-        try:
-            with placing(self.vm, self.names):
-                while True:
-                    stop = execute()
-                    if stop.reason is not StopReason.SHUTDOWN:
-                        return stop
-                    self.black_box.shut_down(self.vm.vcpu)
-                    if not self.vm.reboots:
-                        return stop
-                    self.processor.shutdown()
-        except LaunchError as error:
-            qemu_version(find_qemu(self.settings.qemu))  # raises a clearer error if the program is not QEMU
-            if self.settings.qemu_options and refused(error):
-                raise UsageError(str(error.args[0])) from error
-            raise
+        with blaming(self.settings), placing(self.vm, self.names):
+            while True:
+                stop = execute()
+                if stop.reason is not StopReason.SHUTDOWN:
+                    return stop
+                self.black_box.shut_down(self.vm.vcpu)
+                if not self.vm.reboots:
+                    return stop
+                self.processor.shutdown()

@@ -4,7 +4,7 @@ import iced_x86 as iced
 import pytest
 
 from trapline.arch.registers import EFER
-from trapline.errors import FaultError, ProcessorError
+from trapline.errors import FaultError, UsageError
 from trapline.machine.processor import Outcome
 from trapline.processors.qemu import firmware, layout, pci
 from trapline.processors.qemu.launch import open_qemu
@@ -152,7 +152,7 @@ def test_images_of_all_usual_sizes_can_be_wrapped(bios_with, size):
     ],
 )
 def test_what_is_no_pc_bios_is_refused_in_words(image, words):
-    with pytest.raises(ProcessorError, match=words):
+    with pytest.raises(UsageError, match=words):
         firmware.wrap(image, unlock_svm=True)
 
 

@@ -43,7 +43,7 @@ from trapline.asm.operands import (
     Mem,
     Reg,
 )
-from trapline.errors import ProcessorError
+from trapline.errors import UsageError
 
 from . import layout, pci, unlock
 from .layout import Owner
@@ -81,17 +81,17 @@ class Firmware(NamedTuple):
 def wrap(bios: bytes, *, unlock_svm: bool) -> Firmware:
     """Put the entry below the BIOS and redirect the reset vector to it.
 
-    `unlock_svm`: set EFER.SVME on a CPU whose CPUID shows no SVM. Raises ProcessorError for an image that is no
-    PC BIOS.
+    `unlock_svm`: set EFER.SVME on a CPU whose CPUID shows no SVM. Raises UsageError for an image that is not a PC
+    BIOS.
     """
     if len(bios) < _SEGMENT or len(bios) % _SEGMENT:
-        raise ProcessorError(f"the BIOS image has {len(bios)} bytes; a PC BIOS is a multiple of 64 KiB")
+        raise UsageError(f"the BIOS image has {len(bios)} bytes; a PC BIOS is a multiple of 64 KiB")
     base = _TOP - len(bios) - _ENTRY_SIZE
     last = len(bios) - _SEGMENT
     size = len(_trampoline(0, base))
     hole = bios.rfind(bytes(size), last, last + _RESET_VECTOR)
     if hole < 0:
-        raise ProcessorError(f"the BIOS image has no hole of {size} bytes in its last 64 KiB for the entry")
+        raise UsageError(f"the BIOS image has no hole of {size} bytes in its last 64 KiB for the entry")
     trampoline = _trampoline(hole - last, base)
     relative = (hole - last - _RESET_VECTOR - 3) & 0xFFFF
     patches = ((hole, trampoline), (last + _RESET_VECTOR, struct.pack("<BH", _NEAR_JUMP, relative)))

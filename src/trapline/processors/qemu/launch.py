@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from trapline.errors import LaunchError, ProcessorMissing, UsageError
+from trapline.errors import LaunchError, ProcessorMissing, TraplineError, UsageError
 
 from . import layout
 from .command import Descriptors, UserOptions, command, read_user_options
@@ -37,16 +37,19 @@ _PROBED: Final = 16 << 20
 """Bytes of memory of a machine without a guest."""
 _LARGEST: Final = 8 << 30
 _SMALLEST: Final = 4 << 20
+_LARGEST_BIOS: Final = 16 << 20
+"""Bytes of an image, where QEMU has room below 4 GiB."""
 
 
 def find_qemu(program: str | None = None) -> str:
-    """Return the path of QEMU; raises ProcessorMissing, and LaunchError for a named one that is not there."""
-    found = shutil.which(program or PROGRAM)
-    if found is None:
-        what = f"{program}: no such program" if program else f"{PROGRAM} is not on PATH"
-        error = LaunchError if program else ProcessorMissing
-        raise error(f"{what}; install it (Debian: apt install qemu-system-x86) or name it with --qemu")
-    return found
+    """Return the path of QEMU; raises ProcessorMissing, and UsageError for a named one that is not there."""
+    found = shutil.which(PROGRAM if program is None else program)
+    if found is not None:
+        return found
+    advice = "install it (Debian: apt install qemu-system-x86) or name it with --qemu"
+    if program is not None:
+        raise UsageError(f"{program}: no such program; {advice}")
+    raise ProcessorMissing(f"{PROGRAM} is not on PATH; {advice}")
 
 
 def qemu_version(program: str) -> tuple[int, int, int]:
@@ -62,9 +65,19 @@ def qemu_version(program: str) -> tuple[int, int, int]:
     return major, minor, patch
 
 
-def refused(error: LaunchError) -> bool:
-    """Return whether QEMU ended by itself for what its options say, and not for want of memory."""
-    return error.returncode in (0, 1) and _NO_MEMORY not in error.output.lower()
+def blamed(error: LaunchError, program: str | None, options: Sequence[str]) -> TraplineError:
+    """Return the error that says best why a machine did not start.
+
+    It is a UsageError where the named program is not QEMU, and where QEMU ended by itself for what the user's options
+    say, not for want of memory.
+    """
+    try:
+        qemu_version(find_qemu(program))
+    except LaunchError as clearer:
+        return clearer if program is None else UsageError(str(clearer.args[0]))
+    if options and error.returncode in (0, 1) and _NO_MEMORY not in error.output.lower():
+        return UsageError(str(error.args[0]))
+    return error
 
 
 def facts_of(program: str, accelerator: str = "tcg") -> Facts:
@@ -190,6 +203,16 @@ def open_qemu(
     return processor
 
 
+def _read_bios(path: Path, *, unlock_svm: bool) -> "Firmware":
+    try:
+        with path.open("rb") as file:
+            return wrap(file.read(_LARGEST_BIOS + 1), unlock_svm=unlock_svm)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+
+
 def _start(
     program: str,
     guest: Sequence[str],
@@ -200,7 +223,7 @@ def _start(
     files: Files,
 ) -> "tuple[QemuProcess, Firmware]":
     tcg = accelerator == "tcg"
-    firmware = wrap(find_bios(user.bios).read_bytes(), unlock_svm=tcg)
+    firmware = _read_bios(find_bios(user.bios), unlock_svm=tcg)
 
     def arguments(descriptors: Descriptors) -> list[str]:
         return command(
