@@ -94,6 +94,14 @@ def test_a_hostile_guest_harms_only_itself(image, plain, tmp_path):
     assert run.counts() == {UD: sum(undefined), GP: sum(refused)}
 
 
+@pytest.mark.parametrize(("mask", "isolation"), [("none", ()), ("all", ()), ("all", ("--isolate",))])
+def test_guarded_ports_are_as_on_qemu_alone(mask, isolation, image, plain):
+    run = under_trapline(image("ports"), mask, *isolation)
+    assert_same(run.console, plain("ports").console)
+    assert run.console.endswith(b"ALIVE\n")
+    assert run.status == 0
+
+
 @pytest.mark.parametrize("mask", ["none", "all"])
 def test_a_guest_that_resets_its_machine_is_started_again(mask, image, plain):
     run = under_trapline(image("reset"), mask, "--reboot")

@@ -78,6 +78,7 @@ VARIANTS: Final[dict[str, Variant]] = {
     "count": Variant("count.asm", "a known number of each exception, and the guest's count"),
     "hostile": Variant("hostile.asm", "attacks a monitor: memory, SVM, ports, PCI, a flood of #UD"),
     "random": Variant("random.asm", "writes at random over memory, ports and by fw_cfg DMA, for ever"),
+    "ports": Variant("ports.asm", "accesses to the ports by which a monitor may be reached"),
     "reset": Variant("reset.asm", "four resets and what survives them; run without -no-reboot", reboots=True),
     "sleep": Variant("sleep.asm", "sleeps twice in S3, and goes on when the RTC wakes the machine"),
     "smm": Variant("smm.asm", "SMIs, and a handler of its own that raises exceptions in SMM"),

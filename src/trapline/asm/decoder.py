@@ -88,11 +88,16 @@ def repetition_at_rip(save: SaveArea, memory: GuestMemory) -> tuple[int, int]:
     """Return the length of the string instruction with REP at CS:RIP and the bits of its counter; zeros: it is none."""
     instruction = instruction_at_rip(save, memory)
     if instruction.has_rep_prefix or instruction.has_repne_prefix:
-        for operand in range(instruction.op_count):
-            bits = _STRING_BITS.get(instruction.op_kind(operand))
-            if bits is not None:
-                return instruction.len, bits
+        bits = address_bits(instruction)
+        if bits:
+            return instruction.len, bits
     return 0, 0
+
+
+def address_bits(instruction: iced.Instruction) -> int:
+    """Return the address size of a string instruction: 16, 32 or 64; 0: it is none."""
+    kinds = map(instruction.op_kind, range(instruction.op_count))
+    return next((_STRING_BITS[kind] for kind in kinds if kind in _STRING_BITS), 0)
 
 
 def instruction_at_rip(save: SaveArea, memory: GuestMemory) -> iced.Instruction:

@@ -1,72 +1,83 @@
 import pytest
 
-from trapline.arch.exits import ExitCode
-from trapline.arch.registers import DR6, RFLAGS
-from trapline.errors import ProcessorError
-from trapline.processors.qemu import pci
-from trapline.processors.qemu.guard import ConfigGuard
+from trapline.processors.qemu import guard, pci
+from trapline.processors.qemu.guard import Access
+from trapline.processors.qemu.layout import DOORBELL_PORT
 
 OURS = pci.address(pci.MONITOR_DEVICE, 0)
-IN, STRING, BYTE, WORD, DWORD = 1, 1 << 2, 1 << 4, 1 << 5, 1 << 6
+CONFIG, EJECT = pci.CONFIG_ADDRESS, guard.EJECT_PORTS[0]
 
 
 @pytest.fixture
-def guard(shared):
-    return ConfigGuard(shared)
+def play(shared):
+    """Return a function that executes an access by its rule: what the guest reads, and the parts that were executed.
 
+    Reads find the values that are given, in their order.
+    """
+    rules = guard.rules(shared.mailbox)
 
-@pytest.fixture
-def access(guard, shared):
-    """Return a function that plays an IN or OUT; the value of OUT, or what AL, AX or EAX was before an IN."""
+    def play(access, *found):
+        parts, values = [], iter(found)
+        steps = rules[access.port](access)
+        try:
+            parts.append(next(steps))
+            while True:
+                parts.append(steps.send(next(values) if parts[-1].value is None else 0))
+        except StopIteration as end:
+            return end.value, parts
 
-    def access(info, rax=0, flags=RFLAGS.ALWAYS_ONE):
-        control, save = shared.vmcb.control, shared.vmcb.save
-        control.exit_code, control.exit_info_1, control.exit_info_2 = ExitCode.IOIO, info, 0x102
-        save.rip, save.rax, save.rflags = 0x100, rax, flags
-        control.interrupt_shadow = 1
-        trapped = guard.answer()
-        assert (save.rip, control.interrupt_shadow) == (0x102, 0)
-        return trapped, save.rax, guard.output
-
-    return access
+    return play
 
 
 @pytest.mark.parametrize("address", [0x8000_0000, 0x8000_F800, 0x8000_F600, 0x0000_F700, 0x8001_F700])
-def test_other_devices_are_found(access, address):
-    assert access(DWORD, address) == (False, address, address)
+def test_other_devices_are_found(play, address):
+    assert play(Access(CONFIG, 4, address))[1] == [Access(CONFIG, 4, address)]
+    assert play(Access(CONFIG, 4), address) == (address, [Access(CONFIG, 4)])
 
 
 @pytest.mark.parametrize("register", [0, 0x10, 0x18, 0xFC])
-def test_our_device_goes_out_disabled_and_reads_back_as_written(access, register):
+def test_our_device_goes_out_disabled_and_reads_back_as_written(play, register):
     address = OURS | register
-    assert access(DWORD, 0xAAAA_AAAA_0000_0000 | address)[2] == address & 0x7FFF_FFFF
-    assert access(DWORD | IN, 0xFFFF_FFFF_FFFF_FFFF)[1:] == (address, None)
+    assert play(Access(CONFIG, 4, address))[1] == [Access(CONFIG, 4, address & 0x7FFF_FFFF)]
+    assert play(Access(CONFIG, 4), address & 0x7FFF_FFFF)[0] == address
 
 
-def test_small_accesses_do_not_move_the_address(access):
-    access(DWORD, 0x8000_1234)
-    assert access(BYTE, 0xFF)[2] is None
-    assert access(WORD, 0xFFFF)[2] is None
-    assert access(DWORD | IN)[1] == 0x8000_1234
-    assert access(BYTE | IN, 0x1111_1111_1111_1111)[1] == 0x1111_1111_1111_1134
-    assert access(WORD | IN, 0x1111_1111_1111_1111)[1] == 0x1111_1111_1111_1234
+def test_what_another_device_puts_in_that_place_is_read(play):
+    play(Access(CONFIG, 4, OURS))
+    assert play(Access(CONFIG, 4), 0x1234)[0] == 0x1234
 
 
-def test_a_reset_forgets_the_address(access, guard):
-    access(DWORD, 0x8000_1234)
-    guard.reset()
-    assert access(DWORD | IN)[1] == 0
+@pytest.mark.parametrize("size", [1, 2])
+def test_small_accesses_do_not_move_the_address(play, shared, size):
+    play(Access(CONFIG, 4, OURS))
+    assert play(Access(CONFIG, size, 0))[1] == [Access(CONFIG, size, 0)]
+    assert play(Access(CONFIG, size), 0x12) == (0x12, [Access(CONFIG, size)])
+    assert shared.mailbox.config_address == OURS
 
 
-def test_a_single_step_over_it_is_owed_its_db(access, shared):
-    shared.vmcb.save.dr6 = DR6.FIXED
-    assert access(DWORD, OURS, RFLAGS.TF | RFLAGS.RF)[0]
-    assert shared.vmcb.control.exit_code == 0x41
-    assert shared.vmcb.save.dr6 == DR6.FIXED | DR6.BS
-    assert shared.vmcb.save.rflags == RFLAGS.TF
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_the_doorbell_is_a_port_without_a_device(play, size):
+    assert play(Access(DOORBELL_PORT, size, 0x58))[1] == []
+    assert play(Access(DOORBELL_PORT, size)) == (-1, [])
 
 
-def test_string_instructions_are_refused_in_words(shared, guard):
-    shared.vmcb.control.exit_info_1 = DWORD | STRING
-    with pytest.raises(ProcessorError, match="string I/O"):
-        guard.answer()
+@pytest.mark.parametrize("slots", [1 << 0x1E, 3 << 0x1E])
+@pytest.mark.parametrize("port", guard.EJECT_PORTS)
+def test_our_slot_is_not_ejected(play, port, slots):
+    access, select = Access(port, 4, slots), Access(port + 8, 4)
+    assert play(access, 0)[1] == [select]
+    assert play(access, 1)[1] == [select, access]
+
+
+@pytest.mark.parametrize(
+    "access",
+    [
+        Access(EJECT, 4, 1 << 0x1F),
+        Access(EJECT, 4, 1 << 0x1E | 1 << 3),
+        Access(EJECT, 4, 0),
+        Access(EJECT, 2, 0xFFFF),
+        Access(EJECT, 4),
+    ],
+)
+def test_other_slots_are(play, access):
+    assert play(access, 0x1234)[1] == [access]

@@ -105,7 +105,7 @@ class Qemu:
                 gprs = self.shared.gprs
                 gprs.rax, gprs.rbx, gprs.rcx, gprs.rdx = gprs.rax + 1, 2, gprs.rcx + 3, 4
             elif command == Command.OUT:
-                self.outputs.append(self.shared.gprs.rax)
+                self.outputs.append((mailbox.port, mailbox.value))
             elif command == Command.EXIT:
                 self.end(self.exit_status)
                 return
@@ -265,14 +265,14 @@ def test_a_monitor_that_does_not_answer_is_lost(start, impatient):
 def test_an_isolated_machine_gets_nested_paging_and_its_guard(start):
     def out_to_our_device(qemu):
         qemu.shared.vmcb.save.rax = 0x8000_F700
-        leave(0x7B, 1 << 6)(qemu)
+        leave(0x7B, 0xCF8 << 16 | 1 << 6)(qemu)
 
     processor, qemu = start(power_on, out_to_our_device, isolated=True)
     processor.run(None)
     processor.intercepts_changed(0)
     assert (processor.vmcb.control.np_control, processor.vmcb.control.ncr3) == (1, base_for(40) + NESTED_AT)
     assert processor.run(None) is Outcome.OFF
-    assert qemu.outputs == [0x0000_F700]
+    assert qemu.outputs == [(0xCF8, 0x0000_F700)]
 
 
 def test_a_cpu_without_svm_is_told(start):
@@ -555,7 +555,7 @@ def test_an_out_to_the_exit_device_is_the_guests_last_instruction(start, status)
     assert processor.run(None) is Outcome.OFF
     assert processor.exit_status == status
     assert qemu.commands[-1] == Command.EXIT
-    assert (qemu.shared.gprs.rax, qemu.shared.gprs.rdx) == (0x34, 0xF4)
+    assert (qemu.shared.mailbox.port, qemu.shared.mailbox.value) == (0xF4, 0x34)
 
 
 def test_a_qemu_that_never_reports_did_not_start(start):

@@ -8,7 +8,7 @@ A20 gate masks that bit for the monitor as well: only even mebibytes are used.
 from enum import IntEnum
 from typing import Final
 
-from trapline.arch.layout import Array, Structure, at, layout, u8, u16, u32, u64
+from trapline.arch.layout import Array, Structure, at, layout, offset_of, u8, u16, u32, u64
 from trapline.arch.msr import IOPM_SIZE, MSRPM_SIZE
 from trapline.arch.registers import Gprs
 from trapline.arch.vmcb import Vmcb
@@ -62,12 +62,14 @@ class Command(IntEnum):
     """Triple-fault the machine itself."""
     ASIDE = 3
     """Run the guest of the VMCB at `ASIDE_AT` until it leaves, on RCX and RDX of the mailbox, then hand back."""
-    OUT = 5
-    """Write EAX of the mailbox to the PCI configuration address port, then hand back."""
-    EXIT = 6
-    """Write AL of the mailbox to the port in DX of the mailbox, which ends the machine, and do nothing more."""
     CPUID = 4
     """Execute CPUID on the registers in the mailbox, then hand back."""
+    OUT = 5
+    """Write `Mailbox.value` to a port, then hand back."""
+    EXIT = 6
+    """Write a byte to a port, which ends the machine, and do nothing more."""
+    IN = 7
+    """Read `Mailbox.value` from a port, then hand back."""
 
 
 class Policy(IntEnum):
@@ -93,6 +95,15 @@ class VectorPlan(Structure):
     flags: u16 = at(0xC)
     """`Record.flags` of the record."""
     policy: u8 = at(0xE)
+
+
+@layout(size=0x10)
+class DmaDescriptor(Structure):
+    """FWCfgDmaAccess, big-endian (`fw_cfg_dma`)."""
+
+    control: u32 = at(0x0)
+    length: u32 = at(0x4)
+    address: u64 = at(0x8)
 
 
 @layout(size=0x1000)
@@ -145,6 +156,16 @@ class Mailbox(Structure):
     seen_rflags: u32 = at(0xFC)
     """The guest's RFLAGS when the monitor last injected an exception, for which it may have set RF."""
     plans: Array[VectorPlan] = at(0x100, count=32)
+    port: u32 = at(0x300)
+    """The port of IN, OUT and EXIT."""
+    width: u32 = at(0x304)
+    """The bytes that IN or OUT moves: 1, 2 or 4."""
+    value: u32 = at(0x308)
+    """What OUT and EXIT write, and IN has read: as many of its low bytes."""
+    dma_high: u32 = at(0x30C)
+    """What the guest last wrote to the port for the high half of a descriptor's address (`fw_cfg_dma`)."""
+    dma: DmaDescriptor = at(0x310)
+    """The copy of a descriptor that was checked."""
 
 
 @layout(size=0x1000)
@@ -182,6 +203,8 @@ NESTED_AT: Final = 4 << 20
 BIOS_PIECES: Final = tuple(mebibyte << 20 for mebibyte in (6, 8, 10, 12))
 """The guest's own view of its BIOS, 1 MiB in each place, when nested paging shows it."""
 
+DMA_AT: Final = MAILBOX_AT + offset_of(Mailbox, "dma")
+
 _MIB: Final = 1 << 20
 assert MSRPM_AT + MSRPM_SIZE <= IOPM_AT, "the permission maps overlap"
 assert IOPM_AT + IOPM_SIZE <= ASIDE_AT, "the I/O permission map overlaps what follows"
@@ -201,6 +224,11 @@ class SharedMemory:
         self.msrpm = memory[MSRPM_AT : MSRPM_AT + MSRPM_SIZE]
         self.iopm = memory[IOPM_AT : IOPM_AT + IOPM_SIZE]
         self.ring = memory[RING_AT : RING_AT + RING_RECORDS * RECORD_SIZE]
+
+    @property
+    def nothing(self) -> int:
+        """The end of the CPU's addresses, as many bytes as the shared memory has: there is no memory."""
+        return 2 * self.base - SIZE
 
 
 assert RING_RECORDS * RECORD_SIZE <= _MIB, "the ring leaves its even mebibyte"

@@ -28,8 +28,7 @@ def build(shared: SharedMemory, firmware: Firmware) -> int:
     What the guest finds in place of the monitor is the end of the address space, where there is no memory.
     """
     memory, base = shared.memory, shared.base
-    end = 2 * base
-    nothing = end - SIZE
+    end, nothing = 2 * base, shared.nothing
     piece_size = BIOS_PIECES[1] - BIOS_PIECES[0] >> 1
     for number, start in enumerate(range(0, len(firmware.bios), piece_size)):
         piece = firmware.bios[start : start + piece_size]

@@ -1,72 +1,137 @@
-"""Ports that the guest does not reach by itself: the PCI configuration address, and those of isa-debug-exit.
+"""Ports that the guest does not reach by itself. The monitor executes what their rules make of each access.
 
 An OUT to isa-debug-exit is the guest's end, but from version 9.1 on QEMU, and the guest with it, goes on for a while.
 So the monitor executes the OUT in the guest's place, and never enters the guest again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from typing import Final
 
 from trapline.arch import ioio
-from trapline.arch.exits import ExitCode, set_intercept
+from trapline.arch.emulation import finish_instruction
+from trapline.arch.exits import ExitCode, exception_exit, set_intercept
+from trapline.arch.vectors import Vector
+from trapline.machine.memory import GuestMemory
 
-from . import pci
 from .debug_exit import exit_ports
-from .guard import ConfigGuard, complete
+from .fw_cfg_dma import FwCfgDma
+from .guard import Access, Steps, as_it_is, rules
 from .handshake import Handshake
 from .layout import Command, SharedMemory
+from .string_io import Element, StringFault, next_element
+
+_DB_EXIT: Final = exception_exit(Vector.DB)
 
 
 class Ports:
     """Intercepts the ports, and does what the guest asks of them."""
 
-    def __init__(self, shared: SharedMemory, handshake: Handshake, command: Sequence[str]) -> None:
-        """`command` is QEMU's command line."""
+    def __init__(
+        self, shared: SharedMemory, handshake: Handshake, memory: GuestMemory, command: Sequence[str], *, splits: bool
+    ) -> None:
+        """`command` is QEMU's command line. `splits`: accesses reach each device in aligned parts, as under KVM."""
+        self._shared = shared
         self._vmcb, self._gprs, self._iopm = shared.vmcb, shared.gprs, shared.iopm
+        self._mailbox = shared.mailbox
         self._handshake = handshake
-        self._guard = ConfigGuard(shared)
-        self._exits = frozenset(port for ports in exit_ports(command) for port in ports)
+        self._memory = memory
+        self._exits = exit_ports(command)
+        self._splits = splits
+        self._rules = {**rules(shared.mailbox), **FwCfgDma(shared, memory).rules}
+        self._doing: Generator[Access, int, bool] | None = None
+        """The guest's access, while the monitor executes a part of it."""
         self.ended = False
-        """The guest has ended the machine, or may have."""
+        """The guest has ended the machine."""
 
     def reset(self) -> None:
-        """Forget the address in the configuration port: a reset clears it."""
-        self._guard.reset()
+        """Forget the access under way, and the address in the configuration port: a reset clears it."""
+        self._doing = None
+        self._mailbox.config_address = 0
 
     def watch(self) -> None:
         """Intercept the ports."""
-        for port in (pci.CONFIG_ADDRESS, *self._exits):
+        for port in (*self._rules, *(port for ports in self._exits for port in ports)):
             self._iopm[port // 8] |= 1 << port % 8
         set_intercept(self._vmcb.control, ExitCode.IOIO)
 
     def answer(self) -> bool:
-        """Execute the guest's access; True: a single step is due, and the exit is now that of its #DB."""
-        info, save = self._vmcb.control.exit_info_1, self._vmcb.save
-        first = ioio.port(info)
-        exits = [port for port in range(first, first + ioio.size(info)) if port in self._exits]
-        if not exits:
-            return self._configure()
-        if info & ioio.STRING:
-            self._let_through()
-            return False
-        if info & ioio.IN:
-            save.rax = 0 if info & ioio.DWORD else save.rax & ~ioio.covered(info)  # all ports read zero
-            return complete(self._vmcb)
-        # Of all that is written the exit status shows 7 bits, of the first byte that reaches the device.
-        self._gprs.rax, self._gprs.rdx = save.rax >> 8 * (exits[0] - first) & 0xFF, exits[0]
-        self.ended = True
-        self._handshake.give(Command.EXIT)
+        """Go on with the guest's access; True: the exit is now that of an exception.
+
+        False: the access is complete, or the monitor is running, and hands over again when its part is done.
+        """
+        begins = self._doing is None
+        if self._doing is None:
+            self._doing = self._execute()
+        try:
+            part = self._doing.send(None if begins else self._mailbox.value)  # type: ignore[arg-type]
+        except StopIteration as end:
+            self._doing = None
+            return bool(end.value)
+        self._mailbox.port, self._mailbox.width, self._mailbox.value = part.port, part.size, part.value or 0
+        self.ended = part.ends
+        command = Command.IN if part.value is None else Command.EXIT if part.ends else Command.OUT
+        self._handshake.give(command)
         return False
 
-    def _configure(self) -> bool:
-        trapped = self._guard.answer()
-        if self._guard.output is not None:
-            self._gprs.rax = self._guard.output
-            self._handshake.call(Command.OUT)
-        return trapped
+    def _execute(self) -> Generator[Access, int, bool]:
+        """Execute the access, or the next one of a string instruction; returns whether the exit is an exception's."""
+        control, save = self._vmcb.control, self._vmcb.save
+        info = control.exit_info_1
+        port, size, covered = ioio.port(info), ioio.size(info), ioio.covered(info)
+        if info & ioio.STRING:
+            return (yield from self._execute_string(info))
+        if not info & ioio.IN:
+            yield from self._rule(Access(port, size, save.rax & covered))
+            return self._complete(control.exit_info_2)
+        value = yield from self._rule(Access(port, size))
+        kept = 0 if info & ioio.DWORD else save.rax & ~covered
+        save.rax = kept | value & covered
+        return self._complete(control.exit_info_2)
 
-    def _let_through(self) -> None:
-        """OUTS reads its bytes from the guest's memory: it executes by itself."""
-        for port in self._exits:
-            self._iopm[port // 8] &= ~(1 << port % 8)
-        self._exits = frozenset()
-        self.ended = True
+    def _execute_string(self, info: int) -> Generator[Access, int, bool]:
+        """Execute INS or OUTS; of one with REP an element, so that interrupts arrive between two."""
+        control = self._vmcb.control
+        port, size = ioio.port(info), ioio.size(info)
+        element = next_element(self._vmcb.save, self._gprs, self._memory, self._shared.base.bit_length(), info)
+        if element is None:
+            return self._complete(control.exit_info_2)
+        if isinstance(element, StringFault):
+            control.exit_code, control.exit_info_1, control.exit_info_2 = element
+            return True
+        yield from self._move(element, port, size)
+        repeats = element.advance(self._gprs)
+        return self._complete(self._vmcb.save.rip if repeats else control.exit_info_2)
+
+    def _move(self, element: Element, port: int, size: int) -> Generator[Access, int, None]:
+        if element.writes:
+            value = yield from self._rule(Access(port, size))
+            element.store(self._memory, value)
+        else:
+            yield from self._rule(Access(port, size, element.load(self._memory)))
+
+    def _rule(self, access: Access) -> Steps:
+        end = self._end(access)
+        return self._rules.get(access.port, as_it_is)(access) if end is None else as_it_is(end)
+
+    def _end(self, access: Access) -> Access | None:
+        """Return the OUT that ends the machine; None: this one does not.
+
+        Of all that is written the exit status shows 7 bits, of the first byte that reaches the device.
+        """
+        if access.value is None:
+            return None
+        for ports in self._exits:
+            for offset in range(access.size if self._splits else 1):
+                port = access.port + offset
+                if port in ports and (self._splits or (port - ports.start) % access.size == 0):
+                    return Access(port, 1, access.value >> 8 * offset & 0xFF, ends=True)
+        return None
+
+    def _complete(self, rip: int) -> bool:
+        """End the instruction at `rip`; True: a single step is due, and the exit is now that of its #DB."""
+        control, save = self._vmcb.control, self._vmcb.save
+        save.rip = rip
+        if not finish_instruction(control, save):
+            return False
+        control.exit_code = _DB_EXIT
+        return True

@@ -71,7 +71,7 @@ class QemuProcessor:
         self.exit_status: int | None = None
         self.hints: Sequence[str] = ()
         self.capabilities = capabilities(accelerator, facts)
-        self._ports = Ports(self._shared, self._handshake, qemu.command)
+        self._ports = Ports(self._shared, self._handshake, ram, qemu.command, splits=accelerator == "kvm")
         self._aside = Aside(self._shared, self._handshake)
         self._msrs = Msrs(self._shared, self._aside, ram, tcg=accelerator == "tcg")
         self._begun = False

@@ -30,7 +30,7 @@ def instructions(code, decode):
 def memory_operands(instructions):
     for instruction in instructions:
         for place in range(instruction.op_count):
-            guests = instruction.memory_base == R.RSI
+            guests = instruction.memory_base in (R.RSI, R.RDX, R.RCX)
             if instruction.op_kind(place) == iced.OpKind.MEMORY and instruction.mnemonic != M.LEA and not guests:
                 yield instruction, place
 
@@ -157,7 +157,7 @@ def test_it_runs_at_any_address(code):
 def test_its_addresses_are_regions_of_the_shared_memory(instructions):
     addresses = [one for one in instructions if one.mnemonic == M.LEA and one.memory_base == R.RSP]
     places = {one.memory_displacement + layout.MAILBOX_AT & (1 << 64) - 1 for one in addresses}
-    assert places == {layout.HSAVE_AT, layout.VMCB_AT, layout.ASIDE_AT, layout.RING_AT}
+    assert places == {layout.HSAVE_AT, layout.VMCB_AT, layout.ASIDE_AT, layout.RING_AT, layout.DMA_AT}
     wide = [one for one in instructions if one.op_count == 2 and one.op1_kind == iced.OpKind.IMMEDIATE64]
     assert [one.immediate(1) for one in wide] == [paging.ADDRESS]  # a mask
 

@@ -29,6 +29,9 @@ def enter(code: Assembler) -> None:
     code.rdmsr()
     code.mov(mailbox("efer"), EAX)
     _open_shadow(code)
+    code.mov(DX, pci.CONFIG_ADDRESS)  # where a reset leaves it, and not at our device
+    code.mov(EAX, 0)
+    code.out(DX, EAX)
     code.lea(RAX, place(layout.VMCB_AT))
     code.mov(mailbox("reset", 32), 1)
     code.jmp("ask")

@@ -3,8 +3,8 @@
 from typing import Final
 
 from trapline.asm.assembler import Assembler
-from trapline.asm.operands import AL, DX, EAX, EBX, ECX, EDX, RAX, RCX, RDX
-from trapline.processors.qemu import layout, pci
+from trapline.asm.operands import AL, AX, DX, EAX, EBX, ECX, EDX, RAX, RCX, RDX
+from trapline.processors.qemu import layout
 from trapline.processors.qemu.layout import Command, Owner
 
 from .places import SAVED_LATER, mailbox, place, table
@@ -53,6 +53,8 @@ def dispatch_command(code: Assembler) -> None:
     code.je("cpuid")
     code.cmp(ECX, Command.OUT.value)
     code.je("out")
+    code.cmp(ECX, Command.IN.value)
+    code.je("in")
     code.cmp(ECX, Command.EXIT.value)
     code.je("exit")
     # A shutdown: with no IDT no exception can be delivered (APM 15.7.3 knows no way to inject one).
@@ -70,16 +72,11 @@ def dispatch_command(code: Assembler) -> None:
     code.lea(RAX, place(layout.VMCB_AT))
     code.jmp("ask")
 
-    code.label("out")
-    code.mov(EAX, mailbox("gprs.rax"))
-    code.mov(DX, pci.CONFIG_ADDRESS)
-    code.out(DX, EAX)
-    code.lea(RAX, place(layout.VMCB_AT))
-    code.jmp("ask")
+    _access_port(code)
 
     code.label("exit")
-    code.mov(EAX, mailbox("gprs.rax"))
-    code.mov(EDX, mailbox("gprs.rdx"))
+    code.mov(EDX, mailbox("port"))
+    code.mov(EAX, mailbox("value"))
     code.out(DX, AL)
     code.label("ended")
     code.pause()
@@ -115,3 +112,27 @@ def _run_aside(code: Assembler) -> None:
     code.label(WRMSR)
     code.wrmsr()
     code.vmmcall()
+
+
+def _access_port(code: Assembler) -> None:
+    """Execute IN or OUT in the guest's place."""
+    parts = {1: AL, 2: AX, 4: EAX}
+    for name in ("out", "in"):
+        code.label(name)
+        code.mov(EDX, mailbox("port"))
+        code.mov(EAX, mailbox("value"))
+        code.mov(ECX, mailbox("width"))
+        for size in parts:
+            code.cmp(ECX, size)
+            code.je(f"{name} {size}")
+        for size, part in parts.items():
+            code.label(f"{name} {size}")
+            if name == "out":
+                code.out(DX, part)
+            else:
+                code.in_(part, DX)
+            code.jmp("accessed")
+    code.label("accessed")
+    code.mov(mailbox("value"), EAX)
+    code.lea(RAX, place(layout.VMCB_AT))
+    code.jmp("ask")

@@ -5,21 +5,21 @@ This is the fast path: what the monitor does without Python.
 
 from typing import Final
 
-from trapline.arch import ioio
 from trapline.arch.events import VALID
 from trapline.arch.exits import EXCEPTION_EXITS, ExitCode
 from trapline.arch.layout import offset_of, size_of
-from trapline.arch.registers import CR0, CR4, EFER, RFLAGS
+from trapline.arch.registers import CR0, CR4, EFER
 from trapline.arch.vectors import Vector
 from trapline.arch.vmcb import Vmcb
 from trapline.asm import operands
 from trapline.asm.assembler import Assembler
-from trapline.asm.operands import AL, DX, EAX, EBX, ECX, EDX, RAX, RBX, RCX, RDX, Mem
+from trapline.asm.operands import AL, DX, EBX, ECX, EDX, RAX, RBX, RCX, RDX, Mem
 from trapline.machine.record import STATE, Record
-from trapline.processors.qemu import layout, pci
+from trapline.processors.qemu import layout
 from trapline.processors.qemu.layout import Policy
 
 from .entry import ENTRY, enter
+from .guarded_ports import guard_ports
 from .guest_code import tell_instruction
 from .handshake import ABSORB, NMI_HANDLER, RDMSR, WRMSR, ask, dispatch_command
 from .places import PLAN_SHIFT, RECORD_SHIFT, SAVED_FIRST, SAVED_LATER, mailbox, place, plan, record, vmcb
@@ -45,7 +45,8 @@ def build() -> Assembler:
     _run(code)
     _forward(code)
     tell_instruction(code)
-    _guard_configuration(code)
+    _sort_others(code)
+    guard_ports(code)
     _match_control_registers(code)
     return code
 
@@ -164,39 +165,14 @@ def _copy(code: Assembler, field: str, path: str) -> None:
     code.mov(record(field), register)
 
 
-def _guard_configuration(code: Assembler) -> None:
-    """Write the PCI configuration address for the guest; one that names our device goes out without its enable bit.
-
-    Only the plain form is answered here, OUT of 32 bits without a single step; Python does the rest.
-    """
+def _sort_others(code: Assembler) -> None:
+    """Sort the exits that are not exceptions; ECX: the code, less that of the first exception."""
     code.label("other")
     code.cmp(ECX, ExitCode.SWINT - EXCEPTION_EXITS.start)
     code.je("int n")
     code.cmp(ECX, ExitCode.IOIO - EXCEPTION_EXITS.start)
-    code.jne("slow")
-    code.test(vmcb("save.rflags", 32), RFLAGS.TF)
-    code.jne("slow")
-    code.mov(EDX, vmcb("control.exit_info_1"))
-    code.and_(EDX, ioio.PORT | ioio.FORM)
-    code.cmp(EDX, pci.CONFIG_ADDRESS << ioio.PORT_SHIFT | ioio.DWORD)
-    code.jne("slow")
-    code.mov(EDX, vmcb("save.rax"))
-    code.mov(mailbox("config_address"), EDX)
-    code.mov(EBX, EDX)
-    code.and_(EBX, pci.DEVICE_BITS)
-    code.cmp(EBX, pci.address(pci.MONITOR_DEVICE, 0))
-    code.jne("allowed")
-    code.and_(EDX, 0xFFFF_FFFF & ~pci.ENABLE)
-    code.label("allowed")
-    code.mov(EAX, EDX)
-    code.mov(DX, pci.CONFIG_ADDRESS)
-    code.out(DX, EAX)
-    code.lea(RAX, place(layout.VMCB_AT))
-    code.mov(RDX, vmcb("control.exit_info_2"))
-    code.mov(vmcb("save.rip"), RDX)
-    code.and_(vmcb("save.rflags", 32), 0xFFFF_FFFF & ~RFLAGS.RF)
-    code.mov(vmcb("control.interrupt_shadow", 32), 0)
-    code.jmp("restore")
+    code.je("port")
+    code.jmp("slow")
 
 
 def _match_control_registers(code: Assembler) -> None:

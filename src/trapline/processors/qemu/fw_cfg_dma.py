@@ -1,0 +1,87 @@
+"""Firmware configuration DMA: QEMU itself reads and writes memory for the guest (QEMU docs/specs/fw_cfg).
+
+    +0  control, then what became of it    FWCfgDmaAccess: big-endian, anywhere in memory
+    +4  length
+    +8  address of the data
+
+The guest writes the descriptor's address to two ports, high half first; the low half starts. QEMU gets a copy that the
+guest cannot change any more, in the shared memory, and only after a check that it does not reach that memory.
+"""
+
+import contextlib
+import struct
+from typing import Final
+
+from trapline.arch.layout import size_of
+from trapline.errors import FaultError
+from trapline.machine.memory import GuestMemory
+
+from . import layout
+from .guard import Access, Rule, Steps
+from .layout import DMA_AT, DmaDescriptor, SharedMemory
+
+HIGH: Final = 0x514
+LOW: Final = 0x518
+_HALF: Final = 4
+ERROR: Final = 1 << 0
+READ: Final = 1 << 1
+WRITE: Final = 1 << 4
+"""Bits of control. With neither READ nor WRITE there is no transfer."""
+_DESCRIPTOR: Final = struct.Struct(">IIQ")
+SIZE: Final = size_of(DmaDescriptor)
+_ADDRESSES: Final = 1 << 64
+
+
+class FwCfgDma:
+    """The rules of the two ports. What the guest wrote first is in the mailbox; a reset keeps it (fw_cfg.c)."""
+
+    def __init__(self, shared: SharedMemory, memory: GuestMemory) -> None:
+        self._shared = shared
+        self._mailbox = shared.mailbox
+        self._memory = memory
+
+    @property
+    def rules(self) -> dict[int, Rule]:
+        """The rule of each port, for the accesses that begin there."""
+        return {HIGH: self._keep, LOW: self._start}
+
+    def _keep(self, access: Access) -> Steps:
+        if access.value is None or access.size != _HALF:
+            return (yield access)
+        self._mailbox.dma_high = access.value
+        return 0
+
+    def _start(self, access: Access) -> Steps:
+        if access.value is None or access.size != _HALF:
+            return (yield access)
+        descriptor = _swapped(self._mailbox.dma_high) << 32 | _swapped(access.value)
+        self._mailbox.dma_high = 0
+        try:
+            found = self._memory.read(descriptor, SIZE)
+        except FaultError:
+            self._answer(descriptor, ERROR.to_bytes(4, "big"))
+            return 0
+        memory, place = self._shared.memory, self._shared.base + DMA_AT
+        memory[DMA_AT : DMA_AT + SIZE] = kept_out(found, self._shared.base, self._shared.nothing)
+        yield Access(HIGH, _HALF, _swapped(place >> 32))
+        yield Access(LOW, _HALF, _swapped(place & 0xFFFF_FFFF))
+        self._answer(descriptor, bytes(memory[DMA_AT : DMA_AT + 4]))
+        return 0
+
+    def _answer(self, descriptor: int, control: bytes) -> None:
+        with contextlib.suppress(FaultError):
+            self._memory.write(descriptor, control)
+
+
+def kept_out(descriptor: bytes, base: int, nothing: int) -> bytes:
+    """Return the descriptor; one that reaches the shared memory at `base` leads to `nothing`, where no memory is."""
+    control, length, address = _DESCRIPTOR.unpack(descriptor)
+    end = address + length
+    overlaps = (address < base + layout.SIZE and base < end) or base < end - _ADDRESSES  # it wraps
+    if overlaps and control & (READ | WRITE):
+        return _DESCRIPTOR.pack(control, length, nothing)
+    return descriptor
+
+
+def _swapped(half: int) -> int:
+    return int.from_bytes(half.to_bytes(4, "little"), "big")

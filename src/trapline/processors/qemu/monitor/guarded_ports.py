@@ -1,0 +1,113 @@
+"""The guarded ports that systems use all the time, without Python: the plain OUT of 32 bits, without a single step.
+
+They are the PCI configuration address (`guard`) and the two of firmware configuration DMA (`fw_cfg_dma`).
+"""
+
+from typing import Final
+
+from trapline.arch import ioio
+from trapline.arch.layout import offset_of
+from trapline.arch.registers import RFLAGS
+from trapline.asm.assembler import Assembler
+from trapline.asm.operands import DX, EAX, EBX, ECX, EDX, RAX, RBX, RCX, RDX, Mem
+from trapline.processors.qemu import fw_cfg_dma, layout, pci
+
+from .places import mailbox, place, vmcb
+
+_A20: Final = 1 << 20
+"""The bit that the A20 gate masks for the monitor, and not for QEMU itself."""
+_SHADOWED: Final = range(0xA_0000, 0x10_0000)
+"""Where RAM may be hidden by other memory."""
+
+
+def guard_ports(code: Assembler) -> None:
+    """Execute an OUT for the guest, or leave it to the host."""
+    code.label("port")
+    code.test(vmcb("save.rflags", 32), RFLAGS.TF)
+    code.jne("slow")
+    code.mov(EDX, vmcb("control.exit_info_1"))
+    code.and_(EDX, ioio.PORT | ioio.FORM)
+    for port, name in ((pci.CONFIG_ADDRESS, "configure"), (fw_cfg_dma.HIGH, "dma high"), (fw_cfg_dma.LOW, "dma low")):
+        code.cmp(EDX, port << ioio.PORT_SHIFT | ioio.DWORD)
+        code.je(name)
+    code.jmp("slow")
+    _configure(code)
+    _keep_high_half(code)
+    _start_dma(code)
+
+
+def _configure(code: Assembler) -> None:
+    """Write the configuration address; one that names our device goes out without its enable bit."""
+    code.label("configure")
+    code.mov(EDX, vmcb("save.rax"))
+    code.mov(mailbox("config_address"), EDX)
+    code.mov(EBX, EDX)
+    code.and_(EBX, pci.DEVICE_BITS)
+    code.cmp(EBX, pci.address(pci.MONITOR_DEVICE, 0))
+    code.jne("allowed")
+    code.and_(EDX, 0xFFFF_FFFF & ~pci.ENABLE)
+    code.label("allowed")
+    code.mov(EAX, EDX)
+    code.mov(DX, pci.CONFIG_ADDRESS)
+    code.out(DX, EAX)
+    code.lea(RAX, place(layout.VMCB_AT))
+    code.label("written")
+    code.mov(RDX, vmcb("control.exit_info_2"))
+    code.mov(vmcb("save.rip"), RDX)
+    code.and_(vmcb("save.rflags", 32), 0xFFFF_FFFF & ~RFLAGS.RF)
+    code.mov(vmcb("control.interrupt_shadow", 32), 0)
+    code.jmp("restore")
+
+
+def _keep_high_half(code: Assembler) -> None:
+    code.label("dma high")
+    code.mov(EDX, vmcb("save.rax"))
+    code.mov(mailbox("dma_high"), EDX)
+    code.jmp("written")
+
+
+def _start_dma(code: Assembler) -> None:
+    """Copy the descriptor, check it, and let QEMU do the transfer.
+
+    Python does what a descriptor needs that is not in RAM below 4 GiB, where the monitor can read it, and one that
+    leads to the shared memory or beyond. RAX: the VMCB, where the shared memory begins.
+    """
+    code.label("dma low")
+    code.cmp(mailbox("dma_high", 32), 0)
+    code.jne("slow")
+    code.mov(EDX, vmcb("save.rax"))
+    code.bswap(EDX)
+    code.lea(RBX, Mem(RDX, fw_cfg_dma.SIZE))
+    code.cmp(RBX, mailbox("ram_low"))
+    code.ja("slow")
+    code.or_(EBX, EDX)
+    code.test(EBX, _A20)
+    code.jne("slow")
+    code.mov(EBX, EDX)
+    code.sub(EBX, _SHADOWED.start - fw_cfg_dma.SIZE)
+    code.cmp(EBX, len(_SHADOWED) + fw_cfg_dma.SIZE)
+    code.jb("slow")
+    for field, register in (("control", EBX), ("length", ECX), ("address", RBX)):
+        code.mov(register, Mem(RDX, offset_of(layout.DmaDescriptor, field)))
+        code.mov(mailbox(f"dma.{field}"), register)
+    code.bswap(RBX)
+    code.bswap(ECX)
+    code.add(RCX, RBX)
+    code.jb("slow")
+    code.cmp(RCX, RAX)
+    code.ja("slow")
+    code.mov(ECX, EDX)
+    code.lea(RBX, place(layout.DMA_AT))
+    code.mov(RAX, RBX)
+    code.shr(RAX, 32)
+    code.bswap(EAX)
+    code.mov(DX, fw_cfg_dma.HIGH)
+    code.out(DX, EAX)
+    code.mov(EAX, EBX)
+    code.bswap(EAX)
+    code.mov(DX, fw_cfg_dma.LOW)
+    code.out(DX, EAX)
+    code.mov(EDX, mailbox("dma.control"))
+    code.mov(Mem(RCX), EDX)
+    code.lea(RAX, place(layout.VMCB_AT))
+    code.jmp("written")

@@ -1,0 +1,134 @@
+"""The monitor's answers to the guarded ports, executed."""
+
+import pytest
+
+from tests.processors.qemu.monitor.test_monitor_runs import RAM, Cpu
+from trapline.arch.exits import ExitCode
+from trapline.arch.registers import RFLAGS
+from trapline.processors.qemu import pci
+from trapline.processors.qemu.fw_cfg_dma import HIGH, LOW
+from trapline.processors.qemu.layout import DMA_AT, SIZE, Command
+
+AT = 0x3000
+SWAPPED = int.from_bytes(AT.to_bytes(4, "big"), "little")
+DONE = 0x0100_0000  # an error, as it is in memory
+
+
+@pytest.fixture
+def cpu(memory):
+    cpu = Cpu(memory)
+    cpu.outputs_before = 0
+    cpu.mailbox.ram_low = RAM
+    return cpu
+
+
+def out(port, value, rflags=RFLAGS.RF | RFLAGS.ALWAYS_ONE, form=1 << 6):
+    def step(cpu):
+        control, save = cpu.vmcb.control, cpu.vmcb.save
+        control.exit_code, control.exit_info_1 = ExitCode.IOIO, port << 16 | form
+        control.exit_info_2, control.interrupt_shadow = save.rip + 1, 1
+        save.rax, save.rflags = value, rflags
+        cpu.outputs.clear()
+
+    return step
+
+
+def assert_complete(cpu):
+    control, save = cpu.vmcb.control, cpu.vmcb.save
+    assert cpu.asked == 1
+    assert (save.rip, save.rflags, control.interrupt_shadow) == (1, RFLAGS.ALWAYS_ONE, 0)
+
+
+@pytest.mark.parametrize(
+    ("address", "goes_out"), [(0x8000_1234, 0x8000_1234), (0x8000_F7FC, 0x0000_F7FC), (0x8000_F6FC, 0x8000_F6FC)]
+)
+def test_the_guest_does_not_find_our_device(cpu, address, goes_out):
+    cpu.run(out(pci.CONFIG_ADDRESS, address))
+    assert cpu.outputs == [(pci.CONFIG_ADDRESS, goes_out)]
+    assert cpu.mailbox.config_address == address
+    assert_complete(cpu)
+
+
+@pytest.mark.parametrize("port", [pci.CONFIG_ADDRESS, HIGH, LOW])
+@pytest.mark.parametrize(("rflags", "form"), [(RFLAGS.TF, 1 << 6), (0, 1 << 5), (0, 1 << 6 | 1), (0, 1 << 6 | 1 << 2)])
+def test_python_answers_all_that_is_not_plain(cpu, port, rflags, form):
+    cpu.run(out(port, 0x8000_1234, rflags, form))
+    assert (cpu.asked, cpu.outputs, cpu.vmcb.save.rip) == (2, [], 0)
+
+
+def descriptor(cpu, length, address, at=AT, control=0x0102_0304):
+    cpu.ram[at : at + 16] = control.to_bytes(4, "big") + length.to_bytes(4, "big") + address.to_bytes(8, "big")
+
+
+def transfer(cpu):
+    """Do what QEMU does at the second OUT: end the copy of the descriptor."""
+    if len(cpu.outputs) == 2:
+        cpu.copy = bytes(cpu._memory[DMA_AT : DMA_AT + 16])
+        cpu._memory[DMA_AT : DMA_AT + 4] = DONE.to_bytes(4, "big")
+
+
+@pytest.mark.parametrize(
+    ("length", "address"), [(4, 0x4000), (0xFFFF_FFFF, 0x4000), (0, (1 << 39) - 1), (16, (1 << 39) - 16)]
+)
+def test_a_dma_is_done_by_a_copy_of_its_descriptor(cpu, length, address):
+    descriptor(cpu, length, address)
+    before = bytes(cpu.ram[AT : AT + 16])
+    cpu.on_output = lambda: transfer(cpu)
+    cpu.run(out(LOW, SWAPPED))
+    place = (1 << 39) + DMA_AT
+    halves = [int.from_bytes((place >> shift & 0xFFFF_FFFF).to_bytes(4, "big"), "little") for shift in (32, 0)]
+    assert cpu.outputs == [(HIGH, halves[0]), (LOW, halves[1])]
+    assert cpu.copy == before
+    assert cpu.ram[AT : AT + 16] == DONE.to_bytes(4, "big") + before[4:]
+    assert_complete(cpu)
+
+
+@pytest.mark.parametrize(
+    ("length", "address"),
+    [
+        (1, 1 << 39),
+        (17, (1 << 39) - 16),
+        (1, (1 << 39) + SIZE),
+        (0xFFFF_FFFF, (1 << 64) - 2),
+        (0xFFFF_FFFF, (1 << 39) - 1),
+    ],
+)
+def test_python_checks_one_that_may_reach_the_monitor(cpu, length, address):
+    descriptor(cpu, length, address)
+    cpu.run(out(LOW, SWAPPED))
+    assert (cpu.asked, cpu.outputs) == (2, [])
+
+
+@pytest.mark.parametrize("at", [RAM - 15, RAM, 0xA_0000 - 15, 0xF_FFFF, 0x10_0000, 0x2F_FFF8, 0xFFFF_FFFF])
+def test_python_reads_a_descriptor_that_the_monitor_cannot(cpu, at):
+    cpu.mailbox.ram_low = RAM if at <= RAM else 0x1000_0000
+    cpu.run(out(LOW, int.from_bytes(at.to_bytes(4, "big"), "little")))
+    assert (cpu.asked, cpu.outputs) == (2, [])
+
+
+def test_a_high_half_is_kept_for_python(cpu):
+    descriptor(cpu, 4, 0x4000)
+    cpu.run(out(HIGH, 0x100))
+    assert (cpu.mailbox.dma_high, cpu.outputs) == (0x100, [])
+    assert_complete(cpu)
+
+
+def test_python_starts_a_dma_above_4_gib(cpu):
+    descriptor(cpu, 4, 0x4000)
+    cpu.run(out(HIGH, 0x100), out(LOW, SWAPPED))
+    assert (cpu.mailbox.dma_high, cpu.asked, cpu.outputs) == (0x100, 2, [])
+
+
+@pytest.mark.parametrize(("width", "value"), [(1, 0x78), (2, 0x5678), (4, 0x1234_5678)])
+def test_the_monitor_accesses_ports_for_python(cpu, width, value):
+    mailbox = cpu.mailbox
+    mailbox.port, mailbox.width, mailbox.value = 0x1234, width, 0x1234_5678
+    commands = iter([Command.OUT, Command.IN])
+
+    def answer():
+        mailbox.owner, mailbox.command = 0, next(commands, Command.RESUME)
+
+    cpu.on_pause = answer
+    cpu.run()
+    assert cpu.outputs[-1] == (0x1234, value)
+    assert mailbox.value == 0x1234_5678 & ~((1 << 8 * width) - 1) | 0x1237_8086 & (1 << 8 * width) - 1
