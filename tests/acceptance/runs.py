@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,10 +43,12 @@ class Run(NamedTuple):
         return {row["vector"]: row["count"] for row in self.summary["counts"]}
 
 
-def on_qemu_alone(image: Path, *devices: str, reboots: bool = False, cpu: str = "qemu64") -> Run:
+def on_qemu_alone(
+    image: Path, *devices: str, reboots: bool = False, cpu: str = "qemu64", debug_exit: Sequence[str] = DEBUG_EXIT
+) -> Run:
     """Run a guest without trapline, on a CPU without SVM and with a BIOS as under trapline."""
     command = [QEMU, *devices, "-cpu", f"{cpu},-svm", "-m", MEMORY, "-bios", str(find_bios())]
-    command += [*qemu_options(recognise(image)), *DEBUG_EXIT]
+    command += [*qemu_options(recognise(image)), *debug_exit]
     command += ["-serial", "stdio", "-display", "none", *([] if reboots else ["-no-reboot"])]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT, check=False)
     return Run(done.returncode, done.stdout, done.stderr.decode(), {})

@@ -82,6 +82,7 @@ VARIANTS: Final[dict[str, Variant]] = {
     "reset": Variant("reset.asm", "four resets and what survives them; run without -no-reboot", reboots=True),
     "sleep": Variant("sleep.asm", "sleeps twice in S3, and goes on when the RTC wakes the machine"),
     "smm": Variant("smm.asm", "SMIs, and a handler of its own that raises exceptions in SMM"),
+    "scan": Variant("scan.asm", "every MSR, CPUID leaf and I/O port that may tell machines apart"),
     "cpuid": Variant("cpuid.asm", "what CPUID tells; no SVM may be found"),
     "udloop": Variant("loops.asm", "benchmark: N times #UD in long mode", {"UDLOOP": "1"}),
     "pfloop": Variant("loops.asm", "benchmark: N times #PF in long mode", {"PFLOOP": "1"}),
