@@ -15,10 +15,17 @@ from typing import Final
 _RUST: Final = re.compile(r"(_R[A-Za-z0-9_]+|_ZN.*17h[0-9a-f]{16}E)(\..*)?")
 _HASH: Final = re.compile(r"::h[0-9a-f]{16}$")
 _CPP: Final = re.compile(r"(_Z[^.]+)(\..*)?")
+_REPEATED: Final = re.compile(r"S[0-9A-Z]*_|T[0-9]*_|B[0-9a-zA-Z]*_")
+"""What repeats an earlier part of a name: of repetitions of repetitions 229 bytes can make 100 MB."""
+_REPETITIONS: Final = 30
+_LONGEST: Final = 4096
+"""Bytes of a mangled name."""
 
 
 def demangle(name: str) -> str:
-    """Return the demangled name; a name that is not mangled is returned unchanged."""
+    """Return the demangled name; one that is not mangled, or may demangle to a huge name, is returned unchanged."""
+    if not name.startswith("_") or len(name) > _LONGEST or len(_REPEATED.findall(name)) > _REPETITIONS:
+        return name
     if match := _RUST.fullmatch(name):
         found = _ask("rust_demangler", match[1])
         return name if found is None else _HASH.sub("", found) + (match[2] or "")

@@ -2,6 +2,7 @@
 
 import io
 import os
+import stat
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property, partial
 from pathlib import Path
@@ -157,6 +158,7 @@ def load(path: Path, slide: int = 0) -> Symbols:
     `slide` is the difference from the file's addresses to the guest's.
     """
     try:
+        _check_kind(path)
         with path.open("rb") as file:
             head = file.read(64)
         return _parse(str(path), head, elf.opener(path), slide)
@@ -166,6 +168,13 @@ def load(path: Path, slide: int = 0) -> Symbols:
         raise UsageError(f"{str(path)!r}: {error}") from error
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
+
+
+def _check_kind(path: Path) -> None:
+    """Refuse a device, which has no end, and a FIFO, which waits for its writer, before they are opened."""
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise UsageError("not a regular file")
 
 
 def of_image(name: str, content: bytes) -> Symbols | None:
@@ -205,11 +214,11 @@ def _parse(name: str, head: bytes, opener: elf.Opener, slide: int) -> Symbols:
         return _of_code(name, code, opener, slide)
     if text.present(head):
         with opener() as file:
-            ranges = text.parse(file.read())
+            ranges = text.parse(file)
         return Symbols(name, ranges, None, slide, partial(text.variables, opener))
     raise UsageError("not a symbol file: neither ELF nor lines of a System.map or of kallsyms")
 
 
 def _of_code(name: str, code: elf.Code, opener: elf.Opener, slide: int) -> Symbols:
-    lines = Lines(opener) if code.debug else None
+    lines = Lines(name, opener) if code.debug else None
     return Symbols(name, code.ranges, lines, slide, partial(elf.variables, opener))

@@ -15,6 +15,10 @@ _TEXT: Final = b"TtWw"
 _DATA: Final = b"DdBbRrVv"
 _MARKERS: Final = re.compile(r"_[se]?(text|inittext)|_end|__\w+_(start|end)|_[es]\w*text")
 """Symbols of a linker script: they are not functions."""
+_LONGEST: Final = 4096
+"""Bytes of a line."""
+_MOST: Final = 2_000_000
+"""Symbols of a file."""
 _FAR: Final = 1 << 20
 """Bytes: a kernel's function is shorter."""
 
@@ -24,7 +28,7 @@ def present(head: bytes) -> bool:
     return _LINE.match(head) is not None
 
 
-def parse(data: bytes) -> Ranges:
+def parse(file: BinaryIO) -> Ranges:
     """Read the functions of a file. Raises UsageError without the file's name.
 
     A function ends at the next symbol of any kind, or if that is far, at the end of its page: code is mapped in pages,
@@ -32,14 +36,17 @@ def parse(data: bytes) -> Ranges:
     """
     places: list[int] = []
     functions: list[Function] = []
-    for number, (address, kind, name) in enumerate(_lines(data)):
+    for number, (address, kind, name) in enumerate(_lines(file)):
         places.append(address)
+        if number == _MOST:
+            raise UsageError(f"it has more than {_MOST:,} symbols")
         if kind in _TEXT:
             functions.append(Function(address, 0, name, _rank(kind, name, number)))
     if not any(places):
         raise UsageError("its addresses are all zero: read it as root, with kernel.kptr_restrict at 0 or 1")
     if not functions:
-        first = data.split(b"\n", 1)[0].decode("ascii", "replace").strip()
+        file.seek(0)
+        first = file.readline(_LONGEST).decode("ascii", "replace").strip()
         raise UsageError(f"it has no functions; its first line is: {first}")
     functions = [function for function in functions if not _MARKERS.fullmatch(function.name)] or functions
     return Ranges(functions, ends=_ends(places))
@@ -48,13 +55,15 @@ def parse(data: bytes) -> Ranges:
 def variables(opener: Callable[[], BinaryIO]) -> dict[str, int]:
     """Return the addresses of the variables of a file by name; of several of one name a global one."""
     with opener() as file:
-        named = [(kind.islower(), name, address) for address, kind, name in _lines(file.read()) if kind in _DATA]
+        named = [(kind.islower(), name, address) for address, kind, name in _lines(file) if kind in _DATA]
     return {name: address for _, name, address in sorted(named, reverse=True)}
 
 
-def _lines(data: bytes) -> Iterator[tuple[int, bytes, str]]:
-    for number, line in enumerate(data.splitlines(), 1):
-        match = _LINE.fullmatch(line)
+def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes, str]]:
+    number = 0
+    while line := file.readline(_LONGEST + 1):
+        number += 1
+        match = _LINE.fullmatch(line) if len(line) <= _LONGEST else None
         if match is None:
             if line.strip():
                 raise UsageError(f"line {number} is not one of a System.map or of kallsyms")

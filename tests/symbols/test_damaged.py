@@ -1,0 +1,149 @@
+"""Files that are made to take all memory or all time: each is a sentence, or symbols without lines."""
+
+import contextlib
+import os
+import struct
+import tracemalloc
+
+import pytest
+
+from tests.growth import growth
+from tests.symbols.damaged import START, compressed, debug, elf, with_symbols
+from trapline.errors import UsageError
+from trapline.symbols import load
+from trapline.symbols.demangle import demangle
+
+ABBREVIATION = bytes([1, 0x11, 0, 0x10, 0x17, 0x11, 0x01, 0x12, 0x07, 0, 0, 0])
+"""A unit with its line table, low_pc and high_pc."""
+
+
+@pytest.fixture
+def file(tmp_path):
+    def file(content, name="file"):
+        path = tmp_path / name
+        path.write_bytes(content)
+        return path
+
+    return file
+
+
+def unit(number=0, lines=0, abbreviation=0):
+    body = struct.pack("<HIBBIQQ", 4, abbreviation, 8, 1, lines, START + 16 * number, 16)
+    return struct.pack("<I", len(body)) + body
+
+
+def line_table(count):
+    """Return a table of `count` rows, a byte each."""
+    names = b"\0a.c\0\0\0\0\0"
+    header = struct.pack("<BBBbBB", 1, 1, 1, -1, 4, 10) + bytes([0, 1, 1, 1, 1, 0, 0, 0, 1]) + names
+    program = b"\0\x09\x02" + struct.pack("<Q", START) + bytes([15]) * count + b"\0\x01\x01"
+    body = struct.pack("<HI", 4, len(header)) + header + program
+    return struct.pack("<I", len(body)) + body
+
+
+def named(*more):
+    return with_symbols([(1, START, 0x100)], b"\0main\0", *more)
+
+
+def with_lines(info, abbreviations, lines):
+    return named(debug(".debug_info", info), debug(".debug_abbrev", abbreviations), debug(".debug_line", lines))
+
+
+def test_lines_are_found_in_what_is_not_damaged(file):
+    symbol = load(file(with_lines(unit(), ABBREVIATION, line_table(16)))).lookup(START + 3)
+    assert (symbol.name, symbol.file, symbol.line) == ("main", "a.c", 1)
+
+
+@pytest.mark.parametrize("size", [8 << 30, 1 << 62, 5])
+def test_what_a_section_unpacks_to_is_bounded(file, caplog, size):
+    path = file(named(compressed(".debug_info", size, bytes(1 << 20)), debug(".debug_abbrev", ABBREVIATION)))
+    assert load(path).lookup(START).source is None
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"{path}: ")
+    assert record.getMessage().endswith(": source lines are left out")
+
+
+def test_a_compressed_section_is_read_by_its_size(file):
+    path = file(
+        named(
+            compressed(".debug_info", len(unit()), unit()),
+            compressed(".debug_abbrev", len(ABBREVIATION), ABBREVIATION),
+            compressed(".debug_line", len(line_table(16)), line_table(16)),
+        )
+    )
+    assert load(path).lookup(START + 3).source == "a.c:1"
+
+
+def test_symbols_that_share_a_long_name_do_not_multiply_it(file):
+    def symbols(count):
+        strings = b"\0" + b"x" * (1 << 18) + b"\0"
+        return file(with_symbols([(1 + number, START + number, 1) for number in range(count)], strings), f"{count}")
+
+    tracemalloc.start()
+    try:
+        assert load(symbols(500)).lookup(START).name == "x" * 4096 + "..."
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_names_are_bounded_together(file, monkeypatch):
+    monkeypatch.setattr("trapline.symbols.elf._NAMES", 100)
+    with pytest.raises(UsageError, match="its symbols are more than 1,000,000, or their names longer than 100 bytes"):
+        load(file(with_symbols([(1, START, 1), (2, START + 1, 1)], b"\0" + b"x" * 80 + b"\0")))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda count: with_lines(b"".join(map(unit, range(count))), ABBREVIATION, b""),
+        lambda count: with_lines(b"".join(unit(n, 0, n) for n in range(count)), b"\x02\x11\0\0\0" * count, b""),
+        lambda count: with_lines(b"\0\0\0\0" * count, ABBREVIATION, b""),
+        lambda count: with_lines(unit(), ABBREVIATION, line_table(count)),
+        lambda count: with_symbols([(1, START, 1)] * count, b"\0main\0"),
+        lambda count: elf([(f".text{number}", 1, 6, START, b"", 0) for number in range(count)]),
+    ],
+    ids=["units", "units with their own abbreviations", "empty units", "rows", "symbols", "sections"],
+)
+def test_twice_the_file_takes_twice_the_time(file, make, monkeypatch):
+    monkeypatch.setattr("trapline.symbols.dwarf.units._STEPS", 4000)
+
+    def look_up(path):
+        with contextlib.suppress(UsageError):  # a file without symbols
+            load(path).lookup(START)
+
+    assert growth(lambda count: file(make(count), f"{count}"), look_up, 300) < 2.3
+
+
+def test_the_work_on_units_is_bounded(file, caplog, monkeypatch):
+    """Each unit has its own abbreviations, which are all the rest of a section."""
+    monkeypatch.setattr("trapline.symbols.dwarf.units._STEPS", 1000)
+    units = b"".join(unit(number, 0, 7 * number) for number in range(100))
+    path = file(with_lines(units, b"\x02\x11\0\x10\x17\0\0" * 100, b""))
+    assert load(path).lookup(START).source is None
+    assert "too many entries" in caplog.text
+
+
+@pytest.mark.parametrize("size", [40 << 30, 3 << 30])
+def test_a_sparse_file_is_not_read(file, size):
+    elf_file, text = file(named()), file(b"0000000000100000 T main\n", "System.map")
+    for path in (elf_file, text):
+        os.truncate(path, size)
+    assert load(elf_file).lookup(START).name == "main"
+    with pytest.raises(UsageError, match=r"line 2 is not one of a System\.map"):
+        load(text)
+
+
+def test_a_device_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    for path in ("/dev/zero", tmp_path / "fifo"):
+        with pytest.raises(UsageError, match="not a regular file"):
+            load(type(tmp_path)(path))
+
+
+def test_a_name_that_is_huge_when_it_is_demangled_stays_as_it_is():
+    pytest.importorskip("cpp_demangle")
+    doubling = "_Z1f1AIiE" + "".join(f"S_IS{number}_S{number}_E" for number in range(9))
+    assert len(demangle(doubling)) > 1000
+    assert demangle(doubling + doubling[9:] * 2) == doubling + doubling[9:] * 2
+    assert demangle("_Z" + "x" * 5000) == "_Z" + "x" * 5000
