@@ -30,7 +30,13 @@ def vcpu():
     """Return a guest of protected mode without an IDT."""
     vmcb = Vmcb()
     vmcb.save.cr0, vmcb.save.idtr.limit = 1, 7
-    processor = SimpleNamespace(vmcb=vmcb, gprs=Gprs(), memory=Zeros(), capabilities=SimpleNamespace(physical_bits=40))
+    processor = SimpleNamespace(
+        vmcb=vmcb,
+        gprs=Gprs(),
+        memory=Zeros(),
+        capabilities=SimpleNamespace(physical_bits=40),
+        cpuid=lambda function, subfunction: (0, 0, 0, 0),
+    )
     return SimpleNamespace(processor=processor, policy=SimpleNamespace(mask=FORCEABLE))
 
 

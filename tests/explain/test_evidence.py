@@ -13,6 +13,7 @@ from trapline.asm.disassembler import instruction
 from trapline.errors import UsageError
 from trapline.explain.attempt import Attempt
 from trapline.explain.blackbox import chains
+from trapline.explain.cpuid import CpuidAnswers
 from trapline.explain.evidence import Evidence, from_stored
 from trapline.explain.explain import explain
 from trapline.explain.instruction import code_bytes, stack_top
@@ -36,6 +37,7 @@ def evidence(event=Vector.GP, vectoring=Vector.UD, becomes=SHUTDOWN, rip=0, qwor
         40,
         PartialMemory(qwords or {0x1000: 5, 0x2000: None}),
         7,
+        CpuidAnswers({(0x8000_0001, 0): (1, 2, 3, 4)}),
     )
 
 
@@ -55,6 +57,7 @@ def test_evidence_comes_back_from_its_line():
     assert bytes(after.save) == bytes(before.save)
     assert bytes(after.gprs) == bytes(before.gprs)
     assert after.memory.qwords == {0x1000: 5, 0x2000: None}
+    assert after.cpuid.answers == {(0x8000_0001, 0): (1, 2, 3, 4)}
     assert (after.event, after.vectoring, after.becomes) == (before.event, before.vectoring, SHUTDOWN)
     assert (after.sequence, after.first_address, after.address) == (7, 0x1000, None)
 
@@ -157,3 +160,17 @@ def test_the_origin_has_the_name_and_the_text_that_are_given(tmp_path):
     explanation = explain(chain, name=lambda address: "boot+0x1" if address == rip else None, disassemble=disassemble)
     assert str(explanation.origin) == f"#UD at 0008:{rip:016x} boot+0x1, CPL 0, 64-bit mode: ud2"
     assert asked == [(b"\x0f\x0b", rip, 64)]
+
+
+def test_cpuid_is_asked_once_and_kept():
+    asked = []
+
+    def source(function, subfunction):
+        asked.append((function, subfunction))
+        return 1, 2, 4, 8
+
+    answers = CpuidAnswers(source=source)
+    assert [answers.has(7, register, register) for register in range(4)] == [True, True, True, True]
+    answers.detach()
+    assert (answers.has(7, 0, 1), answers.has(1, 0, 0)) == (False, None)
+    assert asked == [(7, 0)]

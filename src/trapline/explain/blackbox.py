@@ -80,6 +80,7 @@ class BlackBox:
     def _keep(self, evidence: Evidence) -> None:
         self._read(evidence)
         evidence.memory.detach()
+        evidence.cpuid.detach()
         self.evidence.append(evidence)
         if self._sink is not None:
             self._sink(evidence.to_json())

@@ -1,7 +1,7 @@
 """Evidence: the state of a stopped guest whose exception could not be delivered, as data and as JSON."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from trapline.arch.events import SHUTDOWN, Event, EventType, Shutdown
@@ -12,6 +12,7 @@ from trapline.arch.vmcb import SaveArea
 from trapline.errors import UsageError
 from trapline.machine.processor import Processor
 
+from .cpuid import Answer, CpuidAnswers
 from .memory import PartialMemory, partial_memory
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ class Evidence(NamedTuple):
     """Guest-physical memory, as far as a delivery and its explanation read it."""
     sequence: int | None = None
     """The number of the record; None: there is none."""
+    cpuid: CpuidAnswers = CpuidAnswers()
+    """Of the guest's CPU, as far as an explanation asked."""
 
     @property
     def fatal(self) -> bool:
@@ -78,6 +81,10 @@ class Evidence(NamedTuple):
                     "save": _fields(self.save, _SAVE),
                     "gprs": _fields(self.gprs, _GPRS),
                     "memory": {hex(gpa): _hex(value) for gpa, value in sorted(self.memory.qwords.items())},
+                    "cpuid": {
+                        f"{function:x}.{subfunction:x}": [hex(value) for value in answer]
+                        for (function, subfunction), answer in sorted(self.cpuid.answers.items())
+                    },
                 },
                 separators=(",", ":"),
             )
@@ -106,6 +113,7 @@ def capture(
         processor.capabilities.physical_bits,
         partial_memory(processor.memory),
         sequence,
+        CpuidAnswers(source=processor.cpuid),
     )
 
 
@@ -122,6 +130,7 @@ def from_stored(stored: "StoredEvidence") -> Evidence:
         physical_bits=stored.physical_bits,
         memory=PartialMemory({_gpa(gpa): _read(value) for gpa, value in stored.memory.items()}),
         sequence=stored.seq,
+        cpuid=CpuidAnswers({_function(name): _answer(values) for name, values in stored.cpuid.items()}),
     )
 
 
@@ -152,6 +161,16 @@ def _gpa(text: str) -> int:
     if gpa % 8 or gpa >> _PHYSICAL:
         raise UsageError(f"{text} is not the address of 8 bytes of memory")
     return gpa
+
+
+def _function(text: str) -> tuple[int, int]:
+    function, _, subfunction = text.partition(".")
+    return int(function, 16), int(subfunction, 16)
+
+
+def _answer(values: Sequence[str]) -> Answer:
+    eax, ebx, ecx, edx = (int(value, 16) for value in values)
+    return eax, ebx, ecx, edx
 
 
 def _fields(structure: Structure, places: _Places) -> dict[str, str]:

@@ -17,7 +17,8 @@ from .failures import failure
 from .gates import never_loaded
 from .instruction import code_bytes
 from .memory import MissingMemory
-from .origin import page_access, reason
+from .origin import reason
+from .page_faults import page_access
 from .paging import cause_of_fetch, unmapped_code
 from .proof import causes
 from .tables import Access

@@ -6,10 +6,10 @@ from typing import Any, Final, NamedTuple
 
 from trapline.arch.layout import Structure
 from trapline.arch.paging import PAGE
-from trapline.arch.registers import Gprs
 from trapline.machine.linear import LONGEST, stack_address
 
 from .attempt import Attempt
+from .evidence import Evidence
 
 _STACK_VALUES: Final = 16
 _ORDER: Final = (
@@ -24,8 +24,10 @@ class Operand(NamedTuple):
     """Linear."""
     size: int
     """In bytes; 0: it has none."""
-    stack: bool
-    """The segment is SS."""
+    segment: str
+    """The segment register, as ds."""
+    offset: int
+    """In the segment."""
 
 
 def code_bytes(attempt: Attempt) -> bytes:
@@ -50,12 +52,12 @@ def stack_top(attempt: Attempt) -> list[int]:
 class Instruction:
     """The instruction at CS:RIP, decoded."""
 
-    def __init__(self, attempt: Attempt, gprs: Gprs) -> None:
+    def __init__(self, attempt: Attempt, evidence: Evidence) -> None:
         import iced_x86 as iced
 
         from trapline.asm.decoder import new_decoder
 
-        self.attempt, self._gprs = attempt, gprs
+        self.attempt, self._gprs, self.cpuid = attempt, evidence.gprs, evidence.cpuid
         self._iced: Any = iced  # its stubs want numbers of their own types
         self.bits = attempt.bits
         self.decoded: Any = new_decoder(code_bytes(attempt), attempt.bits, attempt.rip).decode()
@@ -67,11 +69,18 @@ class Instruction:
 
     @property
     def name(self) -> str:
-        """The mnemonic, as movaps."""
-        return str(self._iced.Formatter(self._iced.FormatterSyntax.INTEL).format_mnemonic(self.decoded)).split()[-1]
+        """The mnemonic without prefixes, as movaps; retf of a far return."""
+        whole = self.whole_name
+        return "retf" if whole == "ret far" else whole.split()[0]
 
     @property
-    def _features(self) -> set[str]:
+    def whole_name(self) -> str:
+        """The mnemonic and what else a formatter counts to it, as jmp far."""
+        formatter = self._iced.Formatter(self._iced.FormatterSyntax.INTEL)
+        return str(formatter.format_mnemonic(self.decoded, self._iced.FormatMnemonicOptions.NO_PREFIXES))
+
+    @property
+    def features(self) -> set[str]:
         """The CPUID features that it needs, by iced's names."""
         names = {value: name for name, value in vars(self._iced.CpuidFeature).items() if isinstance(value, int)}
         return {names[feature] for feature in self.decoded.cpuid_features()}
@@ -80,12 +89,12 @@ class Instruction:
     def is_sse(self) -> bool:
         """Whether it is an SSE instruction, encoded without VEX, XOP or EVEX."""
         legacy = self.decoded.encoding == self._iced.EncodingKind.LEGACY
-        return legacy and any(feature.startswith(("SSE", "SSSE")) for feature in self._features)
+        return legacy and any(feature.startswith(("SSE", "SSSE")) for feature in self.features)
 
     @property
     def is_avx(self) -> bool:
         """Whether it is an AVX instruction, of any version."""
-        return any(feature.startswith("AVX") for feature in self._features)
+        return any(feature.startswith("AVX") for feature in self.features)
 
     @property
     def is_privileged(self) -> bool:
@@ -96,6 +105,38 @@ class Instruction:
     def ecx(self) -> int:
         """The number of the MSR for RDMSR and WRMSR."""
         return self._gprs.rcx & 0xFFFF_FFFF
+
+    @property
+    def edx_eax(self) -> int:
+        """The value of WRMSR and XSETBV."""
+        return (self._gprs.rdx & 0xFFFF_FFFF) << 32 | self.attempt.save.rax & 0xFFFF_FFFF
+
+    @property
+    def popped(self) -> int:
+        """How many bytes it takes from the stack, without those of an immediate operand."""
+        immediate = self.decoded.immediate16 if self.decoded.op_count and self.name == "retf" else 0
+        return max(int(self.decoded.stack_pointer_increment) - immediate, 0)
+
+    @property
+    def unchecked(self) -> Any:  # noqa: ANN401  # as iced has it
+        """What the bytes would be if each operand and prefix were allowed."""
+        return self._iced.Decoder(
+            self.bits, code_bytes(self.attempt), self._iced.DecoderOptions.NO_INVALID_CHECK, ip=self.attempt.rip
+        ).decode()
+
+    @property
+    def moves_to_cs(self) -> bool:
+        """Whether it is a MOV to CS, which is no instruction."""
+        i, iced = self.unchecked, self._iced
+        return bool(i.mnemonic == iced.Mnemonic.MOV and i.op0_register == iced.Register.CS)
+
+    @property
+    def segment_operand(self) -> str | None:
+        """The segment register that it loads, as ds."""
+        i = self.decoded
+        if not i.op_count or i.op_kind(0) != self._iced.OpKind.REGISTER:
+            return None
+        return self._segments.get(i.op_register(0))
 
     @property
     def control(self) -> str | None:
@@ -137,14 +178,17 @@ class Instruction:
             if self.bits == 16 and not base >> 16:
                 width = 16
             offset &= (1 << width) - 1
-            address = self._segment(i.memory_segment) + offset & self.attempt.space.mask
-            size = iced.MemorySizeInfo(i.memory_size).size
-            yield Operand(address, size, i.memory_segment == iced.Register.SS)
+            name = self._segments[i.memory_segment]
+            address = self._base(name) + offset & self.attempt.space.mask
+            yield Operand(address, iced.MemorySizeInfo(i.memory_size).size, name, offset)
 
-    def _segment(self, number: int) -> int:
-        names = {getattr(self._iced.Register, name): name.lower() for name in ("ES", "CS", "SS", "DS", "FS", "GS")}
-        name = names.get(number)
-        if name is None or (self.bits == 64 and name not in ("fs", "gs")):
+    @property
+    def _segments(self) -> dict[int, str]:
+        """The names of the segment registers by iced's numbers."""
+        return {getattr(self._iced.Register, name.upper()): name for name in ("es", "cs", "ss", "ds", "fs", "gs")}
+
+    def _base(self, name: str) -> int:
+        if self.bits == 64 and name not in ("fs", "gs"):
             return 0
         return int(getattr(self.attempt.save, name).base)
 

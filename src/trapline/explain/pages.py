@@ -1,5 +1,6 @@
 """Which entry of which page table denies an access, and which change of one entry would allow it."""
 
+import contextlib
 from typing import Final, NamedTuple
 
 from trapline.arch.address_space import AddressSpace
@@ -8,7 +9,9 @@ from trapline.arch.memory import PhysicalMemory
 from trapline.arch.paging import (
     IMPLICIT,
     NX,
+    PAGE,
     PS,
+    READ,
     RW,
     US,
     USER,
@@ -159,6 +162,15 @@ def walk(attempt: Attempt, gva: int, access: int, ac: bool = False) -> str | Non
         return None
     entries = ", ".join(f"{entry.name} at {entry.gpa:#x} is {entry.value:#x}" for entry in found.walked)
     return f"{gva:#x}: CR3 {attempt.save.cr3:#x}, {entries}"
+
+
+def tables(attempt: Attempt, gva: int) -> set[int]:
+    """Return the gpas of the tables that a walk reads, as far as it comes."""
+    save, reads = attempt.save, _Reads(attempt.memory)
+    space = AddressSpace(reads, save.cr0, save.cr3, save.cr4, save.efer, attempt.physical_bits)
+    with contextlib.suppress(PageFault, NotMapped):
+        space.translate(gva & space.mask, READ | IMPLICIT)
+    return {gpa & -PAGE for gpa, _, _ in reads.noted}
 
 
 def mapped(attempt: Attempt, gva: int, access: int, ac: bool = False, *, empty: bool = True) -> Change | None:

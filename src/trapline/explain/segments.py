@@ -16,6 +16,11 @@ _CODE: Final = (
     *(checks.CODE_NULL, checks.CODE_LIMIT, checks.CODE_TYPE, checks.CODE_DPL, checks.CODE_PRESENT),
     *(checks.CODE_LONG, checks.CODE_RING_0),
 )
+_SYSTEM: Final = {
+    0x01: "a 16-bit TSS", 0x02: "an LDT", 0x03: "a 16-bit TSS", 0x05: "a task gate", 0x09: "a TSS", 0x0B: "a busy TSS",
+    0x0C: "a call gate", 0x0E: "an interrupt gate", 0x0F: "a trap gate",
+}  # fmt: skip
+"""APM vol. 2, 4.7.4."""
 _L, _D = Attribute.L << ATTRIBUTES_HIGH, Attribute.DB << ATTRIBUTES_HIGH
 _DPL: Final = 3 << ATTRIBUTES_LOW + DPL_SHIFT
 
@@ -45,7 +50,7 @@ def describe(attempt: Attempt, selector: int) -> str:
         return f"an empty entry of the {table}"
     kept = attributes(descriptor)
     if not kept & Attribute.S:
-        kind = "a system segment"
+        kind = _SYSTEM.get(kept & Attribute.TYPE, "a system segment")
     elif kept & Attribute.CODE:
         bits = 64 if kept & Attribute.L else 32 if kept & Attribute.DB else 16
         kind = f"{bits}-bit code"

@@ -23,6 +23,10 @@ _Vector = Annotated[int, Meta(ge=0, le=31)]
 _Name = Annotated[str, Meta(max_length=1 << 16)]
 _Path = Annotated[str, Meta(max_length=64)]
 """The path of a field of a structure."""
+_Function = Annotated[str, Meta(pattern=r"\A[0-9a-f]{1,8}\.[0-9a-f]{1,8}\Z")]
+"""Function and subfunction of CPUID."""
+_Answer = Annotated[list[Hex], Meta(min_length=4, max_length=4)]
+"""EAX, EBX, ECX and EDX."""
 _S = TypeVar("_S", bound=Struct)
 
 
@@ -88,6 +92,7 @@ class StoredEvidence(Struct):
     gprs: dict[_Path, Hex]
     memory: Annotated[dict[Hex, Hex | None], Meta(max_length=1 << 14)]
     seq: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] | None = None
+    cpuid: Annotated[dict[_Function, _Answer], Meta(max_length=64)] = {}
 
 
 class _Kind(Struct):

@@ -1,0 +1,111 @@
+"""What is wrong with the state in which an exception was raised, whatever the exception is."""
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Final
+
+from trapline.arch.descriptors import Attribute, attributes
+from trapline.arch.paging import FETCH, PAGE
+from trapline.arch.registers import CR0, EFER, RFLAGS
+from trapline.machine.linear import stack_address
+
+from . import pages
+from .callers import caller
+from .instruction import Instruction
+
+_ZEROS: Final = 16
+"""The fewest bytes of zeros that are not taken for code."""
+_SLIDE: Final = 2048
+"""How many bytes before RIP are searched for the start of the zeros."""
+_REX_W: Final = range(0x48, 0x50)
+"""Prefixes of 64-bit code, DEC in other code (APM vol. 3, 1.2.7)."""
+_AFTER_REX: Final = frozenset((0x01, 0x03, 0x0F, 0x29, 0x2B, 0x31, 0x39, 0x3B, 0x63, 0x81, 0x83, 0x85, 0x89, 0x8B, 0x8D,
+                               0xB8, 0xB9, 0xBA, 0xBB, 0xBE, 0xBF, 0xC7, 0xF7, 0xFF))  # fmt: skip
+"""Opcodes that often follow one."""
+_SEEN: Final = 16
+"""Bytes before and after RIP in which they are counted."""
+_MANY: Final = 2
+
+
+def remarks(i: Instruction) -> list[str]:
+    """Return what is wrong with the state, the most decisive first."""
+    return [told for rule in _RULES if (told := rule(i)) is not None]
+
+
+def _no_far_jump(i: Instruction) -> str | None:
+    """CS keeps what real mode left in it until it is loaded (APM vol. 2, 4.3, 14.4)."""
+    save = i.attempt.save
+    cs, real_attributes = save.cs, not save.cs.attributes & (Attribute.L | Attribute.DB)
+    if i.attempt.real or save.rflags & RFLAGS.VM or save.efer & EFER.LMA or not real_attributes:
+        return None
+    descriptor = i.attempt.descriptor(cs.selector)
+    loaded = descriptor is not None and attributes(descriptor) & (Attribute.CODE | Attribute.S | Attribute.P)
+    if cs.base != cs.selector << 4 or loaded == Attribute.CODE | Attribute.S | Attribute.P:
+        return None
+    return (
+        f"CR0.PE was set without a far jump: CS {cs.selector:#x} (base {cs.base:#x}, 16-bit code) is still that of "
+        "real mode"
+    )
+
+
+def _wide_code(i: Instruction) -> str | None:
+    """64-bit code that the CPU executes as 32-bit code (APM vol. 2, 4.8.1, 14.6)."""
+    attempt, save = i.attempt, i.attempt.save
+    if i.bits != 32 or attempt.real:
+        return None
+    start = attempt.rip - _SEEN
+    code = attempt.read(start & attempt.space.mask, 2 * _SEEN)
+    if code is None:
+        return None
+    data = code.to_bytes(2 * _SEEN, "little")
+    found = sum(first in _REX_W and second in _AFTER_REX for first, second in pairwise(data))
+    if found < _MANY:
+        return None
+    if save.efer & EFER.LMA:
+        return f"the code looks like 64-bit code, and CS {save.cs.selector:#x} is 32-bit code: its descriptor lacks L"
+    why = "paging is off" if not save.cr0 & CR0.PG else "EFER.LME was not set before paging"
+    return f"the code looks like 64-bit code, and long mode is not active: {why}"
+
+
+def _zeros(i: Instruction) -> str | None:
+    """Execution of memory that nothing was loaded into: zeros are ADD [RAX], AL."""
+    attempt = i.attempt
+    if attempt.translate(attempt.rip, FETCH) is None or attempt.read(attempt.rip, _ZEROS) != 0:
+        return None
+    start = attempt.rip
+    while start > attempt.rip - _SLIDE and attempt.read(start - 8 & attempt.space.mask, 8) == 0:
+        start -= 8
+    slid = attempt.rip - start
+    told = f"the code at RIP is zeros, {'at least ' if slid >= _SLIDE else ''}{slid} bytes of them before it: "
+    call = caller(attempt)
+    came = "" if call is None else f"; the last call on the stack is at {call:#x}"
+    return f"{told}nothing was loaded there, or execution ran out of the code{came}"
+
+
+def _in_tables(i: Instruction) -> str | None:
+    """The stack or the IDT in a page table."""
+    attempt, save = i.attempt, i.attempt.save
+    if not save.cr0 & CR0.PG:
+        return None
+    top = stack_address(save)
+    used = {table for gva in (attempt.rip, top) for table in pages.tables(attempt, gva)}
+    for name, gva, place in (("stack", top, top - 1), ("IDT", save.idtr.base, save.idtr.base)):
+        gpa = attempt.translate(place)
+        if gpa is not None and gpa & -PAGE in used:
+            return f"the {name}, at {gva:#x}, is inside the page tables: {gpa & -PAGE:#x} is one of them"
+    return None
+
+
+def _in_descriptors(i: Instruction) -> str | None:
+    """The stack in a table of descriptors."""
+    save = i.attempt.save
+    top = stack_address(save)
+    for name, table in (("IDT", save.idtr), ("GDT", save.gdtr)):
+        if not i.attempt.real and table.limit >= 7 and table.base + 8 <= top <= table.base + table.limit:
+            return f"the stack, at {top:#x}, is inside the {name}, which begins at {table.base:#x}"
+    return None
+
+
+_RULES: Final[tuple[Callable[[Instruction], str | None], ...]] = (
+    _no_far_jump, _wide_code, _zeros, _in_tables, _in_descriptors,
+)  # fmt: skip
