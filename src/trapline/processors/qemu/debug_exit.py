@@ -39,4 +39,6 @@ def _ports(properties: dict[str, Any]) -> range:
         )
     except ValueError:
         return range(0)
+    if base < 0 or size < 0:  # QEMU refuses it
+        return range(0)
     return range(base, min(base + size, 0x1_0000))
