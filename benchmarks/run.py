@@ -156,21 +156,25 @@ def python(rounds: int, scratch: Path) -> None:
 def ring(rounds: int, scratch: Path) -> None:
     """Records a second from the ring to counts."""
     from trapline.machine.record import RECORD_SIZE
-    from trapline.processors.qemu.layout import RING_RECORDS
+    from trapline.processors.qemu.damage import Damage
+    from trapline.processors.qemu.layout import RING_RECORDS, SIZE, SharedMemory
+    from trapline.processors.qemu.ring import Ring
     from trapline.trace.recorder import Recorder
 
-    memory = bytearray(RING_RECORDS * RECORD_SIZE)
+    shared = SharedMemory(memoryview(bytearray(SIZE)))
     for number in range(RING_RECORDS):
-        memory[number * RECORD_SIZE + 8] = (14, 14, 14, 13, 6, 0)[number % 6]
-    view, times, batches = memoryview(memory), 200, 64
-    batch = len(memory) // batches
+        shared.ring[number * RECORD_SIZE + 8] = (14, 14, 14, 13, 6, 0)[number % 6]
+    times, batches = 200, 64
+    batch = RING_RECORDS // batches
 
     def once() -> float:
-        recorder = Recorder()
+        shared.mailbox.ring_head = 0
+        taken, recorder = Ring(shared, Damage(shared, isolated=False, q35=False)), Recorder()
+        taken.sink = recorder.add
         start = time.perf_counter()
-        for _ in range(times):
-            for place in range(0, len(memory), batch):
-                recorder.add(view[place : place + batch])
+        for _ in range(times * batches):
+            shared.mailbox.ring_head += batch
+            taken.drain()
         assert recorder.tally.total == times * RING_RECORDS
         return time.perf_counter() - start
 

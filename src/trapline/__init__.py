@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         GuestImageError,
         LaunchError,
         MissingExtra,
+        MonitorDamaged,
         ProcessorError,
         ProcessorLost,
         ProcessorMissing,
@@ -80,8 +81,8 @@ _HOMES = {
     "trapline.arch.mask": "ExceptionMask",
     "trapline.arch.vectors": "Vector",
     "trapline.asm.disassembler": "Instruction",
-    "trapline.errors": "FaultError GuestFailed GuestImageError LaunchError MissingExtra ProcessorError ProcessorLost "
-    "ProcessorMissing TraplineError UsageError",
+    "trapline.errors": "FaultError GuestFailed GuestImageError LaunchError MissingExtra MonitorDamaged ProcessorError "
+    "ProcessorLost ProcessorMissing TraplineError UsageError",
     "trapline.explain.explanation": "Explanation",
     "trapline.hypervisor.exception": "Decision Verdict",
     "trapline.hypervisor.parameters": "force_intercept_exceptions_mask",
@@ -125,6 +126,7 @@ __all__ = [
     "Machine",
     "Memory",
     "MissingExtra",
+    "MonitorDamaged",
     "Outcome",
     "Processor",
     "ProcessorError",

@@ -9,7 +9,8 @@
     └── ProcessorError          a processor failed
         ├── LaunchError         it did not start; with its command, exit status and last output
         │   └── ProcessorMissing    a program that it needs is not installed
-        └── ProcessorLost       it ran, and then exited or stopped answering
+        ├── ProcessorLost       it ran, and then exited or stopped answering
+        └── MonitorDamaged      the guest, or a device for it, wrote over trapline's monitor
 
 An *exception* is raised in the guest; an *error* is raised by trapline.
 """
@@ -100,3 +101,16 @@ class ProcessorMissing(LaunchError):
 
 class ProcessorLost(ProcessorError):
     """A processor that ran has exited, crashed, was killed, or does not answer any more."""
+
+
+class MonitorDamaged(ProcessorError):
+    """The memory of trapline's monitor in QEMU was written over. What was recorded before is kept."""
+
+    def __init__(self, what: str, *, isolated: bool, q35: bool = False) -> None:
+        """Make the sentence: `what` is the damage; `isolated`: the guest's CPU cannot reach the memory."""
+        if isolated:
+            message = f"trapline's monitor was damaged ({what}) although --isolate keeps the guest's CPU away from it"
+        else:
+            message = f"the guest damaged trapline's monitor ({what}); use --isolate"
+            message += ", which needs a pc machine" if q35 else ""
+        super().__init__(message)

@@ -77,6 +77,7 @@ VARIANTS: Final[dict[str, Variant]] = {
     "real": Variant("real.asm", "the fault matrix in real and unreal mode, A20 open and closed"),
     "count": Variant("count.asm", "a known number of each exception, and the guest's count"),
     "hostile": Variant("hostile.asm", "attacks a monitor: memory, SVM, ports, PCI, a flood of #UD"),
+    "poke": Variant("poke.asm", "writes to a place in physical memory", {"PLACE": "0x8000000000"}),
     "random": Variant("random.asm", "writes at random over memory, ports and by fw_cfg DMA, for ever"),
     "ports": Variant("ports.asm", "accesses to the ports by which a monitor may be reached"),
     "reset": Variant("reset.asm", "four resets and what survives them; run without -no-reboot", reboots=True),

@@ -21,13 +21,13 @@ from trapline.arch.exits import EXCEPTION_EXITS, ExitCode
 from trapline.arch.paging import PAGE_OFFSET
 from trapline.arch.registers import CR0, CR4, EFER
 from trapline.arch.vectors import VECTORS, WITH_ERROR_CODE, Vector
-from trapline.arch.vmcb import dump
 
 from .delivery import error_code, forward, inject
 from .emulate import raise_exception, skip_instruction
 from .exception import InterceptedException
 from .exits import ExitTable
 from .stop import Answer, Resume, Stop, StopReason
+from .unhandled import unhandled
 from .vcpu import Vcpu
 
 TABLE = ExitTable()
@@ -42,7 +42,7 @@ def exception(vcpu: Vcpu) -> Answer:
     control = vcpu.control
     vector = control.exit_code - EXCEPTION_EXITS.start
     if not vcpu.policy.mask >> vector & 1:
-        return Stop(StopReason.FAILED, dump(vcpu.processor.vmcb))
+        return unhandled(vcpu.processor.vmcb)
     exit, vectoring = _PLAIN[vector], vcpu.vectoring
     if WITH_ERROR_CODE >> vector & 1:
         event = Event(vector, EventType.EXCEPTION, error_code(vector, control.exit_info_1))

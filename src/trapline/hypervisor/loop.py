@@ -6,13 +6,13 @@ from typing import Final
 from trapline.arch import reset
 from trapline.arch.events import Event, decode, is_software
 from trapline.arch.registers import RFLAGS
-from trapline.arch.vmcb import dump
 from trapline.machine.processor import Outcome
 
 from .delivery import decide, inject
 from .handlers import TABLE
 from .intercepts import recalc_intercepts
 from .stop import Answer, Resume, Stop, StopReason
+from .unhandled import unhandled
 from .vcpu import Undelivered, Vcpu
 
 _HANDLERS: Final = TABLE.handlers()
@@ -71,7 +71,7 @@ def answer_exit(vcpu: Vcpu, handlers: Mapping[int, Callable[[Vcpu], Answer]]) ->
         _take_rf_back(vcpu)
     handler = handlers.get(control.exit_code)
     if handler is None:
-        return Stop(StopReason.FAILED, dump(vcpu.processor.vmcb))
+        return unhandled(vcpu.processor.vmcb)
     return handler(vcpu)
 
 

@@ -1,10 +1,15 @@
+import contextlib
 import struct
 
 import iced_x86 as iced
 import pytest
 
+from tests.processors.qemu.scripted_qemu import FACTS, Block, Qemu
 from trapline.arch.layout import leaves
+from trapline.processors.qemu import firmware
 from trapline.processors.qemu.layout import SIZE, SharedMemory
+from trapline.processors.qemu.processor import QemuProcessor
+from trapline.processors.qemu.ram import Ram
 
 BIOS_SIZE = 0x20000
 RESET_AT = BIOS_SIZE - 16
@@ -89,3 +94,40 @@ def fields():
 def quad():
     """Return a function that reads the 64-bit words of a buffer."""
     return lambda buffer, at: struct.unpack_from("<Q", buffer, at)[0]
+
+
+@pytest.fixture
+def start(memory, bios):
+    """Return a function that starts a machine which plays a script."""
+    with contextlib.ExitStack() as closing:
+
+        def start(*script, accelerator="tcg", isolated=False, facts=FACTS, options=()):
+            qemu = Qemu(script, memory)
+            qemu.command += options
+            wrapped = firmware.wrap(bios, unlock_svm=accelerator == "tcg")
+            processor = QemuProcessor(
+                qemu,
+                wrapped,
+                Block(),
+                Ram(qemu.ram, "pc", bios),
+                accelerator=accelerator,
+                isolated=isolated,
+                facts=facts,
+            )
+            processor._qmp.close()
+            processor._qmp = type(
+                "Qmp",
+                (),
+                {
+                    "command": lambda self, name: qemu.nmi.set(),
+                    "woke_up": lambda self: qemu.woke_up,
+                    "shutdown_reason": lambda self: qemu.reason,
+                    "version": lambda self: (7, 2, 22),
+                    "close": lambda self: None,
+                },
+            )()
+            closing.enter_context(processor)
+            qemu.start()
+            return processor, qemu
+
+        yield start

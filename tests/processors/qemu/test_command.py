@@ -14,7 +14,7 @@ from trapline.processors.qemu.command import (
     takes_stdio,
 )
 
-FILES = Descriptors(monitor=11, firmware=12, doorbell=13, qmp=14, gdb=15)
+FILES = Descriptors(monitor=11, firmware=12, doorbell=13, qmp=14, gdb=15, log=16)
 
 
 def line(*words, accelerator="tcg", guest=(), serial=("-serial", "stdio"), hide_svm=True):

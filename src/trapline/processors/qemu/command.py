@@ -150,6 +150,7 @@ class Descriptors(NamedTuple):
     doorbell: int
     qmp: int
     gdb: int
+    log: int
 
 
 def command(
@@ -183,8 +184,13 @@ def command(
         *("-chardev", f"socket,id=trapline.qmp,fd={descriptors.qmp}"),
         *("-mon", "chardev=trapline.qmp,mode=control"),
         *("-chardev", f"socket,id={GDB_CHARDEV},fd={descriptors.gdb}"),
-        *("-bios", _by_number(descriptors.firmware)),
+        *("-bios", by_number(descriptors.firmware)),
         *("-display", "none"),
+        *(
+            ("-d", "cpu_reset", "-D", by_number(descriptors.log))
+            if accelerator == "tcg" and not _logs(user.rest)
+            else ()
+        ),
         *(() if exit_ports([*guest, *user.rest]) else debug_exit.DEFAULT),
         *(() if user.own_serial else serial),
         *guest,
@@ -192,9 +198,15 @@ def command(
     ]
 
 
+def _logs(options: Sequence[str]) -> bool:
+    """Return whether the user has QEMU write a log, of which there is one only."""
+    return any(option in ("-d", "--d", "-D", "--D") for option in options)
+
+
 def _shared_file(name: str, size: int, descriptor: int) -> str:
-    return f"memory-backend-file,id={name},size={size},mem-path={_by_number(descriptor)},share=on"
+    return f"memory-backend-file,id={name},size={size},mem-path={by_number(descriptor)},share=on"
 
 
-def _by_number(descriptor: int) -> str:
+def by_number(descriptor: int) -> str:
+    """Return the name under which a process that inherits a descriptor can open its file again."""
     return f"/proc/self/fd/{descriptor}"

@@ -15,6 +15,8 @@ from typing import Final, NamedTuple
 from trapline.errors import ProcessorError
 from trapline.machine.processor import Capabilities
 
+from .version import check_version
+
 
 class Facts(NamedTuple):
     """What a QEMU's TCG does."""
@@ -199,11 +201,14 @@ def forget(key: Key) -> None:
             file.unlink(missing_ok=True)
 
 
-def check_probed(facts: Facts, version: tuple[int, int, int], program: str, accelerator: str) -> None:
+def check_probed(facts: Facts, version: tuple[int, int, int] | None, program: str, accelerator: str) -> None:
     """Raise ProcessorError where a program is another QEMU now than when it was probed; the next run probes it again.
 
-    So it is where the program is a script, or its file was put back.
+    So it is where the program is a script, or its file was put back. Raises LaunchError for a QEMU that is too old.
     """
+    if version is None:  # it has ended
+        return
+    check_version(version)
     if version != facts.version:
         with contextlib.suppress(OSError):
             forget(key_of(program, accelerator))

@@ -11,13 +11,18 @@ from trapline.arch.layout import offset_of
 from trapline.errors import LaunchError, ProcessorLost
 from trapline.machine.processor import Outcome, Statistics
 
+from .damage import Damage
 from .layout import MAILBOX_AT, Command, Mailbox, Owner, SharedMemory
 from .process import QemuProcess
+from .resets import Resets
 from .ring import Ring
 from .watchdog import Watchdog
 
 _SPIN: Final = 2000
 """Reads of the mailbox before sleeping: some 100 us, often longer than the time to the guest's next exit."""
+_HOST: Final = int(Owner.HOST)
+_ANSWER: Final = 2.0
+"""Seconds that the monitor has for a command, which takes it microseconds, when the run's deadline has passed."""
 _BUSY_POLL: Final = 0.02
 _IDLE_POLL: Final = 0.1
 """Longest sleep between two reads of the ring, in seconds; the monitor rings when it is half full."""
@@ -27,20 +32,29 @@ class Handshake:
     """Hands `Mailbox.owner` to the monitor and waits, by the doorbell, until it is back."""
 
     def __init__(
-        self, qemu: QemuProcess, shared: SharedMemory, on_wake: Callable[[], None], watchdog: Watchdog
+        self,
+        qemu: QemuProcess,
+        shared: SharedMemory,
+        on_wake: Callable[[], None],
+        watchdog: Watchdog,
+        damage: Damage,
+        resets: Resets,
     ) -> None:
         """`on_wake` is called in the thread that waits, once after each `wake`."""
         self._qemu = qemu
         self._mailbox = shared.mailbox
         owner = MAILBOX_AT + offset_of(Mailbox, "owner")
         self._owner = shared.memory[owner : owner + 4].cast("I")
-        self.ring = Ring(shared)
+        self._damage = damage
+        self._resets = resets
+        self.ring = Ring(shared, damage)
         self.running = True  # until the firmware has reported the first time
         self.reported = False
         """The firmware has reported once: from now on an exit may follow within microseconds."""
         self._watchdog = watchdog
         self._expected: float | None = time.monotonic()
         """Since when the firmware or the monitor is to report a reset; None: the guest runs."""
+        self._deadline: float | None = None
         self._exits = 0
         self._stopped = 0
         self._stopped_at = time.perf_counter_ns()
@@ -74,16 +88,32 @@ class Handshake:
         self.reported, self._expected = True, None
 
     def call(self, command: Command) -> None:
-        """Let the monitor execute a command and wait; raises ProcessorLost when QEMU has ended or does not answer."""
+        """Let the monitor execute a command and wait.
+
+        Raises ProcessorLost when QEMU has ended or the monitor does not answer, MonitorDamaged where it is known why.
+        """
         self.give(command)
         since = time.monotonic()
         while not self._owner[0]:
             if self._qemu.process.poll() is not None:
                 raise ProcessorLost("QEMU ended while the guest was stopped")
             complaint = self._watchdog.complaint(since)
-            if complaint is not None:
-                raise ProcessorLost(complaint)
+            if complaint is not None or self._is_late(since):
+                self.check_monitor()
+                raise ProcessorLost(complaint or "trapline's monitor did not answer before the time was up")
         self._take()
+
+    def check_monitor(self) -> None:
+        """Raise MonitorDamaged if the monitor cannot run any more, or crashed."""
+        self._resets.came()
+        what = self._damage.written_over() or self.ring.blocked()
+        if what is not None:
+            self._damage.found(what)
+
+    def _is_late(self, since: float) -> bool:
+        """Return whether the monitor was to answer from `since` on, and the run's deadline has passed as well."""
+        now = time.monotonic()
+        return self._deadline is not None and now > self._deadline and now > since + _ANSWER
 
     def watch(self, descriptor: int) -> None:
         """Let `wait` return when there is something to read in a file."""
@@ -92,10 +122,12 @@ class Handshake:
     def wait(self, deadline: float | None) -> Outcome | None:
         """Wait until the monitor hands the mailbox back, draining the ring meanwhile. OFF: QEMU has ended.
 
-        None: a file of `watch` has something to read. Raises LaunchError for a machine that does not start.
+        None: a file of `watch` has something to read. Raises LaunchError for a machine that does not start,
+        MonitorDamaged for a monitor that crashed or hangs, as far as that is known.
         """
         owner, mailbox = self._owner, self._mailbox
         mailbox.attended = 1
+        self._deadline = deadline
         for _ in range(_SPIN if self.reported else 0):
             if owner[0]:
                 return self._take()
@@ -106,6 +138,7 @@ class Handshake:
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     self.ring.drain()
+                    self.check_monitor()
                     return Outcome.DEADLINE
                 if self._sleep(poll if left is None else min(poll, left)):
                     return None
@@ -115,11 +148,17 @@ class Handshake:
             if self._qemu.process.poll() is not None:
                 self.ring.drain()
                 return Outcome.OFF
-            if self._expected is not None:
-                self._watch(self._expected)
+            self._watch()
 
-    def _watch(self, since: float) -> None:
+    def _watch(self) -> None:
+        """Watch over a reset of the machine, which the firmware or the monitor is to report."""
+        since = self._expected
+        if since is None:
+            self._expected = time.monotonic() if self._resets.came() else None
+            return
         complaint = self._watchdog.complaint(since)
+        if complaint is not None and self.reported:
+            raise ProcessorLost(f"after a reset of the machine {complaint}")
         if complaint is not None:
             error = self._qemu.launch_error()
             raise LaunchError(complaint, command=error.command, returncode=error.returncode, output=error.output)
@@ -138,6 +177,8 @@ class Handshake:
 
     def _take(self) -> Outcome:
         self._stopped_at = time.perf_counter_ns()
+        if self._owner[0] != _HOST:
+            self._damage.found(f"its mailbox belongs to {self._owner[0]:#x}")
         self.running = False
         self._exits += 1
         self.ring.drain()

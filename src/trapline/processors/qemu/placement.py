@@ -9,11 +9,12 @@ from functools import cache
 from typing import Final
 
 from trapline.arch import cpuid
+from trapline.arch.layout import zero
 from trapline.errors import UsageError
 
 from . import tables
 from .command import HIDDEN, NESTED
-from .layout import ADDRESS_BITS, CODE_AT, TABLES_AT, SharedMemory, base_for
+from .layout import ADDRESS_BITS, CODE_AT, IOPM_AT, MSRPM_AT, TABLES_AT, SharedMemory, base_for
 from .monitor import monitor
 
 _LEGACY_BITS: Final = 36
@@ -62,6 +63,14 @@ def place(shared: SharedMemory, ram_end: int, command: Sequence[str]) -> None:
     tables.write(shared.memory, base, nmi_handler=address(shared, monitor.NMI_HANDLER))
     mailbox.base_high = base >> 32
     mailbox.placing = 0
+
+
+def clear_control(shared: SharedMemory) -> None:
+    """Clear the control area of the VMCB, but for what every VMRUN here needs."""
+    control = shared.vmcb.control
+    zero(control)
+    control.msrpm_base_pa, control.iopm_base_pa = shared.base + MSRPM_AT, shared.base + IOPM_AT
+    control.asid = 1
 
 
 def cpu_model(command: Sequence[str]) -> str:

@@ -28,6 +28,7 @@ from trapline.machine.processor import Outcome
 
 from . import layout
 from .aside import enter_monitor
+from .damage import Damage
 from .facts import MANUAL, Facts
 from .firmware import CODE64
 from .handshake import Handshake
@@ -35,6 +36,7 @@ from .layout import Command, SharedMemory
 from .placement import place
 from .process import QemuProcess
 from .qmp import Qmp
+from .resets import Resets
 from .version import check_svm, check_version
 from .watchdog import Watchdog
 
@@ -98,7 +100,9 @@ class _Prober:
         self._shared = SharedMemory(qemu.monitor)
         self._qmp = Qmp(qemu.qmp)
         watchdog = Watchdog(qemu.command, self._shared.mailbox, self._qmp.run_state)
-        self._handshake = Handshake(qemu, self._shared, lambda: None, watchdog)
+        damage = Damage(self._shared, isolated=False, q35=False)
+        resets = Resets(None, damage)  # these guests are ours
+        self._handshake = Handshake(qemu, self._shared, lambda: None, watchdog, damage, resets)
         self.control, self.save = self._shared.vmcb.control, self._shared.vmcb.save
         self.base = 0
         """The address of the shared memory."""

@@ -12,7 +12,7 @@ from typing import IO, Final, NamedTuple
 
 from trapline.errors import LaunchError, ProcessorError
 
-from .command import Descriptors
+from .command import Descriptors, by_number
 
 _PR_SET_PDEATHSIG: Final = 1
 _OUTPUT_TAIL: Final = 1 << 14
@@ -55,13 +55,19 @@ class QemuProcess:
             self.monitor = shared[1]
             image = self._memory("firmware", len(firmware))
             image[1][:] = firmware
+            log = os.memfd_create("trapline-log", os.MFD_CLOEXEC)
+            self._closing.callback(os.close, log)
             self.doorbell, doorbell = self._pair()
             self.qmp, qmp = self._pair()
             self.gdb, gdb = self._pair()
             self._errors = self._closing.enter_context(os.fdopen(os.memfd_create("trapline-errors"), "w+b"))
             theirs = [doorbell, qmp, gdb]
-            descriptors = Descriptors(shared[0], image[0], *(one.fileno() for one in theirs))
+            descriptors = Descriptors(
+                shared[0], image[0], doorbell=doorbell.fileno(), qmp=qmp.fileno(), gdb=gdb.fileno(), log=log
+            )
             self.command = arguments(descriptors)
+            self.log = log if "-D" in self.command and by_number(log) in self.command else None
+            """QEMU's log of resets; None: it writes none, or one of the user's."""
             self.process = self._start([*descriptors, *files.inherited], files)
             for one in theirs:
                 one.close()

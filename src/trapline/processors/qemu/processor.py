@@ -5,13 +5,13 @@ from types import TracebackType
 from typing import Self
 
 from trapline.arch.exits import ExitCode
-from trapline.arch.layout import zero
 from trapline.arch.registers import Gprs
 from trapline.arch.vmcb import Vmcb
 from trapline.machine.processor import Outcome, Statistics, Watchpoint
 
 from . import bios, nested
 from .aside import Aside
+from .damage import EXITS, Damage
 from .deliveries import Deliveries
 from .ending import ended
 from .facts import Facts, capabilities, check_probed
@@ -19,9 +19,9 @@ from .firmware import Firmware
 from .gdb import GdbClient
 from .handshake import Handshake
 from .hostmem import ProcessMemory
-from .layout import IOPM_AT, MSRPM_AT, Command, SharedMemory
+from .layout import Command, SharedMemory
 from .msrs import Msrs
-from .placement import place
+from .placement import clear_control, place
 from .plans import write_plans
 from .ports import Ports
 from .process import QemuProcess
@@ -30,8 +30,9 @@ from .quirks import Quirks
 from .quirks_kvm import KvmQuirks
 from .quirks_tcg import TcgQuirks
 from .ram import Ram
+from .resets import Resets
 from .stops import Stops, why_unavailable
-from .version import check_svm, check_version
+from .version import check_svm
 from .watchdog import Watchdog
 
 
@@ -59,7 +60,9 @@ class QemuProcessor:
         self._accelerator = accelerator
         self._qmp = Qmp(qemu.qmp)
         watchdog = Watchdog(qemu.command, self._mailbox, self._qmp.run_state)
-        self._handshake = Handshake(qemu, self._shared, self._on_wake, watchdog)
+        self._damage = Damage(self._shared, isolated=isolated, q35=ram.machine_is_q35)
+        self._resets = Resets(qemu.log, self._damage)
+        self._handshake = Handshake(qemu, self._shared, self._on_wake, watchdog, self._damage, self._resets)
         kind = TcgQuirks if accelerator == "tcg" else KvmQuirks
         self._quirks: Quirks = kind(self._shared, ram, facts)
         self._mailbox.ram_low = ram.low_end if accelerator == "tcg" else 0
@@ -190,7 +193,10 @@ class QemuProcessor:
             return None
         if not self._quirks.after_exit():
             return None
-        if control.exit_code != ExitCode.NMI or not self._quirks.nmis.foreign:
+        code = control.exit_code
+        if code not in EXITS:
+            self._damage.check_exit(code)
+        if code != ExitCode.NMI or not self._quirks.nmis.foreign:
             return Outcome.VMEXIT
         if not self._absorb_nmi() or not self._kicked:
             return None
@@ -218,6 +224,7 @@ class QemuProcessor:
 
     def shutdown(self) -> None:
         """See `machine.Processor.shutdown`."""
+        self._resets.order()
         self._handshake.give(Command.SHUTDOWN)
 
     def close(self) -> None:
@@ -244,29 +251,24 @@ class QemuProcessor:
 
     def _place(self) -> None:
         """The machine was switched on or reset, and the firmware waits for the address of the shared memory."""
+        self._resets.check()
         place(self._shared, self.memory.end, self._qemu.command)
         self.capabilities = self.capabilities._replace(physical_bits=self._shared.base.bit_length())
         self._handshake.expect_report()
 
     def _begin(self) -> Outcome:
         """The machine was switched on or reset: initialise everything of ours."""
+        self._resets.begin()
+        self._damage.keep()
         outcome = Outcome.WOKEN if self._begun and self._qmp.woke_up() else Outcome.RESET
         self._begun = True
-        version = self._qmp.version()
-        if version is not None:
-            check_version(version)
-            check_probed(self._facts, version, self._qemu.command[0], self._accelerator)
+        check_probed(self._facts, self._qmp.version(), self._qemu.command[0], self._accelerator)
         check_svm(self._mailbox.efer)
-        self._mailbox.reset = 0
-        self._mailbox.open_shadow = 0
+        self._mailbox.reset = self._mailbox.features = self._mailbox.open_shadow = 0
         bios.restore(self._firmware, self.memory, self._block, self._mailbox)
-        control = self.vmcb.control
-        zero(control)
-        control.msrpm_base_pa = self._shared.base + MSRPM_AT
-        control.iopm_base_pa = self._shared.base + IOPM_AT
-        control.asid = 1
+        clear_control(self._shared)
         if self._isolated:
-            control.np_control, control.ncr3 = 1, nested.build(self._shared, self._firmware)
+            self.vmcb.control.np_control, self.vmcb.control.ncr3 = 1, nested.build(self._shared, self._firmware)
         self._ports.reset()
         self._stops.take_outcome()
         self._stops.take_pending()
@@ -291,10 +293,8 @@ class QemuProcessor:
     def _ended(self) -> Outcome:
         if not self._handshake.reported:
             raise self._qemu.launch_error()
-        process, by_guest = self._qemu.process, self._ports.ended
-        end = ended(process.returncode, self._qemu.errors, by_guest=by_guest, reason=self._qmp.shutdown_reason())
+        qemu, reason = self._qemu, self._qmp.shutdown_reason()
+        end = ended(qemu.process.returncode, qemu.errors, by_guest=self._ports.ended, reason=reason)
         self.exit_status, self.hints = end.exit_status, end.hints
-        if not self._begun:
-            return Outcome.OFF
-        self._begun = False  # there is no machine that could begin again
-        return end.outcome
+        begun, self._begun = self._begun, False  # there is no machine that could begin again
+        return end.outcome if begun else Outcome.OFF

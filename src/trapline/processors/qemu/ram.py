@@ -32,6 +32,7 @@ class Ram:
     def __init__(self, memory: Block, machine: str, bios: bytes) -> None:
         self._memory = memory
         self._low = below_4g(machine, len(memory))
+        self.machine_is_q35: bool = "q35" in machine
         self._bios = bios
         self._bios_at = _FOUR_GIB - len(bios)
 
