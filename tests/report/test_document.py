@@ -69,7 +69,7 @@ def test_a_document_is_as_the_schema_says(validator, start, ending):
     document = json.loads(json.dumps(done.to_json()))
     validator.validate(document)
     assert document["ending"] == ending.name.lower()
-    assert (document["crash"] is not None) is (ending in (Ending.SHUTDOWN, Ending.RULE, Ending.EXCEPTION))
+    assert (document["crash"] is None) is (ending in (Ending.OFF, Ending.DEBUG_EXIT, Ending.FAILED))
 
 
 def test_a_document_with_names_and_source_lines(validator, tmp_path):

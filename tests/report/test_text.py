@@ -27,7 +27,7 @@ def test_exceptions_that_are_missing_are_missed_only_at_a_shutdown(lines):
     title, hint, *_ = lines(SHUTDOWN)
     assert title == "triple fault: the last exceptions, newest last"
     assert hint == "  none was recorded: run it again with --exceptions all"
-    assert lines(overdue)[0].startswith("guest: timeout after ")
+    assert lines(overdue)[0].startswith("where it was  cpl 0  f000:")
 
 
 def test_a_rule_says_where_it_stopped_the_guest(lines):
@@ -50,8 +50,9 @@ def test_the_last_exceptions_come_before_the_ending(lines):
     text = lines(*[UD] * 20, overdue)
     assert text[0] == "the last exceptions, newest last"
     assert [line[:5] for line in text[1:13]] == ["  #UD"] * 12
-    assert text[13].startswith("guest: timeout after ")
-    assert text[14:] == ["recorded: 20 #UD"]
+    assert text[13].startswith("where it was")
+    assert text[-2].startswith("guest: timeout after ")
+    assert text[-1] == "recorded: 20 #UD"
 
 
 def test_a_failure_shows_the_vmcb_or_the_error(lines):

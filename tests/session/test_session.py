@@ -56,7 +56,7 @@ def test_endings(run, steps, exit_status, ending):
     assert [(row.vector, row.times) for row in result.counts] == [(Vector.UD, 1)]
     assert (result.exits, result.stopped_seconds) == (5, 0.25)
     assert result.seconds > 0
-    assert (result.crash is not None) == (ending is Ending.SHUTDOWN)
+    assert (result.crash is not None) == (ending in (Ending.SHUTDOWN, Ending.TIMEOUT, Ending.INTERRUPTED))
     assert run.processor.commands[-1] == "close"
 
 

@@ -197,6 +197,7 @@ class _Limited:
         self.capabilities: Capabilities = processor.capabilities
         self.signature = processor.signature
         self.exit_status: int | None = None
+        self.halted = False
         self.end: End | None = None
         self.most = 0
 

@@ -1,17 +1,18 @@
-"""`trapline explain`: explains the double and triple faults in a file that `run -o` wrote."""
+"""`trapline explain`: explains the double and triple faults in a file of `run -o`, and where its guest ended."""
 
 import json
 import sys
+from collections import deque
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final, NamedTuple
 
 from trapline.asm.disassembler import instruction
 from trapline.errors import UsageError
 from trapline.explain.blackbox import each_chain
 from trapline.explain.evidence import Evidence, from_stored
-from trapline.explain.explain import explain
+from trapline.explain.explain import explain, explain_exception
 from trapline.explain.explanation import Explanation
 from trapline.report import text
 from trapline.symbols import Names
@@ -19,9 +20,21 @@ from trapline.trace.stored import StoredRecord, read_stored
 
 from .terminal import tell, width_of
 
+_UNRETURNED: Final = 64
+"""How many exceptions that a guest never came back from are explained: a run tells two."""
+
+
+class Explained(NamedTuple):
+    """What is printed of one piece of a file."""
+
+    record: int | None
+    """The number of its last record."""
+    title: str
+    explanation: Explanation
+
 
 def explain_file(name: str, names: Names, *, syntax: str, as_json: bool) -> int:
-    """Print the explanation of each double and triple fault of a stored run, oldest first."""
+    """Print the explanation of each double and triple fault of a stored run, oldest first, and of where it ended."""
     outcomes: set[str] = set()
     told = _print(_explained(_evidence(name, outcomes), names, syntax), as_json=as_json)
     if not told and not outcomes:
@@ -60,25 +73,36 @@ def _read(file: BinaryIO, outcomes: set[str]) -> Iterator[Evidence]:
         yield piece
 
 
-def _explained(evidence: Iterator[Evidence], names: Names, syntax: str) -> Iterator[tuple[int | None, Explanation]]:
-    """Yield the number of the last record of each fatal chain, and its explanation."""
-    for chain in each_chain(evidence):
+def _explained(evidence: Iterator[Evidence], names: Names, syntax: str) -> Iterator[Explained]:
+    """Yield the explanation of each fatal chain, then of the exceptions that the guest never came back from."""
+    shown = partial(instruction, syntax=syntax)
+    unreturned = deque[Evidence](maxlen=_UNRETURNED)
+
+    def others() -> Iterator[Evidence]:
+        for piece in evidence:
+            if piece.unreturned:
+                unreturned.append(piece)
+            else:
+                yield piece
+
+    for chain in each_chain(others()):
         if any(piece.fatal for piece in chain):
-            yield (
-                chain[-1].sequence,
-                explain(chain, name=names.text, disassemble=partial(instruction, syntax=syntax)),
-            )
+            record = chain[-1].sequence
+            title = "at the end" if record is None else f"up to record {record}"
+            yield Explained(record, title, explain(chain, name=names.text, disassemble=shown))
+    for piece in unreturned:
+        title = f"record {piece.sequence}, which the guest never came back from"
+        yield Explained(piece.sequence, title, explain_exception(piece, name=names.text, disassemble=shown))
 
 
-def _print(explained: Iterator[tuple[int | None, Explanation]], *, as_json: bool) -> int:
+def _print(explained: Iterator[Explained], *, as_json: bool) -> int:
     """Print explanations as they come, as JSON without the last bracket; return how many there were."""
     told = 0
-    for record, explanation in explained:
+    for record, title, explanation in explained:
         if as_json:
             print(end=", " if told else "[")
             json.dump({"seq": record, **explanation.to_json()}, sys.stdout)
         else:
-            title = "at the end" if record is None else f"up to record {record}"
             tell(*text.explanation(title, explanation, width_of(sys.stdout)))
         told += 1
     return told

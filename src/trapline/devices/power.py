@@ -27,6 +27,10 @@ class Action(Enum):
     EXIT = "exit"
 
 
+SUCCESS: Final = 1
+"""The status of a debug exit with 0."""
+
+
 class Request(NamedTuple):
     """What this guest asked for."""
 
@@ -35,6 +39,11 @@ class Request(NamedTuple):
     """How, for the user."""
     status: int = 0
     """The exit status as QEMU would end with it, for EXIT."""
+
+    @property
+    def is_success(self) -> bool:
+        """Whether a guest ends so that has done its work: a power off, or a debug exit with 0."""
+        return self.action is not Action.RESET and (self.action is not Action.EXIT or self.status == SUCCESS)
 
 
 class Power:

@@ -59,6 +59,8 @@ class Evidence(NamedTuple):
     """The number of the record; None: there is none."""
     cpuid: CpuidAnswers = CpuidAnswers()
     """Of the guest's CPU, as far as an explanation asked."""
+    unreturned: bool = False
+    """It was delivered, and the guest ended in its handler: memory is as it was at that end."""
 
     @property
     def fatal(self) -> bool:
@@ -85,6 +87,7 @@ class Evidence(NamedTuple):
                         f"{function:x}.{subfunction:x}": [hex(value) for value in answer]
                         for (function, subfunction), answer in sorted(self.cpuid.answers.items())
                     },
+                    **({"unreturned": True} if self.unreturned else {}),
                 },
                 separators=(",", ":"),
             )
@@ -131,6 +134,7 @@ def from_stored(stored: "StoredEvidence") -> Evidence:
         memory=PartialMemory({_gpa(gpa): _read(value) for gpa, value in stored.memory.items()}),
         sequence=stored.seq,
         cpuid=CpuidAnswers({_function(name): _answer(values) for name, values in stored.cpuid.items()}),
+        unreturned=stored.unreturned,
     )
 
 

@@ -19,6 +19,7 @@ _HANDLERS: Final = TABLE.handlers()
 _ENDS: Final = {
     Outcome.OFF: StopReason.OFF,
     Outcome.HALTED: StopReason.HALTED,
+    Outcome.LEAVING: StopReason.LEAVING,
     Outcome.DEADLINE: StopReason.TIMEOUT,
     Outcome.BREAKPOINT: StopReason.BREAKPOINT,
 }

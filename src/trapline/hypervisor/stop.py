@@ -12,6 +12,7 @@ class StopReason(Enum):
     """Why the guest stopped."""
 
     OFF = "the guest powered off"
+    LEAVING = "the guest is about to end or to reset its machine"
     HALTED = "the guest halted, and nothing can wake it"
     RESET = "the guest reset the machine"
     SHUTDOWN = "the guest shut down (triple fault)"

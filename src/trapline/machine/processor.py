@@ -26,6 +26,11 @@ class Outcome(Enum):
     """The deadline passed; the guest still runs if the processor is another process."""
     HALTED = "halted"
     """The guest waits for an interrupt, and nothing can raise one."""
+    LEAVING = "leaving"
+    """The guest has asked its machine to end with a failure or to reset: its state can be read; the next `run` does it.
+
+    A processor that loses no state by it, or cannot know before, leaves it out.
+    """
     OFF = "off"
     """The guest powered the machine off, or ended it by a debug exit."""
     BREAKPOINT = "breakpoint"
@@ -113,6 +118,10 @@ class Processor(Protocol):
     @property
     def exit_status(self) -> int | None:
         """After OFF the status of a debug exit, (value << 1) | 1; None: a plain power off."""
+
+    @property
+    def halted(self) -> bool:
+        """Whether the stopped guest waits in HLT."""
 
     @property
     def hints(self) -> Sequence[str]:

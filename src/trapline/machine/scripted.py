@@ -117,6 +117,7 @@ class ScriptedProcessor:
         self.tsc = 0
         self.exit_status: int | None = None
         self.hints: list[str] = []
+        self.halted = False
         self.statistics = Statistics(exits=0, stopped=0.0)
         self.hit: Watchpoint | None = None
         self.answers: dict[tuple[int, int], tuple[int, int, int, int]] = {}

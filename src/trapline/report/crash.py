@@ -47,6 +47,8 @@ class CrashContext(NamedTuple):
     """The linear address of SS:RSP."""
     stack: tuple[StackEntry, ...]
     """From the stack pointer up; empty: the stack is not mapped."""
+    halted: bool = False
+    """Whether it waits in HLT."""
     explanation: Explanation | None = None
     """The explanation of the shutdown, or of the exception at which the guest stopped."""
 
@@ -55,6 +57,7 @@ class CrashContext(NamedTuple):
         return {
             "registers": self.registers.to_json(),
             "bits": self.bits,
+            "halted": self.halted,
             "address": f"{self.address:#x}",
             **named(self.symbol),
             "code": [

@@ -121,6 +121,8 @@ class CrashDocument(NamedDocument):
     """By name; segments as `cs` with `cs_base`, tables as `gdtr_base` and `gdtr_limit`."""
     bits: int
     """The size of the code: 16, 32 or 64."""
+    halted: bool
+    """Whether it waits in HLT."""
     address: str
     """The address of the instruction at CS:RIP."""
     code: list[InstructionDocument]
@@ -130,6 +132,19 @@ class CrashDocument(NamedDocument):
     stack_address: str
     stack: list[StackDocument]
     """From the stack pointer up; empty: the stack is not mapped."""
+
+
+class UnreturnedDocument(NamedDocument):
+    """An exception that was delivered, and in whose handler the guest ended."""
+
+    seq: int
+    """The number of its record."""
+    vector: int
+    name: str
+    """As `#PF`."""
+    rip: str
+    explanation: ExplanationDocument | None
+    """Why it was raised, by its recorded registers and by memory as it was at the end."""
 
 
 class RunDocument(TypedDict):
@@ -169,5 +184,8 @@ class RunDocument(TypedDict):
     last: list[RecordDocument]
     """The last exceptions before a crash, newest last."""
     crash: CrashDocument | None
-    """The context of the guest at the shutdown, or at the exception that stopped it."""
+    """The context of the guest at the shutdown, at the exception that stopped it, or where it was when the run ended
+    otherwise than by its own success."""
     explanation: ExplanationDocument | None
+    unreturned: list[UnreturnedDocument]
+    """The exceptions that the guest never came back from: the last one, then the first one if that is another."""

@@ -9,11 +9,12 @@ from trapline.arch.vectors import FORCEABLE, Vector
 from trapline.errors import TraplineError
 from trapline.explain.explanation import Explanation
 from trapline.symbols import Symbol
+from trapline.trace.exception_record import ExceptionRecord
 from trapline.trace.exceptions import Exceptions
 from trapline.trace.jsonl import json_lines
 
 from .crash import CrashContext, named
-from .document import CountDocument, EndingName, RecordDocument, RunDocument
+from .document import CountDocument, EndingName, RecordDocument, RunDocument, UnreturnedDocument
 
 LAST: Final = 64
 """How many of the last exceptions the JSON document has after a crash."""
@@ -44,6 +45,8 @@ _EXIT_CODES: Final = {
 }
 _GUEST_FAILED: Final = 4
 RULE_BROKEN: Final = 5
+IN_HANDLER: Final = 5
+"""It ended inside a handler of an exception, by a halt or a reset."""
 
 
 class Place(NamedTuple):
@@ -79,6 +82,15 @@ class Violation(NamedTuple):
     """What happened instead."""
 
 
+class Unreturned(NamedTuple):
+    """An exception that was delivered, and in whose handler the guest ended."""
+
+    record: ExceptionRecord
+    """The exception."""
+    explanation: Explanation | None
+    """Why it was raised, by its recorded registers and by memory as it was at the end; None: nothing is known."""
+
+
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Result:
     """A run that is over. Times are in seconds."""
@@ -110,9 +122,12 @@ class Result:
     exceptions: Exceptions
     """The recorded exceptions, oldest first: the newest `keep` of them."""
     crash: CrashContext | None = None
-    """The context of the guest at the shutdown, before the machine was reset, or at the exception that stopped it."""
+    """The context of the guest at the shutdown, before the machine was reset, or at the exception that stopped it, or
+    where it was when the run ended otherwise than by its own success."""
     explanation: Explanation | None = None
     """The explanation of the shutdown, or of the exception at which the guest was stopped."""
+    unreturned: tuple[Unreturned, ...] = ()
+    """The exceptions that the guest never came back from: the last one, then the first one if that is another."""
     hints: tuple[str, ...] = ()
     """Sentences about devices that the guest tried to use and its machine does not have."""
     unplaced: tuple[str, ...] = ()
@@ -140,6 +155,8 @@ class Result:
         code = _EXIT_CODES.get(self.ending, 0)
         if self.ending is Ending.DEBUG_EXIT and self.exit_value:
             code = _GUEST_FAILED
+        if code == 0 and self.unreturned and self.ending is not Ending.DEBUG_EXIT:
+            code = IN_HANDLER
         return RULE_BROKEN if code == 0 and self.violations else code
 
     def last(self, count: int = LAST) -> Exceptions:
@@ -169,6 +186,7 @@ class Result:
             "last": self._last_json() if crashed else [],
             "crash": self.crash.to_json() if self.crash is not None else None,
             "explanation": self.explanation.to_json() if self.explanation is not None else None,
+            "unreturned": [_unreturned(each) for each in self.unreturned],
         }
 
     def _last_json(self) -> list[RecordDocument]:
@@ -176,6 +194,18 @@ class Result:
         if not last:
             return []
         return [json.loads(line) for line in json_lines(last.data, last[0].seq, last.lookup)]
+
+
+def _unreturned(each: Unreturned) -> UnreturnedDocument:
+    record = each.record
+    return {
+        "seq": record.seq,
+        "vector": int(record.vector),
+        "name": record.vector.mnemonic,
+        "rip": f"{record.rip:#x}",
+        **named(record.symbol),
+        "explanation": each.explanation.to_json() if each.explanation is not None else None,
+    }
 
 
 def _count(row: Count) -> CountDocument:

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from trapline.arch.mode import mode, paging
+from trapline.arch.registers import RFLAGS
+from trapline.arch.vmcb import Segment
 from trapline.explain.explanation import Explanation
 from trapline.typed import printable
 
@@ -32,7 +34,19 @@ class Titles(NamedTuple):
 _TITLES: Final = {
     Ending.SHUTDOWN: Titles("triple fault: the last exceptions, newest last", "at the shutdown", "why it shut down"),
     Ending.RULE: Titles(where="where the rule stopped it"),
+    Ending.HALTED: Titles(where="where it halted"),
+    Ending.RESET: Titles(where="where it reset the machine"),
+    Ending.DEBUG_EXIT: Titles(where="where it ended"),
+    Ending.TIMEOUT: Titles(where="where it was"),
+    Ending.INTERRUPTED: Titles(where="where it was"),
 }
+_RETURNED: Final = {
+    Ending.TIMEOUT: "which it had not come back from",
+    Ending.INTERRUPTED: "which it had not come back from",
+}
+_NOW: Final = "; memory is that of the end"
+_DID: Final = {Ending.HALTED: "halted", Ending.RESET: "reset the machine", Ending.DEBUG_EXIT: "ended"}
+"""What a guest did in its handler; at any other ending it was there."""
 
 
 def ending_text(run: Result) -> str:
@@ -75,12 +89,27 @@ def evidence(run: Result, width: Width) -> list[str]:
         lines += crash(titles.where, run.crash)
     if run.explanation is not None:
         lines += explanation(titles.why, run.explanation, width)
+    for each in run.unreturned:
+        if each.explanation is not None:
+            title = f"record {each.record.seq}, {_RETURNED.get(run.ending, 'which it never came back from')}{_NOW}"
+            lines += explanation(title, each.explanation, width)
     return lines
+
+
+def in_handler(run: Result) -> str | None:
+    """Return in whose handler a guest ended, in a sentence; None: in none that is known."""
+    if not run.unreturned:
+        return None
+    names = [each.record.vector.mnemonic for each in run.unreturned]
+    text = f"the guest {_DID.get(run.ending, 'was')} in its handler of {names[0]}"
+    return text if len(names) == 1 else f"{text}; the first that it never came back from is {names[-1]}"
 
 
 def outcome(run: Result, width: Width) -> list[str]:
     """Return how a run ended, and what was wrong with it."""
     lines = fold_line(headline(run), "", width)
+    if (sentence := in_handler(run)) is not None:
+        lines += fold_line(sentence, "", width)
     for violation in run.violations:
         lines += fold_line(f"rule {violation.rule}: {violation.message}", "", width)
     for stop in run.unreached:
@@ -120,11 +149,12 @@ def crash(title: str, context: CrashContext) -> list[str]:
     registers = context.registers
     digits = {16: 5, 32: 8, 64: 16}[context.bits]
     name = "code" if context.symbol is None else f"code, in {context.symbol}"
+    state = f"interrupts {'on' if registers.rflags & RFLAGS.IF else 'off'}{', in HLT' if context.halted else ''}"
     lines = [
         f"{title}  cpl {registers.cpl}  {registers.cs.selector:04x}:{registers.rip:016x}  rsp {registers.rsp:#x}",
-        f"  {mode(registers.save)}, {paging(registers.save)}",
+        f"  {mode(registers.save)}, {paging(registers.save)}, {state}",
         "  " + "  ".join(f"{name} {getattr(registers, name):#x}" for name in _CONTROL),
-        f"  idt {registers.idtr.base:#x} limit {registers.idtr.limit:#x}",
+        f"  {_table('idt', registers.idtr)}  {_table('gdt', registers.gdtr)}  tr {registers.tr.selector:#x}",
         "",
         name if context.code else f"{name}: nothing is mapped at {context.address:#x}",
     ]
@@ -147,6 +177,10 @@ def explanation(title: str, found: Explanation, width: Width) -> list[str]:
     for start, text in found.paragraphs():
         lines += fold(text, start, width.prose, "     " if start == "  " else None)
     return [*lines, ""]
+
+
+def _table(name: str, register: Segment) -> str:
+    return f"{name} {register.base:#x} limit {register.limit:#x}"
 
 
 def _where(run: Result) -> str:

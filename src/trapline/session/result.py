@@ -4,17 +4,22 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from trapline.arch.vectors import Vector
+from trapline.devices.power import SUCCESS
 from trapline.errors import TraplineError
 from trapline.hypervisor.stop import Stop, StopReason
 from trapline.report.result import Count, Ending, Place, Violation
 from trapline.report.run import Run
 from trapline.trace.exception_record import linear_rip
 
+from .ending import Moment, moment
+
 if TYPE_CHECKING:
     from .session import Session
 
 
 _WITH_CONTEXT: Final = frozenset({Ending.SHUTDOWN, Ending.RULE, Ending.EXCEPTION})
+_LOST: Final = frozenset({Ending.RESET, Ending.DEBUG_EXIT})
+"""After these the guest's state is gone."""
 
 
 def result(
@@ -25,8 +30,12 @@ def result(
     unreached: tuple[str, ...] = (),
     *,
     ruled: bool = False,
+    held: bool = True,
 ) -> Run:
-    """Return the result of a run that ended with a stop or an error. `ruled`: a rule stopped it."""
+    """Return the result of a run that ended with a stop or an error.
+
+    `ruled`: a rule stopped it. `held`: after a timeout or an interrupt the guest was stopped.
+    """
     processor = session.processor
     explanation = crash = None
     if stop is None:
@@ -39,6 +48,9 @@ def result(
         crash = session.crash(explanation) if ending in _WITH_CONTEXT else None
     if session.crashed:
         crash = session.crash()
+    last = _last(session, ending, held=held)
+    if last is not None:
+        crash = last.crash
     failure = error if isinstance(error, TraplineError) else None
     return Run(
         ending=ending,
@@ -56,6 +68,7 @@ def result(
         exceptions=session.recorder.exceptions(),
         crash=crash,
         explanation=explanation,
+        unreturned=() if last is None else last.unreturned,
         hints=tuple(processor.hints),
         violations=violations,
         unreached=unreached,
@@ -63,6 +76,15 @@ def result(
         console=session.console.output,
         error=failure,
     )
+
+
+def _last(session: "Session", ending: Ending, *, held: bool) -> Moment | None:
+    """Return the guest at an ending that was not its own success; None: it was, or the state is not known."""
+    if ending in _LOST:
+        return None if session.processor.exit_status == SUCCESS else session.departure
+    if ending is Ending.HALTED or (held and ending in (Ending.TIMEOUT, Ending.INTERRUPTED)):
+        return moment(session)
+    return None
 
 
 def _ending(stop: Stop, exit_status: int | None) -> Ending:

@@ -6,7 +6,7 @@ from typing import Final
 
 from trapline.errors import ProcessorLost, TraplineError, UsageError
 from trapline.hypervisor.exception import InterceptedException
-from trapline.hypervisor.stop import Stop
+from trapline.hypervisor.stop import Stop, StopReason
 from trapline.hypervisor.vcpu import Vcpu
 from trapline.report.run import Run
 from trapline.trace.condition import StopAt
@@ -61,7 +61,22 @@ def run_guest(
         if stop is not None and stopping.hit is not None:
             stop = stop._replace(detail=stopping.hit)
         unreached = () if stopping.hit is not None else tuple(each.text for each in stops)
-        return result(session, stop, error, ruling.violations(), unreached, ruled=ruling.stopped)
+        held = _hold(session) if isinstance(error, KeyboardInterrupt) or _is_timeout(stop) else False
+        return result(session, stop, error, ruling.violations(), unreached, ruled=ruling.stopped, held=held)
+
+
+def _is_timeout(stop: Stop | None) -> bool:
+    return stop is not None and stop.reason is StopReason.TIMEOUT
+
+
+def _hold(session: Session) -> bool:
+    """Stop a guest whose time is up, or that was interrupted, for a last look; False: there is nothing to see."""
+    if not session.vm.vcpu.resets:
+        return False
+    try:
+        return session.halt().reason is StopReason.INTERRUPTED
+    except (TraplineError, KeyboardInterrupt):
+        return False
 
 
 def _see(session: Session, cpu: Cpu, vcpu: Vcpu, reported: InterceptedException) -> ExceptionExit:

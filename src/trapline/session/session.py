@@ -12,6 +12,8 @@ from trapline.arch.registers import Gprs
 from trapline.arch.vmcb import SaveArea
 from trapline.asm.disassembler import instruction
 from trapline.errors import ProcessorError, ProcessorLost, UsageError
+from trapline.explain.blackbox import chains
+from trapline.explain.explain import explain
 from trapline.explain.explanation import Explanation
 from trapline.explain.undelivered import explain_undelivered
 from trapline.hypervisor.exception import InterceptedException
@@ -23,6 +25,7 @@ from trapline.trace.condition import Condition
 from .console import Console
 from .cpu import Cpu
 from .crash import crash_context
+from .ending import Moment, moment
 from .kernel_slide import place, placing
 from .observing import ExceptionExit
 from .opening import blaming, open_processor
@@ -75,6 +78,8 @@ class Session:
             """The processor crashed. The VMCB has the guest's state at the beginning of the block that was executed."""
             self.forced = self.vm.mask
             """The exceptions that were forced at any time."""
+            self.departure: Moment | None = None
+            """The guest just before it ended or reset its machine, the last time."""
             self._closing = undo.pop_all()
 
     def run(self, deadline: float | None = None) -> Stop:
@@ -106,7 +111,7 @@ class Session:
         self.place_symbols()
         registers = Registers(self.processor.vmcb.save, self.processor.gprs, unchecked)
         context = crash_context(registers, self.processor.memory, self.names, self.settings.syntax)
-        return context._replace(explanation=explanation)
+        return context._replace(explanation=explanation, halted=self.processor.halted)
 
     def cpu(self, check: Check = unchecked) -> Cpu:
         """Return the guest's CPU; `check(writes)` raises UsageError while it cannot be accessed."""
@@ -119,6 +124,14 @@ class Session:
     def place_symbols(self) -> None:
         """Place the symbols of the kernel that the stopped guest runs, if their slide is unknown."""
         place(self.processor, self.names)
+
+    def explain_chain(self, sequence: int) -> Explanation | None:
+        """Explain the chain of exceptions that led to the #DF with this number; None: there is no evidence."""
+        disassemble = partial(instruction, syntax=self.settings.syntax)
+        for chain in reversed(chains(self.black_box.evidence)):
+            if chain[-1].sequence in (sequence, sequence - 1):  # a #DF of its own has the number after
+                return explain(chain, name=self.names.text, disassemble=disassemble)
+        return None
 
     def explanation(self, stop: Stop) -> Explanation | None:
         """Explain the shutdown, or the exception at which the guest is stopped; None: there is neither."""
@@ -193,6 +206,9 @@ class Session:
         with blaming(self.settings), placing(self.vm, self.names):
             while True:
                 stop = execute()
+                if stop.reason is StopReason.LEAVING:
+                    self.departure = moment(self)
+                    continue
                 if stop.reason is not StopReason.SHUTDOWN:
                     return stop
                 self.black_box.shut_down(self.vm.vcpu)

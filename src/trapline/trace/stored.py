@@ -93,6 +93,7 @@ class StoredEvidence(Struct):
     memory: Annotated[dict[Hex, Hex | None], Meta(max_length=1 << 14)]
     seq: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] | None = None
     cpuid: Annotated[dict[_Function, _Answer], Meta(max_length=64)] = {}
+    unreturned: bool = False
 
 
 class _Kind(Struct):

@@ -42,6 +42,8 @@ class Ports:
         """The guest's access, while the monitor executes a part of it."""
         self.ended = False
         """The guest has ended the machine."""
+        self.leaving = False
+        """It is about to, with a failure: its state can be read, and `leave` does it."""
 
     def reset(self) -> None:
         """Forget the access under way, and the address in the configuration port: a reset clears it."""
@@ -57,7 +59,7 @@ class Ports:
     def answer(self) -> bool:
         """Go on with the guest's access; True: the exit is now that of an exception.
 
-        False: the access is complete, or the monitor is running, and hands over again when its part is done.
+        False: the access is complete, or the monitor is running, and hands over again when its part is done; or `leaving`.
         """
         begins = self._doing is None
         if self._doing is None:
@@ -68,10 +70,17 @@ class Ports:
             self._doing = None
             return bool(end.value)
         self._mailbox.port, self._mailbox.width, self._mailbox.value = part.port, part.size, part.value or 0
-        self.ended = part.ends
+        self.ended, self.leaving = part.ends, part.ends and bool(part.value)
         command = Command.IN if part.value is None else Command.EXIT if part.ends else Command.OUT
-        self._handshake.give(command)
+        if not self.leaving:
+            self._handshake.give(command)
         return False
+
+    def leave(self) -> bool:
+        """End the machine if the guest is about to; False: it is not."""
+        if self.leaving:
+            self._handshake.give(Command.EXIT)
+        return self.leaving
 
     def _execute(self) -> Generator[Access, int, bool]:
         """Execute the access, or the next one of a string instruction; returns whether the exit is an exception's."""

@@ -51,13 +51,11 @@ class QemuProcessor:
         facts: Facts,
     ) -> None:
         """`facts`: what the QEMU was found to do with the accelerator."""
-        self._qemu = qemu
-        self._firmware = firmware
+        self._qemu, self._firmware = qemu, firmware
         self._isolated = isolated
         self._shared = SharedMemory(qemu.monitor)
         self._mailbox = self._shared.mailbox
-        self._facts = facts
-        self._accelerator = accelerator
+        self._facts, self._accelerator = facts, accelerator
         self._qmp = Qmp(qemu.qmp)
         watchdog = Watchdog(qemu.command, self._mailbox, self._qmp.run_state)
         self._damage = Damage(self._shared, isolated=isolated, q35=ram.machine_is_q35)
@@ -77,9 +75,7 @@ class QemuProcessor:
         self._ports = Ports(self._shared, self._handshake, ram, qemu.command, splits=accelerator == "kvm")
         self._aside = Aside(self._shared, self._handshake)
         self._msrs = Msrs(self._shared, self._aside, ram, tcg=accelerator == "tcg")
-        self._begun = False
-        self._fresh = False
-        self._kicked = False
+        self._begun = self._fresh = self._kicked = False
         self._owed: Outcome | None = None
         """What the instruction led to besides the access that is reported first."""
         self._handshake.watch(qemu.gdb.fileno())
@@ -87,6 +83,7 @@ class QemuProcessor:
         self._stops = Stops(GdbClient(qemu.gdb), self._qmp, self._shared, ram, unavailable)
         self._deliveries = Deliveries(self._shared, ram, facts)
         self._forwarded = 0
+        self.halted = False  # as it was when the guest was kicked
 
     @property
     def signature(self) -> int:
@@ -169,6 +166,8 @@ class QemuProcessor:
         if self._owed is not None:
             owed, self._owed = self._owed, None
             return owed
+        if self._ports.leave():
+            return None
         if self._fresh and not self._isolated:
             bios.start(self._firmware, self.vmcb)
         self._fresh = False
@@ -188,7 +187,7 @@ class QemuProcessor:
             return None
         control = self.vmcb.control
         if control.exit_code == ExitCode.IOIO and not self._ports.answer():
-            return None
+            return Outcome.LEAVING if self._ports.leaving else None
         if control.exit_code == ExitCode.MSR and self._msrs.concerned and not self._msrs.answer():
             return None
         if not self._quirks.after_exit():
@@ -287,6 +286,7 @@ class QemuProcessor:
 
     def _on_wake(self) -> None:
         if self._kicked:
+            self.halted = self._qmp.is_halted()
             self._quirks.nmis.foreign = True
             self._qmp.command("inject-nmi")
 

@@ -97,17 +97,7 @@ class UnicornProcessor:
             vmcb, self.gprs, self.memory, machine, binding.context, cpu, binding.flush_tlb, self.cpuid
         )
         answers = Answers(
-            vmcb,
-            self.gprs,
-            binding.context,
-            self.memory,
-            engine,
-            hooks,
-            cpu,
-            bus,
-            pending,
-            forwarding,
-            instructions,
+            vmcb, self.gprs, binding.context, self.memory, engine, hooks, cpu, bus, pending, forwarding, instructions
         )
         flags = HookFlags(vmcb, binding, self.memory, engine)
         stops = self._breakpoints, self._watchpoints
@@ -130,7 +120,7 @@ class UnicornProcessor:
         self._stopped = 0
         self._left = self._started
         self._fresh = True
-        self._off = self._abandoned = False
+        self._off = self._abandoned = self._leaving = False
         self._received = b""
         """For the serial port, before the machine is switched on."""
 
@@ -138,6 +128,11 @@ class UnicornProcessor:
     def hints(self) -> list[str]:
         """Sentences about devices that the guest accessed and that the machine does not have."""
         return self.machine.hints
+
+    @property
+    def halted(self) -> bool:
+        """See `machine.Processor.halted`."""
+        return self._cpu.halted
 
     @property
     def tsc(self) -> int:
@@ -165,6 +160,8 @@ class UnicornProcessor:
                 outcome = _OFF
             elif self._fresh:
                 outcome = self._power_on()
+            elif self._leaving:
+                outcome = self._requested()
             else:
                 outcome = self._loop.run(deadline)
                 if outcome is _OFF:
@@ -288,6 +285,9 @@ class UnicornProcessor:
     def _requested(self) -> Outcome:
         request = self.machine.request
         assert request is not None
+        self._leaving = not self._leaving and not request.is_success
+        if self._leaving:
+            return Outcome.LEAVING
         if request.action is Action.RESET:
             return self._power_on()
         self.exit_status = request.status if request.action is Action.EXIT else None

@@ -1,0 +1,133 @@
+"""What is told of guests that end inside the handler of an exception, and of those that only look so."""
+
+import json
+import struct
+
+import pytest
+
+from trapline.api import run
+from trapline.arch.vectors import Vector
+from trapline.report.result import Ending
+from trapline.report.text import in_handler, report
+
+CODE, UD_AT, GP_AT, IDT, PLACE = 0x10_0000, 0x100, 0x180, 0x200, 0x400
+UD2 = b"\x0f\x0b"
+HALT = b"\xfa\xf4\xeb\xfc"
+"""cli; hlt, again and again."""
+SKIP = b"\x48\x83\x04\x24\x02\x48\xcf"
+"""add qword [rsp], 2; iretq."""
+DEEPER = b"\x48\x81\xec\x00\x01\x00\x00"
+"""sub rsp, 0x100: below what was pushed."""
+BAD_LOAD = b"\x66\xb8\xf8\xff\x8e\xd8"
+"""mov ax, 0xfff8; mov ds, ax: #GP."""
+
+
+def guest(main, ud, gp=HALT):
+    """Return 64-bit code with handlers of #UD and #GP."""
+    lidt = b"\x0f\x01\x1c\x25" + struct.pack("<I", CODE + PLACE)
+    gates = {Vector.UD: CODE + UD_AT, Vector.GP: CODE + GP_AT}
+    table = b"".join(
+        struct.pack("<HHHHQ", gates[v] & 0xFFFF, 8, 0x8E00, gates[v] >> 16, 0) if v in gates else bytes(16)
+        for v in range(Vector.GP + 1)
+    )
+    code = (lidt + main).ljust(UD_AT, b"\x90") + ud.ljust(GP_AT - UD_AT, b"\x90") + gp.ljust(IDT - GP_AT, b"\x90")
+    return code + table.ljust(PLACE - IDT, b"\0") + struct.pack("<HQ", len(table) - 1, CODE + IDT)
+
+
+def ran(main, ud, gp=HALT, **options):
+    return run(guest(main, ud, gp), entry_mode=64, load_address=CODE, processor="unicorn", **options)
+
+
+def vectors(done):
+    return [each.record.vector for each in done.unreturned]
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        HALT,
+        b"\x50\xe8\x01\x00\x00\x00\xcc\xfa\xf4",  # push rax; call the cli; hlt behind
+        b"\x48\x8d\x05\x02\x00\x00\x00\xff\xe0" + HALT,  # lea rax; jmp rax: where to, only RAX knows
+        b"\x48\x83\xec\x40\xeb\x02\x0f\x0b" + HALT,  # sub rsp, 0x40; jmp over
+    ],
+    ids=["halts", "calls", "jumps by a register", "makes room"],
+)
+def test_a_halt_in_a_handler_is_not_a_success(handler):
+    done = ran(UD2, handler)
+    assert (done.ending, vectors(done), done.exit_code) == (Ending.HALTED, [Vector.UD], 5)
+    assert in_handler(done) == "the guest halted in its handler of #UD"
+    assert "ud2 always raises #UD" in "\n".join(report(done))
+    assert done.crash is not None
+    assert done.crash.halted
+
+
+@pytest.mark.parametrize("after", [HALT, DEEPER + HALT, DEEPER + b"\xe8\x00\x00\x00\x00" + HALT])
+def test_a_handler_that_returned_is_not_accused(after):
+    done = ran(UD2 + after, SKIP)  # the frame stays in memory, below or above RSP
+    assert (done.ending, done.recorded, vectors(done), done.exit_code) == (Ending.HALTED, 1, [], 0)
+    assert in_handler(done) is None
+
+
+def test_the_last_exception_and_the_first_are_told():
+    done = ran(UD2, BAD_LOAD)
+    assert vectors(done) == [Vector.GP, Vector.UD]
+    told = " ".join("\n".join(report(done)).split())
+    assert "halted in its handler of #GP; the first that it never came back from is #UD" in told
+    assert "mov uses the selector 0xfff8" in told  # AX is from the record: it was another since
+    assert done.to_json()["unreturned"][1]["name"] == "#UD"
+
+
+def test_an_endless_handler():
+    done = ran(UD2, b"\xeb\xfe", timeout=0.5)
+    assert (done.ending, vectors(done), done.exit_code) == (Ending.TIMEOUT, [Vector.UD], 124)
+    assert done.crash is not None
+    assert done.crash.address == CODE + UD_AT
+    assert not done.crash.halted
+
+
+@pytest.mark.parametrize(
+    ("leave", "ending", "code"),
+    [
+        (b"\xb0\x03\xe6\xf4" + HALT, Ending.DEBUG_EXIT, 4),
+        (b"\xb0\xfe\xe6\x64" + HALT, Ending.RESET, 5),
+    ],
+    ids=["debug exit", "reset"],
+)
+def test_a_machine_that_is_left_in_a_handler(leave, ending, code):
+    done = ran(UD2, leave)
+    assert (done.ending, vectors(done), done.exit_code) == (ending, [Vector.UD], code)
+    assert done.crash is not None
+    assert done.crash.registers.rax & 0xFF == leave[1]
+
+
+def test_a_debug_exit_with_0_is_a_success_wherever_it_is():
+    done = ran(UD2, b"\xb0\x00\xe6\xf4" + HALT)
+    assert (done.ending, vectors(done), done.crash, done.exit_code) == (Ending.DEBUG_EXIT, [], None, 0)
+
+
+def test_the_file_has_the_evidence(tmp_path, capsys):
+    from trapline.cli.main import main
+
+    file = tmp_path / "run.jsonl"
+    ran(UD2, BAD_LOAD, output=file)
+    assert [line["seq"] for line in map(json.loads, file.read_text().splitlines()) if "unreturned" in line] == [1, 0]
+    assert main(["explain", str(file)]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "record 1, which the guest never came back from" in told
+    assert "mov uses the selector 0xfff8" in told
+    assert main(["explain", str(file), "--json"]) == 0
+    assert [each["seq"] for each in json.loads(capsys.readouterr().out)] == [1, 0]
+
+
+BOOT_SECTOR = bytes.fromhex("fa31c08ed8 c7061800187c c7061a000000 90909090 90 0f0b fa f4 ebfc 000000").ljust(510, b"\0")
+"""Set the vector of #UD in real mode to 7C18; UD2."""
+
+
+@pytest.mark.parametrize("processor", ["unicorn", "qemu"])
+def test_a_boot_sector_on_each_processor(processor, tmp_path):
+    image = tmp_path / "boot.img"
+    image.write_bytes(BOOT_SECTOR + b"\x55\xaa")
+    done = run(image, processor=processor, timeout=6)
+    assert vectors(done) == [Vector.UD]
+    assert done.crash is not None
+    assert done.crash.halted
