@@ -80,6 +80,9 @@ def test_the_ports_are_intercepted(ports, shared):
 def test_an_out_is_the_end(access, ports, handshake, shared, port, form, value, at):
     assert not ports.ended
     assert not access(port, form)
+    assert ports.leaving  # the state is read first
+    assert handshake.given == []
+    assert ports.leave()
     assert handshake.given == [(Command.EXIT, at, 1, value)]
     assert ports.ended
     assert shared.vmcb.save.rip == CODE
@@ -99,6 +102,7 @@ def test_one_that_is_not_aligned_reaches_the_device_where_accesses_are_split(
 ):
     split = Ports(shared, handshake, ram, COMMAND, splits=True)
     assert not access(port, form, ports=split)
+    assert split.leave()
     assert handshake.given == [(Command.EXIT, at, 1, value)]
     handshake.given.clear()
     access(port, form)
@@ -164,6 +168,7 @@ def test_a_string_may_end_the_machine(access, ports, handshake, shared, ram):
     ram.write(DATA, b"\x12")
     shared.gprs.rsi, shared.gprs.rcx = DATA, 2
     assert not access(0xF4, DWORD | STRING | REPEATED)
+    assert ports.leave()
     assert handshake.given == [(Command.EXIT, 0xF4, 1, 0x12)]
     assert ports.ended
 
