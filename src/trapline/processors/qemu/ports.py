@@ -59,7 +59,8 @@ class Ports:
     def answer(self) -> bool:
         """Go on with the guest's access; True: the exit is now that of an exception.
 
-        False: the access is complete, or the monitor is running, and hands over again when its part is done; or `leaving`.
+        False: the access is complete, or the monitor is running, and hands over again when its part is done;
+        or it is `leaving`.
         """
         begins = self._doing is None
         if self._doing is None:
