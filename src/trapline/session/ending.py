@@ -5,16 +5,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from trapline.arch.vectors import Vector
 from trapline.asm.disassembler import instruction
-from trapline.explain.explain import explain_exception
+from trapline.explain.blackbox import chains
+from trapline.explain.explain import Disassembler, explain, explain_exception
+from trapline.explain.explanation import Explanation
+from trapline.machine.processor import Processor
 from trapline.report.crash import CrashContext
 from trapline.report.result import Unreturned
-from trapline.trace.recorder import BLACK_BOX
+from trapline.symbols import Names
+from trapline.trace.exception_record import ExceptionRecord
+from trapline.trace.recorder import BLACK_BOX, Recorder
 
 if TYPE_CHECKING:
-    from trapline.explain.explanation import Explanation
-    from trapline.trace.exception_record import ExceptionRecord
-
-    from .session import Session
+    from trapline.explain.blackbox import BlackBox
 
 
 class Moment(NamedTuple):
@@ -25,25 +27,39 @@ class Moment(NamedTuple):
     """The exceptions that it never came back from: the last one, then the first one if that is another."""
 
 
-def moment(session: "Session") -> Moment:
+def moment(
+    crash: CrashContext, processor: Processor, recorder: Recorder, black_box: "BlackBox", names: Names, syntax: str
+) -> Moment:
     """Return what there is to tell of a stopped guest; its evidence goes to the file of records."""
     from trapline.explain.unreturned import unreturned
 
-    crash = session.crash()
-    last = session.recorder.exceptions()[-BLACK_BOX:]
-    processor = session.processor
-    found = unreturned(list(last), processor.vmcb.save, processor.memory, processor.capabilities.physical_bits)
-    told = found[:1] + found[1:][-1:]
-    return Moment(crash, tuple(Unreturned(record, _explanation(session, record)) for record in told))
+    last = list(recorder.exceptions()[-BLACK_BOX:])
+    found = unreturned(last, processor.vmcb.save, processor.memory, processor.capabilities.physical_bits)
+    disassemble = partial(instruction, syntax=syntax)
+    told = []
+    for record in found[:1] + found[1:][-1:]:
+        if record.vector is Vector.DF:
+            explanation = _explain_chain(black_box, record.seq, names, disassemble)
+        else:
+            explanation = _explain(processor, recorder, record, names, disassemble)
+        told.append(Unreturned(record, explanation))
+    return Moment(crash, tuple(told))
 
 
-def _explanation(session: "Session", record: "ExceptionRecord") -> "Explanation | None":
+def _explain(
+    processor: Processor, recorder: Recorder, record: ExceptionRecord, names: Names, disassemble: Disassembler
+) -> Explanation:
     from trapline.explain.recorded import recorded_evidence
 
-    if record.vector is Vector.DF:
-        return session.explain_chain(record.seq)
-    evidence = recorded_evidence(record, session.processor, unreturned=True)
-    disassemble = partial(instruction, syntax=session.settings.syntax)
-    explanation = explain_exception(evidence, name=session.names.text, disassemble=disassemble)
-    session.recorder.note(evidence.to_json())  # with the memory that the explanation read
+    evidence = recorded_evidence(record, processor, unreturned=True)
+    explanation = explain_exception(evidence, name=names.text, disassemble=disassemble)
+    recorder.note(evidence.to_json())  # with the memory that the explanation read
     return explanation
+
+
+def _explain_chain(black_box: "BlackBox", sequence: int, names: Names, disassemble: Disassembler) -> Explanation | None:
+    """Explain the chain of exceptions that led to the #DF with this number; None: there is no evidence."""
+    for chain in reversed(chains(black_box.evidence)):
+        if chain[-1].sequence in (sequence, sequence - 1):  # a #DF of its own has the number after
+            return explain(chain, name=names.text, disassemble=disassemble)
+    return None

@@ -11,7 +11,7 @@ from trapline.report.result import Count, Ending, Place, Violation
 from trapline.report.run import Run
 from trapline.trace.exception_record import linear_rip
 
-from .ending import Moment, moment
+from .ending import Moment
 
 if TYPE_CHECKING:
     from .session import Session
@@ -83,7 +83,7 @@ def _last(session: "Session", ending: Ending, *, held: bool) -> Moment | None:
     if ending in _LOST:
         return None if session.processor.exit_status == SUCCESS else session.departure
     if ending is Ending.HALTED or (held and ending in (Ending.TIMEOUT, Ending.INTERRUPTED)):
-        return moment(session)
+        return session.moment()
     return None
 
 

@@ -12,8 +12,6 @@ from trapline.arch.registers import Gprs
 from trapline.arch.vmcb import SaveArea
 from trapline.asm.disassembler import instruction
 from trapline.errors import ProcessorError, ProcessorLost, UsageError
-from trapline.explain.blackbox import chains
-from trapline.explain.explain import explain
 from trapline.explain.explanation import Explanation
 from trapline.explain.undelivered import explain_undelivered
 from trapline.hypervisor.exception import InterceptedException
@@ -125,13 +123,9 @@ class Session:
         """Place the symbols of the kernel that the stopped guest runs, if their slide is unknown."""
         place(self.processor, self.names)
 
-    def explain_chain(self, sequence: int) -> Explanation | None:
-        """Explain the chain of exceptions that led to the #DF with this number; None: there is no evidence."""
-        disassemble = partial(instruction, syntax=self.settings.syntax)
-        for chain in reversed(chains(self.black_box.evidence)):
-            if chain[-1].sequence in (sequence, sequence - 1):  # a #DF of its own has the number after
-                return explain(chain, name=self.names.text, disassemble=disassemble)
-        return None
+    def moment(self) -> Moment:
+        """Return what there is to tell of the stopped guest, where it ended otherwise than by its own success."""
+        return moment(self.crash(), self.processor, self.recorder, self.black_box, self.names, self.settings.syntax)
 
     def explanation(self, stop: Stop) -> Explanation | None:
         """Explain the shutdown, or the exception at which the guest is stopped; None: there is neither."""
@@ -207,7 +201,7 @@ class Session:
             while True:
                 stop = execute()
                 if stop.reason is StopReason.LEAVING:
-                    self.departure = moment(self)
+                    self.departure = self.moment()
                     continue
                 if stop.reason is not StopReason.SHUTDOWN:
                     return stop
