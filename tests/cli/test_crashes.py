@@ -2,15 +2,13 @@
 
 import json
 import shutil
-import struct
 import subprocess
 import sys
 
 import pytest
 
-from trapline.arch.vectors import Vector
+from tools.fuzzing.raw import BODY, handled
 
-CODE = 0x10_0000
 TIMES = 50
 """How often #UD is raised before: fewer than are kept before they are written."""
 POLYNOMIAL = """
@@ -34,18 +32,6 @@ KINDS = {
 }
 
 
-def guest(code):
-    """Return 64-bit code that raises #UD with a handler that skips it, and then goes on with `code`."""
-    handler, table = CODE + 0x100, CODE + 0x210
-    gates = struct.pack("<HHHHQ", handler & 0xFFFF, 0x08, 0x8E00, handler >> 16, 0).rjust(16 * (Vector.UD + 1), b"\0")
-    start = b"\x0f\x01\x1c\x25" + struct.pack("<I", CODE + 0x200)  # lidt
-    start += struct.pack("<BI", 0xB9, TIMES) + b"\x0f\x0b\xff\xc9\x75\xfa"  # mov ecx; ud2, dec ecx, jnz
-    start += b"\xe9" + struct.pack("<i", 0x400 - len(start) - 5)  # jmp: another block
-    skip = b"\x48\x83\x04\x24\x02\x48\xcf"  # add qword [rsp], 2; iretq
-    begin = start.ljust(0x100, b"\x90") + skip.ljust(0x100, b"\x90")
-    return (begin + struct.pack("<HQ", len(gates) - 1, table).ljust(16, b"\0") + gates).ljust(0x400, b"\0") + code
-
-
 def compiled(folder):
     """Return a function as gcc makes it."""
     if shutil.which("gcc") is None or shutil.which("objcopy") is None:
@@ -62,13 +48,13 @@ def compiled(folder):
 def test_a_crash_ends_the_run_with_all_its_records(kind, tmp_path):
     code, signal, begins = KINDS[kind]
     image, records = tmp_path / "guest.bin", tmp_path / "records.jsonl"
-    image.write_bytes(guest(compiled(tmp_path) if code is None else code))
+    image.write_bytes(handled(compiled(tmp_path) if code is None else code, TIMES))
     command = [sys.executable, "-m", "trapline", "run", image, "--entry-mode", "64", "--timeout", "100"]
     done = subprocess.run([*command, "--json", "-o", records], capture_output=True, text=True, check=False, timeout=200)
     assert done.returncode == 1, done.stderr
     summary = json.loads(done.stdout)
     assert (summary["ending"], summary["exit_code"], summary["recorded"]) == ("failed", 1, TIMES)
-    assert int(summary["crash"]["registers"]["rip"], 16) >= CODE + 0x400
+    assert int(summary["crash"]["registers"]["rip"], 16) >= BODY
     lines = [json.loads(line) for line in records.read_text().splitlines()]
     assert [line["seq"] for line in lines if "seq" in line] == list(range(TIMES))
     assert done.stderr.startswith(f"trapline: Unicorn was killed by {signal} in the block of code at 0008:10")
@@ -79,7 +65,7 @@ def test_a_crash_ends_the_run_with_all_its_records(kind, tmp_path):
 
 def test_the_summary_of_a_crash_shows_where_it_was(tmp_path):
     image = tmp_path / "guest.bin"
-    image.write_bytes(guest(KINDS["x87"][0]))
+    image.write_bytes(handled(KINDS["x87"][0], TIMES))
     command = [sys.executable, "-m", "trapline", "run", image, "--entry-mode", "64"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
     assert done.returncode == 1
@@ -112,7 +98,7 @@ with trapline.Machine(code, entry_mode=64, exceptions="all", survive_crashes="su
 
 def test_the_library_survives_by_choice(tmp_path):
     image = tmp_path / "guest.bin"
-    image.write_bytes(guest(KINDS["x87"][0]))
+    image.write_bytes(handled(KINDS["x87"][0], TIMES))
     runs = [
         subprocess.run(
             [sys.executable, "-c", LIBRARY, image, *more], capture_output=True, text=True, check=False, timeout=200

@@ -26,6 +26,12 @@ _GROUPS: Final = {bits: [_parts(group, bits) for group in GROUPS.values()] for b
 _WEIGHTS: Final = [group.weight for group in GROUPS.values()]
 
 
+def instruction(c: Coder) -> bytes:
+    """Return what is chosen as one: an instruction, or some that belong together."""
+    rows, weights = c.rng.choices(_GROUPS[c.bits], _WEIGHTS)[0]
+    return b"".join(make(c) for make in c.rng.choices(rows, weights)[0])
+
+
 def write(c: Coder) -> bytes:
     """Return a program's code."""
     rng = c.rng
