@@ -140,12 +140,14 @@ def test_a_console_that_cannot_be_opened(trapline_command, tmp_path):
     assert (done.status, done.err) == (2, f"trapline: --console {tmp_path}: Is a directory\n")
 
 
-def test_a_console_on_a_full_disk(trapline_command):
+@pytest.mark.parametrize("processor", ["unicorn", pytest.param("qemu", marks=pytest.mark.qemu)])
+def test_a_console_on_a_full_disk(trapline_command, processor):
     complaint = pytest.raises(TraplineError, match="console cannot be written")
     with Path("/dev/full").open("wb", buffering=0) as file, complaint:
         LineWriter(file).write(b"line\n")
-    done = trapline_command("run", "sample:ud", "--console", "/dev/full")
+    done = trapline_command("run", "sample:ud", "--console", "/dev/full", "--processor", processor)
     assert done.status == 1
+    assert "Traceback" not in done.err
     assert done.err.count("trapline: the guest's console cannot be written: No space left on device\n") == 1
 
 

@@ -23,6 +23,9 @@ class Console:
         self._changed = threading.Condition()
         self._send: Callable[[bytes], object] | None = None
         self._awaited: tuple[bytes, int, Callable[[], None]] | None = None
+        self._failure: Exception | None = None
+        self.interrupt: Callable[[], None] = lambda: None
+        """Called in the thread of `take_apart` when the sink fails, to stop the guest."""
 
     def open_sink(self, sink: Callable[[bytes], object]) -> None:
         """Pass on the guest's output so far, and from now on as it is written. There was no other sink."""
@@ -50,9 +53,33 @@ class Console:
         self._send(data)
 
     def take(self, data: bytes) -> None:
-        """Take output of the guest; called by its processor."""
+        """Take output of the guest; called by its processor. Raises what the sink raises."""
         if self._sink is not None:
             self._sink(data)
+        self._keep(data)
+
+    def take_apart(self, data: bytes) -> None:
+        """Take output like `take`, in a thread that does not run the guest: `check` raises what the sink raises.
+
+        A sink that failed gets no more. One that is a pipe without a reader is no failure.
+        """
+        try:
+            if self._sink is not None:
+                self._sink(data)
+        except Exception as error:  # noqa: BLE001  # raised by `check`
+            self._sink = None
+            if not isinstance(error, BrokenPipeError):
+                self._failure = error
+                self.interrupt()
+        self._keep(data)
+
+    def check(self) -> None:
+        """Raise what a sink raised in `take_apart`, once."""
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def _keep(self, data: bytes) -> None:
         found = None
         with self._changed:
             self._output += data

@@ -70,7 +70,7 @@ class SerialLine:
 
     def _pass_on(self, console: Console) -> None:
         while data := self._receive():
-            console.take(data)
+            console.take_apart(data)
 
     def _receive(self) -> bytes:
         try:

@@ -71,6 +71,7 @@ class Session:
                 enter=self._enter,
                 recorders=(Recording(self.recorder.add_one, (self.black_box,)),),
             )
+            self.console.interrupt = self.vm.interrupt
             self._guard = self._crash_guard() if settings.survive_crashes and self.processor_name == UNICORN else None
             self._closed = self.crashed = False
             """The processor crashed. The VMCB has the guest's state at the beginning of the block that was executed."""
@@ -151,6 +152,7 @@ class Session:
         """Switch the machine off and release it. Safe to call twice."""
         self._closed = True
         self._closing.close()
+        self.console.check()
 
     def __enter__(self) -> Self:
         return self
@@ -200,6 +202,7 @@ class Session:
         with blaming(self.settings), placing(self.vm, self.names):
             while True:
                 stop = execute()
+                self.console.check()
                 if stop.reason is StopReason.LEAVING:
                     self.departure = self.moment()
                     continue
