@@ -1,7 +1,8 @@
 """`python -m tools.kvm [CASE ...]`: boots the emulated AMD host, runs trapline there, and prints a table.
 
 The exit status is 1 where a guest was different from plain KVM. TCG as hardware lacks nRIP, and
-exits for #BP and #OF as an AMD CPU makes them: tests/processors/qemu/test_quirks_kvm.py plays those.
+exits for #BP and #OF as an AMD CPU makes them: tests/processors/qemu/test_quirks_kvm.py plays those. A guest that
+resets its machine does not come back under plain KVM here, so there is nothing to compare with.
 """
 
 from __future__ import annotations
