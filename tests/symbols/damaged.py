@@ -15,7 +15,9 @@ def elf(sections):
         size, offset = data if isinstance(data, tuple) else (len(data), 64 + len(content))
         content += b"" if isinstance(data, tuple) else data
         at = names.index(b"\0" + name.encode() + b"\0") + 1
-        rows.append(struct.pack("<IIQQQQIIQQ", at, kind, flags, address, offset, size, link, 0, 1, 0))
+        rows.append(
+            struct.pack("<IIQQQQIIQQ", at, kind, flags, address, offset, size, link, 0, 1, 24 * (kind == TABLE))
+        )
     header = struct.pack(
         "<HHIQQQIHHHHHH", 2, 62, 1, 0, 0, 64 + len(content), 0, 64, 56, 0, 64, len(rows), len(rows) - 1
     )

@@ -54,13 +54,18 @@ def test_lines_are_found_in_what_is_not_damaged(file):
     assert (symbol.name, symbol.file, symbol.line) == ("main", "a.c", 1)
 
 
-@pytest.mark.parametrize("size", [8 << 30, 1 << 62, 5])
+@pytest.mark.parametrize("size", [8 << 30, 1 << 62])
 def test_what_a_section_unpacks_to_is_bounded(file, caplog, size):
     path = file(named(compressed(".debug_info", size, bytes(1 << 20)), debug(".debug_abbrev", ABBREVIATION)))
     assert load(path).lookup(START).source is None
     (record,) = caplog.records
     assert record.getMessage().startswith(f"{path}: ")
     assert record.getMessage().endswith(": source lines are left out")
+
+
+def test_no_more_is_unpacked_than_a_section_says(file):
+    path = file(named(compressed(".debug_info", 5, bytes(1 << 20)), debug(".debug_abbrev", ABBREVIATION)))
+    assert load(path).lookup(START).source is None
 
 
 def test_a_compressed_section_is_read_by_its_size(file):
@@ -97,7 +102,9 @@ def test_names_are_bounded_together(file, monkeypatch):
     "make",
     [
         lambda count: with_lines(b"".join(map(unit, range(count))), ABBREVIATION, b""),
-        lambda count: with_lines(b"".join(unit(n, 0, n) for n in range(count)), b"\x02\x11\0\0\0" * count, b""),
+        lambda count: with_lines(
+            b"".join(unit(n, 0, 5 * n) for n in range(count)), b"\x01\x11\0\0\0" * count + b"\0", b""
+        ),
         lambda count: with_lines(b"\0\0\0\0" * count, ABBREVIATION, b""),
         lambda count: with_lines(unit(), ABBREVIATION, line_table(count)),
         lambda count: with_symbols([(1, START, 1)] * count, b"\0main\0"),
@@ -106,7 +113,7 @@ def test_names_are_bounded_together(file, monkeypatch):
     ids=["units", "units with their own abbreviations", "empty units", "rows", "symbols", "sections"],
 )
 def test_twice_the_file_takes_twice_the_time(file, make, monkeypatch):
-    monkeypatch.setattr("trapline.symbols.dwarf.units._STEPS", 4000)
+    monkeypatch.setattr("trapline.symbols.lines._UNITS", 4000)
 
     def look_up(path):
         with contextlib.suppress(UsageError):  # a file without symbols
@@ -117,9 +124,9 @@ def test_twice_the_file_takes_twice_the_time(file, make, monkeypatch):
 
 def test_the_work_on_units_is_bounded(file, caplog, monkeypatch):
     """Each unit has its own abbreviations, which are all the rest of a section."""
-    monkeypatch.setattr("trapline.symbols.dwarf.units._STEPS", 1000)
+    monkeypatch.setattr("trapline.symbols.lines._UNITS", 1000)
     units = b"".join(unit(number, 0, 7 * number) for number in range(100))
-    path = file(with_lines(units, b"\x02\x11\0\x10\x17\0\0" * 100, b""))
+    path = file(with_lines(units, b"\x01\x11\0\x10\x17\0\0" * 100 + b"\0", b""))
     assert load(path).lookup(START).source is None
     assert "too many entries" in caplog.text
 

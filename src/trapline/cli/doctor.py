@@ -35,7 +35,7 @@ def doctor(*, as_json: bool, program: str | None) -> int:
     """Print the findings; return exit code 0 when nothing that is needed is missing, else 1."""
     findings = [
         Finding("Python", sys.version_info >= (3, 11), True, platform.python_version()),
-        *(_library(name, "trapline") for name in ("iced-x86", "msgspec", "numpy", "rich", "unicorn")),
+        *(_library(name, "trapline") for name in ("iced-x86", "msgspec", "numpy", "pyelftools", "rich", "unicorn")),
     ]
     if all(finding.fine for finding in findings):
         findings.append(_try(_IN_PROCESS, True, _run_sample))

@@ -1,25 +1,27 @@
-"""The functions and variables of an ELF file: its symbol table (gABI, "Symbol Table")."""
+"""The functions and variables of an ELF file: its symbol table, by pyelftools."""
 
 import contextlib
 import struct
 from collections.abc import Callable, Collection, Iterator
 from operator import attrgetter
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple, TypeAlias
+from typing import Any, BinaryIO, Final, NamedTuple, TypeAlias
 
 from trapline.errors import UsageError
 
+from .bounded import content, open_elf
 from .ranges import Function, Ranges
-from .sections import SHF_ALLOC, SHF_EXECINSTR, SHT_NOBITS, Elf, Section
 
 Opener: TypeAlias = Callable[[], BinaryIO]
 
 MAGIC: Final = b"\x7fELF"
+_SHF_ALLOC: Final = 1 << 1
+_SHF_EXECINSTR: Final = 1 << 2
 _NOTYPE, _OBJECT, _FUNC, _IFUNC = 0, 1, 2, 10
 _LOCAL, _GLOBAL, _WEAK = 0, 1, 2
 _BINDINGS: Final = {_GLOBAL: 0, _WEAK: 1, _LOCAL: 2}
 _ENTRY: Final = {32: struct.Struct("<IIIBBH"), 64: struct.Struct("<IBBHQQ")}
-"""Elf32_Sym and Elf64_Sym."""
+"""Elf32_Sym and Elf64_Sym (gABI, "Symbol Table"), read here since pyelftools takes 30 times as long."""
 _TABLE: Final = 128 << 20
 """Bytes of a symbol table, and of its names, that are read."""
 MOST: Final = 1_000_000
@@ -52,8 +54,8 @@ def read(opener: Opener) -> Code | None:
 def variables(opener: Opener) -> dict[str, int]:
     """Return the addresses of the variables by name; of several of one name a global one. Raises like `read`."""
     with _damage_in_words(), opener() as file:
-        elf = Elf(file)
-        if (table := _symbol_table(elf)) is None:
+        elf, table = _symbol_table(file)
+        if table is None:
             return {}
         named = _symbols(elf, table, _places(elf, 0), (_NOTYPE, _OBJECT))
         return {each.name: each.start for each in sorted(named, key=attrgetter("rank"), reverse=True)}
@@ -61,46 +63,55 @@ def variables(opener: Opener) -> dict[str, int]:
 
 @contextlib.contextmanager
 def _damage_in_words() -> Iterator[None]:
-    """Raise UsageError for what a damaged table leads to: a section or a name that there is not."""
+    """Raise UsageError for what the library raises on a damaged file, as Python does: KeyError, OverflowError, ..."""
     try:
         yield
-    except (IndexError, struct.error) as error:
+    except (UsageError, OSError, MemoryError):
+        raise
+    except Exception as error:
         raise UsageError("a damaged ELF file, or one cut short") from error
 
 
 def _read(file: BinaryIO) -> Code | None:
-    elf = Elf(file)
-    if (table := _symbol_table(elf)) is None:
+    elf, table = _symbol_table(file)
+    if table is None:
         return None
-    code = _places(elf, SHF_EXECINSTR)
+    code = _places(elf, _SHF_EXECINSTR)
     functions = _symbols(elf, table, code, (_NOTYPE, _FUNC, _IFUNC))
     if not functions:
         return None
-    return Code(Ranges(functions, ends=[end for _, end in code.values()]), elf.find(".debug_info") is not None)
+    return Code(Ranges(functions, ends=[end for _, end in code.values()]), bool(elf.has_section(".debug_info")))
 
 
-def _symbol_table(elf: Elf) -> Section | None:
-    """Return the symbol table; None: there is none."""
-    table = elf.find(".symtab") or elf.find(".dynsym")
-    return None if table is None or not table.size or table.kind == SHT_NOBITS else table
+def _symbol_table(file: BinaryIO) -> tuple[Any, Any]:
+    """Return the ELF file and its symbol table; None: it has none."""
+    elf = open_elf(file)
+    table = elf.get_section_by_name(".symtab") or elf.get_section_by_name(".dynsym")
+    return elf, None if table is None or not table["sh_size"] or table["sh_type"] == "SHT_NOBITS" else table
 
 
-def _places(elf: Elf, executable: int) -> dict[int, tuple[int, int]]:
+def _places(elf: Any, executable: int) -> dict[int, tuple[int, int]]:  # noqa: ANN401  # a library without hints
     """Return the addresses of the sections in memory that hold code, or of those that do not, by number."""
     return {
-        number: (section.address, section.address + section.size)
-        for number, section in enumerate(elf.sections)
-        if section.flags & (SHF_ALLOC | SHF_EXECINSTR) == SHF_ALLOC | executable
+        number: (section["sh_addr"], section["sh_addr"] + section["sh_size"])
+        for number, section in enumerate(elf.iter_sections())
+        if section["sh_flags"] & (_SHF_ALLOC | _SHF_EXECINSTR) == _SHF_ALLOC | executable
     }
 
 
-def _symbols(elf: Elf, table: Section, sections: dict[int, tuple[int, int]], kinds: Collection[int]) -> list[Function]:
+def _symbols(
+    elf: Any,  # noqa: ANN401  # a library without hints
+    table: Any,  # noqa: ANN401
+    sections: dict[int, tuple[int, int]],
+    kinds: Collection[int],
+) -> list[Function]:
     found = []
-    entry = _ENTRY[elf.bits]
-    data, names = elf.read(table, _TABLE), elf.read(elf.sections[table.link], _TABLE)
+    bits: int = elf.elfclass
+    entry = _ENTRY[bits]
+    data, names = content(elf, table, _TABLE), content(elf, elf.get_section(table["sh_link"]), _TABLE)
     room = _NAMES
     for fields in entry.iter_unpack(memoryview(data)[: len(data) // entry.size * entry.size]):
-        if elf.bits == 64:
+        if bits == 64:
             at, info, _, section, start, size = fields
         else:
             at, start, size, info, _, section = fields

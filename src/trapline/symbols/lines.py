@@ -1,29 +1,27 @@
-"""Source lines from DWARF. The units are read for the first line that is asked for, a line table when it is needed."""
+"""Source lines from DWARF, by pyelftools. The line table of a compile unit is read when it is first needed.
+
+The unit of an address is found in .debug_aranges, or, for units that compilers other than GCC leave out there, in the
+unit's own ranges (DWARF 5, 6.1.2 and 3.1.1).
+"""
 
 import logging
 import posixpath
 from bisect import bisect_right
-from collections.abc import Mapping
-from typing import Final, NamedTuple
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
 
 from trapline.errors import UsageError
 
-from .dwarf.cursor import Damaged, Steps, TooMuch
-from .dwarf.line_table import Table, read_table
-from .dwarf.units import Unit, UnitReader
+from .bounded import Meter, TooMuch, open_dwarf, open_elf
 from .elf import Opener
-from .sections import Elf
 
 log = logging.getLogger(__name__)
 
-_NAMES: Final = (
-    ".debug_abbrev", ".debug_line", ".debug_str", ".debug_line_str", ".debug_ranges", ".debug_rnglists",
-    ".debug_addr", ".debug_str_offsets",
-)  # fmt: skip
-_MOST: Final = 256 << 20
-"""Bytes of these sections together, and of a compressed .debug_info: a Linux kernel's have 60 MiB."""
-
-_Lines = tuple[list[int], list["Line | None"]]
+_NOWHERE: Final = (0, 0, -1)
+_UNITS: Final = 1_000_000
+"""Reads of all units of a file: a Linux kernel's take a tenth of them, and as many take three seconds."""
+_TABLE: Final = 400_000
+"""Reads of a line table: most rows take one."""
 
 
 class Line(NamedTuple):
@@ -41,73 +39,116 @@ class Lines:
         """`name` is the file's, for messages."""
         self._name = name
         self._opener = opener
-        self._sections: Mapping[str, bytes] = {}
-        self._units: list[tuple[int, int, Unit]] | None = None
-        self._tables: dict[int, _Lines] = {}
-        self._steps = Steps(0)
+        self._meter = Meter(_UNITS)
+        self._dwarf: Any = None
+        self._units: list[tuple[int, int, int]] | None = None
+        self._tables: dict[int, tuple[list[int], list[Line | None]]] = {}
 
     def find(self, address: int) -> Line | None:
         """Return the line of an address in the file; None: unknown."""
         if self._units is None:
             self._units = self._open()
-        place = bisect_right(self._units, address, key=lambda unit: unit[0]) - 1
-        if place < 0:
-            return None
-        begin, end, unit = self._units[place]
+        place = bisect_right(self._units, (address, 1 << 64, 0)) - 1
+        begin, end, unit = self._units[place] if place >= 0 else _NOWHERE
         if not begin <= address < end:
             return None
-        table = self._tables.get(unit.lines)
+        table = self._tables.get(unit)
         if table is None:
-            table = self._tables[unit.lines] = self._read(unit)
+            table = self._tables[unit] = self._read(unit)
         addresses, lines = table
         place = bisect_right(addresses, address) - 1
         return lines[place] if place >= 0 else None
 
-    def _open(self) -> list[tuple[int, int, Unit]]:
-        """Read the units, in the order of their addresses. Symbols work without: what is damaged is left out."""
-        found: list[tuple[int, int, Unit]] = []
-        sections: dict[str, bytes] = {}
+    def _open(self) -> list[tuple[int, int, int]]:
+        """Read the units, in the order of their addresses. Symbols work without lines: what is damaged is left out."""
+        found: list[tuple[int, int, int]] = []
         try:
             with self._opener() as file:
-                elf = Elf(file)
-                info, room = elf.part(".debug_info", _MOST), _MOST
-                for name in _NAMES:
-                    sections[name] = elf.content(name, room)
-                    room -= len(sections[name])
-                for unit in UnitReader(info, sections).units():
-                    found += [(begin, end, unit) for begin, end in unit.ranges if begin < end]
+                self._dwarf = open_dwarf(open_elf(file), self._meter)
+            for unit in _units(self._dwarf):
+                found.append(unit)  # those before a damaged one count
         except TooMuch:
             log.warning("%s: its debug information has too many entries: some source lines are left out", self._name)
         except UsageError as error:
             log.warning("%s: %s: source lines are left out", self._name, error)
-        except (Damaged, OSError):
-            pass
-        self._sections = sections
-        self._steps = Steps(4 * len(sections.get(".debug_line", b"")) + 1000)
-        return sorted(found, key=lambda unit: unit[:2])
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001  # on damaged tables the library raises anything
+            log.debug("%s: %r", self._name, error)
+        return sorted(found)
 
-    def _read(self, unit: Unit) -> _Lines:
+    def _read(self, unit: int) -> tuple[list[int], list[Line | None]]:
+        self._meter.left = _TABLE
         try:
-            table = read_table(self._sections, unit.lines, unit.shape.address, self._steps)
-        except (Damaged, TooMuch):
-            return [], []
-        rows = sorted(table.rows, key=lambda row: row[:2])
-        names = _file_names(unit, table)
-        lines: dict[tuple[int, int], Line | None] = {}
-        for row in rows:
-            if (row.file, row.line) not in lines:
-                name = names.get(row.file)
-                lines[row.file, row.line] = Line(name, row.line) if name and row.line > 0 else None
-        return [row.address for row in rows], [lines[row.file, row.line] if row.starts else None for row in rows]
+            rows = sorted(_rows(self._dwarf, unit), key=lambda row: row[:2])
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001  # as above
+            log.debug("%s: %r", self._name, error)
+            rows = []
+        return [address for address, _, _ in rows], [line for _, _, line in rows]
 
 
-def _file_names(unit: Unit, table: Table) -> dict[int, str]:
-    home = unit.directory.decode("utf-8", "replace")
-    inside = home.rstrip("/") + "/"
+def _units(dwarf: Any) -> Iterator[tuple[int, int, int]]:  # noqa: ANN401  # a library without hints
+    """Yield begin, end and offset of the unit for each range of code."""
+    aranges = dwarf.get_aranges()
+    listed = set()
+    for entry in () if aranges is None else aranges.entries:
+        if entry.length:
+            listed.add(entry.info_offset)
+            yield entry.begin_addr, entry.begin_addr + entry.length, entry.info_offset
+    for unit in dwarf.iter_CUs():
+        if unit.cu_offset not in listed:
+            for begin, end in _ranges(dwarf, unit):
+                yield begin, end, unit.cu_offset
+
+
+def _ranges(dwarf: Any, unit: Any) -> Iterator[tuple[int, int]]:  # noqa: ANN401  # a library without hints
+    attributes = unit.get_top_DIE().attributes
+    low, high, ranges = (attributes.get(f"DW_AT_{name}") for name in ("low_pc", "high_pc", "ranges"))
+    base = low.value if low else 0
+    if ranges is not None:
+        for entry in dwarf.range_lists().get_range_list_at_offset(ranges.value, unit):
+            if hasattr(entry, "base_address"):
+                base = entry.base_address
+            else:
+                start = 0 if getattr(entry, "is_absolute", False) else base
+                yield entry.begin_offset + start, entry.end_offset + start
+    elif low is not None and high is not None:
+        yield low.value, high.value if high.form == "DW_FORM_addr" else low.value + high.value
+
+
+def _rows(dwarf: Any, offset: int) -> Iterator[tuple[int, bool, Line | None]]:  # noqa: ANN401  # as above
+    """Yield address, whether a line starts there (an end sorts before a start), and the line."""
+    unit = dwarf.get_CU_at(offset)
+    program = dwarf.line_program_for_CU(unit)
+    if program is None:
+        return
+    names = _file_names(unit, program)
+    for entry in program.get_entries():
+        state = entry.state
+        if state is None:
+            continue
+        if state.end_sequence:
+            yield state.address, False, None
+        else:
+            name = names.get(state.file)
+            yield state.address, True, Line(name, state.line) if name and state.line else None
+
+
+def _file_names(unit: Any, program: Any) -> dict[int, str]:  # noqa: ANN401  # a library without hints
+    header = program.header
+    compiled = unit.get_top_DIE().attributes.get("DW_AT_comp_dir")
+    home = compiled.value.decode("utf-8", "replace") if compiled else ""
+    directories = [name.decode("utf-8", "replace") for name in header["include_directory"]]
+    first = 0 if header["version"] >= 5 else 1
+    if first:
+        directories.insert(0, home)  # before DWARF 5 directory 0 and file 0 are not listed
     names = {}
-    for number, file in table.files.items():
-        directory = table.directories.get(file.directory, b"").decode("utf-8", "replace")
-        path = posixpath.join(home, directory, file.name.decode("utf-8", "replace"))
-        short = path[len(inside) :] if home and path.startswith(inside) else path
-        names[number] = posixpath.normpath(short)
+    for number, entry in enumerate(header["file_entry"], first):
+        name = entry.name.decode("utf-8", "replace")
+        index = entry.dir_index
+        path = posixpath.join(home, directories[index] if index < len(directories) else "", name)
+        inside = home and path.startswith(home.rstrip("/") + "/")
+        names[number] = posixpath.normpath(path[len(home.rstrip("/")) + 1 :] if inside else path)
     return names

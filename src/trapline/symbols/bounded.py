@@ -1,0 +1,94 @@
+"""ELF files by pyelftools, within bounds: a file may be damaged, or made to take all time and all memory."""
+
+import io
+import os
+from typing import Any, BinaryIO, Final
+
+from trapline.errors import UsageError
+
+_MOST_SECTIONS: Final = 4096
+"""A linker writes some dozens; only relocatable files have more."""
+_READS: Final = 1_000_000
+"""Of the headers of a file: ten of each section."""
+_MOST_DEBUG: Final = 400 << 20
+"""Bytes of the sections of DWARF that are read together, once they are unpacked."""
+_DEBUG: Final = ("info", "aranges", "abbrev", "str", "line", "ranges", "addr", "str_offsets", "line_str", "rnglists")
+_NOT_NEEDED: Final = (
+    "debug_frame", "eh_frame", "debug_loc", "debug_pubtypes", "debug_pubnames", "debug_loclists", "debug_sup",
+    "gnu_debugaltlink", "debug_types",
+)  # fmt: skip
+
+
+class TooMuch(Exception):
+    """What is asked of a file takes more reads than any sound file needs."""
+
+
+class Meter:
+    """Counts the reads of pyelftools, which are its work: it reads a table's fields one by one."""
+
+    def __init__(self, reads: int) -> None:
+        self.left = reads
+        """How many more there may be."""
+
+    def spend(self) -> None:
+        """Count a read. Raises TooMuch."""
+        self.left -= 1
+        if self.left < 0:
+            raise TooMuch
+
+
+class Metered:
+    """What pyelftools needs of an open file; each read is counted."""
+
+    def __init__(self, file: BinaryIO, meter: Meter) -> None:
+        self._read, self.seek, self.tell = file.read, file.seek, file.tell
+        self._meter = meter
+
+    def read(self, size: int = -1) -> bytes:
+        """Read as the file does."""
+        self._meter.spend()
+        return self._read(size)
+
+
+def open_elf(file: BinaryIO) -> Any:  # noqa: ANN401  # a library without hints
+    """Return the ELFFile of a file for x86. Raises UsageError for another; for a damaged one whatever there is."""
+    from elftools.elf.elffile import ELFFile
+
+    stream: Any = Metered(file, Meter(_READS))
+    elf: Any = ELFFile(stream)
+    if elf["e_machine"] not in ("EM_386", "EM_X86_64") or not elf.little_endian:
+        raise UsageError("an ELF file, but not for x86")
+    if elf["e_type"] == "ET_REL":
+        raise UsageError("a relocatable ELF file: its addresses are not known before it is linked")
+    if elf.num_sections() > _MOST_SECTIONS:
+        raise UsageError(f"it has more than {_MOST_SECTIONS:,} sections")
+    return elf
+
+
+def content(elf: Any, section: Any, most: int) -> bytes:  # noqa: ANN401  # as above
+    """Return the content of a section, unpacked. Raises UsageError, before it is read, for more than `most` bytes."""
+    if section["sh_type"] == "SHT_NOBITS":
+        return b""
+    if section.data_size > most:
+        raise UsageError(f"its section {section.name} has {section.data_size:,} bytes: more than {most:,} are not read")
+    if section["sh_offset"] + section["sh_size"] > elf.stream.seek(0, os.SEEK_END):
+        raise UsageError("a damaged ELF file, or one cut short")
+    return bytes(section.data())
+
+
+def open_dwarf(elf: Any, meter: Meter) -> Any:  # noqa: ANN401  # as above
+    """Return the DWARFInfo of a file; its reads are counted by `meter`. Raises as `content` and `open_elf`."""
+    from elftools.dwarf.dwarfinfo import DebugSectionDescriptor, DwarfConfig, DWARFInfo
+
+    room = _MOST_DEBUG
+    sections: dict[str, Any] = dict.fromkeys(f"{name}_sec" for name in _NOT_NEEDED)
+    for name in _DEBUG:
+        section = elf.get_section_by_name(f".debug_{name}")
+        sections[f"debug_{name}_sec"] = None
+        if section is not None:
+            data = content(elf, section, room)
+            room -= len(data)
+            stream: Any = Metered(io.BytesIO(data), meter)
+            place = section["sh_offset"], len(data), section["sh_addr"]
+            sections[f"debug_{name}_sec"] = DebugSectionDescriptor(stream, section.name, *place)
+    return DWARFInfo(DwarfConfig(True, elf.get_machine_arch(), elf.elfclass // 8), **sections)
