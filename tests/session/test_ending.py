@@ -85,6 +85,21 @@ def test_an_endless_handler():
     assert not done.crash.halted
 
 
+def test_an_exception_that_comes_back_for_ever_is_a_storm():
+    done = ran(UD2, b"\x48\xcf", timeout=0.5)
+    (finding,) = done.findings
+    assert finding.startswith("#UD at 0008:100008 is raised again and again: the last 64 times with the same registers")
+    assert finding.endswith("and nothing has changed: ud2 always raises #UD.")
+    assert done.to_json()["findings"] == [finding]
+    assert sum("at least x64" in line for line in report(done)) == 1
+
+
+def test_a_loop_of_exceptions_is_not_a_storm():
+    done = ran(UD2 + b"\xff\xc1\x75\xfa", SKIP, timeout=0.5)  # inc ecx; jnz back: the registers change
+    assert done.recorded > 64
+    assert done.findings == ()
+
+
 @pytest.mark.parametrize(
     ("leave", "ending", "code"),
     [

@@ -131,6 +131,8 @@ class DR7:
     """L0 to G3."""
     LE: Final = 1 << 8
     GE: Final = 1 << 9
+    CONDITIONS_SHIFT: Final = 16
+    """R/W0, 2 bits, and 4 bits higher that of each further breakpoint: 0 is the execution of an instruction."""
     FIXED: Final = 1 << 10
     """The bit that reads as one, which is also the value after RESET."""
     GD: Final = 1 << 13

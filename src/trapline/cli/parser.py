@@ -135,7 +135,11 @@ def _add_run(add: AddVerb) -> None:
     )
     run.add_argument("-o", "--output", metavar="FILE", help="write each exception as a line of JSON; -: to stdout")
     _add_force(run)
-    run.add_argument("--live", action="store_true", help="print a line for each exception on stderr as it happens")
+    run.add_argument(
+        "--live",
+        action="store_true",
+        help="print a line for each exception on stderr as it happens; repeats are folded",
+    )
     run.add_argument("--json", action="store_true", help="print the summary as JSON; the console goes to stderr")
     run.add_argument("--console", metavar="FILE", help="write the guest's console to a file (default: -, stdout)")
     run.add_argument(

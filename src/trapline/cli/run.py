@@ -14,6 +14,7 @@ from trapline.session.clash import check_streams, input_files, output_file
 from trapline.session.settings import MachineOptions, read_options
 
 from . import table
+from .live import LiveLines
 from .streams import STDOUT, check_claims, output_name
 from .terminal import tell
 from .termination import Termination, silence
@@ -70,7 +71,9 @@ def _run(options: argparse.Namespace, qemu_options: list[str]) -> "Run":
         if options.exceptions != "none":  # without exceptions there is no table
             _load_summary_meanwhile()
         keywords["output"], keywords["console"] = output, console.write if console_file is None else console_file
-        keywords["live"] = functools.partial(_say_after, console) if options.live else None
+        live = LiveLines(functools.partial(_say_after, console))
+        stack.callback(live.finish)
+        keywords["live"] = live.take if options.live else None
         keywords["keep"], keywords["survive_crashes"] = 0, True
         return run_guest(
             options.guest,

@@ -187,5 +187,7 @@ class RunDocument(TypedDict):
     """The context of the guest at the shutdown, at the exception that stopped it, or where it was when the run ended
     otherwise than by its own success."""
     explanation: ExplanationDocument | None
+    findings: list[str]
+    """Sentences on why a guest is where it is that ended otherwise than by its own success: a storm of exceptions."""
     unreturned: list[UnreturnedDocument]
     """The exceptions that the guest never came back from: the last one, then the first one if that is another."""

@@ -128,6 +128,8 @@ class Result:
     """The explanation of the shutdown, or of the exception at which the guest was stopped."""
     unreturned: tuple[Unreturned, ...] = ()
     """The exceptions that the guest never came back from: the last one, then the first one if that is another."""
+    findings: tuple[str, ...] = ()
+    """Sentences on why a guest is where it is that ended otherwise than by its own success: a storm of exceptions."""
     hints: tuple[str, ...] = ()
     """Sentences about devices that the guest tried to use and its machine does not have."""
     unplaced: tuple[str, ...] = ()
@@ -186,6 +188,7 @@ class Result:
             "last": self._last_json() if crashed else [],
             "crash": self.crash.to_json() if self.crash is not None else None,
             "explanation": self.explanation.to_json() if self.explanation is not None else None,
+            "findings": list(self.findings),
             "unreturned": [_unreturned(each) for each in self.unreturned],
         }
 

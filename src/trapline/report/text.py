@@ -7,6 +7,7 @@ from trapline.arch.mode import mode, paging
 from trapline.arch.registers import RFLAGS
 from trapline.arch.vmcb import Segment
 from trapline.explain.explanation import Explanation
+from trapline.trace.exception_record import ExceptionRecord
 from trapline.typed import printable
 
 from .crash import CrashContext
@@ -80,8 +81,8 @@ def evidence(run: Result, width: Width) -> list[str]:
     lines: list[str] = []
     if run.recorded or run.ending is Ending.SHUTDOWN:
         lines.append(titles.last)
-    for record in run.last(_SHOWN):
-        lines += fold_line(str(record), "  ", width)
+    for line in last_exceptions(run):
+        lines += fold_line(line, "  ", width)
     if not run.recorded and run.ending is Ending.SHUTDOWN:
         hint = ": run it again with --exceptions all" if run.where is None else _where(run)
         lines += fold_line(f"none was recorded{hint}", "  ", width)
@@ -105,11 +106,34 @@ def in_handler(run: Result) -> str | None:
     return text if len(names) == 1 else f"{text}; the first that it never came back from is {names[-1]}"
 
 
+def last_exceptions(run: Result) -> list[str]:
+    """Return a line for each of the last exceptions; those in a row that differ in registers alone are one line, xN."""
+    groups: list[list[ExceptionRecord]] = []
+    for record in run.last():
+        if groups and _kind(groups[-1][-1]) == _kind(record):
+            groups[-1].append(record)
+        else:
+            groups.append([record])
+    dropped = run.recorded > sum(map(len, groups))
+    lines = []
+    for number, group in enumerate(groups):
+        least = "at least " if dropped and not number else ""
+        lines.append(f"{group[0]}  {least}x{len(group)}" if len(group) > 1 else str(group[0]))
+    return lines[-_SHOWN:]
+
+
+def _kind(record: ExceptionRecord) -> tuple[object, ...]:
+    kept = record.vector, record.error_code, record.address, record.cs, record.rip, record.cpl
+    return (*kept, record.vectoring, record.outcome, record.injected, record.synthesized)
+
+
 def outcome(run: Result, width: Width) -> list[str]:
     """Return how a run ended, and what was wrong with it."""
     lines = fold_line(headline(run), "", width)
     if (sentence := in_handler(run)) is not None:
         lines += fold_line(sentence, "", width)
+    for finding in run.findings:
+        lines += fold_line(finding, "", width)
     for violation in run.violations:
         lines += fold_line(f"rule {violation.rule}: {violation.message}", "", width)
     for stop in run.unreached:

@@ -1,5 +1,6 @@
 """What is told of a guest that ended otherwise than by its own success: where it is, what it never came back from."""
 
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,6 +26,8 @@ class Moment(NamedTuple):
     crash: CrashContext
     unreturned: tuple[Unreturned, ...]
     """The exceptions that it never came back from: the last one, then the first one if that is another."""
+    findings: tuple[str, ...]
+    """Sentences on why it is there."""
 
 
 def moment(
@@ -43,7 +46,26 @@ def moment(
         else:
             explanation = _explain(processor, recorder, record, names, disassemble)
         told.append(Unreturned(record, explanation))
-    return Moment(crash, tuple(told))
+    return Moment(crash, tuple(told), tuple(_storms(last, processor, recorder, names, disassemble)))
+
+
+def _storms(
+    last: Sequence[ExceptionRecord],
+    processor: Processor,
+    recorder: Recorder,
+    names: Names,
+    disassemble: Disassembler,
+) -> Iterator[str]:
+    from trapline.explain.recorded import recorded_evidence
+    from trapline.explain.storm import describe_storm, storm
+
+    found = storm(last)
+    if found is None:
+        return
+    total = next(row.count for row in recorder.tally.rows() if row.vector == found.record.vector)
+    evidence = recorded_evidence(found.record, processor)
+    explanation = explain_exception(evidence, name=names.text, disassemble=disassemble)
+    yield describe_storm(found, total, explanation, processor.vmcb.save.dr7)
 
 
 def _explain(

@@ -69,6 +69,7 @@ def result(
         crash=crash,
         explanation=explanation,
         unreturned=() if last is None else last.unreturned,
+        findings=() if last is None else last.findings,
         hints=tuple(processor.hints),
         violations=violations,
         unreached=unreached,

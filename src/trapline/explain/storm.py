@@ -1,0 +1,70 @@
+"""A storm: the same exception of the same instruction again and again, which each time finds the same registers."""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from trapline.arch.registers import DR7, RFLAGS
+from trapline.arch.vectors import Vector
+from trapline.trace.exception_record import ExceptionRecord
+
+from .explanation import Explanation
+
+_LEAST: Final = 32
+"""In a row, to be called a storm: a guest may try something a few times."""
+_BREAKPOINTS: Final = 4
+
+
+class Storm(NamedTuple):
+    """The last exceptions are all the same."""
+
+    record: ExceptionRecord
+    """The latest."""
+    times: int
+    """How many in a row were looked at."""
+
+
+def storm(records: Sequence[ExceptionRecord]) -> Storm | None:
+    """Return the storm in which records end; None: they do not end in one."""
+    times = 0
+    for record in reversed(records):
+        if _state(record) != _state(records[-1]):
+            break
+        times += 1
+    return Storm(records[-1], times) if times >= _LEAST else None
+
+
+def _state(record: ExceptionRecord) -> tuple[object, ...]:
+    return (
+        *(record.vector, record.error_code, record.address, record.cs, record.rip, record.ss, record.rsp),
+        *(record.rflags & ~RFLAGS.RF, record.cr3, record.registers),
+    )
+
+
+def describe_storm(found: Storm, total: int, explanation: Explanation | None, dr7: int) -> str:
+    """Say what is raised, where, how often and why it comes back.
+
+    `total` is how often its vector was recorded; the explanation is that of its exception, with memory as it is now.
+    """
+    record = found.record
+    name, origin = record.vector.mnemonic, None if explanation is None else explanation.origin
+    place = f"{record.cs:04x}:{record.rip:x}" if record.symbol is None else str(record.symbol)
+    text = f"{name} at {place} is raised again and again: the last {found.times} times with the same registers, "
+    text += f"{total:,} {name} in all. Its handler returns to the same instruction"
+    breakpoint_ = _breakpoint(record, dr7)
+    if breakpoint_ is not None:
+        return (
+            f"{text} with RFLAGS.RF clear, so that the execution breakpoint of DR{breakpoint_} fires again before it."
+        )
+    if origin is None or origin.detail is None:
+        return f"{text}."
+    return f"{text}, and nothing has changed: {origin.detail}."
+
+
+def _breakpoint(record: ExceptionRecord, dr7: int) -> int | None:
+    """Return the number of the execution breakpoint that raised a #DB (APM vol. 2, 13.1.1.3, 13.1.1.4)."""
+    if record.vector is not Vector.DB:
+        return None
+    for number in range(_BREAKPOINTS):
+        if record.dr6 >> number & 1 and not dr7 >> DR7.CONDITIONS_SHIFT + 4 * number & 3:
+            return number
+    return None
