@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from tests.explain.broken import ALL, NOT_ON_QEMU, NOT_ON_UNICORN, REAL
+from tests.explain.kinds import KINDS, MODES, ON_QEMU
 from trapline.api import run
 from trapline.arch.events import SHUTDOWN
 from trapline.report.result import Ending
@@ -17,7 +18,7 @@ def guest(tmp_path):
     def guest(broken):
         path = tmp_path / "guest"
         image = broken.image()
-        path.write_bytes(image.ljust(1 << 20, b"\0") if broken in REAL else image)
+        path.write_bytes(image.ljust(1 << 20, b"\0") if broken in (*REAL, *MODES) else image)
         return path
 
     return guest
@@ -49,3 +50,24 @@ def test_the_planted_cause_is_named(guest, broken):
 @on_all_but(NOT_ON_QEMU)
 def test_the_planted_cause_is_named_under_qemu(guest, broken):
     check(broken, run(guest(broken), exceptions="all", memory="64M", processor="qemu", timeout=120))
+
+
+def check_kind(guest, broken, processor):
+    result = run(guest(broken), exceptions="all", memory="64M", processor=processor, timeout=120)
+    assert result.ending is Ending.SHUTDOWN
+    assert broken.found_in(result.explanation), result.explanation
+    assert result.explanation.causes
+    assert result.explanation.unproven is None
+
+
+@pytest.mark.parametrize("broken", KINDS, ids=lambda broken: broken.name)
+def test_what_stops_a_kernel_early_is_named(guest, broken):
+    check_kind(guest, broken, "unicorn")
+
+
+@pytest.mark.qemu
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="QEMU is not installed")
+@pytest.mark.parametrize("broken", ON_QEMU, ids=lambda broken: broken.name)
+def test_what_is_wrong_with_paging_or_the_mode_is_named_under_qemu(guest, broken):
+    check_kind(guest, broken, "qemu")

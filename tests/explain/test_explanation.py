@@ -197,3 +197,25 @@ def test_one_exception_whose_memory_is_missing():
     piece = machine().evidence(None, UD, UD)._replace(memory=PartialMemory())
     found = explain_exception(piece)
     assert (found.origin, found.unproven) == (None, "The evidence does not include the memory at 0x1000.")
+
+
+def test_one_story_has_the_error_codes_of_the_processor_alone():
+    made = machine(UD=ABSENT, NP=ABSENT, DF=ABSENT)
+    other = fault(Vector.NP, 0x66)
+    chain = [made.evidence(UD, other, other), made.evidence(other, fault(Vector.NP, 0xB2), DOUBLE_FAULT)]
+    told = [str(each) for each in explain(chain).deliveries]
+    assert told[:2] == [
+        "delivering #UD: IDT entry 6 is not present -> #NP(0x66)",
+        "delivering #NP(0x66): IDT entry 11 is not present -> #NP(0xb2) -> #DF",
+    ]
+
+
+def test_without_any_code_segment_the_first_exception_is_the_cause():
+    made = machine()
+    for name, value in {"idtr.base": 0, "idtr.limit": 0x3FF, "gdtr.base": TSS, "cs.selector": 0}.items():
+        set_field(made.save, name, value)
+    made.put(0, *[0] * 64)
+    found = explain([made.evidence(UD, fault(Vector.GP, 0x33), fault(Vector.GP, 0x33))])
+    assert found.causes[0] == "#UD at 0x6000: ud2 always raises #UD."
+    assert found.causes[1].startswith("no handler could be called, since no IDT is loaded for protected mode")
+    assert (found.changes, found.repair, found.effect, found.unproven) == ((), None, None, None)

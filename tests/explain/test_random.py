@@ -20,7 +20,10 @@ from trapline.explain.attempt import Attempt
 from trapline.explain.blackbox import BlackBox
 from trapline.explain.evidence import Evidence
 from trapline.explain.explain import explain
+from trapline.explain.instruction import Instruction
 from trapline.explain.memory import PartialMemory, partial_memory
+from trapline.explain.paging import cause_of_fetch
+from trapline.explain.state import remarks
 from trapline.guests.boot import bare_entry
 from trapline.guests.recognise import recognise
 from trapline.guests.samples import places
@@ -74,11 +77,11 @@ def evidence_of(world, failed):
     return Evidence(
         world.save,
         Gprs(),
-        failed.event,
+        None if failed is None else failed.event,
         world.event,
-        failed.address,
+        None if failed is None else failed.address,
         0x1234 if world.event.vector == Vector.PF else None,
-        combine(world.event, failed.event),
+        world.event if failed is None else combine(world.event, failed.event),
         PHYSICAL_BITS,
         PartialMemory(source=world.memory.u64),
     )
@@ -143,6 +146,23 @@ def test_what_is_named_repairs_a_broken_state(mode):
             assert isinstance(alone, Failed), f"{seed}: one of two causes is enough: {explanation}"
     assert named > failures / 3 > 10
     assert ARENA + SIZE < RAM
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_state_that_works_is_not_accused(mode):
+    delivered = 0
+    for number in range(CASES):
+        seed = f"works {mode} {number}"
+        world = make(mode, random.Random(seed))
+        if not isinstance(deliver(world.save, world.event, world.memory, physical_bits=PHYSICAL_BITS), Delivered):
+            continue
+        delivered += 1
+        evidence = evidence_of(world, None)
+        attempt = Attempt.of(evidence, world.event)
+        assert cause_of_fetch(attempt) is None, seed
+        accused = remarks(Instruction(attempt, evidence))
+        assert not accused or attempt.read(attempt.rip, 16) == 0, f"{seed}: {world.mutations} {accused}"
+    assert delivered > CASES / 4
 
 
 TABLES = {

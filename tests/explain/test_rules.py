@@ -56,6 +56,7 @@ def told(event, code, fields=(), answers=(), address=None, stored=()):
     return reason(evidence, machine.attempt(event))
 
 
+NO_OSXSAVE = "vmovaps is an AVX instruction, and CR4.OSXSAVE is clear: AVX is disabled"
 NO_SCE = "needs EFER.SCE, which is clear: the system call extensions are not enabled"
 
 
@@ -70,11 +71,11 @@ UNDEFINED = [
     (b"\x8e\xc8", {}, {}, "mov to CS always raises #UD: only a far jump, call or return loads CS"),
     (b"\xf0\x01\xd8", {}, {}, "the instruction may not have its LOCK prefix"),
     (XSETBV, {}, EVERYTHING, "xsetbv needs CR4.OSXSAVE, which is clear"),
-    (XSETBV, {}, NOTHING, lacking("xsetbv", "XSAVE", "0x1, ECX bit 26")),
+    (XSETBV, {}, NOTHING, lacking("xsetbv", "XSAVE", "0x1, ECX bit 26") + "; xsetbv needs CR4.OSXSAVE, which is clear"),
     (b"\x0f\xae\x20", {}, EVERYTHING, "xsave needs CR4.OSXSAVE, which is clear"),
     (b"\xc4\xe2\xf8\xf2\xd8", {}, NOTHING, lacking("andn", "BMI1", "0x7, EBX bit 3")),
-    (b"\xc5\xf8\x28\xc1", {}, NOTHING, lacking("vmovaps", "AVX", "0x1, ECX bit 28")),
-    (b"\xc5\xf8\x28\xc1", {}, EVERYTHING, "vmovaps is an AVX instruction, and CR4.OSXSAVE is clear: AVX is disabled"),
+    (b"\xc5\xf8\x28\xc1", {}, NOTHING, f"{lacking('vmovaps', 'AVX', '0x1, ECX bit 28')}; {NO_OSXSAVE}"),
+    (b"\xc5\xf8\x28\xc1", {}, EVERYTHING, NO_OSXSAVE),
     (b"\xc5\xf8\x28\xc1", {"cr4": CR4.PAE | CR4.OSXSAVE}, EVERYTHING | {(0xD, 0): (7, 0x240, 0x340, 0)},
      "vmovaps is an AVX instruction, and XCR0 lacks bit 2, AVX: XSETBV has not enabled it"),
     (b"\xc5\xf8\x28\xc1", {"cr4": CR4.PAE | CR4.OSXSAVE}, EVERYTHING | {(0xD, 0): (7, 0x340, 0x340, 0)}, None),
@@ -378,3 +379,22 @@ def test_a_call_of_the_bios_in_protected_mode():
     assert told(call, b"\xcd\x10", idtr) == "INT 0x10 is a call of the BIOS, which works in real mode only"
     assert told(call, b"\xcd\x10") is None
     assert told(Event(0x80, EventType.SOFT), b"\xcd\x80", idtr) is None
+
+
+def test_a_far_jump_is_not_said_to_be_missing_where_it_fails():
+    real = {**LEGACY, "cs.selector": 0, "cs.base": 0, "cs.attributes": 0x9B, "cs.limit": 0xFFFF}
+    jump = b"\xea\x00\x60\x08\x00"
+    found = told(fault(Vector.GP, CODE_0), jump, {**real, "gdtr.base": TSS})
+    assert found == (
+        "jmp far uses the selector 0x8, which is an empty entry of the GDT; GDTR has base 0x5000 and limit 0x27, where "
+        "there is not one descriptor of code or data: that is not a GDT, and LGDT may have read its operand through "
+        "another segment or address"
+    )
+
+
+def test_execution_that_ran_through_zeros_into_a_page_that_is_not_mapped():
+    pages = [*UNMAPPED_0, (0xA000 + 8 * 8, 0), (STACK - 0x1000, *[0] * 512)]
+    found = told(page_fault(0x10), b"\x90", {"rip": 0x8000, "rsp": 0x7F00}, address=0x8000, stored=pages)
+    assert found == (
+        "fetch from 0x8000 (not mapped: PTE is 0x0); execution ran through zeros to there, at least 2048 bytes of them"
+    )

@@ -54,6 +54,9 @@ def explain(
         if any(each.observed for each in deliveries):
             return found._replace(unproven="The processor and the model of delivery disagree.")
         proven = list(causes(attempt, first, steps[0].outcome))
+        early = next(never_loaded(attempt), None)
+        if not proven and early is not None and origin.sentence is not None:
+            return found._replace(causes=(origin.sentence, no_handler(early.cause)))
         if not proven:
             return found._replace(unproven=_unproven(attempt, steps[0].outcome))
     except MissingMemory as missing:
@@ -114,7 +117,10 @@ def origin_of(evidence: Evidence, attempt: Attempt, name: Namer | None, disassem
 def _deliveries(chain: Sequence[Evidence], first: Attempt, steps: Sequence[Step]) -> tuple[Delivery, ...]:
     """Return each delivery, up to the first in which the processor did something else than the model."""
     found: list[Delivery] = []
-    for number, (event, outcome, _, follows) in enumerate(steps):
+    passed: Event | None = None
+    """What the processor raised: its error codes may differ from the model's."""
+    for number, (modelled, outcome, _, follows) in enumerate(steps):
+        event = passed if passed is not None and passed.vector == modelled.vector else modelled
         seen = next((e for e in chain if e.vectoring is not None and e.vectoring.vector == event.vector), None)
         attempt = Attempt(first.save, first.memory, event, first.physical_bits)
         if isinstance(outcome, Delivered):
@@ -132,6 +138,7 @@ def _deliveries(chain: Sequence[Evidence], first: Attempt, steps: Sequence[Step]
             raised = seen.event
         combined = follows if isinstance(follows, Event) and raised and follows.vector != raised.vector else None
         found.append(Delivery(event, why, section, raised, combined, None))
+        passed = combined or raised
         if seen is not None and seen.becomes is SHUTDOWN:
             break
     return tuple(found)

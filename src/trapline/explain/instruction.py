@@ -125,6 +125,11 @@ class Instruction:
         ).decode()
 
     @property
+    def is_far(self) -> bool:
+        """Whether it loads CS: a far jump, call or return, or IRET."""
+        return self.whole_name.endswith(" far") or self.name.startswith("iret")
+
+    @property
     def moves_to_cs(self) -> bool:
         """Whether it is a MOV to CS, which is no instruction."""
         i, iced = self.unchecked, self._iced

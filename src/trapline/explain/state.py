@@ -4,15 +4,19 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Final
 
-from trapline.arch.descriptors import Attribute, attributes
+from trapline.arch.descriptors import Attribute, Selector, attributes
+from trapline.arch.error_codes import SELECTOR_IDT, SELECTOR_LDT
 from trapline.arch.paging import FETCH, PAGE
 from trapline.arch.registers import CR0, EFER, RFLAGS
+from trapline.arch.vectors import Vector
 from trapline.machine.linear import stack_address
 
 from . import pages
 from .callers import caller
 from .instruction import Instruction
 
+_ENTRIES: Final = 16
+"""How many descriptors of the GDT are tried."""
 _ZEROS: Final = 16
 """The fewest bytes of zeros that are not taken for code."""
 _SLIDE: Final = 2048
@@ -32,10 +36,19 @@ def remarks(i: Instruction) -> list[str]:
     return [told for rule in _RULES if (told := rule(i)) is not None]
 
 
+def _selector(i: Instruction) -> int:
+    """Return the error code if it has a selector (APM vol. 2, 8.4.1); else 0."""
+    code = i.attempt.event.error_code or 0
+    has_selector = i.attempt.event.vector in (Vector.TS, Vector.NP, Vector.SS, Vector.GP)
+    return code if has_selector and code & Selector.REFERENCE else 0
+
+
 def _no_far_jump(i: Instruction) -> str | None:
     """CS keeps what real mode left in it until it is loaded (APM vol. 2, 4.3, 14.4)."""
     save = i.attempt.save
     cs, real_attributes = save.cs, not save.cs.attributes & (Attribute.L | Attribute.DB)
+    if i.is_far or _selector(i):
+        return None
     if i.attempt.real or save.rflags & RFLAGS.VM or save.efer & EFER.LMA or not real_attributes:
         return None
     descriptor = i.attempt.descriptor(cs.selector)
@@ -45,6 +58,21 @@ def _no_far_jump(i: Instruction) -> str | None:
     return (
         f"CR0.PE was set without a far jump: CS {cs.selector:#x} (base {cs.base:#x}, 16-bit code) is still that of "
         "real mode"
+    )
+
+
+def _no_descriptors(i: Instruction) -> str | None:
+    """LGDT of something else than the operand for it (APM vol. 2, 4.6.1): a selector finds no descriptor."""
+    attempt, gdtr = i.attempt, i.attempt.save.gdtr
+    if attempt.real or not _selector(i) or _selector(i) & (SELECTOR_IDT | SELECTOR_LDT):
+        return None
+    wanted = Attribute.P | Attribute.S
+    entries = [attempt.descriptor(selector) for selector in range(8, 8 * _ENTRIES, 8)]
+    if any(entry is not None and attributes(entry) & wanted == wanted for entry in entries):
+        return None
+    return (
+        f"GDTR has base {gdtr.base:#x} and limit {gdtr.limit:#x}, where there is not one descriptor of code or data: "
+        "that is not a GDT, and LGDT may have read its operand through another segment or address"
     )
 
 
@@ -70,16 +98,20 @@ def _wide_code(i: Instruction) -> str | None:
 def _zeros(i: Instruction) -> str | None:
     """Execution of memory that nothing was loaded into: zeros are ADD [RAX], AL."""
     attempt = i.attempt
-    if attempt.translate(attempt.rip, FETCH) is None or attempt.read(attempt.rip, _ZEROS) != 0:
+    fetched = attempt.translate(attempt.rip, FETCH) is not None
+    if attempt.read(attempt.rip if fetched else attempt.rip - _ZEROS & attempt.space.mask, _ZEROS) != 0:
         return None
     start = attempt.rip
     while start > attempt.rip - _SLIDE and attempt.read(start - 8 & attempt.space.mask, 8) == 0:
         start -= 8
-    slid = attempt.rip - start
-    told = f"the code at RIP is zeros, {'at least ' if slid >= _SLIDE else ''}{slid} bytes of them before it: "
+    slid = f"{'at least ' if attempt.rip - start >= _SLIDE else ''}{attempt.rip - start} bytes of them"
     call = caller(attempt)
     came = "" if call is None else f"; the last call on the stack is at {call:#x}"
-    return f"{told}nothing was loaded there, or execution ran out of the code{came}"
+    if not fetched:
+        return f"execution ran through zeros to there, {slid}{came}"
+    return (
+        f"the code at RIP is zeros, {slid} before it: nothing was loaded there, or execution ran out of the code{came}"
+    )
 
 
 def _in_tables(i: Instruction) -> str | None:
@@ -107,5 +139,5 @@ def _in_descriptors(i: Instruction) -> str | None:
 
 
 _RULES: Final[tuple[Callable[[Instruction], str | None], ...]] = (
-    _no_far_jump, _wide_code, _zeros, _in_tables, _in_descriptors,
+    _no_far_jump, _no_descriptors, _wide_code, _zeros, _in_tables, _in_descriptors,
 )  # fmt: skip

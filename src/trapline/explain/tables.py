@@ -128,13 +128,17 @@ def _misaligned(attempt: Attempt, access: Access) -> Iterator[Finding]:
 
 
 def _aligned(attempt: Attempt, gva: int, top: int, low: int) -> tuple[tuple[int, bytes], ...]:
-    """Return stores of the entries of a walk to where the CPU reads them; each table is `low` bytes off."""
-    table, stores = attempt.save.cr3 - low, []
+    """Return stores of the entries of a walk to where the CPU reads them.
+
+    The first table is `low` bytes off, and those that an entry with these bits leads to.
+    """
+    table, off, stores = attempt.save.cr3 - low, low, []
     for level in range(top, 0, -1):
         place = table + 8 * table_index(gva, level)
-        entry = attempt.memory.u64(place + low)
+        entry = attempt.memory.u64(place + off)
         leads = level > 1 and not entry & PS
-        stores.append((place, (entry & ~low if leads and entry & low == low else entry).to_bytes(8, "little")))
+        off = low if leads and entry & low == low else 0
+        stores.append((place, (entry & ~off).to_bytes(8, "little")))
         if not leads:
             break
         table = entry & ADDRESS

@@ -27,7 +27,7 @@ def undefined(i: Instruction) -> str | None:
         gpa = i.attempt.unbacked(i.attempt.rip)
         where = "" if gpa is None else f": RIP is mapped to {gpa:#x}, where there is no memory"
         return f"the bytes at RIP are not a valid instruction{where}"
-    return next((told for rule in _UNDEFINED if (told := rule(i)) is not None), None)
+    return "; ".join(told for rule in _UNDEFINED if (told := rule(i)) is not None) or None
 
 
 def _deliberate(i: Instruction) -> str | None:
