@@ -78,3 +78,12 @@ def test_one_that_can_be_resumed_is_waited_for():
         _, errors = process.communicate(b"cont\n", LIMIT)
     assert process.returncode == 0
     assert b"1 exception recorded" in errors
+
+
+@pytest.mark.parametrize(("device", "status"), [("e1000", 2), ("virtio-rng-pci", 2), ("vmgenid", 2), ("ne2k_pci", 0)])
+def test_an_isolated_machine_has_no_device_that_reaches_the_monitor(device, status):
+    done = sample_on("-device", device, options=("--isolate",))
+    words = done.stderr.decode()
+    assert done.returncode == status, words
+    assert words.startswith(f"trapline: --isolate cannot keep {device} ") is bool(status)
+    assert not status or words.count("\n") == 1

@@ -121,6 +121,8 @@ def start(memory, bios):
                 {
                     "command": lambda self, name: qemu.nmi.set(),
                     "woke_up": lambda self: qemu.woke_up,
+                    "human_command": lambda self, line: qemu.devices,
+                    "created_devices": lambda self: [],
                     "shutdown_reason": lambda self: qemu.reason,
                     "version": lambda self: (7, 2, 22),
                     "close": lambda self: None,

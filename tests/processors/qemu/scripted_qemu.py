@@ -29,6 +29,8 @@ class Qemu:
 
     command = ("qemu", "-cpu", "qemu64,-svm")
     woke_up = False
+    devices = 'dev: i440FX, id ""\n  class Host bridge, addr 00:00.0, pci id 8086:1237 (sub 1af4:1100)\n'
+    """The answer to `info qtree`."""
     reason = None
     """Of the SHUTDOWN event."""
     exit_status = 0

@@ -17,15 +17,18 @@ from trapline.processors.qemu.command import (
 FILES = Descriptors(monitor=11, firmware=12, doorbell=13, qmp=14, gdb=15, log=16)
 
 
-def line(*words, accelerator="tcg", guest=(), serial=("-serial", "stdio"), hide_svm=True):
+def line(
+    *words, accelerator="tcg", guest=(), serial=("-serial", "stdio"), hide_svm=True, isolated=False, memory=128 << 20
+):
     return command(
         "/bin/qemu",
         accelerator=accelerator,
-        memory=128 << 20,
+        memory=memory,
         descriptors=FILES,
         guest=guest,
         user=read_user_options(words),
         hide_svm=hide_svm,
+        isolated=isolated,
         serial=serial,
     )
 
@@ -225,3 +228,11 @@ def test_whatever_the_user_writes_the_answer_is_in_words(words):
 )
 def test_options_that_take_the_standard_input(options, takes):
     assert takes_stdio(options) is takes
+
+
+@pytest.mark.parametrize(("memory", "vapic"), [(3583 << 20, False), (3584 << 20, True)])
+def test_an_isolated_machine_has_no_device_that_reaches_all_memory(memory, vapic):
+    found = line(isolated=True, memory=memory)
+    assert values(found, "-nic") == ["none"]
+    assert values(found, "-global") == ["apic-common.vapic=off"] * vapic
+    assert "-nic" not in line(memory=memory)

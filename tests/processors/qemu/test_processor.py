@@ -50,6 +50,13 @@ def test_the_shadow_is_opened_at_power_on_only(start):
     assert qemu.shared.mailbox.open_shadow == 0
 
 
+def test_an_isolated_machine_is_refused_a_device_that_reaches_all_memory(start):
+    processor, qemu = start(power_on, isolated=True)
+    qemu.devices += qemu.devices.replace("i440FX", "e1000")
+    with pytest.raises(UsageError, match="cannot keep e1000"):
+        processor.run(None)
+
+
 @pytest.mark.parametrize("isolated", [False, True])
 def test_the_firmware_is_told_where_the_memory_goes(start, isolated):
     processor, qemu = start(described(0x3024), power_on, isolated=isolated)

@@ -9,6 +9,7 @@ from trapline.typed import read_integer, shortened
 
 from . import debug_exit, layout, pci
 from .debug_exit import exit_ports
+from .ram import below_4g
 
 _REFUSED: Final = {
     "-m": "the guest's memory is set with --memory",
@@ -162,9 +163,13 @@ def command(
     guest: Sequence[str],
     user: UserOptions,
     hide_svm: bool,
+    isolated: bool,
     serial: Sequence[str],
 ) -> list[str]:
-    """Return the whole command line. `memory` is in bytes; `serial` says where the console goes."""
+    """Return the whole command line. `memory` is in bytes; `serial` says where the console goes.
+
+    `isolated`: without what could reach the shared memory (`confinement`).
+    """
     device, function = pci.MONITOR_DEVICE
     cpu = f"{user.cpu or _DEFAULT_CPU[accelerator]},{HIDDEN if hide_svm else NESTED}"
     return [
@@ -191,6 +196,7 @@ def command(
             if accelerator == "tcg" and not _logs(user.rest)
             else ()
         ),
+        *(_isolation(user.machine, memory) if isolated else ()),
         *(() if exit_ports([*guest, *user.rest]) else debug_exit.DEFAULT),
         *(() if user.own_serial else serial),
         *guest,
@@ -201,6 +207,15 @@ def command(
 def _logs(options: Sequence[str]) -> bool:
     """Return whether the user has QEMU write a log, of which there is one only."""
     return any(option in ("-d", "--d", "-D", "--D") for option in options)
+
+
+def _isolation(machine: str, memory: int) -> tuple[str, ...]:
+    """Return what leaves out QEMU's own network card, and a device that lays RAM over the firmware if there is so much.
+
+    kvmvapic maps RAM by its offset in QEMU's block wherever a guest says (kvmvapic.c, vapic_map_rom_writable).
+    """
+    vapic = ("-global", "apic-common.vapic=off") if below_4g(machine, memory) < memory else ()
+    return ("-nic", "none", *vapic)
 
 
 def _shared_file(name: str, size: int, descriptor: int) -> str:

@@ -100,7 +100,8 @@ def _facts(key: Key, program: str, accelerator: str) -> Facts:
     from .placement import load_monitor
     from .probe import probe
 
-    qemu, _ = _start(program, ["-nodefaults"], _PROBED, accelerator, read_user_options(()), (), NO_FILES)
+    user = read_user_options(())
+    qemu, _ = _start(program, ["-nodefaults"], _PROBED, accelerator, user, (), NO_FILES, isolated=False)
     with contextlib.closing(qemu):
         load_monitor(qemu.monitor)
         try:
@@ -183,7 +184,7 @@ def open_qemu(
     facts = facts_of(path, accelerator)
     if isolated:
         check_isolation(facts)
-    qemu, firmware = _start(path, guest, memory, accelerator, user, serial, files)
+    qemu, firmware = _start(path, guest, memory, accelerator, user, serial, files, isolated=isolated)
     with contextlib.ExitStack() as undo:
         undo.callback(qemu.close)
         # All of this is loaded and done while QEMU starts.
@@ -221,6 +222,8 @@ def _start(
     user: UserOptions,
     serial: Sequence[str],
     files: Files,
+    *,
+    isolated: bool,
 ) -> "tuple[QemuProcess, Firmware]":
     tcg = accelerator == "tcg"
     firmware = _read_bios(find_bios(user.bios), unlock_svm=tcg)
@@ -234,6 +237,7 @@ def _start(
             guest=guest,
             user=user,
             hide_svm=tcg,
+            isolated=isolated,
             serial=serial,
         )
 

@@ -14,6 +14,7 @@ from trapline.errors import UsageError
 
 from . import tables
 from .command import HIDDEN, NESTED
+from .confinement import REACH
 from .layout import ADDRESS_BITS, CODE_AT, IOPM_AT, MSRPM_AT, TABLES_AT, SharedMemory, base_for
 from .monitor import monitor
 
@@ -41,10 +42,11 @@ def address(shared: SharedMemory, label: str) -> int:
     return shared.base + _assemble()[1][label]
 
 
-def place(shared: SharedMemory, ram_end: int, command: Sequence[str]) -> None:
+def place(shared: SharedMemory, ram_end: int, command: Sequence[str], *, isolated: bool = False) -> None:
     """Answer the firmware: choose the address of the shared memory, and write the tables that hold it.
 
-    `ram_end` is where the guest's RAM ends, `command` QEMU's command line. Raises UsageError where the CPU will not do.
+    `ram_end` is where the guest's RAM ends, `command` QEMU's command line. `isolated`: no device may reach it either.
+    Raises UsageError where the CPU will not do.
     """
     mailbox = shared.mailbox
     if not mailbox.features & cpuid.LONG_MODE:
@@ -54,9 +56,10 @@ def place(shared: SharedMemory, ram_end: int, command: Sequence[str]) -> None:
         )
     bits = mailbox.address_bits & 0xFF or _LEGACY_BITS
     base = base_for(bits)
-    if bits < ADDRESS_BITS[0] or base < ram_end:
+    if bits < ADDRESS_BITS[0] or base < max(ram_end, REACH if isolated else 0):
+        what = "the guest's memory and all that devices reach" if isolated else "the guest's memory"
         raise UsageError(
-            f"{cpu_model(command)} has {bits} address bits, too few for trapline's monitor above the guest's memory: "
+            f"{cpu_model(command)} has {bits} address bits, too few for trapline's monitor above {what}: "
             "give it more with phys-bits=40, or less --memory"
         )
     shared.base = base

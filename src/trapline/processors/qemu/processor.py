@@ -5,12 +5,11 @@ from types import TracebackType
 from typing import Self
 
 from trapline.arch.exits import ExitCode
-from trapline.arch.registers import Gprs
-from trapline.arch.vmcb import Vmcb
 from trapline.machine.processor import Outcome, Statistics, Watchpoint
 
 from . import bios, nested
 from .aside import Aside
+from .confinement import check_machine
 from .damage import EXITS, Damage
 from .deliveries import Deliveries
 from .ending import ended
@@ -61,11 +60,9 @@ class QemuProcessor:
         self._damage = Damage(self._shared, isolated=isolated, q35=ram.machine_is_q35)
         self._resets = Resets(qemu.log, self._damage)
         self._handshake = Handshake(qemu, self._shared, self._on_wake, watchdog, self._damage, self._resets)
-        kind = TcgQuirks if accelerator == "tcg" else KvmQuirks
-        self._quirks: Quirks = kind(self._shared, ram, facts)
+        self._quirks: Quirks = (TcgQuirks if accelerator == "tcg" else KvmQuirks)(self._shared, ram, facts)
         self._mailbox.ram_low = ram.low_end if accelerator == "tcg" else 0
-        self.vmcb: Vmcb = self._shared.vmcb
-        self.gprs: Gprs = self._shared.gprs
+        self.vmcb, self.gprs = self._shared.vmcb, self._shared.gprs
         self.msrpm = self._shared.msrpm
         self._block = block
         self.memory = ram
@@ -251,7 +248,7 @@ class QemuProcessor:
     def _place(self) -> None:
         """The machine was switched on or reset, and the firmware waits for the address of the shared memory."""
         self._resets.check()
-        place(self._shared, self.memory.end, self._qemu.command)
+        place(self._shared, self.memory.end, self._qemu.command, isolated=self._isolated)
         self.capabilities = self.capabilities._replace(physical_bits=self._shared.base.bit_length())
         self._handshake.expect_report()
 
@@ -267,6 +264,7 @@ class QemuProcessor:
         bios.restore(self._firmware, self.memory, self._block, self._mailbox)
         clear_control(self._shared)
         if self._isolated:
+            check_machine(self._qmp)
             self.vmcb.control.np_control, self.vmcb.control.ncr3 = 1, nested.build(self._shared, self._firmware)
         self._ports.reset()
         self._stops.take_outcome()

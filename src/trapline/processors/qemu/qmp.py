@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import json
+import re
 import socket
 import threading
 from collections.abc import Coroutine
@@ -19,6 +20,7 @@ _T = TypeVar("_T")
 _GREETING: Final = 4096
 _STATUS_SECONDS: Final = 2.0
 """How long QEMU may take to say its state, or to hang up."""
+_CHILD: Final = re.compile("child<(.*)>")
 _SUSPEND, _RESET, _SHUTDOWN = "SUSPEND", "RESET", "SHUTDOWN"
 """The events that are kept. QEMU sends no RESET when the machine wakes up."""
 
@@ -68,9 +70,19 @@ class Qmp:
             return session.call(session.client.execute(name, arguments), seconds)
         return None
 
-    def human_command(self, line: str) -> None:
-        """Execute a command of QEMU's human monitor."""
-        self.command("human-monitor-command", {"command-line": line})
+    def human_command(self, line: str) -> str | None:
+        """Execute a command of QEMU's human monitor, and return what it prints; None: as `command`."""
+        printed = self.command("human-monitor-command", {"command-line": line})
+        return None if printed is None else str(printed).replace("\r", "")
+
+    def created_devices(self) -> list[str]:
+        """Return QEMU's names for the kinds of the devices that options have created."""
+        found = []
+        for folder in ("/machine/peripheral", "/machine/peripheral-anon"):
+            children = self.command("qom-list", {"path": folder}) or ()
+            kinds = (_CHILD.fullmatch(child["type"]) for child in children)
+            found += [kind[1] for kind in kinds if kind]
+        return found
 
     def ask_human(self, line: str) -> str:
         """Return what QEMU's human monitor answers; empty: it does not within `_STATUS_SECONDS`."""
