@@ -285,6 +285,12 @@ def test_two_that_want_stdout(trapline_command, words, named):
     assert done == (2, "", f"trapline: {named} both write to stdout: give one of them a file\n")
 
 
+def test_an_open_file_that_cannot_be_written(in_a_process, kept):
+    with kept.open() as file:
+        done = in_a_process("run", "sample:ud", "-o", "/dev/stdin", stdin=file)
+    assert done == (2, "", "trapline: -o /dev/stdin: it is open for reading only\n")
+
+
 def test_a_fifo_needs_no_force(trapline_command, disk, play, tmp_path):
     play(UD)
     path = tmp_path / "fifo"

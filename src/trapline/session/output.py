@@ -1,6 +1,8 @@
 """The files that a run writes. What a file holds is kept until the processor has started."""
 
 import contextlib
+import errno
+import fcntl
 import io
 import os
 import stat
@@ -107,6 +109,8 @@ class OutputFile:
 
     def _open(self, name: str, flags: int) -> int:
         if self._descriptor is not None:
+            if fcntl.fcntl(self._descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+                raise OSError(errno.EBADF, "it is open for reading only")
             return os.dup(self._descriptor)
         writing = os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY
         if os.path.exists(name) or not name:  # noqa: PTH110  # without an error for a name that is too long

@@ -5,9 +5,6 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 
-_COMMA = re.compile(r"(?<!,),(?:,,)*(?!,)")
-"""A comma that separates: two of them are one in a value."""
-
 
 def named_files(options: Sequence[str]) -> Iterator[str]:
     """Yield what may be the name of a file in QEMU's options: too much rather than too little, but never empty.
@@ -24,10 +21,9 @@ def _names(option: str) -> Iterator[str]:
     if start >= 0 and (start == 0 or option[:start].endswith("json:")):
         with contextlib.suppress(ValueError, RecursionError):
             yield from _texts(json.loads(option[start:]))
-    for part in _COMMA.split(option):
-        value = part.partition("=")[2] or part
-        for text in {part, value}:
-            name = text.replace(",,", ",")
+    for escaped in option.replace(",,", "\0").split(","):  # two commas are one in a value
+        part = escaped.replace("\0", ",")
+        for name in {part, part.partition("=")[2] or part}:
             yield name
             yield from name.split()[:1]  # a multiboot module with its arguments
             for place in re.finditer(":", name):  # a protocol or a driver: file:NAME, fat:rw:NAME
