@@ -129,6 +129,23 @@ def test_it_is_known_whether_unicorn_executes(start):
     assert not fatal_signals.is_executing(main)
 
 
+def test_what_is_raised_in_a_crashed_thread_does_not_wake_it(monkeypatch):
+    """As when a hang is given up just as it crashes: to return from the handler would be to crash again."""
+    died, calls = crash_guard._Worker._died, []
+
+    def interrupted(worker, number):
+        calls.append(number)
+        if len(calls) == 1:
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(worker.ident), ctypes.py_object(SystemExit))
+            for _ in range(1000):
+                pass
+        died(worker, number)
+
+    monkeypatch.setattr(crash_guard._Worker, "_died", interrupted)
+    assert run(X87, entry_mode=64, survive_crashes=True, timeout=60).ending is Ending.FAILED
+    assert calls == [signal.SIGSEGV] * 2
+
+
 def test_one_process_survives_many_crashes():
     before = actions()
     for _ in range(3):

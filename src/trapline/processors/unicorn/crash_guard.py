@@ -112,9 +112,10 @@ class _Worker(Generic[_T]):
         return self._result[0]
 
     def abandon(self) -> None:
-        """Forget the thread; if it ever goes on, it ends."""
+        """Forget the thread; if it has not crashed and ever goes on, it ends."""
         fatal_signals.forget(self.ident)
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.ident), ctypes.py_object(SystemExit))
+        if self.signal is None:
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.ident), ctypes.py_object(SystemExit))
 
     def _run(self) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
@@ -128,4 +129,5 @@ class _Worker(Generic[_T]):
 
     def _died(self, number: int) -> None:
         self.signal = number
-        self._over.release()
+        if self._over.locked():
+            self._over.release()

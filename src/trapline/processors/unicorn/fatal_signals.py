@@ -36,6 +36,7 @@ def is_executing(thread: int) -> bool:
 def watched(died: Callable[[int], None]) -> Iterator[None]:
     """Call `died(signal)` if this thread dies while it executes guest code, and then park it for ever.
 
+    `died` is called once, or more often if something is raised in it from another thread.
     Elsewhere, and in other threads, the signals do what they did before.
     """
     ident = threading.get_ident()
@@ -70,8 +71,10 @@ def _handle(number: int) -> None:
         _libc.sigaction(number, _before[number], None)
         getattr(_libc, "raise")(number)  # blocked until this returns
         return
-    died(number)
-    _for_ever.acquire()
+    while True:  # a return would execute what crashed again
+        with contextlib.suppress(BaseException):
+            died(number)
+            _for_ever.acquire()
 
 
 _handler: Final = ctypes.CFUNCTYPE(None, ctypes.c_int)(_handle)
