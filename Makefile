@@ -15,7 +15,7 @@ PARALLEL := --numprocesses auto --maxprocesses 8 --dist worksteal
 TESTGUESTS := $(PYTHON) -m tools.testguests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup guests test demo bench soak defects kvm pythons docs format clean
+.PHONY: help setup guests test demo bench soak fuzz defects kvm pythons docs format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ test: setup guests ## check style and types, and run all tests, also with real g
 
 soak: setup guests ## boot Linux many times with every exception forced; a quarter of an hour
 	$(PYTHON) -m pytest -m soak
+
+fuzz: setup ## read 10,000 damaged files of each kind; half an hour
+	$(PYTHON) -m tools.file_fuzzing --files 10000
 
 defects: setup ## plant known defects, one at a time, and check that the tests notice each; hours
 	$(PYTHON) -m tools.plant_defects

@@ -2,19 +2,26 @@
 
 import contextlib
 import os
-import struct
 import tracemalloc
 
 import pytest
 
 from tests.growth import growth
-from tests.symbols.damaged import START, compressed, debug, elf, with_symbols
+from tools.file_fuzzing.symbol_files import (
+    ABBREVIATION,
+    START,
+    compressed,
+    debug,
+    elf,
+    line_table,
+    named,
+    unit,
+    with_lines,
+    with_symbols,
+)
 from trapline.errors import UsageError
 from trapline.symbols import load
 from trapline.symbols.demangle import demangle
-
-ABBREVIATION = bytes([1, 0x11, 0, 0x10, 0x17, 0x11, 0x01, 0x12, 0x07, 0, 0, 0])
-"""A unit with its line table, low_pc and high_pc."""
 
 
 @pytest.fixture
@@ -25,28 +32,6 @@ def file(tmp_path):
         return path
 
     return file
-
-
-def unit(number=0, lines=0, abbreviation=0):
-    body = struct.pack("<HIBBIQQ", 4, abbreviation, 8, 1, lines, START + 16 * number, 16)
-    return struct.pack("<I", len(body)) + body
-
-
-def line_table(count):
-    """Return a table of `count` rows, a byte each."""
-    names = b"\0a.c\0\0\0\0\0"
-    header = struct.pack("<BBBbBB", 1, 1, 1, -1, 4, 10) + bytes([0, 1, 1, 1, 1, 0, 0, 0, 1]) + names
-    program = b"\0\x09\x02" + struct.pack("<Q", START) + bytes([15]) * count + b"\0\x01\x01"
-    body = struct.pack("<HI", 4, len(header)) + header + program
-    return struct.pack("<I", len(body)) + body
-
-
-def named(*more):
-    return with_symbols([(1, START, 0x100)], b"\0main\0", *more)
-
-
-def with_lines(info, abbreviations, lines):
-    return named(debug(".debug_info", info), debug(".debug_abbrev", abbreviations), debug(".debug_line", lines))
 
 
 def test_lines_are_found_in_what_is_not_damaged(file):

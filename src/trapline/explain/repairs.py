@@ -76,8 +76,9 @@ def gate_bytes(attempt: Attempt, selector: int, offset: int) -> bytes:
 def own_gate(attempt: Attempt) -> Iterator[Change]:
     """Yield a valid gate in place of the event's."""
     text = f"with an interrupt gate in IDT entry {attempt.event.vector}"
+    address = handler(attempt)
     for selector in (0,) if attempt.real else code_selectors(attempt):
-        data = gate_bytes(attempt, selector, handler(attempt))
+        data = gate_bytes(attempt, selector, address)
         stores = attempt.store(attempt.gate_gva, int.from_bytes(data, "little"), len(data))
         if stores is not None:
             yield Change(text, {}, stores)
@@ -87,9 +88,10 @@ def new_idt(attempt: Attempt) -> Iterator[Change]:
     """Yield another IDT, with a valid gate for the event."""
     name, vector = mnemonic(attempt.event.vector), attempt.event.vector
     selectors = (0,) if attempt.real else tuple(code_selectors(attempt))[:2]
+    address = handler(attempt)
     for place in places(attempt):
         for selector in selectors:
-            data = gate_bytes(attempt, selector, handler(attempt))
+            data = gate_bytes(attempt, selector, address)
             base = place - vector * attempt.gate_size & attempt.space.mask
             stores = attempt.store(place, int.from_bytes(data, "little"), len(data))
             if stores is not None:
