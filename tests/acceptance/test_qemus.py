@@ -23,6 +23,7 @@ from tests.acceptance.runs import (
 from tests.acceptance.software import LINUX
 from tests.acceptance.test_kernel import UNDELIVERED, without
 from tests.acceptance.test_machines import sample_on
+from tests.acceptance.test_scan import different, listed, scanned
 from tools import qemus
 from tools.testguests import Unobtainable
 from trapline.arch.vectors import Vector
@@ -259,6 +260,13 @@ def test_a_sample_ends_the_same(name, tmp_path):
         run = under_trapline(image, mask)
         assert_same(run.console, plain.console)
         assert run.status == (0 if plain.console.endswith(b"done\n") else 3), run.words
+
+
+@NEWER
+def test_a_scan_finds_what_the_readme_lists(image):
+    scan = image("scan")
+    plain, run = on_qemu_alone(scan, debug_exit=()), under_trapline(scan, "all")
+    assert different(scanned(plain), scanned(run)) == listed()
 
 
 def test_isolation_works_or_is_refused_in_words(qemu, tmp_path):

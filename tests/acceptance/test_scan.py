@@ -22,7 +22,7 @@ def listed():
     }
 
 
-def read(run):
+def scanned(run):
     """Return what the guest read, by its name."""
     lines = [line.split(maxsplit=2) for line in run.console.decode().splitlines()]
     assert (run.status, lines.pop()) == (0, ["DONE"]), run.words
@@ -32,20 +32,21 @@ def read(run):
     return told
 
 
-def differences(expected, found):
+def different(expected, found):
+    """Return what two scans have read differently."""
     return {name for name in {*expected, *found} if expected.get(name) != found.get(name)}
 
 
 @pytest.fixture(scope="module")
 def expected(image):
-    return read(on_qemu_alone(image("scan"), debug_exit=()))
+    return scanned(on_qemu_alone(image("scan"), debug_exit=()))
 
 
 @pytest.mark.parametrize("mask", ["none", "all"])
 @pytest.mark.parametrize("mode", MODES)
 def test_a_scan_finds_what_the_readme_lists(mode, mask, image, expected):
-    found = read(under_trapline(image("scan"), mask, *MODES[mode]))
-    assert differences(expected, found) == listed()
+    found = scanned(under_trapline(image("scan"), mask, *MODES[mode]))
+    assert different(expected, found) == listed()
 
 
 def test_the_scan_reads_what_it_says(expected):

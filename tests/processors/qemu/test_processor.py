@@ -319,6 +319,17 @@ def test_msrs_outside_the_permission_map_are_accessed_for_the_guest(start, write
     assert qemu.aside.control.asid != qemu.shared.vmcb.control.asid
 
 
+def test_an_smi_that_comes_before_is_the_guests(start):
+    """The access executes again."""
+    processor, qemu = start(power_on, access(False, 0x4000_0000), leave(0x7F))
+    processor.run(None)
+    processor.intercepts_changed(0)
+    qemu.answers = iter([(ExitCode.SMI, 0x55)])
+    assert processor.run(None) is Outcome.VMEXIT
+    save = qemu.shared.vmcb.save
+    assert (qemu.shared.vmcb.control.exit_code, save.rip, save.rax) == (0x7F, 0x7000, 0)
+
+
 def test_what_they_refuse_is_the_guests_protection_fault(start):
     processor, qemu = start(power_on, access(True, 0x4000_0000))
     processor.run(None)
