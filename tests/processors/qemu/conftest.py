@@ -120,6 +120,7 @@ def start(memory, bios):
                 (),
                 {
                     "command": lambda self, name: qemu.nmi.set(),
+                    "is_halted": lambda self: False,
                     "woke_up": lambda self: qemu.woke_up,
                     "human_command": lambda self, line: qemu.devices,
                     "created_devices": lambda self: [],
