@@ -400,6 +400,7 @@ def test_an_out_to_the_exit_device_is_the_guests_last_instruction(start, status)
     processor, qemu = start(power_on, leave, options=("-device", "isa-debug-exit,iobase=0xf4,iosize=4"))
     processor.run(None)
     qemu.exit_status = status
+    assert processor.run(None) is Outcome.LEAVING  # a failure: the state can be read
     assert processor.run(None) is Outcome.OFF
     assert processor.exit_status == status
     assert qemu.commands[-1] == Command.EXIT
