@@ -6,6 +6,7 @@ import fcntl
 import io
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Final, Self
 
@@ -14,6 +15,7 @@ from trapline.errors import TraplineError, UsageError
 from .clash import check_clashes, descriptor_of, input_files, output_file
 from .console import Console
 from .settings import Outlets, PathLike, Settings
+from .stream import Stream, is_stream
 
 _STREAMS: Final = {1: "stdout", 2: "stderr"}
 _HELD: Final = 0x1000
@@ -62,6 +64,8 @@ class OutputFile:
         self._created = self._begun = False
         self._file: io.FileIO | None = None
         self._text: IO[str] | None = None
+        self.stream: Stream | None = None
+        """The file of text, if somebody reads it meanwhile."""
         if self._descriptor is None:
             with contextlib.suppress(OSError, ValueError):
                 self._check_empty(self._path.stat())
@@ -75,11 +79,35 @@ class OutputFile:
         return self._file
 
     def open_text(self) -> IO[str]:
-        """Open the file like `open`, for text that is buffered."""
-        self.open()
-        assert self._file is not None
-        self._text = io.TextIOWrapper(io.BufferedWriter(self._file), encoding="ascii")
+        """Open the file like `open`, for text that is buffered. A FIFO may get its reader later."""
+        raw: io.RawIOBase
+        if self._descriptor is None and self._is_fifo():
+            raw = self._open_stream(self._open_fifo)
+        else:
+            self.open()
+            assert self._file is not None
+            raw, number = self._file, self._file.fileno()
+            if is_stream(os.fstat(number).st_mode, number):
+                copy = os.dup(number)
+                self._file.close()
+                self._file, raw = None, self._open_stream(lambda: copy)
+        self._text = io.TextIOWrapper(io.BufferedWriter(raw), encoding="ascii")
         return self._text
+
+    def _open_stream(self, opener: Callable[[], int]) -> Stream:
+        try:
+            self.stream = Stream(self._what, opener)
+        except OSError as error:
+            raise UsageError(f"{self._what}: {error.strerror}") from error
+        return self.stream
+
+    def _is_fifo(self) -> bool:
+        with contextlib.suppress(OSError, ValueError):
+            return stat.S_ISFIFO(self._path.stat().st_mode)
+        return False
+
+    def _open_fifo(self) -> int:
+        return os.open(self._path, os.O_WRONLY | os.O_CLOEXEC | os.O_NONBLOCK)
 
     def begin(self) -> None:
         """Remove what the file held. Raises TraplineError."""
@@ -94,14 +122,15 @@ class OutputFile:
 
     def close(self) -> None:
         """Close the file; remove it if it is new and was not begun."""
-        if self._file is None or self._file.closed:
+        file = self._text or self._file
+        if file is None or file.closed:
             return
-        if self._created and not self._begun:
+        if self._created and not self._begun and self._file is not None:
             with contextlib.suppress(OSError):
                 if os.path.samestat(self._path.stat(), os.fstat(self._file.fileno())):
                     self._path.unlink()
         try:
-            (self._text or self._file).close()
+            file.close()
         except BrokenPipeError:
             raise
         except OSError as error:
@@ -170,6 +199,11 @@ class OutputFiles:
         if writer is not None:
             console.open_sink(writer.write)
             self._closing.callback(writer.flush)
+
+    @property
+    def stream(self) -> Stream | None:
+        """The file of records, if somebody reads it meanwhile."""
+        return None if self._records is None else self._records.stream
 
     def __enter__(self) -> Self:
         return self

@@ -61,7 +61,14 @@ class Session:
             from trapline.trace.recorder import Recorder
 
             lookup = self.names.lookup if self.names.files or self.names.unplaced else None
-            self.recorder = Recorder(lines=lines, live=outlets.live, lookup=lookup, keep=outlets.keep, where=self.where)
+            self.recorder = Recorder(
+                lines=lines,
+                live=outlets.live,
+                lookup=lookup,
+                keep=outlets.keep,
+                where=self.where,
+                hurry=self._hurry,
+            )
             self.processor.on_records(self.recorder.add)
             self.black_box = BlackBox(self.recorder.note if lines else None)
             self.vm = Vm(
@@ -83,10 +90,12 @@ class Session:
 
     def run(self, deadline: float | None = None) -> Stop:
         """Run the guest until it stops; `deadline` is on the clock of `time.monotonic`."""
+        self._wait_for_reader(deadline)
         return self._execute(partial(self._run, partial(self.vm.run, deadline)))
 
     def step(self, deadline: float | None = None) -> Stop:
         """Execute one instruction, or deliver one event."""
+        self._wait_for_reader(deadline)
         return self._execute(partial(self._run, partial(self.vm.step, deadline)))
 
     def halt(self) -> Stop:
@@ -188,11 +197,24 @@ class Session:
         place = address if (symbol := cpu.symbol) is None else f"{address} {symbol}"
         return next((f"{place}, which begins with {line.text}" for line in cpu.disassemble()), place)
 
+    def _wait_for_reader(self, deadline: float | None) -> None:
+        """Let a run wait for the reader of its records, until a deadline."""
+        if self._files.stream is not None:
+            self._files.stream.begin(deadline)
+
+    def _hurry(self) -> None:
+        if self._files.stream is not None:
+            self._files.stream.hurry()
+
+    def _interrupt(self) -> None:
+        self._hurry()
+        self.vm.interrupt()
+
     def _execute(self, execute: Callable[[], Stop]) -> Stop:
         if self._guard is None:
             return execute()
         try:
-            return self._guard.run(execute, self.vm.interrupt)
+            return self._guard.run(execute, self._interrupt)
         except ProcessorLost:
             self.crashed = True
             self.vm.abandon()

@@ -35,8 +35,11 @@ class Recorder:
         lookup: Lookup | None = None,
         keep: int = BLACK_BOX,
         where: Condition | None = None,
+        hurry: Callable[[], object] = lambda: None,
     ) -> None:
         """`lines` gets JSON, flushed after each batch; `live` gets one line of text an exception, with its name.
+
+        `hurry` is called when a Ctrl-C comes while a batch is taken, and has to wait for it.
 
         Of the records themselves the newest `keep` stay in memory, `BLACK_BOX` at least.
         Records for which `where` does not hold are left out: they have no number.
@@ -47,11 +50,12 @@ class Recorder:
         self._lines = lines
         self._live = live
         self._lookup = lookup
+        self._hurry = hurry
         self._filter = None if where is None else RecordFilter(where, lookup)
 
     def add(self, data: memoryview) -> None:
         """Take a batch; the memory may be used again afterwards. Raises RecordingError on a full disk."""
-        with _uninterrupted():
+        with _uninterrupted(self._hurry):
             if self._filter is None:
                 self._store(data)
             elif kept := self._filter.choose(data, self.tally.total):
@@ -67,14 +71,14 @@ class Recorder:
             tally.add_one(record)
             self._keep_one(record)
         else:
-            with _uninterrupted():
+            with _uninterrupted(self._hurry):
                 self._store(data)
         return tally.total - 1
 
     def note(self, line: str) -> None:
         """Write a line of JSON that is not a record, after the records so far. Raises RecordingError on a full disk."""
         if self._lines is not None:
-            with _uninterrupted():
+            with _uninterrupted(self._hurry):
                 self._write(self._lines, (line,))
 
     def last(self) -> bytes:
@@ -112,14 +116,19 @@ class Recorder:
 
 
 @contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
+def _uninterrupted(hurry: Callable[[], object]) -> Iterator[None]:
     """Let a Ctrl-C wait until a batch is in the file and in the counts as well."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread is ever interrupted
         return
     # To block the signal would not do: another thread, of numpy's for one, could take it for us.
     came: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+
+    def note(number: int, frame: object) -> None:
+        came.append(number)
+        hurry()
+
+    before = signal.signal(signal.SIGINT, note)
     try:
         yield
     finally:
