@@ -25,7 +25,7 @@ BAD_LOAD = b"\x66\xb8\xf8\xff\x8e\xd8"
 def guest(main, ud, gp=HALT):
     """Return 64-bit code with handlers of #UD and #GP."""
     lidt = b"\x0f\x01\x1c\x25" + struct.pack("<I", CODE + PLACE)
-    gates = {Vector.UD: CODE + UD_AT, Vector.GP: CODE + GP_AT}
+    gates = {Vector.UD: CODE + UD_AT, Vector.DF: CODE + GP_AT, Vector.GP: CODE + GP_AT}
     table = b"".join(
         struct.pack("<HHHHQ", gates[v] & 0xFFFF, 8, 0x8E00, gates[v] >> 16, 0) if v in gates else bytes(16)
         for v in range(Vector.GP + 1)
@@ -120,6 +120,13 @@ def test_a_debug_exit_with_0_is_a_success_wherever_it_is():
     assert (done.ending, vectors(done), done.crash, done.exit_code) == (Ending.DEBUG_EXIT, [], None, 0)
 
 
+def test_an_interrupt_at_an_exception_vector():
+    done = ran(b"\xfb\xeb\xfe", HALT, b"\xb0\x20\xe6\x20" + HALT, timeout=60)  # sti; jmp. EOI; cli; hlt
+    assert (done.ending, done.recorded) == (Ending.HALTED, 0)
+    (finding,) = done.findings
+    assert finding.startswith("IRQ 0 arrives at vector 8, that of #DF: it is an interrupt and not an exception.")
+
+
 def test_the_file_has_the_evidence(tmp_path, capsys):
     from trapline.cli.main import main
 
@@ -142,7 +149,7 @@ BOOT_SECTOR = bytes.fromhex("fa31c08ed8 c7061800187c c7061a000000 90909090 90 0f
 def test_a_boot_sector_on_each_processor(processor, tmp_path):
     image = tmp_path / "boot.img"
     image.write_bytes(BOOT_SECTOR + b"\x55\xaa")
-    done = run(image, processor=processor, timeout=6)
-    assert vectors(done) == [Vector.UD]
+    done = run(image, processor=processor, timeout=60)
+    assert (done.ending, vectors(done), done.exit_code) == (Ending.HALTED, [Vector.UD], 5)
     assert done.crash is not None
     assert done.crash.halted

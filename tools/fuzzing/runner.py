@@ -212,6 +212,9 @@ class _Limited:
             self.end = End.LIMIT
         return outcome if self.end is None else Outcome.OFF
 
+    def interrupts(self) -> None:
+        return None
+
     @property
     def tsc(self) -> int:
         return self._processor.tsc

@@ -13,6 +13,7 @@ from typing import Final
 
 from . import cmos, debugcon, fw_cfg, ioapic, keyboard, lapic, pic, pit, power, testdev, uart
 from .hints import Hints, memory_hint
+from .interrupts import InterruptState
 from .ports import PortBus
 from .power import Request
 
@@ -43,6 +44,8 @@ class BareMachine:
         gives the virtual time in ns and never goes back. `cpus` is what the guest is told, `epoch` the time of day at
         virtual time 0 in seconds since 1970; by default the year 2000 begins.
         """
+        self.arrived = 0
+        """See `InterruptState.arrived`: the processor notes it."""
         self._hints = Hints()
         self._ioapic = ioapic.IoApic(self._message)
         self._lapic = lapic.Lapic(clock, eoi=self._ioapic.eoi, init=self._init)
@@ -137,6 +140,10 @@ class BareMachine:
             return self._pics.acknowledge()
         return self._lapic.acknowledge()
 
+    def interrupts(self) -> InterruptState:
+        """Return the state of the interrupt controllers."""
+        return InterruptState(*self._pics.state(), self._lapic.isr, self.arrived)
+
     def nmi_pending(self) -> bool:
         """Return whether an NMI waits for the CPU."""
         return self._lapic.nmi
@@ -168,6 +175,7 @@ class BareMachine:
             device.reset()
         self._cmos.reset()
         self._fw_cfg.reset()
+        self.arrived = 0
         self._testdev.reset()
         self._power.restart()
 

@@ -7,6 +7,8 @@ until it is acknowledged, also when the line falls (as in QEMU, unlike the chip)
 from collections.abc import Callable
 from typing import Final
 
+from .interrupts import PicState
+
 MASTER: Final = 0x20
 SLAVE: Final = 0xA0
 ELCR: Final = 0x4D0
@@ -185,6 +187,11 @@ class PicPair:
     def masked(self, irq: int) -> bool:
         """Return whether a master's line is masked."""
         return bool(self._master.imr >> irq & 1)
+
+    def state(self) -> tuple[PicState, PicState]:
+        """Return the registers of the master and of the slave."""
+        master, slave = (PicState(chip.irr, chip.imr, chip.isr, chip.base) for chip in (self._master, self._slave))
+        return master, slave
 
     def vector(self) -> int:
         """Return what `acknowledge` would."""

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol, Self
 
 from trapline.arch.registers import Gprs
 from trapline.arch.vmcb import Vmcb
+from trapline.devices.interrupts import InterruptState
 
 from .memory import GuestMemory
 
@@ -122,6 +123,9 @@ class Processor(Protocol):
     @property
     def halted(self) -> bool:
         """Whether the stopped guest waits in HLT."""
+
+    def interrupts(self) -> InterruptState | None:
+        """Return the state of the interrupt controllers. Only while the guest is stopped; None: not known."""
 
     @property
     def hints(self) -> Sequence[str]:

@@ -150,6 +150,9 @@ class ScriptedProcessor:
             zero(self.vmcb.control)
         return outcome
 
+    def interrupts(self) -> None:
+        """Nothing is known of interrupt controllers."""
+
     def intercepts_changed(self, forwarded: int) -> None:
         """See `machine.Processor.intercepts_changed`."""
         self._forwarded = forwarded

@@ -46,7 +46,18 @@ def moment(
         else:
             explanation = _explain(processor, recorder, record, names, disassemble)
         told.append(Unreturned(record, explanation))
-    return Moment(crash, tuple(told), tuple(_storms(last, processor, recorder, names, disassemble)))
+    findings = *_storms(last, processor, recorder, names, disassemble), *interrupt_findings(processor)
+    return Moment(crash, tuple(told), findings)
+
+
+def interrupt_findings(processor: Processor) -> tuple[str, ...]:
+    """Return sentences on what the interrupt controllers show."""
+    from trapline.explain.interrupts import describe_interrupts
+
+    state = processor.interrupts()
+    if state is None:
+        return ()
+    return tuple(describe_interrupts(state, processor.vmcb.save, halted=processor.halted))
 
 
 def _storms(

@@ -11,7 +11,7 @@ from trapline.report.result import Count, Ending, Place, Violation
 from trapline.report.run import Run
 from trapline.trace.exception_record import linear_rip
 
-from .ending import Moment
+from .ending import Moment, interrupt_findings
 
 if TYPE_CHECKING:
     from .session import Session
@@ -51,6 +51,9 @@ def result(
     last = _last(session, ending, held=held)
     if last is not None:
         crash = last.crash
+    findings = () if last is None else last.findings
+    if ending is Ending.SHUTDOWN:
+        findings = interrupt_findings(processor)
     failure = error if isinstance(error, TraplineError) else None
     return Run(
         ending=ending,
@@ -69,7 +72,7 @@ def result(
         crash=crash,
         explanation=explanation,
         unreturned=() if last is None else last.unreturned,
-        findings=() if last is None else last.findings,
+        findings=findings,
         hints=tuple(processor.hints),
         violations=violations,
         unreached=unreached,

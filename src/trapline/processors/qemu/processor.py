@@ -1,6 +1,7 @@
 """QEMU as a processor: entries, exits and resets."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -16,8 +17,10 @@ from .ending import ended
 from .facts import Facts, capabilities, check_probed
 from .firmware import Firmware
 from .gdb import GdbClient
+from .halts import Halts
 from .handshake import Handshake
 from .hostmem import ProcessMemory
+from .interrupts import read_interrupts
 from .layout import Command, SharedMemory
 from .msrs import Msrs
 from .placement import clear_control, place
@@ -50,8 +53,7 @@ class QemuProcessor:
         facts: Facts,
     ) -> None:
         """`facts`: what the QEMU was found to do with the accelerator."""
-        self._qemu, self._firmware = qemu, firmware
-        self._isolated = isolated
+        self._qemu, self._firmware, self._isolated = qemu, firmware, isolated
         self._shared = SharedMemory(qemu.monitor)
         self._mailbox = self._shared.mailbox
         self._facts, self._accelerator = facts, accelerator
@@ -60,12 +62,13 @@ class QemuProcessor:
         self._damage = Damage(self._shared, isolated=isolated, q35=ram.machine_is_q35)
         self._resets = Resets(qemu.log, self._damage)
         self._handshake = Handshake(qemu, self._shared, self._on_wake, watchdog, self._damage, self._resets)
+        self._halts = Halts(self._handshake, self._qmp, self.kick, watches=accelerator == "tcg")
+        self.interrupts = partial(read_interrupts, self._qmp)
         self._quirks: Quirks = (TcgQuirks if accelerator == "tcg" else KvmQuirks)(self._shared, ram, facts)
         self._mailbox.ram_low = ram.low_end if accelerator == "tcg" else 0
         self.vmcb, self.gprs = self._shared.vmcb, self._shared.gprs
         self.msrpm = self._shared.msrpm
-        self._block = block
-        self.memory = ram
+        self._block, self.memory = block, ram
         self.exit_status: int | None = None
         self.hints: Sequence[str] = ()
         self.capabilities = capabilities(accelerator, facts)
@@ -73,14 +76,12 @@ class QemuProcessor:
         self._aside = Aside(self._shared, self._handshake)
         self._msrs = Msrs(self._shared, self._aside, ram, tcg=accelerator == "tcg")
         self._begun = self._fresh = self._kicked = False
-        self._owed: Outcome | None = None
-        """What the instruction led to besides the access that is reported first."""
+        self._owed: Outcome | None = None  # what the instruction led to besides the access that is reported first
         self._handshake.watch(qemu.gdb.fileno())
-        unavailable = why_unavailable(accelerator, qemu.command)
-        self._stops = Stops(GdbClient(qemu.gdb), self._qmp, self._shared, ram, unavailable)
+        why = why_unavailable(accelerator, qemu.command)
+        self._stops = Stops(GdbClient(qemu.gdb), self._qmp, self._shared, ram, why)
         self._deliveries = Deliveries(self._shared, ram, facts)
-        self._forwarded = 0
-        self.halted = False  # as it was when the guest was kicked
+        self._forwarded, self.halted = 0, False  # as it was when the guest was kicked
 
     @property
     def signature(self) -> int:
@@ -139,7 +140,7 @@ class QemuProcessor:
         """See `machine.Processor.run`."""
         outcome = None if self._handshake.running else self._start_guest()
         while outcome is None:
-            outcome = self._handshake.wait(deadline)
+            outcome = self._halts.wait(deadline)
             if outcome is None:
                 self._stops.take()
             elif outcome is Outcome.OFF:
@@ -198,7 +199,7 @@ class QemuProcessor:
             return None
         self._kicked = False
         self._handshake.running = False
-        return Outcome.KICKED
+        return self._halts.take()
 
     def _fetches_vectors(self) -> bool:
         return bool(self._stops.watchpoints) and not self._quirks.wants_interrupts
@@ -284,7 +285,7 @@ class QemuProcessor:
 
     def _on_wake(self) -> None:
         if self._kicked:
-            self.halted = self._qmp.is_halted()
+            self.halted = self._halts.is_halted()
             self._quirks.nmis.foreign = True
             self._qmp.command("inject-nmi")
 

@@ -89,10 +89,6 @@ class Qmp:
         answer = self.command("human-monitor-command", {"command-line": line}, seconds=_STATUS_SECONDS)
         return str(answer or "")
 
-    def is_halted(self) -> bool:
-        """Say whether the CPU waits in HLT, by what the human monitor shows of it."""
-        return "HLT=1" in self.ask_human("info registers")
-
     def run_state(self) -> str | None:
         """Return whether the machine is `running`, `paused`, ...; None: QEMU does not say."""
         reply = self.command("query-status", seconds=_STATUS_SECONDS)

@@ -2,8 +2,8 @@
 
 from trapline.arch.events import Event, EventType
 from trapline.arch.exits import ExitCode, is_intercepted
-from trapline.arch.registers import RFLAGS
-from trapline.arch.vectors import Vector
+from trapline.arch.registers import CR0, RFLAGS
+from trapline.arch.vectors import VECTORS, Vector
 from trapline.arch.vmcb import ControlArea, IntCtl, Vmcb
 from trapline.devices.machine import BareMachine
 
@@ -52,6 +52,8 @@ class Interrupts:
             if is_intercepted(control, ExitCode.INTR):
                 return self._exit(ExitCode.INTR)
             vector = self._machine.acknowledge()
+            if vector < len(VECTORS) and self._save.cr0 & CR0.PE:
+                self._machine.arrived |= 1 << vector
         elif _virtual(control):
             if is_intercepted(control, ExitCode.VINTR):
                 return self._exit(ExitCode.VINTR)

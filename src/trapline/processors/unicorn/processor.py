@@ -73,6 +73,7 @@ class UnicornProcessor:
         self._running = self._closing = False
         self._started = time.monotonic_ns()
         self.machine = machine = BareMachine(memory, output=self._write, debug=debug, clock=self._clock, cpus=cpus)
+        self.interrupts = machine.interrupts
         self._binding = binding = Binding()
         ram = mmap.mmap(-1, memory)
         binding.map_memory(0, ram)
@@ -116,8 +117,7 @@ class UnicornProcessor:
             delivers_as_modelled=True,
         )
         self.exit_status: int | None = None
-        self._exits = 0
-        self._stopped = 0
+        self._exits = self._stopped = 0
         self._left = self._started
         self._fresh = True
         self._off = self._abandoned = self._leaving = False

@@ -1,0 +1,29 @@
+"""The state of a PC's interrupt controllers."""
+
+from typing import NamedTuple
+
+
+class PicState(NamedTuple):
+    """Registers of one 8259A: bits 0 to 7 are its lines."""
+
+    irr: int
+    """Lines that wait."""
+    imr: int
+    """Lines that are masked."""
+    isr: int
+    """Lines in service: their interrupts were taken, and no end of interrupt has come."""
+    base: int
+    """The vector of line 0, from ICW2."""
+
+
+class InterruptState(NamedTuple):
+    """The interrupt controllers of a machine with one CPU."""
+
+    master: PicState
+    """IRQ 0 to 7."""
+    slave: PicState
+    """IRQ 8 to 15."""
+    in_service: int = 0
+    """A mask of the vectors that the local APIC has in service."""
+    arrived: int = 0
+    """A mask of the vectors below 32 at which interrupts of the PICs were delivered outside real mode, where known."""

@@ -1,0 +1,48 @@
+"""What the interrupt controllers show of a guest that hangs or halts."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from trapline.arch.registers import CR0, RFLAGS
+from trapline.arch.vectors import VECTORS, Vector
+from trapline.arch.vmcb import SaveArea
+from trapline.devices.interrupts import InterruptState, PicState
+
+_LINES: Final = 8
+
+
+def describe_interrupts(state: InterruptState, save: SaveArea, *, halted: bool) -> Iterator[str]:
+    """Yield sentences: interrupts that arrive at exception vectors, and those that no end of interrupt has followed."""
+    pics = ((0, state.master), (_LINES, state.slave))
+    if save.cr0 & CR0.PE:
+        for first, pic in pics:
+            yield from _at_exceptions(first, pic, state.arrived)
+    if halted and save.rflags & RFLAGS.IF:
+        for first, pic in pics:
+            yield from _without_end(first, pic)
+        vectors = ", ".join(f"{vector:#x}" for vector in range(256) if state.in_service >> vector & 1)
+        if vectors:
+            yield (
+                f"The local APIC has vector {vectors} in service, while the guest waits in HLT: the handler did not "
+                "write the EOI register, and no interrupt of the same or a lower priority comes until it does."
+            )
+
+
+def _at_exceptions(first: int, pic: PicState, arrived: int) -> Iterator[str]:
+    for line in range(_LINES):
+        vector = pic.base + line
+        if vector < len(VECTORS) and (arrived >> vector | pic.isr >> line) & 1:
+            name = f", that of {VECTORS[vector].mnemonic}" if vector in Vector._value2member_map_ else ""
+            yield (
+                f"IRQ {first + line} arrives at vector {vector}{name}: it is an interrupt and not an exception. The "
+                f"interrupt controller was not remapped: its vector base, from ICW2, is {pic.base:#x}."
+            )
+
+
+def _without_end(first: int, pic: PicState) -> Iterator[str]:
+    for line in range(_LINES):
+        if pic.isr >> line & 1 and not (first == 0 and line == 2):  # line 2 is the slave's
+            yield (
+                f"IRQ {first + line} is in service (ISR {pic.isr:#x}) while the guest waits in HLT: its handler sent "
+                "no end of interrupt (EOI), and neither it nor an IRQ of lower priority comes until one is sent."
+            )

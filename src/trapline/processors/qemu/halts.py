@@ -1,0 +1,59 @@
+"""A guest that halts for good: HLT with RFLAGS.IF clear, of which the monitor learns nothing.
+
+While a guest is quiet, QEMU is asked for the state of its CPU, once a second.
+"""
+
+import re
+import time
+from collections.abc import Callable
+from typing import Final
+
+from trapline.arch.registers import RFLAGS
+from trapline.machine.processor import Outcome
+
+from .handshake import Handshake
+from .qmp import Qmp
+
+_EVERY: Final = 1.0
+"""Seconds."""
+_FLAGS: Final = re.compile(r"\b[ER]FL=([0-9a-f]+)")
+
+
+class Halts:
+    """Waits for the guest as `Handshake.wait` does, and kicks it when it has halted for good."""
+
+    def __init__(self, handshake: Handshake, qmp: Qmp, kick: Callable[[], None], *, watches: bool) -> None:
+        """`watches`: QEMU can be asked; otherwise such a guest waits for ever."""
+        self._handshake, self._qmp, self._kick = handshake, qmp, kick
+        self._watches = watches
+        self._found = False
+
+    def wait(self, deadline: float | None) -> Outcome | None:
+        """See `Handshake.wait`."""
+        while True:
+            look = time.monotonic() + _EVERY
+            if not self._watches or self._found or (deadline is not None and deadline <= look):
+                return self._handshake.wait(deadline)
+            outcome = self._handshake.wait(look)
+            if outcome is not Outcome.DEADLINE:
+                return outcome
+            if self._handshake.reported and is_halted_for_good(self._qmp.ask_human("info registers")):
+                self._found = self._qmp.run_state() == "running"
+                if self._found:
+                    self._kick()
+
+    def is_halted(self) -> bool:
+        """Say whether the running guest waits in HLT."""
+        return "HLT=1" in self._qmp.ask_human("info registers")
+
+    def take(self) -> Outcome:
+        """Return what the kick means that has stopped the guest."""
+        found, self._found = self._found, False
+        return Outcome.HALTED if found else Outcome.KICKED
+
+
+def is_halted_for_good(registers: str) -> bool:
+    """Say whether a CPU waits in HLT and no interrupt can wake it, from what `info registers` prints."""
+    flags = _FLAGS.search(registers)
+    waits = "HLT=1" in registers and "SMM=0" in registers
+    return waits and flags is not None and not int(flags[1], 16) & RFLAGS.IF

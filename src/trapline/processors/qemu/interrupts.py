@@ -1,0 +1,26 @@
+"""The state of QEMU's interrupt controllers, as its human monitor prints it."""
+
+import re
+from typing import Final
+
+from trapline.devices.interrupts import InterruptState, PicState
+
+from .qmp import Qmp
+
+_PIC: Final = re.compile(r"^pic([01]): irr=(\w+) imr=(\w+) isr=(\w+) .*?irq_base=(\w+)", re.MULTILINE)
+_IN_SERVICE: Final = re.compile(r"^ISR[ \t]+([\d \t()a-z]*)", re.MULTILINE)
+
+
+def read_interrupts(qmp: Qmp) -> InterruptState | None:
+    """Return the state of the controllers; None: QEMU does not answer, or has none."""
+    return parse_interrupts(qmp.ask_human("info pic"), qmp.ask_human("info lapic"))
+
+
+def parse_interrupts(pics: str, local: str) -> InterruptState | None:
+    """Return what `info pic` and `info lapic` print; None: there is no pair of 8259s."""
+    found = {number: PicState(*(int(value, 16) for value in values)) for number, *values in _PIC.findall(pics)}
+    if set(found) != {"0", "1"}:
+        return None
+    match = _IN_SERVICE.search(local)
+    vectors = re.findall(r"\b\d+\b", match[1]) if match else []
+    return InterruptState(found["0"], found["1"], sum(1 << int(vector) for vector in set(vectors)))
