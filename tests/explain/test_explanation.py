@@ -186,7 +186,6 @@ def test_one_exception_is_explained_by_itself():
     assert str(found).splitlines() == [
         "  #UD at 0008:0000000000006000 main+0x2, CPL 0, 64-bit mode: 0f0b",
         "     ud2 always raises #UD",
-        "  -> the guest gets #UD",
     ]
     at = machine().evidence(None, page_fault(2), page_fault(2), address=1 << 40)
     assert explain_exception(at).origin.reason == "write to 0x10000000000 (not mapped: PML4E is 0x0)"

@@ -142,7 +142,7 @@ READ_ONLY = PS | P | A | D
         (0, 1 << 40, None, "read of 0x10000000000 (not mapped: PML4E is 0x0)"),
         (2, 0x8, None, "write to 0x8, a null pointer"),
         (3, 0x7000, READ_ONLY, "write to 0x7000 (not writable: PDPE R/W=0)"),
-        (5, 0x7000, READ_ONLY | RW, "read of 0x7000 (a supervisor page: PML4E U/S=0)"),
+        (5, 0x7000, READ_ONLY | RW, "read of 0x7000 (a supervisor page: PML4E and PDPE U/S=0)"),
         (0, CODE, None, f"fetch from {CODE:#x}"),
         (0x10, 1 << 40, None, "fetch from 0x10000000000 (not mapped: PML4E is 0x0)"),
         (0, None, None, "read of an address that was not recorded"),

@@ -48,7 +48,7 @@ ROWS = [
     (machine(pml4=0), READ, "not mapped: PML4E is 0x2000", "PML4E 0x2001, present"),
     (machine(pte=FULL & ~RW), WRITE, "not writable: PTE R/W=0", "PTE 0xb067, writable"),
     (machine(pde=FULL & ~RW), WRITE, "not writable: PDE R/W=0", "PDE 0xa067, writable"),
-    (machine(pml4=FULL & ~RW, pte=FULL & ~RW), WRITE, "not writable: PML4E R/W=0", None),
+    (machine(pml4=FULL & ~RW, pte=FULL & ~RW), WRITE, "not writable: PML4E and PTE R/W=0", None),
     (machine(pdpe=FULL & ~US), READ | USER, "a supervisor page: PDPE U/S=0", "PDPE 0x9067, a user page"),
     (machine(pte=FULL | NX), FETCH, "not executable: PTE NX=1", "PTE 0xb067, executable"),
     (machine(pml4=FULL | NX), FETCH, "not executable: PML4E NX=1", "PML4E 0x2067, executable"),

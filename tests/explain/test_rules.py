@@ -398,3 +398,52 @@ def test_execution_that_ran_through_zeros_into_a_page_that_is_not_mapped():
     assert found == (
         "fetch from 0x8000 (not mapped: PTE is 0x0); execution ran through zeros to there, at least 2048 bytes of them"
     )
+
+
+def on_ist(rsp, cs=CODE_0):
+    gate = CODE & 0xFFFF | CODE_0 << 16 | 1 << 32 | 0x8E << 40
+    return told(
+        UD, b"\x0f\x0b", {"rsp": rsp, "tr.base": TSS, "tr.limit": 0x67},
+        stored=[(IDT + 16 * Vector.UD, gate), (TSS + 0x24, STACK), (STACK - 40, CODE, cs, 2, STACK, DATA_0)],
+    )  # fmt: skip
+
+
+def test_an_ist_stack_that_is_in_use():
+    assert on_ist(STACK - 0x80) == (
+        "ud2 always raises #UD; IST1, 0x8000, is the top of the stack in use (RSP is 0x7f80): the delivery overwrites "
+        "the frame of the exception that is being handled"
+    )
+    assert on_ist(STACK - 0x2000) == on_ist(STACK + 0x100) == on_ist(STACK - 0x80, cs=0) == "ud2 always raises #UD"
+
+
+NOPS = [(CODE - 0x40, *[0x9090_9090_9090_9090] * 8)]
+
+
+def test_kernel_code_that_uses_the_red_zone():
+    def found(code, **fields):
+        return told(page_fault(0), code, {"rip": CODE + 5, "rax": 1 << 40, **fields}, address=1 << 40, stored=NOPS)
+
+    reads = b"\x48\x8b\x44\x24\xf8\x8b\x00"  # mov rax, [rsp-8]; mov eax, [rax]
+    assert found(reads).endswith(
+        "; the code uses the red zone ([rsp-0x8] at 0x6000), which each interrupt at CPL 0 overwrites: kernels are "
+        "built with -mno-red-zone"
+    )
+    assert "red zone" not in found(reads, cpl=3)
+    assert "red zone" not in found(b"\x48\x8b\x44\x24\x08\x8b\x00")
+
+
+def test_a_handler_that_is_not_code():
+    gate = CODE + 0x100 | CODE_0 << 16 | 0x8E << 40
+    found = told(page_fault(2), b"\x90", {"rip": CODE + 0x100}, address=1 << 40, stored=[(IDT + 16 * 3, gate)])
+    assert found.endswith("or execution ran out of the code; RIP is the handler in IDT entry 3 (#BP)")
+
+
+def test_a_call_to_where_the_symbols_have_nothing():
+    machine = Machine(b"\xff\xd0\x0f\x0b", rip=CODE + 2)
+    machine.put(STACK, CODE + 2)
+    named = {CODE: "main+0x10"}.get
+    assert reason(machine.evidence(UD), machine.attempt(UD), named) == (
+        "ud2 always raises #UD; RIP is outside of all that has a symbol; it was called at 0x6000, main+0x10"
+    )
+    assert reason(machine.evidence(UD), machine.attempt(UD), lambda address: "main") == "ud2 always raises #UD"
+    assert reason(machine.evidence(UD), machine.attempt(UD)) == "ud2 always raises #UD"

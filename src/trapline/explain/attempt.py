@@ -13,6 +13,8 @@ from trapline.arch.descriptors import (
     Attribute,
     Selector,
     attributes,
+    base,
+    gate_offset_64,
     gate_selector,
     ist_offset,
     rsp_offset,
@@ -154,6 +156,16 @@ class Attempt:
     def selector(self) -> int:
         """The gate's selector."""
         return gate_selector(self.gate)
+
+    def entry_point(self, vector: int) -> int | None:
+        """Return the linear address of a handler, by its gate; None: in real mode, or without a valid selector."""
+        gva = self.save.idtr.base + vector * self.gate_size & self.space.mask
+        gate = None if self.real or (vector + 1) * self.gate_size > self.save.idtr.limit + 1 else self.read(gva, 8)
+        descriptor = None if gate is None else self.descriptor(gate_selector(gate))
+        if gate is None or descriptor is None:
+            return None
+        high = (self.read(gva + 8, 4) or 0) if self.long else 0
+        return (0 if self.long else base(descriptor)) + gate_offset_64(gate, high) & self.space.mask
 
     def descriptor(self, selector: int) -> int | None:
         """Return the descriptor of a selector; None: it is null, beyond the end of its table, or cannot be read."""

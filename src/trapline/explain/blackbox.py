@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from trapline.hypervisor.exception import InterceptedException
     from trapline.hypervisor.vcpu import Vcpu
 
-    from .explain import Disassembler, Namer
+    from .explain import Disassembler
     from .explanation import Explanation
+    from .instruction import Namer
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from .evidence import Evidence
 from .explanation import Delivery, Explanation, Origin
 from .failures import failure
 from .gates import never_loaded
-from .instruction import code_bytes
+from .instruction import Namer, code_bytes
 from .memory import MissingMemory
 from .origin import reason
 from .page_faults import page_access
@@ -23,8 +23,6 @@ from .paging import cause_of_fetch, unmapped_code
 from .proof import causes
 from .tables import Access
 
-Namer: TypeAlias = Callable[[int], str | None]
-"""Returns the name of a linear address, as `memset+0x1a`; None: it has no name."""
 Disassembler: TypeAlias = Callable[[bytes, int, int], str | None]
 """Takes up to 15 bytes of code, their linear address and the code's size in bits; returns the first instruction."""
 
@@ -110,7 +108,7 @@ def origin_of(evidence: Evidence, attempt: Attempt, name: Namer | None, disassem
     if disassemble is not None and evidence.event is not None:
         code = disassemble(code_bytes(attempt), attempt.rip, attempt.bits)
     symbol = None if name is None else name(attempt.rip)
-    why = reason(evidence, attempt)
+    why = reason(evidence, attempt, name)
     return Origin(attempt.event, save.cpl, save.cs.selector, save.rip, attempt.bits, symbol, code, why, mode(save))
 
 

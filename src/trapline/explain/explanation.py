@@ -171,8 +171,9 @@ class Explanation(NamedTuple):
                 yield "     ", origin.detail
         for each in self.deliveries:
             yield "  -> ", str(each)
-        ending = self.outcome if self.ending in (None, SHUTDOWN) else f"the guest gets {self.outcome}"
-        yield "  " if origin is None else "  -> ", ending
+        if origin is None or self.deliveries or self.ending != origin.event:
+            ending = self.outcome if self.ending in (None, SHUTDOWN) else f"the guest gets {self.outcome}"
+            yield "  " if origin is None else "  -> ", ending
         for walk in self.walks:
             yield "  ", f"page walk of {walk}"
         for cause in self.causes:

@@ -1,8 +1,8 @@
 """The instruction at RIP, with the values of its operands."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import takewhile
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from trapline.arch.layout import Structure
 from trapline.arch.paging import PAGE
@@ -15,6 +15,10 @@ _STACK_VALUES: Final = 16
 _ORDER: Final = (
     "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
 )  # fmt: skip
+
+
+Namer: TypeAlias = Callable[[int], str | None]
+"""Returns the name of a linear address, as `memset+0x1a`; None: it has no name."""
 
 
 class Operand(NamedTuple):
@@ -52,12 +56,12 @@ def stack_top(attempt: Attempt) -> list[int]:
 class Instruction:
     """The instruction at CS:RIP, decoded."""
 
-    def __init__(self, attempt: Attempt, evidence: Evidence) -> None:
+    def __init__(self, attempt: Attempt, evidence: Evidence, namer: Namer | None = None) -> None:
         import iced_x86 as iced
 
         from trapline.asm.decoder import new_decoder
 
-        self.attempt, self._gprs, self.cpuid = attempt, evidence.gprs, evidence.cpuid
+        self.attempt, self._gprs, self.cpuid, self.namer = attempt, evidence.gprs, evidence.cpuid, namer
         self._iced: Any = iced  # its stubs want numbers of their own types
         self.bits = attempt.bits
         self.decoded: Any = new_decoder(code_bytes(attempt), attempt.bits, attempt.rip).decode()
@@ -100,6 +104,16 @@ class Instruction:
     def is_privileged(self) -> bool:
         """Whether it raises #GP above CPL 0."""
         return bool(self.decoded.is_privileged)
+
+    @property
+    def rsp_number(self) -> int:
+        """The number of RSP."""
+        return int(self._iced.Register.RSP)
+
+    def place(self, address: int) -> str:
+        """Return an address with its name, if it has one."""
+        name = None if self.namer is None else self.namer(address)
+        return f"{address:#x}" if name is None else f"{address:#x}, {name}"
 
     @property
     def ecx(self) -> int:

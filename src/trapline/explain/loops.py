@@ -5,7 +5,6 @@ from itertools import pairwise
 from typing import Final
 
 from trapline.arch.delivery import Failed, checks
-from trapline.arch.descriptors import base, gate_offset_64
 from trapline.arch.events import EventType
 from trapline.arch.paging import FETCH
 from trapline.arch.vectors import Vector, mnemonic
@@ -32,7 +31,7 @@ def _not_executable(attempt: Attempt, evidence: Evidence) -> Iterator[Finding]:
     event = attempt.event
     fetch = event.vector == Vector.PF and evidence.first_address in (None, attempt.rip)
     stray = event.vector == Vector.GP and not attempt.space.is_canonical(attempt.rip)
-    if event.type != EventType.EXCEPTION or not (fetch or stray) or attempt.rip != _entry_point(attempt):
+    if event.type != EventType.EXCEPTION or not (fetch or stray) or attempt.rip != attempt.entry_point(event.vector):
         return
     reason = pages.why(attempt, attempt.rip, FETCH)
     if reason is None:
@@ -49,15 +48,6 @@ def _not_executable(attempt: Attempt, evidence: Evidence) -> Iterator[Finding]:
         f"Each {name} raises another, until the stack is full.{truncated}",
         _executable(attempt, repairs.own_gate(attempt)),
     )
-
-
-def _entry_point(attempt: Attempt) -> int | None:
-    """Return the linear address in the event's gate; None in real mode, or if the gate's selector is not valid."""
-    descriptor = None if attempt.real else attempt.descriptor(attempt.selector)
-    if descriptor is None:
-        return None
-    high = (attempt.read(attempt.gate_gva + 8, 4) or 0) if attempt.long else 0
-    return (0 if attempt.long else base(descriptor)) + gate_offset_64(attempt.gate, high) & attempt.space.mask
 
 
 def _executable(attempt: Attempt, gates: Iterable[Change]) -> Iterator[Change]:

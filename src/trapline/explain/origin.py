@@ -10,14 +10,14 @@ from trapline.arch.vectors import Vector
 
 from .attempt import Attempt
 from .evidence import Evidence
-from .instruction import Instruction
+from .instruction import Instruction, Namer
 from .page_faults import page_fault
 from .protection import protection, segment, stack
 from .state import remarks
 from .undefined import divide, not_available, undefined
 
 
-def reason(evidence: Evidence, attempt: Attempt) -> str | None:
+def reason(evidence: Evidence, attempt: Attempt, name: Namer | None = None) -> str | None:
     """Say why the attempt's event was raised; None: nothing proves it."""
     event = attempt.event
     if event.type == EventType.INTR:
@@ -30,7 +30,7 @@ def reason(evidence: Evidence, attempt: Attempt) -> str | None:
         return None
     if event.vector == Vector.DB:
         return describe_debug(attempt.save.dr6)
-    i = Instruction(attempt, evidence)
+    i = Instruction(attempt, evidence, name)
     rule = _RULES.get(event.vector)
     told = page_fault(i, evidence.first_address) if event.vector == Vector.PF else None if rule is None else rule(i)
     return "; ".join(filter(None, (told, *remarks(i)))) or None

@@ -48,7 +48,7 @@ def _called(i: Instruction, address: int) -> str | None:
     if address != i.attempt.rip:
         return None
     call = caller(i.attempt)
-    return None if call is None else f"it was called at {call:#x}"
+    return None if call is None else f"it was called at {i.place(call)}"
 
 
 def _gs(i: Instruction, address: int) -> str | None:

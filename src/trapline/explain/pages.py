@@ -135,7 +135,7 @@ def why(attempt: Attempt, gva: int, access: int, ac: bool = False) -> str | None
         reserved = f"mapped with reserved bits: {last.name} {last.value:#x} has {fault.reserved:#x} set"
         return reserved + _reserved(attempt, last, fault.reserved)
     if fault.denied in _DENIED:
-        return _DENIED[fault.denied].format(name=found.wrong()[0].name)
+        return _DENIED[fault.denied].format(name=" and ".join(entry.name for entry in found.wrong()))
     if fault.denied is Denied.SMEP:
         return "a user page, which SMEP does not let the supervisor execute"
     return "a user page, which SMAP does not let the supervisor access"

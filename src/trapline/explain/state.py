@@ -8,13 +8,15 @@ from trapline.arch.descriptors import Attribute, Selector, attributes
 from trapline.arch.error_codes import SELECTOR_IDT, SELECTOR_LDT
 from trapline.arch.paging import FETCH, PAGE
 from trapline.arch.registers import CR0, EFER, RFLAGS
-from trapline.arch.vectors import Vector
+from trapline.arch.vectors import Vector, mnemonic
 from trapline.machine.linear import stack_address
 
 from . import pages
 from .callers import caller
 from .instruction import Instruction
+from .stack_use import ist_in_use, red_zone
 
+_EXCEPTIONS: Final = 32
 _ENTRIES: Final = 16
 """How many descriptors of the GDT are tried."""
 _ZEROS: Final = 16
@@ -106,7 +108,7 @@ def _zeros(i: Instruction) -> str | None:
         start -= 8
     slid = f"{'at least ' if attempt.rip - start >= _SLIDE else ''}{attempt.rip - start} bytes of them"
     call = caller(attempt)
-    came = "" if call is None else f"; the last call on the stack is at {call:#x}"
+    came = "" if call is None else f"; the last call on the stack is at {i.place(call)}"
     if not fetched:
         return f"execution ran through zeros to there, {slid}{came}"
     return (
@@ -138,6 +140,26 @@ def _in_descriptors(i: Instruction) -> str | None:
     return None
 
 
+def _handler(i: Instruction) -> str | None:
+    """The start of a handler that is not code: its address in the gate is wrong (APM vol. 2, 4.8.3)."""
+    attempt = i.attempt
+    if attempt.real or (attempt.translate(attempt.rip, FETCH) is not None and attempt.read(attempt.rip, _ZEROS)):
+        return None
+    vector = next((vector for vector in range(_EXCEPTIONS) if attempt.entry_point(vector) == attempt.rip), None)
+    return None if vector is None else f"RIP is the handler in IDT entry {vector} ({mnemonic(vector)})"
+
+
+def _outside(i: Instruction) -> str | None:
+    """A call to where the symbols have nothing."""
+    call = caller(i.attempt)  # also without names: evidence is captured without them, and explained with them
+    if call is None or i.attempt.save.cpl or i.attempt.event.vector == Vector.PF or i.namer is None:
+        return None
+    if i.namer(i.attempt.rip) is not None or i.namer(call) is None:
+        return None
+    return f"RIP is outside of all that has a symbol; it was called at {i.place(call)}"
+
+
 _RULES: Final[tuple[Callable[[Instruction], str | None], ...]] = (
-    _no_far_jump, _no_descriptors, _wide_code, _zeros, _in_tables, _in_descriptors,
+    _no_far_jump, _no_descriptors, _wide_code, _zeros, _in_tables, _in_descriptors, _handler, _outside, ist_in_use,
+    red_zone,
 )  # fmt: skip

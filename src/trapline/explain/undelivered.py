@@ -4,8 +4,9 @@ from trapline.arch.events import Event
 from trapline.machine.processor import Processor
 
 from .evidence import capture
-from .explain import Disassembler, Namer, explain_exception
+from .explain import Disassembler, explain_exception
 from .explanation import Explanation
+from .instruction import Namer
 
 
 def explain_undelivered(
