@@ -283,4 +283,9 @@ DEFECTS: Final = (
            _WATCHING, ("tests/session/test_run.py", "-m", "not qemu")),
     Defect("91", "a stop at what is not forced accepted", "src/trapline/trace/rules.py", "vectors & ~forced", "0",
            _WATCHING, ("tests/session/test_run.py", "-m", "not qemu")),
+    Defect("92", "an output emptied before the guest runs", f"{_SESSION}/output.py", "os.O_CLOEXEC | os.O_NOCTTY",
+           "os.O_CLOEXEC | os.O_TRUNC", _WATCHING, ("tests/cli/test_outputs.py", "-k", "not_start")),
+    Defect("93", "an output that is another name of an input", f"{_SESSION}/clash.py",
+           "yield status.st_dev, status.st_ino\n", "yield target\n", _WATCHING,
+           ("tests/cli/test_outputs.py", "-k", "is_the_guest")),
 )  # fmt: skip
