@@ -139,3 +139,29 @@ def test_a_name_that_is_huge_when_it_is_demangled_stays_as_it_is():
     assert len(demangle(doubling)) > 1000
     assert demangle(doubling + doubling[9:] * 2) == doubling + doubling[9:] * 2
     assert demangle("_Z" + "x" * 5000) == "_Z" + "x" * 5000
+
+
+NOTHING = {"no form": b"\0", "a form without bytes": b"\x01\x01\x19"}
+PATH = b"\x01\x01\x08"
+
+
+@pytest.mark.parametrize("empty", NOTHING.values(), ids=NOTHING)
+@pytest.mark.parametrize("start", [b"", PATH + b"\x01/home\0"], ids=["directories", "files"])
+def test_files_without_fields_are_not_counted_to_a_billion(file, start, empty):
+    names = start + empty + b"\xff\xff\xff\xff\x03"
+    path = file(with_lines(unit(), ABBREVIATION, line_table(16, names, 5)))
+    assert load(path).lookup(START + 3).source is None
+
+
+def test_a_line_table_of_dwarf_5_is_read(file):
+    names = PATH + b"\x01/home\0" + PATH + b"\x02a.c\0b.c\0"
+    path = file(with_lines(unit(), ABBREVIATION, line_table(16, names, 5)))
+    assert load(path).lookup(START + 3).source == "/home/b.c:1"
+
+
+def test_attributes_without_bytes_count(file, caplog, monkeypatch):
+    monkeypatch.setattr("trapline.symbols.lines._UNITS", 20_000)
+    abbreviation = bytes([1, 0x11, 0]) + bytes([0x34, 0x19]) * 2000 + bytes(3)
+    path = file(with_lines(b"".join(unit(number) for number in range(100)), abbreviation, b""))
+    assert load(path).lookup(START).source is None
+    assert "too many entries" in caplog.text

@@ -60,12 +60,12 @@ def unit(number: int = 0, lines: int = 0, abbreviation: int = 0) -> bytes:
     return struct.pack("<I", len(body)) + body
 
 
-def line_table(count: int) -> bytes:
-    """Return a table of `count` rows, a byte each."""
-    names = b"\0a.c\0\0\0\0\0"
+def line_table(count: int, names: bytes = b"\0a.c\0\0\0\0\0", version: int = 4) -> bytes:
+    """Return a table of `count` rows, a byte each; `names` are directories and files as the version has them."""
     header = struct.pack("<BBBbBB", 1, 1, 1, -1, 4, 10) + bytes([0, 1, 1, 1, 1, 0, 0, 0, 1]) + names
     program = b"\0\x09\x02" + struct.pack("<Q", START) + bytes([15]) * count + b"\0\x01\x01"
-    body = struct.pack("<HI", 4, len(header)) + header + program
+    body = struct.pack("<H", version) + (b"\x08\0" if version == 5 else b"")
+    body += struct.pack("<I", len(header)) + header + program
     return struct.pack("<I", len(body)) + body
 
 

@@ -17,6 +17,9 @@ _NOT_NEEDED: Final = (
     "debug_frame", "eh_frame", "debug_loc", "debug_pubtypes", "debug_pubnames", "debug_loclists", "debug_sup",
     "gnu_debugaltlink", "debug_types",
 )  # fmt: skip
+_FORMATS: Final = ("directory_entry_format", "file_name_entry_format")
+_EMPTY: Final = ("DW_FORM_flag_present", "DW_FORM_implicit_const")
+"""Forms of values that take no bytes."""
 
 
 class TooMuch(Exception):
@@ -41,13 +44,18 @@ class Metered:
     """What pyelftools needs of an open file; each read is counted."""
 
     def __init__(self, file: BinaryIO, meter: Meter) -> None:
-        self._read, self.seek, self.tell = file.read, file.seek, file.tell
+        self._read, self._tell, self.seek = file.read, file.tell, file.seek
         self._meter = meter
 
     def read(self, size: int = -1) -> bytes:
         """Read as the file does."""
         self._meter.spend()
         return self._read(size)
+
+    def tell(self) -> int:
+        """Return the place; it is asked for before each attribute, also before one that takes no bytes."""
+        self._meter.spend()
+        return self._tell()
 
 
 def open_elf(file: BinaryIO) -> Any:  # noqa: ANN401  # a library without hints
@@ -92,3 +100,20 @@ def open_dwarf(elf: Any, meter: Meter) -> Any:  # noqa: ANN401  # as above
             place = section["sh_offset"], len(data), section["sh_addr"]
             sections[f"debug_{name}_sec"] = DebugSectionDescriptor(stream, section.name, *place)
     return DWARFInfo(DwarfConfig(True, elf.get_machine_arch(), elf.elfclass // 8), **sections)
+
+
+def check_line_header(structs: Any, stream: Any) -> None:  # noqa: ANN401  # as above
+    """Raise TooMuch for a line table from DWARF 5 whose files have no fields that take bytes.
+
+    pyelftools would make as many as the header says, without a read. `stream` is at the header.
+    """
+    from elftools.construct import Container
+
+    context = Container()
+    for part in structs.Dwarf_lineprog_header.subcons:
+        found = part._parse(stream, context)  # noqa: SLF001  # there is no other way to read a header in part
+        setattr(context, part.name, found)
+        if part.name in _FORMATS and found is not None and all(entry.form in _EMPTY for entry in found):
+            raise TooMuch
+        if part.name == _FORMATS[-1]:
+            return

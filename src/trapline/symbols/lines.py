@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from trapline.errors import UsageError
 
-from .bounded import Meter, TooMuch, open_dwarf, open_elf
+from .bounded import Meter, check_line_header, open_dwarf, open_elf
 from .elf import Opener
 
 log = logging.getLogger(__name__)
@@ -67,14 +67,14 @@ class Lines:
                 self._dwarf = open_dwarf(open_elf(file), self._meter)
             for unit in _units(self._dwarf):
                 found.append(unit)  # those before a damaged one count
-        except TooMuch:
-            log.warning("%s: its debug information has too many entries: some source lines are left out", self._name)
         except UsageError as error:
             log.warning("%s: %s: source lines are left out", self._name, error)
         except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001  # on damaged tables the library raises anything
             log.debug("%s: %r", self._name, error)
+        if self._meter.left < 0:  # where it raises TooMuch, the library may make another error of it
+            log.warning("%s: its debug information has too many entries: some source lines are left out", self._name)
         return sorted(found)
 
     def _read(self, unit: int) -> tuple[list[int], list[Line | None]]:
@@ -121,6 +121,10 @@ def _ranges(dwarf: Any, unit: Any) -> Iterator[tuple[int, int]]:  # noqa: ANN401
 def _rows(dwarf: Any, offset: int) -> Iterator[tuple[int, bool, Line | None]]:  # noqa: ANN401  # as above
     """Yield address, whether a line starts there (an end sorts before a start), and the line."""
     unit = dwarf.get_CU_at(offset)
+    place = unit.get_top_DIE().attributes.get("DW_AT_stmt_list")
+    if place is not None:
+        dwarf.debug_line_sec.stream.seek(place.value)
+        check_line_header(unit.structs, dwarf.debug_line_sec.stream)
     program = dwarf.line_program_for_CU(unit)
     if program is None:
         return
@@ -147,7 +151,7 @@ def _file_names(unit: Any, program: Any) -> dict[int, str]:  # noqa: ANN401  # a
     names = {}
     for number, entry in enumerate(header["file_entry"], first):
         name = entry.name.decode("utf-8", "replace")
-        index = entry.dir_index
+        index = entry.dir_index or 0  # a table need not have it
         path = posixpath.join(home, directories[index] if index < len(directories) else "", name)
         inside = home and path.startswith(home.rstrip("/") + "/")
         names[number] = posixpath.normpath(path[len(home.rstrip("/")) + 1 :] if inside else path)
