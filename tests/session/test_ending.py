@@ -8,7 +8,7 @@ import pytest
 from trapline.api import run
 from trapline.arch.vectors import Vector
 from trapline.report.result import Ending
-from trapline.report.text import in_handler, report
+from trapline.report.text import in_handler, report, screen
 
 CODE, UD_AT, GP_AT, IDT, PLACE = 0x10_0000, 0x100, 0x180, 0x200, 0x400
 UD2 = b"\x0f\x0b"
@@ -141,8 +141,10 @@ def test_the_file_has_the_evidence(tmp_path, capsys):
     assert [each["seq"] for each in json.loads(capsys.readouterr().out)] == [1, 0]
 
 
-BOOT_SECTOR = bytes.fromhex("fa31c08ed8 c7061800187c c7061a000000 90909090 90 0f0b fa f4 ebfc 000000").ljust(510, b"\0")
-"""Set the vector of #UD in real mode to 7C18; UD2."""
+BOOT_SECTOR = bytes.fromhex("fa 31c0 8ed8 c70618001f7c c7061a000000 b800b8 8ec0 26c706d0074807 0f0b fa f4 ebfc").ljust(
+    510, b"\0"
+)
+"""Set the vector of #UD in real mode to 7C1F; write an H in the middle of the screen; UD2."""
 
 
 @pytest.mark.parametrize("processor", ["unicorn", "qemu"])
@@ -153,3 +155,5 @@ def test_a_boot_sector_on_each_processor(processor, tmp_path):
     assert (done.ending, vectors(done), done.exit_code) == (Ending.HALTED, [Vector.UD], 5)
     assert done.crash is not None
     assert done.crash.halted
+    assert [line.strip() for line in done.screen][-1] == "H"
+    assert any(line.endswith("H") for line in screen(done, wanted=False))  # nothing was written to the console

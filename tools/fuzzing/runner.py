@@ -215,6 +215,9 @@ class _Limited:
     def interrupts(self) -> None:
         return None
 
+    def read_screen(self) -> bytes:
+        return b""
+
     @property
     def tsc(self) -> int:
         return self._processor.tsc

@@ -136,6 +136,11 @@ def _add_run(add: AddVerb) -> None:
     run.add_argument("-o", "--output", metavar="FILE", help="write each exception as a line of JSON; -: to stdout")
     _add_force(run)
     run.add_argument(
+        "--screen",
+        action="store_true",
+        help="print the last VGA text screen; done anyway if the console stays empty",
+    )
+    run.add_argument(
         "--live",
         action="store_true",
         help="print a line for each exception on stderr as it happens; repeats are folded",

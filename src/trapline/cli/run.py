@@ -104,7 +104,7 @@ def _print_result(options: argparse.Namespace, result: "Run", code: int) -> None
     else:
         from .summary import print_summary
 
-        print_summary(result, sys.stderr)
+        print_summary(result, sys.stderr, screen=options.screen)
     if result.error is not None:
         _say(f"trapline: {result.error.args[0]}")
 

@@ -10,10 +10,12 @@ from .table import print_table
 from .terminal import tell, width_of
 
 
-def print_summary(run: Run, file: IO[str]) -> None:
-    """Print how the guest ended, the evidence of a crash, and the counts."""
+def print_summary(run: Run, file: IO[str], *, screen: bool) -> None:
+    """Print the screen if it is wanted, how the guest ended, the evidence of a crash, and the counts."""
     width = width_of(file)
     print(file=file)
+    if lines := text.screen(run, wanted=screen):
+        tell(*lines, file=file)
     if run.crash is not None:
         tell(*text.evidence(run, width), file=file)
     tell(*text.outcome(run, width), file=file)

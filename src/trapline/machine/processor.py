@@ -127,6 +127,12 @@ class Processor(Protocol):
     def interrupts(self) -> InterruptState | None:
         """Return the state of the interrupt controllers. Only while the guest is stopped; None: not known."""
 
+    def read_screen(self) -> bytes:
+        """Return the memory of the screen in text mode (`devices.text_screen`). Only while the guest is stopped.
+
+        Empty: there is no screen.
+        """
+
     @property
     def hints(self) -> Sequence[str]:
         """Devices that the guest probed and the machine lacks, as sentences."""

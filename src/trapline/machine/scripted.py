@@ -153,6 +153,10 @@ class ScriptedProcessor:
     def interrupts(self) -> None:
         """Nothing is known of interrupt controllers."""
 
+    def read_screen(self) -> bytes:
+        """There is no screen."""
+        return b""
+
     def intercepts_changed(self, forwarded: int) -> None:
         """See `machine.Processor.intercepts_changed`."""
         self._forwarded = forwarded

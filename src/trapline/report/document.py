@@ -189,5 +189,7 @@ class RunDocument(TypedDict):
     explanation: ExplanationDocument | None
     findings: list[str]
     """Sentences on why a guest is where it is that ended otherwise than by its own success: a storm of exceptions."""
+    screen: list[str]
+    """The lines of the VGA's last screen in text mode; empty: nothing was on it, or QEMU had ended."""
     unreturned: list[UnreturnedDocument]
     """The exceptions that the guest never came back from: the last one, then the first one if that is another."""

@@ -130,6 +130,8 @@ class Result:
     """The exceptions that the guest never came back from: the last one, then the first one if that is another."""
     findings: tuple[str, ...] = ()
     """Sentences on why a guest is where it is that ended otherwise than by its own success: a storm of exceptions."""
+    screen: tuple[str, ...] = ()
+    """The lines of the VGA's last screen in text mode; empty: nothing was on it, or QEMU had ended."""
     hints: tuple[str, ...] = ()
     """Sentences about devices that the guest tried to use and its machine does not have."""
     unplaced: tuple[str, ...] = ()
@@ -189,6 +191,7 @@ class Result:
             "crash": self.crash.to_json() if self.crash is not None else None,
             "explanation": self.explanation.to_json() if self.explanation is not None else None,
             "findings": list(self.findings),
+            "screen": list(self.screen),
             "unreturned": [_unreturned(each) for each in self.unreturned],
         }
 

@@ -1,5 +1,6 @@
 """The result of a run as lines of text, for a terminal, an error message or a log. `cli.table` draws the tables."""
 
+import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -16,6 +17,8 @@ from .result import Ending, Result
 
 _SHOWN: Final = 12
 """How many of the last exceptions are shown."""
+_OF_BIOS: Final = re.compile(r"SeaBIOS \(|iPXE |Machine UUID|Booting from|Boot failed|No bootable device|Press ")
+"""How lines begin that firmware writes."""
 _VALUES: Final = 8
 """Values of the stack that are shown where no callers are known."""
 _BYTES: Final = 8
@@ -73,6 +76,14 @@ def report(run: Result, width: Width = PLAIN) -> list[str]:
         counts = ", ".join(f"{row.times:,} {row.vector.mnemonic}" for row in run.counts)
         lines += fold_line(f"recorded{_where(run)}: {counts}", "", width)
     return [printable(line) for line in lines + notes(run, width)]
+
+
+def screen(run: Result, *, wanted: bool) -> list[str]:
+    """Return the last screen, if it is wanted, or if the console stayed empty and more is on it than a BIOS writes."""
+    by_itself = not run.console and any(line and not _OF_BIOS.match(line) for line in run.screen)
+    if not (by_itself or (wanted and run.screen)):
+        return ["the screen is empty, or was not in text mode, or QEMU had ended"] if wanted else []
+    return ["the screen", *(f"  | {line}".rstrip() for line in run.screen), ""]
 
 
 def evidence(run: Result, width: Width) -> list[str]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from trapline.arch.vectors import Vector
 from trapline.asm.disassembler import instruction
+from trapline.devices.text_screen import screen_lines
 from trapline.explain.blackbox import chains
 from trapline.explain.explain import Disassembler, explain, explain_exception
 from trapline.explain.explanation import Explanation
@@ -28,6 +29,7 @@ class Moment(NamedTuple):
     """The exceptions that it never came back from: the last one, then the first one if that is another."""
     findings: tuple[str, ...]
     """Sentences on why it is there."""
+    screen: tuple[str, ...]
 
 
 def moment(
@@ -47,7 +49,7 @@ def moment(
             explanation = _explain(processor, recorder, record, names, disassemble)
         told.append(Unreturned(record, explanation))
     findings = *_storms(last, processor, recorder, names, disassemble), *interrupt_findings(processor)
-    return Moment(crash, tuple(told), findings)
+    return Moment(crash, tuple(told), findings, screen_lines(processor.read_screen()))
 
 
 def interrupt_findings(processor: Processor) -> tuple[str, ...]:

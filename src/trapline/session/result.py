@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Final
 
 from trapline.arch.vectors import Vector
 from trapline.devices.power import SUCCESS
+from trapline.devices.text_screen import screen_lines
 from trapline.errors import TraplineError
 from trapline.hypervisor.stop import Stop, StopReason
 from trapline.report.result import Count, Ending, Place, Violation
@@ -12,6 +13,7 @@ from trapline.report.run import Run
 from trapline.trace.exception_record import linear_rip
 
 from .ending import Moment, interrupt_findings
+from .settings import UNICORN
 
 if TYPE_CHECKING:
     from .session import Session
@@ -73,6 +75,7 @@ def result(
         explanation=explanation,
         unreturned=() if last is None else last.unreturned,
         findings=findings,
+        screen=_screen(session, stop) if last is None else last.screen,
         hints=tuple(processor.hints),
         violations=violations,
         unreached=unreached,
@@ -89,6 +92,13 @@ def _last(session: "Session", ending: Ending, *, held: bool) -> Moment | None:
     if ending is Ending.HALTED or (held and ending in (Ending.TIMEOUT, Ending.INTERRUPTED)):
         return session.moment()
     return None
+
+
+def _screen(session: "Session", stop: Stop | None) -> tuple[str, ...]:
+    """Return the screen of a stopped guest. When QEMU has ended there is none."""
+    if stop is None or (stop.reason is StopReason.OFF and session.processor_name != UNICORN):
+        return ()
+    return screen_lines(session.processor.read_screen())
 
 
 def _ending(stop: Stop, exit_status: int | None) -> Ending:

@@ -3,7 +3,7 @@ import pytest
 from trapline.devices.interrupts import InterruptState, PicState
 from trapline.machine.processor import Outcome
 from trapline.processors.qemu.halts import Halts, is_halted_for_good
-from trapline.processors.qemu.interrupts import parse_interrupts
+from trapline.processors.qemu.inspection import parse_interrupts
 
 REGISTERS = "RIP=00000000001001e8 RFL={flags:08x} [---Z-P-] CPL=0 II=0 A20=1 SMM={smm} HLT={hlt}"
 HALTED = REGISTERS.format(flags=0x46, smm=0, hlt=1)

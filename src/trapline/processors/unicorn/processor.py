@@ -7,7 +7,7 @@ VMCB; that is done here, with the model of `arch.delivery`.
 import mmap
 import time
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import TracebackType
 from typing import Final, Self
 
@@ -16,7 +16,7 @@ from trapline.arch.cpuid import EAX, FEATURES
 from trapline.arch.layout import offset_of, size_of, zero
 from trapline.arch.registers import Gprs
 from trapline.arch.vmcb import Vmcb
-from trapline.devices import SECOND
+from trapline.devices import SECOND, text_screen
 from trapline.devices.machine import BareMachine
 from trapline.devices.power import Action
 from trapline.errors import ProcessorLost, UsageError
@@ -69,8 +69,7 @@ class UnicornProcessor:
         `sets_rf`: the flags that a fault pushes have RF set, as the manual has it and QEMU 7.2 does not.
         """
         self._boot, self._output = boot, output
-        self._open = True
-        self._running = self._closing = False
+        self._open, self._running, self._closing = True, False, False
         self._started = time.monotonic_ns()
         self.machine = machine = BareMachine(memory, output=self._write, debug=debug, clock=self._clock, cpus=cpus)
         self.interrupts = machine.interrupts
@@ -78,6 +77,7 @@ class UnicornProcessor:
         ram = mmap.mmap(-1, memory)
         binding.map_memory(0, ram)
         self.memory = Ram(ram, binding.forget_code)
+        self.read_screen = partial(self.memory.read, text_screen.ADDRESS, text_screen.SIZE)
         buffer = bytearray(size_of(Vmcb))
         self.vmcb = vmcb = Vmcb.from_buffer(buffer)
         self.gprs = Gprs.from_buffer(binding.context_bytes, offset_of(Context, "gprs"))
@@ -118,11 +118,9 @@ class UnicornProcessor:
         )
         self.exit_status: int | None = None
         self._exits = self._stopped = 0
-        self._left = self._started
-        self._fresh = True
+        self._left, self._fresh = self._started, True
         self._off = self._abandoned = self._leaving = False
-        self._received = b""
-        """For the serial port, before the machine is switched on."""
+        self._received = b""  # for the serial port, before the machine is switched on
 
     @property
     def hints(self) -> list[str]:

@@ -1,19 +1,28 @@
-"""The state of QEMU's interrupt controllers, as its human monitor prints it."""
+"""What QEMU's human monitor prints of its machine: the interrupt controllers, and the screen in text mode."""
 
 import re
 from typing import Final
 
+from trapline.devices import text_screen
 from trapline.devices.interrupts import InterruptState, PicState
 
 from .qmp import Qmp
 
 _PIC: Final = re.compile(r"^pic([01]): irr=(\w+) imr=(\w+) isr=(\w+) .*?irq_base=(\w+)", re.MULTILINE)
+_WORD: Final = re.compile(r" 0x([0-9a-f]{8})\b")
 _IN_SERVICE: Final = re.compile(r"^ISR[ \t]+([\d \t()a-z]*)", re.MULTILINE)
 
 
 def read_interrupts(qmp: Qmp) -> InterruptState | None:
     """Return the state of the controllers; None: QEMU does not answer, or has none."""
     return parse_interrupts(qmp.ask_human("info pic"), qmp.ask_human("info lapic"))
+
+
+def read_screen(qmp: Qmp) -> bytes:
+    """Return the memory of the screen in text mode, as the CPU reads it; empty: QEMU does not answer."""
+    printed = qmp.ask_human(f"xp /{text_screen.SIZE // 4}wx {text_screen.ADDRESS:#x}")
+    words = _WORD.findall(printed)
+    return b"".join(int(word, 16).to_bytes(4, "little") for word in words)
 
 
 def parse_interrupts(pics: str, local: str) -> InterruptState | None:
