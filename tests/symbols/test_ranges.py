@@ -65,6 +65,21 @@ def test_a_label_inside_a_function_is_no_function():
     assert ranges.find(9).name == "whole"
 
 
+def test_a_local_label_of_nasm_does_not_hide_its_function():
+    rows = [
+        Function(0, 0, "main", 0),
+        Function(4, 0, "main.loop", 0),
+        Function(8, 0, "next", 0),
+        Function(12, 0, ".x", 0),
+    ]
+    ranges = Ranges(rows, ends=[64])
+    assert [ranges.find(at).name for at in (0, 4, 7, 8, 12)] == ["main", "main", "main", "next", ".x"]
+    assert [label.name for label in ranges.labels] == ["main.loop"]
+    # Of a compiler: they have a size, or another function before them.
+    parts = [Function(0, 4, "main", 0), Function(4, 4, "main.part.0", 0), Function(8, 0, "other.loop", 0)]
+    assert [Ranges(parts, ends=[64]).find(at).name for at in (4, 8)] == ["main.part.0", "other.loop"]
+
+
 def test_nothing_is_in_an_empty_table():
     assert Ranges([]).find(0) is None
 

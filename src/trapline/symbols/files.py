@@ -78,9 +78,9 @@ class Symbols:
         return Symbol(demangle(function.name), own - function.start, file, number)
 
     def addresses(self, names: Iterable[str]) -> dict[str, int]:
-        """Return the addresses of functions in the file, by name; unknown ones are left out."""
-        wanted = frozenset(names)
-        return {function.name: function.start for function in self._ranges.functions if function.name in wanted}
+        """Return the addresses of functions and NASM's local labels in the file, by name; unknown ones are left out."""
+        wanted, ranges = frozenset(names), self._ranges
+        return {each.name: each.start for each in (*ranges.functions, *ranges.labels) if each.name in wanted}
 
     @cached_property
     def variables(self) -> Mapping[str, int]:

@@ -25,7 +25,8 @@ class Ranges:
 
     def __init__(self, functions: Sequence[Function], ends: Iterable[int] = ()) -> None:
         """`ends` are addresses at which functions without a size end at the latest: the ends of sections."""
-        self.functions = _sized(_one_name_each(functions), sorted(ends))
+        named, self.labels = _without_labels(_one_name_each(functions))
+        self.functions = _sized(named, sorted(ends))
         self.bounds: list[int] = []
         self.owners: list[int] = []
         self._sweep()
@@ -67,6 +68,17 @@ def _one_name_each(functions: Iterable[Function]) -> list[Function]:
         if other is None or (function.size == 0, function.rank) < (other.size == 0, other.rank):
             chosen[function.start] = function
     return sorted(chosen.values(), key=attrgetter("start"))
+
+
+def _without_labels(functions: Sequence[Function]) -> tuple[list[Function], list[Function]]:
+    """Split NASM's local labels off, which follow their function and are named after it: `main.loop` in `main`."""
+    found: list[Function] = []
+    labels: list[Function] = []
+    for function in functions:
+        owner, dot, _ = function.name.partition(".")
+        local = dot and owner and not function.size and found and found[-1].name == owner
+        (labels if local else found).append(function)
+    return found, labels
 
 
 def _sized(functions: Sequence[Function], ends: Sequence[int]) -> list[Function]:
