@@ -21,6 +21,7 @@ from trapline.hypervisor.vm import Vm
 from trapline.machine.processor import Outcome
 from trapline.machine.record import RECORD_SIZE
 from trapline.processors.qemu import handshake
+from trapline.processors.qemu.damage import Damage
 from trapline.processors.qemu.layout import CODE_AT, MAILBOX_AT, RING_AT, VMCB_AT, Mailbox
 from trapline.trace.recorder import Recorder
 
@@ -141,6 +142,14 @@ def test_a_command_that_is_never_answered_ends_with_the_time(start, monkeypatch)
     with pytest.raises(ProcessorLost, match="did not answer before the time was up"):
         processor.cpuid(0, 0)
     assert time.monotonic() - begin < SECONDS + 5
+
+
+def test_a_device_that_was_taken_away(shared):
+    damage = Damage(shared, isolated=False, q35=True, mapped=lambda address: False)
+    damage.keep()
+    assert damage.why_silent() == "its device was taken away"
+    shared.memory[CODE_AT] ^= 1
+    assert damage.why_silent() == "its code was written over"
 
 
 WRITES = st.one_of(

@@ -200,6 +200,22 @@ def test_waking_up_is_told_from_a_reset(serve, names, woke):
     assert not qmp.woke_up()
 
 
+@pytest.mark.parametrize(
+    ("slot", "function", "address", "found"),
+    [(30, 7, 1 << 39, True), (30, 7, -1, False), (30, 0, 1 << 39, False), (3, 7, 1 << 39, False)],
+)
+def test_where_a_device_has_its_memory(serve, slot, function, address, found):
+    regions = [{"bar": 0, "address": 7}, {"bar": 2, "address": address}]
+    buses = [{"bus": 0, "devices": [{"slot": slot, "function": function, "regions": regions}]}]
+    _, qmp = serve(b"", {"return": buses})
+    assert qmp.has_memory_at(1 << 39, 30, 7) is found
+
+
+def test_a_qemu_that_does_not_say_where_a_device_is(serve):
+    _, qmp = serve(b"", {"error": {"class": "GenericError", "desc": "no"}})
+    assert qmp.has_memory_at(1 << 39, 30, 7)
+
+
 @pytest.mark.parametrize("names", [(), ("RESET",), ("RESET", "SHUTDOWN"), ("SHUTDOWN", "STOP")])
 def test_why_qemu_ended_is_read_to_the_end(connection, serve, names):
     _, qmp = serve(b"", {"return": {}})

@@ -4,6 +4,7 @@ Without --isolate a guest can write there, and with it a device may. What the mo
 with MonitorDamaged. A guest that writes what the monitor could have written as well deceives us: that is not noticed.
 """
 
+from collections.abc import Callable
 from typing import Final, NoReturn
 
 from trapline.arch.exits import EXCEPTION_EXITS, ExitCode
@@ -31,9 +32,15 @@ _PARTS: Final = (
 class Damage:
     """Raises MonitorDamaged, and finds what was written over."""
 
-    def __init__(self, shared: SharedMemory, *, isolated: bool, q35: bool) -> None:
-        """`isolated`: the guest's CPU cannot reach the memory. `q35`: nor could it be isolated on this machine."""
+    def __init__(
+        self, shared: SharedMemory, *, isolated: bool, q35: bool, mapped: Callable[[int], bool] = lambda address: True
+    ) -> None:
+        """`isolated`: the guest's CPU cannot reach the memory. `q35`: nor could it be isolated on this machine.
+
+        `mapped(address)` asks QEMU whether the monitor's device has its memory there.
+        """
         self._shared = shared
+        self._mapped = mapped
         self._isolated, self._q35 = isolated, q35
         self._intact: bytes | None = None
 
@@ -53,6 +60,10 @@ class Damage:
         """Keep a copy of what must not change; the first time only, before a guest has run."""
         if self._intact is None:
             self._intact = bytes(self._shared.memory[CODE_AT:MSRPM_AT])
+
+    def why_silent(self) -> str | None:
+        """Return why the monitor may not answer any more, as far as its memory tells; None: it does not."""
+        return self.written_over() or (None if self._mapped(self._shared.base) else "its device was taken away")
 
     def written_over(self) -> str | None:
         """Return what was written over since `keep`, as a sentence; None: nothing that never changes."""

@@ -23,6 +23,8 @@ _SPIN: Final = 2000
 _HOST: Final = int(Owner.HOST)
 _ANSWER: Final = 2.0
 """Seconds that the monitor has for a command, which takes it microseconds, when the run's deadline has passed."""
+_SELDOM: Final = 0xFF
+"""The deadline is checked at exits whose number has none of these bits."""
 _BUSY_POLL: Final = 0.02
 _IDLE_POLL: Final = 0.1
 """Longest sleep between two reads of the ring, in seconds; the monitor rings when it is half full."""
@@ -106,9 +108,13 @@ class Handshake:
     def check_monitor(self) -> None:
         """Raise MonitorDamaged if the monitor cannot run any more, or crashed."""
         self._resets.came()
-        what = self._damage.written_over() or self.ring.blocked()
+        what = self.ring.blocked() or self._damage.why_silent()
         if what is not None:
             self._damage.found(what)
+
+    def _is_overdue(self) -> bool:
+        """Return whether the deadline has passed, seldom: exits that come during the spin would outlast it."""
+        return self._deadline is not None and not self._exits & _SELDOM and time.monotonic() > self._deadline
 
     def _is_late(self, since: float) -> bool:
         """Return whether the monitor was to answer from `since` on, and the run's deadline has passed as well."""
@@ -128,7 +134,7 @@ class Handshake:
         owner, mailbox = self._owner, self._mailbox
         mailbox.attended = 1
         self._deadline = deadline
-        for _ in range(_SPIN if self.reported else 0):
+        for _ in range(_SPIN if self.reported and not self._is_overdue() else 0):
             if owner[0]:
                 return self._take()
         poll = _BUSY_POLL

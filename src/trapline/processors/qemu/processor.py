@@ -8,7 +8,7 @@ from typing import Self
 from trapline.arch.exits import ExitCode
 from trapline.machine.processor import Outcome, Statistics, Watchpoint
 
-from . import bios, nested
+from . import bios, nested, pci
 from .aside import Aside
 from .confinement import check_machine
 from .damage import EXITS, Damage
@@ -59,7 +59,8 @@ class QemuProcessor:
         self._facts, self._accelerator = facts, accelerator
         self._qmp = Qmp(qemu.qmp)
         watchdog = Watchdog(qemu.command, self._mailbox, self._qmp.run_state)
-        self._damage = Damage(self._shared, isolated=isolated, q35=ram.machine_is_q35)
+        mapped = partial(self._qmp.has_memory_at, slot=pci.MONITOR_DEVICE[0], function=pci.MONITOR_DEVICE[1])
+        self._damage = Damage(self._shared, isolated=isolated, q35=ram.machine_is_q35, mapped=mapped)
         self._resets = Resets(qemu.log, self._damage)
         self._handshake = Handshake(qemu, self._shared, self._on_wake, watchdog, self._damage, self._resets)
         self._halts = Halts(self._handshake, self._qmp, self.kick, watches=accelerator == "tcg")

@@ -103,6 +103,19 @@ class Qmp:
         events = session.call(_taken(session.client))
         return [event["event"] for event in events[-1:]] == [_SUSPEND]
 
+    def has_memory_at(self, address: int, slot: int, function: int) -> bool:
+        """Return whether a PCI device has memory at an address; True where QEMU does not say."""
+        buses = self.command("query-pci", seconds=_STATUS_SECONDS)
+        if buses is None:
+            return True
+        return any(
+            region["address"] == address
+            for bus in buses
+            for device in bus["devices"]
+            if (device["slot"], device["function"]) == (slot, function)
+            for region in device["regions"]
+        )
+
     def shutdown_reason(self) -> str | None:
         """Return why QEMU, which has ended, shut down: a `ShutdownCause` of its QMP reference. None: it did not say."""
         session = self._connected.result()
