@@ -4,13 +4,13 @@ import pytest
 
 from trapline.machine.scripted import ScriptedMemory
 from trapline.processors.qemu import fw_cfg_dma
-from trapline.processors.qemu.fw_cfg_dma import HIGH, LOW, READ, WRITE, FwCfgDma, kept_out
+from trapline.processors.qemu.fw_cfg_dma import HIGH, LOW, PART, READ, SELECT, WRITE, FwCfgDma, kept_out, parts
 from trapline.processors.qemu.guard import Access
 from trapline.processors.qemu.layout import DMA_AT, SIZE
 
 AT, RAM = 0x3000, 0x10000
 BASE, NOTHING = 1 << 39, (1 << 40) - SIZE
-SKIP, SELECT = 1 << 2, 1 << 3
+SKIP = 1 << 2
 DONE = bytes.fromhex("00000000")
 
 
@@ -112,3 +112,36 @@ def test_one_that_wraps_reaches_it_as_well():
 def test_without_a_transfer_the_address_does_not_matter(control):
     asked = descriptor(control, 4, BASE)
     assert kept_out(asked, BASE, NOTHING) == asked
+
+
+@pytest.mark.parametrize("control", [READ, READ | SELECT | 5 << 16])
+@pytest.mark.parametrize(
+    ("length", "lengths"),
+    [
+        (0, [0]),
+        (PART, [PART]),
+        (PART + 1, [PART, 1]),
+        (3 * PART, [PART] * 3),
+        (0xFFFF_FFFF, [PART] * 1023 + [PART - 1]),
+    ],
+)
+def test_a_long_read_has_parts(control, length, lengths):
+    found = [struct.unpack(">IIQ", part) for part in parts(descriptor(control, length, 0x4000))]
+    assert [one[0] for one in found] == [control] + [READ] * (len(lengths) - 1)
+    assert [one[1] for one in found] == lengths
+    assert [one[2] for one in found] == [0x4000 + PART * number for number in range(len(lengths))]
+
+
+@pytest.mark.parametrize("control", [0, SKIP, WRITE | SELECT])
+def test_nothing_else_has(control):
+    asked = descriptor(control, 0xFFFF_FFFF, 0x4000)
+    assert list(parts(asked)) == [asked]
+
+
+def test_an_error_of_one_part_is_that_of_the_whole(shared, ram):
+    ram.write(AT, descriptor(READ, PART + 1, 0x4000))
+    controls = iter([fw_cfg_dma.ERROR, 0])
+    for part in FwCfgDma(shared, ram).rules[LOW](Access(LOW, 4, swapped(AT))):
+        if part.port == LOW:
+            shared.memory[DMA_AT : DMA_AT + 4] = next(controls).to_bytes(4, "big")
+    assert ram.read(AT, 4) == fw_cfg_dma.ERROR.to_bytes(4, "big")

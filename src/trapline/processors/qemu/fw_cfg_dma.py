@@ -6,10 +6,14 @@
 
 The guest writes the descriptor's address to two ports, high half first; the low half starts. QEMU gets a copy that the
 guest cannot change any more, in the shared memory, and only after a check that it does not reach that memory.
+
+Of what is after the end of an item a READ has as many zeros as the guest asks for. That can take QEMU minutes, in which
+it does nothing else; so it is given a long one in parts.
 """
 
 import contextlib
 import struct
+from collections.abc import Iterator
 from typing import Final
 
 from trapline.arch.layout import size_of
@@ -25,11 +29,14 @@ LOW: Final = 0x518
 _HALF: Final = 4
 ERROR: Final = 1 << 0
 READ: Final = 1 << 1
+SELECT: Final = 1 << 3
 WRITE: Final = 1 << 4
 """Bits of control. With neither READ nor WRITE there is no transfer."""
 _DESCRIPTOR: Final = struct.Struct(">IIQ")
 SIZE: Final = size_of(DmaDescriptor)
 _ADDRESSES: Final = 1 << 64
+PART: Final = 4 << 20
+"""Bytes that QEMU transfers at a time."""
 
 
 class FwCfgDma:
@@ -62,10 +69,13 @@ class FwCfgDma:
             self._answer(descriptor, ERROR.to_bytes(4, "big"))
             return 0
         memory, place = self._shared.memory, self._shared.base + DMA_AT
-        memory[DMA_AT : DMA_AT + SIZE] = kept_out(found, self._shared.base, self._shared.nothing)
-        yield Access(HIGH, _HALF, _swapped(place >> 32))
-        yield Access(LOW, _HALF, _swapped(place & 0xFFFF_FFFF))
-        self._answer(descriptor, bytes(memory[DMA_AT : DMA_AT + 4]))
+        result = 0
+        for part in parts(kept_out(found, self._shared.base, self._shared.nothing)):
+            memory[DMA_AT : DMA_AT + SIZE] = part
+            yield Access(HIGH, _HALF, _swapped(place >> 32))
+            yield Access(LOW, _HALF, _swapped(place & 0xFFFF_FFFF))
+            result |= int.from_bytes(memory[DMA_AT : DMA_AT + 4], "big")
+        self._answer(descriptor, result.to_bytes(4, "big"))
         return 0
 
     def _answer(self, descriptor: int, control: bytes) -> None:
@@ -81,6 +91,19 @@ def kept_out(descriptor: bytes, base: int, nothing: int) -> bytes:
     if overlaps and control & (READ | WRITE):
         return _DESCRIPTOR.pack(control, length, nothing)
     return descriptor
+
+
+def parts(descriptor: bytes) -> Iterator[bytes]:
+    """Yield the descriptors that do the same, each of `PART` bytes at most if it is a READ; the first selects the item.
+
+    After an error too the others follow, as QEMU goes on to the end of what it writes at once.
+    """
+    control, length, address = _DESCRIPTOR.unpack(descriptor)
+    part = min(length, PART) if control & READ else length
+    yield _DESCRIPTOR.pack(control, part, address)
+    for done in range(part, length, PART):
+        rest = min(length - done, PART)
+        yield _DESCRIPTOR.pack(control & 0xFFFF & ~SELECT, rest, (address + done) % _ADDRESSES)
 
 
 def _swapped(half: int) -> int:

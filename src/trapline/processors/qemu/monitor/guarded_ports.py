@@ -69,8 +69,8 @@ def _keep_high_half(code: Assembler) -> None:
 def _start_dma(code: Assembler) -> None:
     """Copy the descriptor, check it, and let QEMU do the transfer.
 
-    Python does what a descriptor needs that is not in RAM below 4 GiB, where the monitor can read it, and one that
-    leads to the shared memory or beyond. RAX: the VMCB, where the shared memory begins.
+    Python does what a descriptor needs that is not in RAM below 4 GiB, where the monitor can read it, one that leads to
+    the shared memory or beyond, and one that takes long. RAX: the VMCB, where the shared memory begins.
     """
     code.label("dma low")
     code.cmp(mailbox("dma_high", 32), 0)
@@ -92,6 +92,8 @@ def _start_dma(code: Assembler) -> None:
         code.mov(mailbox(f"dma.{field}"), register)
     code.bswap(RBX)
     code.bswap(ECX)
+    code.cmp(ECX, fw_cfg_dma.PART)
+    code.ja("slow")
     code.add(RCX, RBX)
     code.jb("slow")
     code.cmp(RCX, RAX)
