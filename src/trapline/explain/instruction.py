@@ -1,6 +1,7 @@
 """The instruction at RIP, with the values of its operands."""
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from itertools import takewhile
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -53,6 +54,14 @@ def stack_top(attempt: Attempt) -> list[int]:
     return [value for value in takewhile(lambda value: value is not None, values) if value is not None]
 
 
+@cache
+def _features() -> dict[int, str]:
+    """Return iced's names of CPUID features by its numbers."""
+    import iced_x86 as iced
+
+    return {value: name for name, value in vars(iced.CpuidFeature).items() if isinstance(value, int)}
+
+
 class Instruction:
     """The instruction at CS:RIP, decoded."""
 
@@ -86,7 +95,7 @@ class Instruction:
     @property
     def features(self) -> set[str]:
         """The CPUID features that it needs, by iced's names."""
-        names = {value: name for name, value in vars(self._iced.CpuidFeature).items() if isinstance(value, int)}
+        names = _features()
         return {names[feature] for feature in self.decoded.cpuid_features()}
 
     @property
