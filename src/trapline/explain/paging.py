@@ -50,7 +50,7 @@ def _just_loaded(attempt: Attempt) -> Iterator[Finding]:
         if data[:2] != _MOV_CR or data[2] < 0xC0:
             continue
         number, at = data[2] >> 3 & 7, rip - _MOV_CR_SIZE
-        if number == 0:
+        if number == 0 and not base:
             cause = (
                 f"paging was just turned on, by the mov to CR0 at {at:#x}, and the next instruction, {rip:#x}, is "
                 f"{why}: the page tables must map the code that turns paging on at its own address (an identity map)."

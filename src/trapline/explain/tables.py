@@ -33,7 +33,7 @@ BASES: Final = (0, 0xC000_0000, 0x8000_0000, 0xFFFF_FFFF_8000_0000, 0xFFFF_8000_
 TABLES: Final = {1: "page table", 2: "page directory", 3: "page-directory-pointer table", 4: "PML4", 5: "PML5"}
 """APM 5.2, 5.3."""
 _SCRATCH: Final = 64
-"""How many pages are tried for a new table."""
+"""How many pages after CR3's, and before it, are tried for a new table."""
 
 
 class Access(NamedTuple):
@@ -229,5 +229,6 @@ def scratch(attempt: Attempt, found: pages.Denial) -> int | None:
     """Return the gpa of a page for a new table: of memory that the walk does not read."""
     used = {entry.gpa & -PAGE for entry in found.walked}
     root = attempt.save.cr3 & ADDRESS
-    candidates = (root + PAGE * number for number in range(_SCRATCH))
-    return next((gpa for gpa in candidates if gpa not in used and attempt.memory.qword(gpa) is not None), None)
+    candidates = (root + PAGE * number for number in (*range(_SCRATCH), *range(-1, -_SCRATCH, -1)))
+    free = (gpa for gpa in candidates if gpa >= 0 and gpa not in used and attempt.memory.qword(gpa) is not None)
+    return next(free, None)
