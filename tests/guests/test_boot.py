@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 
@@ -435,3 +436,12 @@ def test_twice_the_segments_take_twice_the_time(file, kind, size, place):
         bare_entry(recognise(path), memory=MEMORY)
 
     assert growth(made, enter, 600) < 2.2
+
+
+@pytest.mark.parametrize("size", [MEMORY + 1, 40 << 30])
+def test_a_module_that_ram_does_not_hold_is_not_read(file, build, size):
+    guest = recognise(file(build.elf(content=build.multiboot_header(), entry=0x100000)))
+    module = file(b"", "module")
+    os.truncate(module, size)
+    with pytest.raises(UsageError, match=f"module: {size} bytes, more than the RAM, which has {MEMORY}"):
+        bare_entry(guest, memory=MEMORY, initrd=module)

@@ -259,7 +259,7 @@ def test_a_file_that_fails_while_it_is_read_is_refused(file, build, monkeypatch)
 
     class Failing(io.BytesIO):
         def read(self, size=-1):
-            if size < 0:
+            if self.tell():
                 raise OSError(5, "Input/output error")
             return super().read(size)
 
@@ -291,10 +291,33 @@ def test_of_what_only_qemu_loads_the_head_is_read(file, build, name):
     assert len(guest.content) < len(image)
 
 
-def test_what_no_ram_holds_is_not_read(tmp_path, build):
+@pytest.mark.parametrize("size", [600 << 20, 40 << 30])
+def test_of_a_sparse_file_no_more_is_read_than_is_loaded(tmp_path, build, size):
     path = tmp_path / "huge"
-    path.write_bytes(build.elf())
-    os.truncate(path, 5 << 30)  # sparse
-    assert refused(path) == "5368709120 bytes: no guest's RAM has room for them"
-    with pytest.raises(GuestImageError, match="no guest's RAM has room"):
+    path.write_bytes(build.elf(content=bytes(100)))
+    os.truncate(path, size)
+    assert len(recognise(path).content) < 1 << 16
+    told = f"{size} bytes to load: more than 512 MiB are not read"
+    with pytest.raises(GuestImageError, match=told):
         raw_image(path)
+    path.write_bytes(build.multiboot_header(0x10000, 0x100000, 0x100000, 0, 0, 0x100020))
+    os.truncate(path, size)
+    assert refused(path) == told
+    path.write_bytes(elf_of(0x1000, 0, size - 0x1000))
+    os.truncate(path, size)
+    assert refused(path) == told
+
+
+def test_program_headers_may_be_anywhere(tmp_path):
+    path = tmp_path / "late"
+    path.write_bytes(elf_of(0x100000, 0x100000, 16, table=0x80000))
+    assert known(path, GuestKind.ELF) == "64-bit ELF for x86-64, entry at 0x100000"
+    assert len(recognise(path).content) == 0x100010
+
+
+def elf_of(offset, gpa, size, table=64):
+    """Return an ELF file of one segment."""
+    header = struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, gpa, table, 0, 0, 64, 56, 1, 0, 0, 0)
+    entry = struct.pack("<IIQQQQQQ", 1, 5, offset, gpa, gpa, size, size, 4)
+    start = b"\x7fELF\x02\x01\x01" + bytes(9) + header
+    return (start.ljust(table, b"\0") + entry).ljust(min(offset + size, 1 << 21), b"\0")

@@ -1,3 +1,4 @@
+import io
 import random
 import struct
 import subprocess
@@ -188,14 +189,14 @@ def refused(path):
 
 def test_a_stripped_file(kernel):
     assert "stripped" in refused(kernel.image)
-    assert of_image("kernel", kernel.image.read_bytes()) is None
+    assert of_image("kernel", lambda: io.BytesIO(kernel.image.read_bytes())) is None
 
 
 def test_an_image_may_bring_its_symbols(kernel, symbols, listed):
     _, start, _ = listed[0]
-    assert of_image("kernel", kernel.symbols.read_bytes()).lookup(start) == symbols.lookup(start)
-    assert of_image("sample:x", b"\x55\xaa") is None
-    assert of_image("sample:x", b"\x7fELF") is None
+    assert of_image("kernel", lambda: io.BytesIO(kernel.symbols.read_bytes())).lookup(start) == symbols.lookup(start)
+    assert of_image("sample:x", lambda: io.BytesIO(b"\x55\xaa")) is None
+    assert of_image("sample:x", lambda: io.BytesIO(b"\x7fELF")) is None
 
 
 def test_what_is_no_symbol_file(tmp_path):

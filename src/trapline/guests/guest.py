@@ -31,7 +31,7 @@ class Guest:
     description: str
     """What it is, on one line for the user."""
     content: bytes = field(repr=False)
-    """The whole image; of a bzImage, an ISO image, a disk and a floppy only the first bytes."""
+    """The image as far as it is loaded; of a bzImage, an ISO image, a disk and a floppy only the first bytes."""
     image: ElfImage | None = None
     """Of an ELF file: its headers."""
     header: MultibootHeader | None = None

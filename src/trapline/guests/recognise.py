@@ -14,8 +14,8 @@ from .guest import Guest, GuestKind
 
 _HEAD_SIZE: Final = 0x9000
 """Enough for every header looked at: the farthest is El Torito's boot record, the descriptor in sector 17."""
-_LARGEST: Final = 4 << 30
-"""What is loaded into RAM is smaller: RAM in one block ends at 3 GiB."""
+_LARGEST: Final = 512 << 20
+"""Bytes of a file that are read, to be loaded: the largest kernels with an initrd inside have a fifth of it."""
 
 
 class _File(NamedTuple):
@@ -25,11 +25,17 @@ class _File(NamedTuple):
     size: int
     file: BinaryIO
 
-    def read(self) -> bytes:
-        """Return the whole file, once."""
-        if self.size > _LARGEST:
-            raise GuestImageError(f"{self.size} bytes: no guest's RAM has room for them")
-        return self.head + self.file.read()
+    def read(self, size: int | None = None) -> bytes:
+        """Return the whole file, or its start: at least `size` bytes."""
+        size = self.size if size is None else size
+        if size > _LARGEST:
+            raise GuestImageError(f"{size} bytes to load: more than {_LARGEST >> 20} MiB are not read")
+        return self.head + self.part(len(self.head), max(size - len(self.head), 0))
+
+    def part(self, offset: int, size: int) -> bytes:
+        """Return bytes of the file, fewer at its end."""
+        self.file.seek(offset)
+        return self.file.read(size)
 
 
 def recognise(path: Path) -> Guest:
@@ -50,7 +56,7 @@ def _classify(path: Path, file: _File) -> Guest:
     if bzimage.present(head):
         return guest(GuestKind.BZIMAGE, bzimage.describe(head, size))
     if elf.present(head):
-        return _classify_elf(path, file.read())
+        return _classify_elf(path, file)
     if media.iso_present(head):
         return guest(GuestKind.ISO, media.describe_iso(head))
     if sentence := foreign.name_it(head):
@@ -67,10 +73,12 @@ def _classify(path: Path, file: _File) -> Guest:
     raise GuestImageError(_not_known(head, size))
 
 
-def _classify_elf(path: Path, content: bytes) -> Guest:
-    image = elf.parse(content)
+def _classify_elf(path: Path, file: _File) -> Guest:
+    header = multiboot.find(file.head)
+    whole = header is not None and header.has_addresses
+    content = file.read(None if whole else elf.loaded_size(file.head, file.size, file.part))
+    image = elf.parse(content, file.size)
     guest = partial(Guest, path, content=content, image=image)
-    header = multiboot.find(content)
     if header is not None:
         return guest(GuestKind.MULTIBOOT, multiboot.describe_elf(header, image), header=header)
     if image.pvh_entry is not None:

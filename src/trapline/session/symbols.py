@@ -1,11 +1,13 @@
 """The symbols of a run: from the files that the user names, and from the guest's image."""
 
+import io
 from collections.abc import Sequence
+from functools import partial
 
 from trapline.arch.bits import M64
 from trapline.errors import UsageError
 from trapline.guests.guest import Guest
-from trapline.symbols import Names, Symbols, load, parse_option
+from trapline.symbols import Names, Symbols, elf, load, parse_option
 from trapline.symbols.files import of_image
 from trapline.typed import read_integer, shortened
 
@@ -22,7 +24,8 @@ def open_names(options: Sequence[str], guest: Guest | None) -> Names:
         file = load(path, slide or 0)
         (unplaced if slide is None and file.is_linux else files).append(file)
     if guest is not None and guest.image is not None:
-        own = of_image(str(guest.path), guest.content)
+        opener = partial(io.BytesIO, guest.content) if guest.in_memory else elf.opener(guest.path)
+        own = of_image(str(guest.path), opener)
         if own is not None:
             (unplaced if own.is_linux else files).append(own)
     return Names(files, unplaced)

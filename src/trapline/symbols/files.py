@@ -1,12 +1,11 @@
 """Symbol files: detects their kind, adds their slide, and looks an address up in several of them."""
 
-import io
 import os
 import stat
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property, partial
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from trapline.errors import UsageError
 from trapline.typed import read_integer, shortened
@@ -177,14 +176,8 @@ def _check_kind(path: Path) -> None:
         raise UsageError("not a regular file")
 
 
-def of_image(name: str, content: bytes) -> Symbols | None:
-    """Return the symbols in the content of an ELF file; None: it is stripped, damaged, or not an ELF file."""
-    if not elf.present(content):
-        return None
-
-    def opener() -> BinaryIO:
-        return io.BytesIO(content)
-
+def of_image(name: str, opener: elf.Opener) -> Symbols | None:
+    """Return the symbols of an ELF file; None: it is stripped, damaged, or not an ELF file."""
     try:
         code = elf.read(opener)
     except (OSError, UsageError):

@@ -73,7 +73,7 @@ def bare_entry(
     for value, option in ((initrd, "--initrd"), (append, "--append")):
         if value is not None and not kernel:
             raise UsageError(f"{option} is for multiboot and PVH kernels, but {guest.path} is entered without")
-    modules = [] if initrd is None else [_module(initrd)]
+    modules = [] if initrd is None else [_module(initrd, memory)]
     try:
         return _boot(guest, memory, entry, modules, append)
     except GuestImageError as error:
@@ -105,10 +105,12 @@ def _kernel(guest: Guest, ram: Ram, modules: list[Module], append: str | None) -
     return executable(guest.image, guest.content, ram)
 
 
-def _module(path: Path) -> Module:
+def _module(path: Path, memory: int) -> Module:
     if not path.is_file():
         raise UsageError(f"--initrd {path}: " + ("not a file" if path.exists() else "no such file"))
     try:
+        if (size := path.stat().st_size) > memory:
+            raise UsageError(f"--initrd {path}: {size} bytes, more than the RAM, which has {memory}")
         return Module(str(path.absolute()), path.read_bytes())
     except OSError as error:
         raise UsageError(f"--initrd {path}: {error.strerror}") from error

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from trapline.errors import GuestImageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 MAGIC = b"\x7fELF"
 EM_386 = 3
@@ -22,6 +22,7 @@ _MACHINES = {8: "MIPS", 20: "PowerPC", 21: "PowerPC64", 22: "S/390", 40: "ARM", 
 _TYPES = {1: "a relocatable object (.o)", 4: "a core dump"}
 _HEADER = {1: struct.Struct("<HHIIIIIHHHHHH"), 2: struct.Struct("<HHIQQQIHHHHHH")}  # from e_type on
 _IDENT_SIZE = 16
+_LARGEST_ENTRY = 256  # a program header has 32 or 56 bytes, in a later ELF perhaps more
 _NOTES_LIMIT = 1 << 20  # of all segments together; a vmlinux has some hundred bytes of notes
 
 
@@ -79,14 +80,42 @@ class _Table(NamedTuple):
     def end(self) -> int:
         return self.offset + self.entry_size * self.entries
 
+    def is_sound(self, bits: int) -> bool:
+        """Whether its entries have a size that they may have."""
+        return (32 if bits == 32 else 56) <= self.entry_size <= _LARGEST_ENTRY
+
 
 def present(head: bytes) -> bool:
     """Whether the file starts as an ELF file does."""
     return head.startswith(MAGIC)
 
 
-def parse(content: bytes) -> ElfImage:
-    """Read headers and notes of a file; raise GuestImageError for what no x86 PC can boot and for a file cut short."""
+def loaded_size(head: bytes, size: int, part: Callable[[int, int], bytes]) -> int:
+    """Return how much of a file of `size` bytes a loader needs, from its start: headers, segments and notes.
+
+    `part(offset, size)` returns bytes of the file. Of a damaged file it is 0.
+    """
+    header = _HEADER.get(head[4]) if len(head) > _IDENT_SIZE + _HEADER[2].size else None
+    if header is None:
+        return 0
+    _, _, _, _, place, _, _, _, entry_size, entries, *_ = header.unpack_from(head, _IDENT_SIZE)
+    table, bits = _Table(place, entry_size, entries), 32 * head[4]
+    if not table.is_sound(bits) or table.end > size:
+        return 0
+    ends = [table.end]
+    for segment in _entries(part(table.offset, table.end - table.offset), bits, entry_size):
+        if segment.kind == PT_LOAD:
+            ends.append(segment.offset + segment.file_size)
+        elif segment.kind == PT_NOTE:
+            ends.append(segment.offset + min(segment.file_size, _NOTES_LIMIT))
+    return max(end for end in ends if end <= size)
+
+
+def parse(content: bytes, size: int) -> ElfImage:
+    """Read headers and notes of a file of `size` bytes, of which `content` is what a loader needs.
+
+    Raises GuestImageError for what no x86 PC can boot and for a file cut short.
+    """
     elf_class = content[4] if len(content) > 4 else 1
     if elf_class not in _HEADER:
         raise GuestImageError(f"ELF file of unknown class {elf_class}")
@@ -102,35 +131,39 @@ def parse(content: bytes) -> ElfImage:
         raise GuestImageError(f"ELF file that is {_TYPES[kind]}, not an executable: link it first")
     bits = 32 * elf_class
     pvh_entry: int | None = None
-    segments = tuple(_segments(content, bits, _Table(table, entry_size, entries)))
+    segments = tuple(_segments(content, size, bits, _Table(table, entry_size, entries)))
     unread = _NOTES_LIMIT
     for segment in segments:
         if segment.kind == PT_NOTE and pvh_entry is None:
-            size = min(segment.file_size, unread)
-            pvh_entry = _pvh_entry(content[segment.offset : segment.offset + size], segment.alignment)
-            unread -= size
+            length = min(segment.file_size, unread)
+            pvh_entry = _pvh_entry(content[segment.offset : segment.offset + length], segment.alignment)
+            unread -= length
     return ElfImage(bits, machine, pvh_entry, entry, segments)
 
 
-def _segments(content: bytes, bits: int, table: _Table) -> Iterator[Segment]:
-    size = len(content)
+def _segments(content: bytes, size: int, bits: int, table: _Table) -> Iterator[Segment]:
     if table.entries == 0:
         raise GuestImageError("ELF file without program headers: nothing in it can be loaded")
-    if table.entry_size < (32 if bits == 32 else 56):
+    if not table.is_sound(bits):
         raise GuestImageError(f"ELF file with program headers of {table.entry_size} bytes: damaged")
     if table.end > size:
         raise GuestImageError(f"ELF file cut short: its program headers end at {table.end}, the file at {size}")
-    data = content[table.offset : table.end]
-    for start in range(0, len(data), table.entry_size):
-        if bits == 32:
-            kind, offset, virtual, gpa, file_size, memory_size, _, alignment = struct.unpack_from("<8I", data, start)
-        else:
-            kind, _, *places = struct.unpack_from("<IIQQQQQQ", data, start)
-            offset, virtual, gpa, file_size, memory_size, alignment = places
+    for segment in _entries(content[table.offset : table.end], bits, table.entry_size):
+        kind, offset, _, _, file_size, memory_size, _ = segment
         if kind in (PT_LOAD, PT_NOTE) and file_size and offset + file_size > size:
             raise GuestImageError(f"ELF file cut short: a segment ends at {offset + file_size}, the file at {size}")
         if kind == PT_LOAD and file_size > memory_size:
             raise GuestImageError(f"ELF file with a segment of {file_size} bytes for {memory_size} in memory: damaged")
+        yield segment
+
+
+def _entries(table: bytes, bits: int, entry_size: int) -> Iterator[Segment]:
+    for start in range(0, len(table) - entry_size + 1, entry_size):
+        if bits == 32:
+            kind, offset, virtual, gpa, file_size, memory_size, _, alignment = struct.unpack_from("<8I", table, start)
+        else:
+            kind, _, *places = struct.unpack_from("<IIQQQQQQ", table, start)
+            offset, virtual, gpa, file_size, memory_size, alignment = places
         yield Segment(kind, offset, virtual, gpa, file_size, memory_size, alignment)
 
 
