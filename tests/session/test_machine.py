@@ -234,7 +234,7 @@ def test_code_as_bytes_needs_its_mode():
         Machine(LOOP)
 
 
-def test_another_thread_interrupts_and_none_but_the_runner_reads():
+def test_another_thread_chips_and_none_but_the_runner_reads():
     with Machine(LOOP, entry_mode=64, exceptions="none") as m:
         m.interrupt()
         assert m.run(timeout=30).reason is StopReason.INTERRUPTED  # it was asked before

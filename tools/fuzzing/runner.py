@@ -212,7 +212,7 @@ class _Limited:
             self.end = End.LIMIT
         return outcome if self.end is None else Outcome.OFF
 
-    def interrupts(self) -> None:
+    def chips(self) -> None:
         return None
 
     def read_screen(self) -> bytes:

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import Final
 
 from . import cmos, debugcon, fw_cfg, ioapic, keyboard, lapic, pic, pit, power, testdev, uart
+from .chips import ChipState
 from .hints import Hints, memory_hint
-from .interrupts import InterruptState
 from .ports import PortBus
 from .power import Request
 
@@ -45,7 +45,7 @@ class BareMachine:
         virtual time 0 in seconds since 1970; by default the year 2000 begins.
         """
         self.arrived = 0
-        """See `InterruptState.arrived`: the processor notes it."""
+        """See `ChipState.arrived`: the processor notes it."""
         self._hints = Hints()
         self._ioapic = ioapic.IoApic(self._message)
         self._lapic = lapic.Lapic(clock, eoi=self._ioapic.eoi, init=self._init)
@@ -140,9 +140,9 @@ class BareMachine:
             return self._pics.acknowledge()
         return self._lapic.acknowledge()
 
-    def interrupts(self) -> InterruptState:
-        """Return the state of the interrupt controllers."""
-        return InterruptState(*self._pics.state(), self._lapic.isr, self.arrived)
+    def chips(self) -> ChipState:
+        """Return the state of the interrupt controllers and of the A20 gate."""
+        return ChipState(*self._pics.state(), self._lapic.isr, self.arrived, self.a20)
 
     def nmi_pending(self) -> bool:
         """Return whether an NMI waits for the CPU."""

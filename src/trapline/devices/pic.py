@@ -7,7 +7,7 @@ until it is acknowledged, also when the line falls (as in QEMU, unlike the chip)
 from collections.abc import Callable
 from typing import Final
 
-from .interrupts import PicState
+from .chips import PicState
 
 MASTER: Final = 0x20
 SLAVE: Final = 0xA0

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol, Self
 
 from trapline.arch.registers import Gprs
 from trapline.arch.vmcb import Vmcb
-from trapline.devices.interrupts import InterruptState
+from trapline.devices.chips import ChipState
 
 from .memory import GuestMemory
 
@@ -124,8 +124,8 @@ class Processor(Protocol):
     def halted(self) -> bool:
         """Whether the stopped guest waits in HLT."""
 
-    def interrupts(self) -> InterruptState | None:
-        """Return the state of the interrupt controllers. Only while the guest is stopped; None: not known."""
+    def chips(self) -> ChipState | None:
+        """Return the state of the machine's chips. Only while the guest is stopped; None: not known."""
 
     def read_screen(self) -> bytes:
         """Return the memory of the screen in text mode (`devices.text_screen`). Only while the guest is stopped.

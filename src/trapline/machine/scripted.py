@@ -150,8 +150,8 @@ class ScriptedProcessor:
             zero(self.vmcb.control)
         return outcome
 
-    def interrupts(self) -> None:
-        """Nothing is known of interrupt controllers."""
+    def chips(self) -> None:
+        """Nothing is known of any."""
 
     def read_screen(self) -> bytes:
         """There is no screen."""

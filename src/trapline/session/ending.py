@@ -48,18 +48,18 @@ def moment(
         else:
             explanation = _explain(processor, recorder, record, names, disassemble)
         told.append(Unreturned(record, explanation))
-    findings = *_storms(last, processor, recorder, names, disassemble), *interrupt_findings(processor)
+    findings = *_storms(last, processor, recorder, names, disassemble), *chip_findings(processor)
     return Moment(crash, tuple(told), findings, screen_lines(processor.read_screen()))
 
 
-def interrupt_findings(processor: Processor) -> tuple[str, ...]:
-    """Return sentences on what the interrupt controllers show."""
-    from trapline.explain.interrupts import describe_interrupts
+def chip_findings(processor: Processor) -> tuple[str, ...]:
+    """Return sentences on what the interrupt controllers and the A20 gate show."""
+    from trapline.explain.chips import describe_chips
 
-    state = processor.interrupts()
+    state = processor.chips()
     if state is None:
         return ()
-    return tuple(describe_interrupts(state, processor.vmcb.save, halted=processor.halted))
+    return tuple(describe_chips(state, processor.vmcb.save, halted=processor.halted))
 
 
 def _storms(

@@ -12,7 +12,7 @@ from trapline.report.result import Count, Ending, Place, Violation
 from trapline.report.run import Run
 from trapline.trace.exception_record import linear_rip
 
-from .ending import Moment, interrupt_findings
+from .ending import Moment, chip_findings
 from .settings import UNICORN
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def result(
         crash = last.crash
     findings = () if last is None else last.findings
     if ending is Ending.SHUTDOWN:
-        findings = interrupt_findings(processor)
+        findings = chip_findings(processor)
     failure = error if isinstance(error, TraplineError) else None
     return Run(
         ending=ending,

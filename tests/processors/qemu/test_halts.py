@@ -1,9 +1,9 @@
 import pytest
 
-from trapline.devices.interrupts import InterruptState, PicState
+from trapline.devices.chips import ChipState, PicState
 from trapline.machine.processor import Outcome
 from trapline.processors.qemu.halts import Halts, is_halted_for_good
-from trapline.processors.qemu.inspection import parse_interrupts
+from trapline.processors.qemu.inspection import parse_chips
 
 REGISTERS = "RIP=00000000001001e8 RFL={flags:08x} [---Z-P-] CPL=0 II=0 A20=1 SMM={smm} HLT={hlt}"
 HALTED = REGISTERS.format(flags=0x46, smm=0, hlt=1)
@@ -25,11 +25,12 @@ def test_no_answer_is_not_a_halt():
 
 
 def test_the_state_of_the_controllers():
-    assert parse_interrupts(PICS, "ISR\t 48 239\nIRR\t 7\n") == InterruptState(
+    assert parse_chips(PICS, "ISR\t 48 239\nIRR\t 7\n", HALTED) == ChipState(
         PicState(1, 0xB8, 2, 8), PicState(0, 0x8E, 0, 0x70), 1 << 48 | 1 << 239
     )
-    assert parse_interrupts(PICS, "ISR\t (none)\nIRR\t 7\n").in_service == 0
-    assert parse_interrupts("", "") is None
+    assert parse_chips(PICS, "ISR\t (none)\nIRR\t 7\n", "").in_service == 0
+    assert parse_chips("", "", "") is None
+    assert not parse_chips(PICS, "", HALTED.replace("A20=1", "A20=0")).a20
 
 
 class Handshake:

@@ -1,10 +1,10 @@
-"""What QEMU's human monitor prints of its machine: the interrupt controllers, and the screen in text mode."""
+"""What QEMU's human monitor prints of its machine: its chips, and the screen in text mode."""
 
 import re
 from typing import Final
 
 from trapline.devices import text_screen
-from trapline.devices.interrupts import InterruptState, PicState
+from trapline.devices.chips import ChipState, PicState
 
 from .qmp import Qmp
 
@@ -13,9 +13,9 @@ _WORD: Final = re.compile(r" 0x([0-9a-f]{8})\b")
 _IN_SERVICE: Final = re.compile(r"^ISR[ \t]+([\d \t()a-z]*)", re.MULTILINE)
 
 
-def read_interrupts(qmp: Qmp) -> InterruptState | None:
+def read_chips(qmp: Qmp) -> ChipState | None:
     """Return the state of the controllers; None: QEMU does not answer, or has none."""
-    return parse_interrupts(qmp.ask_human("info pic"), qmp.ask_human("info lapic"))
+    return parse_chips(qmp.ask_human("info pic"), qmp.ask_human("info lapic"), qmp.ask_human("info registers"))
 
 
 def read_screen(qmp: Qmp) -> bytes:
@@ -25,11 +25,13 @@ def read_screen(qmp: Qmp) -> bytes:
     return b"".join(int(word, 16).to_bytes(4, "little") for word in words)
 
 
-def parse_interrupts(pics: str, local: str) -> InterruptState | None:
-    """Return what `info pic` and `info lapic` print; None: there is no pair of 8259s."""
+def parse_chips(pics: str, local: str, registers: str) -> ChipState | None:
+    """Return what `info pic`, `info lapic` and `info registers` print; None: there is no pair of 8259s."""
     found = {number: PicState(*(int(value, 16) for value in values)) for number, *values in _PIC.findall(pics)}
     if set(found) != {"0", "1"}:
         return None
     match = _IN_SERVICE.search(local)
     vectors = re.findall(r"\b\d+\b", match[1]) if match else []
-    return InterruptState(found["0"], found["1"], sum(1 << int(vector) for vector in set(vectors)))
+    return ChipState(
+        found["0"], found["1"], sum(1 << int(vector) for vector in set(vectors)), a20="A20=0" not in registers
+    )

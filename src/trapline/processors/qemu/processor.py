@@ -20,7 +20,7 @@ from .gdb import GdbClient
 from .halts import Halts
 from .handshake import Handshake
 from .hostmem import ProcessMemory
-from .inspection import read_interrupts, read_screen
+from .inspection import read_chips, read_screen
 from .layout import Command, SharedMemory
 from .msrs import Msrs
 from .placement import clear_control, place
@@ -64,7 +64,7 @@ class QemuProcessor:
         self._resets = Resets(qemu.log, self._damage)
         self._handshake = Handshake(qemu, self._shared, self._on_wake, watchdog, self._damage, self._resets)
         self._halts = Halts(self._handshake, self._qmp, self.kick, watches=accelerator == "tcg")
-        self.interrupts, self.read_screen = partial(read_interrupts, self._qmp), partial(read_screen, self._qmp)
+        self.chips, self.read_screen = partial(read_chips, self._qmp), partial(read_screen, self._qmp)
         self._quirks: Quirks = (TcgQuirks if accelerator == "tcg" else KvmQuirks)(self._shared, ram, facts)
         self._mailbox.ram_low = ram.low_end if accelerator == "tcg" else 0
         self.vmcb, self.gprs = self._shared.vmcb, self._shared.gprs

@@ -72,7 +72,7 @@ class UnicornProcessor:
         self._open, self._running, self._closing = True, False, False
         self._started = time.monotonic_ns()
         self.machine = machine = BareMachine(memory, output=self._write, debug=debug, clock=self._clock, cpus=cpus)
-        self.interrupts = machine.interrupts
+        self.chips = machine.chips
         self._binding = binding = Binding()
         ram = mmap.mmap(-1, memory)
         binding.map_memory(0, ram)

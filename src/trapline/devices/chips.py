@@ -1,4 +1,4 @@
-"""The state of a PC's interrupt controllers."""
+"""The state of a PC's chips that tells why a guest hangs: its interrupt controllers, and the A20 gate."""
 
 from typing import NamedTuple
 
@@ -16,8 +16,8 @@ class PicState(NamedTuple):
     """The vector of line 0, from ICW2."""
 
 
-class InterruptState(NamedTuple):
-    """The interrupt controllers of a machine with one CPU."""
+class ChipState(NamedTuple):
+    """The chips of a machine with one CPU."""
 
     master: PicState
     """IRQ 0 to 7."""
@@ -27,3 +27,5 @@ class InterruptState(NamedTuple):
     """A mask of the vectors that the local APIC has in service."""
     arrived: int = 0
     """A mask of the vectors below 32 at which interrupts of the PICs were delivered outside real mode, where known."""
+    a20: bool = True
+    """False: address line 20 is held at 0."""

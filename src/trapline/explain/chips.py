@@ -1,4 +1,4 @@
-"""What the interrupt controllers show of a guest that hangs or halts."""
+"""What the interrupt controllers and the A20 gate show of a guest that hangs or halts."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -6,13 +6,18 @@ from typing import Final
 from trapline.arch.registers import CR0, RFLAGS
 from trapline.arch.vectors import VECTORS, Vector
 from trapline.arch.vmcb import SaveArea
-from trapline.devices.interrupts import InterruptState, PicState
+from trapline.devices.chips import ChipState, PicState
 
 _LINES: Final = 8
 
 
-def describe_interrupts(state: InterruptState, save: SaveArea, *, halted: bool) -> Iterator[str]:
-    """Yield sentences: interrupts that arrive at exception vectors, and those that no end of interrupt has followed."""
+def describe_chips(state: ChipState, save: SaveArea, *, halted: bool) -> Iterator[str]:
+    """Yield sentences: on A20, on interrupts at exception vectors, and on those without an end of interrupt."""
+    if not state.a20:
+        yield (
+            "A20 is off: address line 20 is held at 0, so that 1 MiB (0x100000) is address 0, where real mode has its "
+            "vector table (IVT), and so on up to 2 MiB."
+        )
     pics = ((0, state.master), (_LINES, state.slave))
     if save.cr0 & CR0.PE:
         for first, pic in pics:

@@ -2,8 +2,8 @@ import pytest
 
 from trapline.arch.registers import CR0, RFLAGS
 from trapline.arch.vmcb import SaveArea
-from trapline.devices.interrupts import InterruptState, PicState
-from trapline.explain.interrupts import describe_interrupts
+from trapline.devices.chips import ChipState, PicState
+from trapline.explain.chips import describe_chips
 
 AS_BIOS = PicState(0, 0xB8, 0, 8)
 REMAPPED = PicState(0, 0xFC, 0, 0x20)
@@ -13,19 +13,19 @@ SLAVE = PicState(0, 0xFF, 0, 0x70)
 def told(state, *, cr0=CR0.PE, rflags=RFLAGS.IF, halted=True):
     save = SaveArea()
     save.cr0, save.rflags = cr0, rflags
-    return list(describe_interrupts(state, save, halted=halted))
+    return list(describe_chips(state, save, halted=halted))
 
 
 @pytest.mark.parametrize("quiet", [AS_BIOS, REMAPPED])
 def test_a_guest_that_waits_is_not_accused(quiet):
-    assert told(InterruptState(quiet, SLAVE)) == []
+    assert told(ChipState(quiet, SLAVE)) == []
 
 
 @pytest.mark.parametrize(
     "state",
     [
-        InterruptState(AS_BIOS._replace(isr=1), SLAVE),
-        InterruptState(AS_BIOS, SLAVE, arrived=1 << 8),
+        ChipState(AS_BIOS._replace(isr=1), SLAVE),
+        ChipState(AS_BIOS, SLAVE, arrived=1 << 8),
     ],
 )
 def test_an_interrupt_that_is_not_an_exception(state):
@@ -36,17 +36,22 @@ def test_an_interrupt_that_is_not_an_exception(state):
 
 
 def test_a_lost_end_of_interrupt():
-    state = InterruptState(REMAPPED._replace(isr=2), SLAVE._replace(isr=0x10))
+    state = ChipState(REMAPPED._replace(isr=2), SLAVE._replace(isr=0x10))
     assert [text[: text.index(" is")] for text in told(state)] == ["IRQ 1", "IRQ 12"]
     assert told(state, halted=False) == []  # it may be in the handler
     assert told(state, rflags=0) == []
 
 
 def test_a_lost_end_of_interrupt_of_the_local_apic():
-    (text,) = told(InterruptState(REMAPPED, SLAVE, in_service=1 << 0x30))
+    (text,) = told(ChipState(REMAPPED, SLAVE, in_service=1 << 0x30))
     assert "vector 0x30 in service" in text
 
 
+def test_a20():
+    (text,) = told(ChipState(AS_BIOS, SLAVE, a20=False), cr0=0, rflags=0, halted=False)
+    assert text.startswith("A20 is off")
+
+
 def test_the_line_of_the_slave_is_told_once():
-    state = InterruptState(REMAPPED._replace(isr=4), SLAVE._replace(isr=1))
+    state = ChipState(REMAPPED._replace(isr=4), SLAVE._replace(isr=1))
     assert [text[:5] for text in told(state)] == ["IRQ 8"]
