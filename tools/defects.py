@@ -288,4 +288,11 @@ DEFECTS: Final = (
     Defect("93", "an output that is another name of an input", f"{_SESSION}/clash.py",
            "yield status.st_dev, status.st_ino\n", "yield target\n", _WATCHING,
            ("tests/cli/test_outputs.py", "-k", "is_the_guest")),
+    Defect("94", "page tables blamed without a proof", f"{_EXPLAIN}/paging.py",
+           "if access.allowed(attempt.changed(change)) is not None:", "if change:", _NO_GUEST,
+           ("tests/explain/test_paging.py",)),
+    Defect("95", "any values taken for a frame above an error code", f"{_EXPLAIN}/frames.py",
+           "or not frame.flags & RFLAGS.ALWAYS_ONE ", "", _NO_GUEST, ("tests/explain/test_rules.py",)),
+    Defect("96", "a repair of page tables in a table that the walk reads", f"{_EXPLAIN}/tables.py",
+           "gpa >= 0 and gpa not in used and", "gpa >= 0 and", _NO_GUEST, ("tests/explain/test_paging.py",)),
 )  # fmt: skip

@@ -218,3 +218,11 @@ def test_without_any_code_segment_the_first_exception_is_the_cause():
     assert found.causes[0] == "#UD at 0x6000: ud2 always raises #UD."
     assert found.causes[1].startswith("no handler could be called, since no IDT is loaded for protected mode")
     assert (found.changes, found.repair, found.effect, found.unproven) == ((), None, None, None)
+
+
+def test_without_a_proof_the_first_exception_leads(monkeypatch):
+    monkeypatch.setattr("trapline.explain.explain.causes", lambda *state: ())
+    assert explain([machine(UD=ABSENT).evidence(UD, NP, NP)]).unproven == (
+        "#UD at 0x6000: ud2 always raises #UD. The first check that failed: IDT entry 6 is not present [APM vol. 2, "
+        "8.2.12]. No single change was found with which the delivery succeeds."
+    )

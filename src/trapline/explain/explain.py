@@ -56,7 +56,7 @@ def explain(
         if not proven and early is not None and origin.sentence is not None:
             return found._replace(causes=(origin.sentence, no_handler(early.cause)))
         if not proven:
-            return found._replace(unproven=_unproven(attempt, steps[0].outcome))
+            return found._replace(unproven=_unproven(attempt, steps[0].outcome, origin))
     except MissingMemory as missing:
         return unknown._replace(unproven=f"The evidence does not include the memory at {missing.gpa:#x}.")
     sentences = [finding.cause for finding, _ in proven]
@@ -180,13 +180,15 @@ def _agrees(failed: Failed, follows: Event | Shutdown | None, seen: Evidence) ->
     return seen.event.vector in raised and (seen.address is None or failed.address in (None, seen.address))
 
 
-def _unproven(attempt: Attempt, outcome: Delivered | Failed) -> str:
+def _unproven(attempt: Attempt, outcome: Delivered | Failed, origin: Origin) -> str:
+    """Say what is known, what raised the first exception before what its delivery lacked."""
     if isinstance(outcome, Delivered):
         return f"The model delivers {attempt.event}."
     code = unmapped_code(attempt)
     if code is not None:
         return f"{code[0].upper()}{code[1:]}"
+    known = "" if origin.reason is None or origin.sentence is None else f"{origin.sentence} "
     return (
-        f"The first check that failed: {failure(attempt, outcome)} [APM vol. 2, {outcome.check.section}]. "
+        f"{known}The first check that failed: {failure(attempt, outcome)} [APM vol. 2, {outcome.check.section}]. "
         "No single change was found with which the delivery succeeds."
     )
