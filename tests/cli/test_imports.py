@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -79,3 +80,18 @@ def test_a_reader_that_has_enough_is_not_an_error(in_a_process, log, words):
     with reader.stdin as pipe:
         done = in_a_process("import", "qemu-int", log, *words, stdout=pipe)
     assert (done.status, done.err) == (1, "")
+
+
+def test_a_line_without_end_is_not_read(trapline_command, tmp_path):
+    path = tmp_path / "zeros"
+    path.write_text(LOG)
+    os.truncate(path, 40 << 30)  # sparse
+    done = trapline_command("import", "qemu-int", path, "-o", tmp_path / "records")
+    assert done.status == 2
+    assert done.err == (f"trapline: {path}: line 9 is longer than 65,536 bytes: not a log of qemu -d int,cpu_reset\n")
+
+
+def test_an_exception_that_there_is_not_is_left_out(trapline_command, tmp_path):
+    path = tmp_path / "qemu.log"
+    path.write_text("check_exception old: 0xdeadbeef new 0x6\ncheck_exception old: 0xffffffff new 0x6\n")
+    assert trapline_command("import", "qemu-int", path).err == "1 exception imported\n"

@@ -47,8 +47,8 @@ def import_qemu_int(log: str, output: str | None, symbols: list[str], *, force: 
 def _records(name: str, names: Names) -> Iterator[str]:
     """Yield the lines of the records. Raises UsageError, with the log's name, where it cannot be read."""
     try:
-        with Path(name).open(encoding="ascii", errors="replace") as log:
-            yield from qemu_log.records(log, names.lookup if names.files else None)
+        with Path(name).open("rb") as log:
+            yield from qemu_log.records(qemu_log.log_lines(log), names.lookup if names.files else None)
     except (OSError, ValueError) as error:  # a NUL in the name
         raise UsageError(f"{name}: {getattr(error, 'strerror', None) or error}") from error
     except UsageError as error:

@@ -8,7 +8,7 @@ is under delivery where that is contributory, a page fault or a double fault; an
 import json
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from trapline.arch.events import Event, EventType, combine
 from trapline.arch.vectors import SOFTWARE_EXCEPTIONS, VECTORS, ErrorCode, Vector, mnemonic
@@ -34,7 +34,20 @@ _ORDER: Final = (
 )  # fmt: skip
 _NOTHING: Final = 0xFFFF_FFFF
 
+_LONGEST: Final = 1 << 16
+"""Bytes of a line; QEMU's have some 200."""
+
 Fields = dict[str, Any]
+
+
+def log_lines(file: BinaryIO) -> Iterator[str]:
+    """Yield the lines of a log. Raises UsageError, without the file's name, for one that is too long for a log."""
+    number = 0
+    while line := file.readline(_LONGEST + 1):
+        number += 1
+        if len(line) > _LONGEST:
+            raise UsageError(f"line {number} is longer than {_LONGEST:,} bytes: not a log of qemu -d int,cpu_reset")
+        yield line.decode("ascii", "replace")
 
 
 def records(log: Iterable[str], lookup: Lookup | None = None) -> Iterator[str]:
@@ -96,7 +109,7 @@ class _Reader:
         self._open, self._state, self._interrupt = None, False, None
 
     def _raised(self, old: int, new: int) -> Iterator[Fields]:
-        if new >= len(VECTORS):
+        if new >= len(VECTORS) or (old >= len(VECTORS) and old != _NOTHING):
             return
         fields: Fields = {"vector": new}
         if old != _NOTHING:  # otherwise something that is not contributory may be under delivery
