@@ -3,8 +3,8 @@
 import contextlib
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from typing import IO, Final
+from collections.abc import Callable, Iterable
+from typing import IO, Any, Final
 
 from trapline.errors import TraplineError
 
@@ -50,12 +50,12 @@ class Recorder:
         self._lines = lines
         self._live = live
         self._lookup = lookup
-        self._hurry = hurry
+        self._uninterrupted = _Uninterrupted(hurry)
         self._filter = None if where is None else RecordFilter(where, lookup)
 
     def add(self, data: memoryview) -> None:
         """Take a batch; the memory may be used again afterwards. Raises RecordingError on a full disk."""
-        with _uninterrupted(self._hurry):
+        with self._uninterrupted:
             if self._filter is None:
                 self._store(data)
             elif kept := self._filter.choose(data, self.tally.total):
@@ -71,14 +71,14 @@ class Recorder:
             tally.add_one(record)
             self._keep_one(record)
         else:
-            with _uninterrupted(self._hurry):
+            with self._uninterrupted:
                 self._store(data)
         return tally.total - 1
 
     def note(self, line: str) -> None:
         """Write a line of JSON that is not a record, after the records so far. Raises RecordingError on a full disk."""
         if self._lines is not None:
-            with _uninterrupted(self._hurry):
+            with self._uninterrupted:
                 self._write(self._lines, (line,))
 
     def last(self) -> bytes:
@@ -95,7 +95,8 @@ class Recorder:
         return self.tally.total - len(self.store)
 
     def _store(self, batch: memoryview) -> None:
-        data = bytes(batch)  # all that follows is faster with it
+        whole = batch.obj
+        data = whole if isinstance(whole, bytes) and len(whole) == len(batch) else bytes(batch)
         if self._lines is not None:
             self._write(self._lines, json_lines(data, self.tally.total, self._lookup))
         self.tally.add(data)
@@ -115,23 +116,28 @@ class Recorder:
             raise RecordingError(f"{file.name}: {error.strerror}; what was recorded before is kept") from error
 
 
-@contextlib.contextmanager
-def _uninterrupted(hurry: Callable[[], object]) -> Iterator[None]:
-    """Let a Ctrl-C wait until a batch is in the file and in the counts as well."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread is ever interrupted
-        return
-    # To block the signal would not do: another thread, of numpy's for one, could take it for us.
-    came: list[int] = []
+class _Uninterrupted:
+    """Lets a Ctrl-C wait until a batch is in the file and in the counts as well."""
 
-    def note(number: int, frame: object) -> None:
-        came.append(number)
-        hurry()
+    def __init__(self, hurry: Callable[[], object]) -> None:
+        """`hurry` is called when one comes."""
+        self._hurry = hurry
+        self._before: Any = None
+        self._came = False
 
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-        if came:
-            signal.raise_signal(signal.SIGINT)
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread():  # only the main thread is ever interrupted
+            # To block the signal would not do: another thread, of numpy's for one, could take it for us.
+            self._before = signal.signal(signal.SIGINT, self._note)
+
+    def __exit__(self, *_: object) -> None:
+        before, self._before = self._before, None
+        if before is not None:
+            signal.signal(signal.SIGINT, before)
+            if self._came:
+                self._came = False
+                signal.raise_signal(signal.SIGINT)
+
+    def _note(self, number: int, frame: object) -> None:
+        self._came = True
+        self._hurry()
