@@ -15,8 +15,6 @@ from .layout import DOORBELL_PORT, Mailbox
 
 EJECT_PORTS: Final = (0xAE08, 0x0CC8)
 """Writing here ejects a slot of the selected PCI bus: PIIX4, ICH9 (QEMU docs/specs/acpi_pci_hotplug)."""
-_SELECT: Final = 8
-"""From that port to the one that selects the bus."""
 _DWORD: Final = 4
 
 
@@ -48,13 +46,14 @@ def doorbell(access: Access) -> Steps:
 
 
 def eject(access: Access) -> Steps:
-    """Keep the device of the shared memory in its slot. QEMU ejects one slot, that of the lowest bit."""
+    """Keep the device of the shared memory in its slot. QEMU ejects one slot, that of the lowest bit.
+
+    Which bus is selected is not asked: a guest may lay a BAR over the port that tells it.
+    """
     if access.value is not None and access.size == _DWORD:
         slot = (access.value & -access.value).bit_length() - 1
         if slot == pci.MONITOR_DEVICE[0]:
-            selected = yield Access(access.port + _SELECT, _DWORD)
-            if selected == 0:
-                return 0
+            return 0
     return (yield access)
 
 
