@@ -54,6 +54,7 @@ def run(options: argparse.Namespace, qemu_options: list[str]) -> int:
 def _run(options: argparse.Namespace, qemu_options: list[str]) -> "Run":
     from trapline.api import run as run_guest
     from trapline.session.output import LineWriter
+    from trapline.session.patient_file import patient
 
     keywords: MachineOptions = {name: getattr(options, name) for name in _OPTIONS}  # type: ignore[assignment]
     keywords["qemu_options"] = qemu_options
@@ -66,11 +67,11 @@ def _run(options: argparse.Namespace, qemu_options: list[str]) -> "Run":
     )
     with contextlib.ExitStack() as stack:
         stream = sys.stderr if options.json or output == STDOUT else sys.stdout
-        console = LineWriter(stream.buffer)
-        stack.callback(console.flush)
+        console = LineWriter(patient(stream.buffer))
+        stack.callback(console.finish)
         if options.exceptions != "none":  # without exceptions there is no table
             _load_summary_meanwhile()
-        keywords["output"], keywords["console"] = output, console.write if console_file is None else console_file
+        keywords["output"], keywords["console"] = output, console if console_file is None else console_file
         live = LiveLines(functools.partial(_say_after, console))
         stack.callback(live.finish)
         keywords["live"] = live.take if options.live else None

@@ -14,6 +14,7 @@ from trapline.errors import TraplineError, UsageError
 
 from .clash import check_clashes, descriptor_of, input_files, output_file
 from .console import Console
+from .patient_file import PatientFile
 from .settings import Outlets, PathLike, Settings
 from .stream import Stream, is_stream
 
@@ -28,9 +29,22 @@ class LineWriter:
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self._held = bytearray()
+        self._failed = False
+        """A write failed, which was raised: no more is taken."""
+
+    def wait_until(self, limit: float | None) -> None:
+        """Wait for the reader until this time of `time.monotonic`; None: without end."""
+        if isinstance(self._file, PatientFile):
+            self._file.limit = limit
+
+    def __call__(self, data: bytes) -> None:
+        """Take what the guest wrote."""
+        self.write(data)
 
     def write(self, data: bytes) -> None:
         """Take what the guest wrote."""
+        if self._failed:
+            return
         self._held += data
         if b"\n" in data or len(self._held) >= _HELD:
             self.flush()
@@ -44,9 +58,18 @@ class LineWriter:
         except BrokenPipeError:
             raise
         except OSError as error:
+            self._failed = True
             raise TraplineError(f"the guest's console cannot be written: {error.strerror}") from error
         finally:
             self._held.clear()
+
+    def finish(self) -> None:
+        """Write what is buffered, unless the reader has stalled: the run is over, and its result counts."""
+        try:
+            self.flush()
+        except TraplineError as error:
+            if not isinstance(error.__cause__, TimeoutError):
+                raise
 
 
 class OutputFile:
@@ -62,7 +85,7 @@ class OutputFile:
         self._what = _STREAMS.get(self._descriptor or 0, f"{role} {self._name}")
         self._force = force
         self._created = self._begun = False
-        self._file: io.FileIO | None = None
+        self._file: PatientFile | None = None
         self._text: IO[str] | None = None
         self.stream: Stream | None = None
         """The file of text, if somebody reads it meanwhile."""
@@ -73,7 +96,7 @@ class OutputFile:
     def open(self) -> IO[bytes]:
         """Open the file without a change to what it holds; it is not buffered. Raises UsageError."""
         try:
-            self._file = io.FileIO(self._name, "w", opener=self._open)
+            self._file = PatientFile(self._name, "w", opener=self._open)
         except (OSError, ValueError) as error:  # a NUL in the name
             raise UsageError(f"{self._what}: {getattr(error, 'strerror', None) or error}") from error
         return self._file
@@ -108,6 +131,11 @@ class OutputFile:
 
     def _open_fifo(self) -> int:
         return os.open(self._path, os.O_WRONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+
+    def wait_until(self, limit: float | None) -> None:
+        """See `LineWriter.wait_until`."""
+        if self._file is not None:
+            self._file.limit = limit
 
     def begin(self) -> None:
         """Remove what the file held. Raises TraplineError."""
@@ -198,12 +226,17 @@ class OutputFiles:
         writer, self._writer = self._writer, None
         if writer is not None:
             console.open_sink(writer.write)
-            self._closing.callback(writer.flush)
+            self._closing.callback(writer.finish)
 
     @property
     def stream(self) -> Stream | None:
         """The file of records, if somebody reads it meanwhile."""
         return None if self._records is None else self._records.stream
+
+    def wait_for_console(self, limit: float | None) -> None:
+        """See `LineWriter.wait_until`."""
+        if self._console is not None:
+            self._console.wait_until(limit)
 
     def __enter__(self) -> Self:
         return self

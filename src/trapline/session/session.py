@@ -27,12 +27,14 @@ from .ending import Moment, moment
 from .kernel_slide import place, placing
 from .observing import ExceptionExit
 from .opening import blaming, open_processor
-from .output import OutputFiles
+from .output import LineWriter, OutputFiles
 from .settings import UNICORN, Outlets, Settings, choose_mask
 
 if TYPE_CHECKING:
     from trapline.processors.unicorn.crash_guard import CrashGuard
 
+_READER: Final = 2.0
+"""Seconds that the reader of the console has after the timeout, or after Ctrl-C."""
 _GRACE: Final = 5.0
 """Seconds that a guest has to stop after its timeout."""
 
@@ -42,7 +44,8 @@ class Session:
 
     def __init__(self, settings: Settings, outlets: Outlets) -> None:
         """Switch the machine on; the guest does not run yet. Raises UsageError, LaunchError and GuestImageError."""
-        self.settings, sink = settings, outlets.console
+        self.settings, self._sink = settings, outlets.console
+        sink = self._sink
         self.console = Console(None if isinstance(sink, str | os.PathLike) else sink)
         self.started = time.monotonic()
         mask = choose_mask(settings.exceptions)
@@ -201,10 +204,17 @@ class Session:
         """Let a run wait for the reader of its records, until a deadline."""
         if self._files.stream is not None:
             self._files.stream.begin(deadline)
+        self._wait_for_console(None if deadline is None else deadline + _READER)
 
     def _hurry(self) -> None:
         if self._files.stream is not None:
             self._files.stream.hurry()
+        self._wait_for_console(time.monotonic() + _READER)
+
+    def _wait_for_console(self, limit: float | None) -> None:
+        self._files.wait_for_console(limit)
+        if isinstance(self._sink, LineWriter):
+            self._sink.wait_until(limit)
 
     def _interrupt(self) -> None:
         self._hurry()
