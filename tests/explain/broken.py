@@ -541,6 +541,7 @@ ALL = (*LONG, *RAISED, *PROTECTED, *REAL)
 
 NOT_ON_UNICORN = {"misaligned": "it does not check the alignment"}
 NOT_ON_QEMU = {
+    "MSR that is none": "it reads any MSR",
     "TSS never loaded, 32 bits": "it ends by itself with `invalid tss`",
     "odd stack": "it does not check the limit of the stack in real mode",
 }

@@ -429,6 +429,8 @@ def test_kernel_code_that_uses_the_red_zone():
         "built with -mno-red-zone"
     )
     assert "red zone" not in found(reads, cpl=3)
+    for other in (b"\x48\x8d\x64\x24\xf8\x8b\x00", b"\x48\x89\x44\x24\xf8\x8b\x00"):  # lea rsp, [rsp-8]; a store
+        assert "red zone" not in found(other)
     assert "red zone" not in found(b"\x48\x8b\x44\x24\x08\x8b\x00")
 
 

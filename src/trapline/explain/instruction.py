@@ -114,6 +114,11 @@ class Instruction:
         """Whether it raises #GP above CPL 0."""
         return bool(self.decoded.is_privileged)
 
+    def reads_memory(self, instruction: Any) -> bool:  # noqa: ANN401  # as iced has it
+        """Whether an instruction has a second operand in memory that it reads: LEA does not."""
+        memory = instruction.op_count > 1 and instruction.op_kind(1) == self._iced.OpKind.MEMORY
+        return bool(memory and instruction.mnemonic != self._iced.Mnemonic.LEA)
+
     @property
     def rsp_number(self) -> int:
         """The number of RSP."""

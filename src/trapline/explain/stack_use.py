@@ -41,12 +41,13 @@ def ist_in_use(i: Instruction) -> str | None:
 
 
 def red_zone(i: Instruction) -> str | None:
-    """Kernel code that keeps values below RSP, where an interrupt or exception at CPL 0 pushes its frame."""
+    """Kernel code that reads values back from below RSP, where an interrupt or exception at CPL 0 pushes its frame."""
     if i.bits != 64 or i.attempt.save.cpl:
         return None
     for instruction in _before(i):
         below = -(instruction.memory_displacement - (1 << 64)) if instruction.memory_displacement >> 63 else 0
-        if instruction.memory_base == i.rsp_number and 0 < below <= _RED_ZONE:
+        loads = i.reads_memory(instruction) and instruction.memory_base == i.rsp_number
+        if loads and 0 < below <= _RED_ZONE:
             return (
                 f"the code uses the red zone ([rsp-{below:#x}] at {instruction.ip:#x}), which each interrupt at CPL 0 "
                 "overwrites: kernels are built with -mno-red-zone"
