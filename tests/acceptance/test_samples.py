@@ -55,6 +55,10 @@ def test_a_sample_ends_as_it_says(processor, sample, plain_run, tmp_path):
     elif sample.name in _NOT_RAISED:
         assert lines[1:] == ["nothing was raised: this CPU does not know the exception"]
         assert [run.status for run in runs.values()] == [4, 4]
+    elif sample.end is End.PANIC:
+        assert lines[1:] == ["KERNEL PANIC"]
+        assert (plain.status, [run.status for run in runs.values()]) == (3, [4, 4])
+        assert [each["name"] for each in runs["all"].summary["unreturned"]] == ["#PF"]
     else:
         assert lines[-1] == "done"
         if sample in EXCEPTIONS:

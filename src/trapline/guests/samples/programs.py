@@ -163,12 +163,33 @@ def _ud_loop(kernel: Kernel) -> None:
     kernel.gates[Vector.UD] = "undefined"
 
 
-PROGRAMS: Final = tuple(
-    Sample(name, description, vectors, End.DONE, partial(guest, description, fill))
-    for name, description, vectors, fill in (
-        ("demand-paging", f"{_PAGES} pages that are mapped as they are touched", (Vector.PF,), _demand_paging),
-        ("ring3", "a program at CPL 3: SYSCALL, INT 0x80, #PF and #GP", (Vector.GP, Vector.PF), _ring3),
-        ("double-fault", "a push to no stack, and #DF has a stack of its own", (Vector.DF, Vector.PF), _double_fault),
-        ("ud-loop", f"UD2, {_LOOPS} times", (Vector.UD,), _ud_loop),
-    )
+def _panic(kernel: Kernel) -> None:
+    code = kernel.code
+    code.mov(RAX, places.UNMAPPED)
+    code.mov(ECX, 0)
+    code.mov(Mem(RAX), ECX)
+    code.label("panic")
+    kernel.say("KERNEL PANIC")
+    code.jmp("fail")
+    kernel.gates[Vector.PF] = "panic"
+
+
+_PANICS: Final = "a write to no page, and a handler of #PF that panics"
+
+PROGRAMS: Final = (
+    *(
+        Sample(name, description, vectors, End.DONE, partial(guest, description, fill))
+        for name, description, vectors, fill in (
+            ("demand-paging", f"{_PAGES} pages that are mapped as they are touched", (Vector.PF,), _demand_paging),
+            ("ring3", "a program at CPL 3: SYSCALL, INT 0x80, #PF and #GP", (Vector.GP, Vector.PF), _ring3),
+            (
+                "double-fault",
+                "a push to no stack, and #DF has a stack of its own",
+                (Vector.DF, Vector.PF),
+                _double_fault,
+            ),
+            ("ud-loop", f"UD2, {_LOOPS} times", (Vector.UD,), _ud_loop),
+        )
+    ),
+    Sample("panic", _PANICS, (Vector.PF,), End.PANIC, partial(guest, _PANICS, _panic)),
 )

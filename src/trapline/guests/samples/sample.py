@@ -11,6 +11,8 @@ class End(Enum):
     """How a sample guest ends."""
 
     DONE = "debug exit"
+    PANIC = "debug exit 1"
+    """In the handler of an exception that it did not expect."""
     SHUTDOWN = "triple fault"
 
 
