@@ -33,10 +33,12 @@ def result(
     *,
     ruled: bool = False,
     held: bool = True,
+    ended: float | None = None,
 ) -> Run:
     """Return the result of a run that ended with a stop or an error.
 
-    `ruled`: a rule stopped it. `held`: after a timeout or an interrupt the guest was stopped.
+    `ruled`: a rule stopped it. `held`: after a timeout or an interrupt the guest was stopped. `ended`: when, on the
+    clock of `time.monotonic`; None: now.
     """
     processor = session.processor
     explanation = crash = None
@@ -63,7 +65,7 @@ def result(
         processor=session.processor_name,
         why=session.why,
         exit_status=processor.exit_status,
-        seconds=time.monotonic() - session.started,
+        seconds=(time.monotonic() if ended is None else ended) - session.started,
         recorded=session.recorder.tally.total,
         where=None if session.where is None else session.where.text,
         forced=session.forced | session.vm.mask,

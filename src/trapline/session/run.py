@@ -1,5 +1,6 @@
 """Runs a guest to its end, under rules and to the stops that were asked for, and makes the result."""
 
+import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Final
@@ -58,11 +59,14 @@ def run_guest(
             if not (isinstance(failure, ProcessorLost) or session.vm.vcpu.resets):
                 raise
             error = failure
+        ended = time.monotonic()
         if stop is not None and stopping.hit is not None:
             stop = stop._replace(detail=stopping.hit)
         unreached = () if stopping.hit is not None else tuple(each.text for each in stops)
         held = _hold(session) if isinstance(error, KeyboardInterrupt) or _is_timeout(stop) else False
-        return result(session, stop, error, ruling.violations(), unreached, ruled=ruling.stopped, held=held)
+        return result(
+            session, stop, error, ruling.violations(), unreached, ruled=ruling.stopped, held=held, ended=ended
+        )
 
 
 def _is_timeout(stop: Stop | None) -> bool:

@@ -136,9 +136,15 @@ class Session:
         """Place the symbols of the kernel that the stopped guest runs, if their slide is unknown."""
         place(self.processor, self.names)
 
-    def moment(self) -> Moment:
-        """Return what there is to tell of the stopped guest, where it ended otherwise than by its own success."""
-        return moment(self.crash(), self.processor, self.recorder, self.black_box, self.names, self.settings.syntax)
+    def moment(self) -> Moment | None:
+        """Return what there is to tell of the stopped guest, where it ended otherwise than by its own success.
+
+        None: its processor is lost.
+        """
+        try:
+            return moment(self.crash(), self.processor, self.recorder, self.black_box, self.names, self.settings.syntax)
+        except ProcessorError:
+            return None
 
     def explanation(self, stop: Stop) -> Explanation | None:
         """Explain the shutdown, or the exception at which the guest is stopped; None: there is neither."""
