@@ -25,7 +25,7 @@ from trapline.cli.main import main as trapline
 from .raw import generate
 
 _CODES: Final = {"off": 0, "reset": 0, "halted": 0, "shutdown": 3, "failed": 1, "timeout": 124}
-_TIMEOUT: Final = "0.5"
+_TIMEOUT: Final = "0.1"
 _LIMIT: Final = 120
 """Seconds for one run: after that its process hangs."""
 _CRASHES: Final = 40
