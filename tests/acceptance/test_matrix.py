@@ -125,10 +125,10 @@ def test_a_reset_after_it_woke_up_is_the_end(image, plain):
     assert plain("sleep").console.startswith(run.console.rpartition(b"#UD")[0])
 
 
-@pytest.mark.parametrize("isolation", [(), ("--isolate",)], ids=["", "isolated"])
-def test_an_init_of_a_guest_that_has_its_own_smm_is_a_reset(isolation, image, plain):
+@pytest.mark.parametrize(("isolation", "devices"), [((), ()), (("--isolate",), ("-nic", "none"))], ids=["", "isolated"])
+def test_an_init_of_a_guest_that_has_its_own_smm_is_a_reset(isolation, devices, image, plain):
     run = under_trapline(image("smm", ENDS_IN_INIT=1), "all", *isolation)
-    assert_same(run.console, plain("smm").console)
+    assert_same(run.console, plain("smm", *devices).console)
     assert run.status == 0
     assert "guest: reset after" in run.words
 
