@@ -8,6 +8,7 @@ from trapline.errors import LaunchError, ProcessorError, ProcessorLost, UsageErr
 from trapline.machine.processor import Outcome, Statistics
 from trapline.machine.scripted import ScriptedProcessor, vmexit
 from trapline.report.result import Ending
+from trapline.session.session import Session
 
 UD = vmexit(0x40 + Vector.UD)
 SHUTDOWN = vmexit(0x7F)
@@ -148,3 +149,13 @@ def test_records_of_the_processor_and_of_the_hypervisor_are_one_row(run, tmp_pat
     assert [json.loads(line)["name"] for line in path.read_text().splitlines()] == ["#PF", "#UD"]
     assert [line.split()[0] for line in said] == ["#PF", "#UD"]
     assert result.recorded == 2
+
+
+def test_a_guest_that_cannot_be_stopped_after_its_time_is_said_so(run, monkeypatch):
+    def stuck(session):
+        raise ProcessorError("it takes no NMI")
+
+    monkeypatch.setattr(Session, "halt", stuck)
+    result = run(overdue)
+    assert (result.ending, result.crash) == (Ending.TIMEOUT, None)
+    assert "could not be stopped" in result.findings[0]

@@ -17,8 +17,10 @@ from .result import Ending, Result
 
 _SHOWN: Final = 12
 """How many of the last exceptions are shown."""
-_OF_BIOS: Final = re.compile(r"SeaBIOS \(|iPXE |Machine UUID|Booting from|Boot failed|No bootable device|Press ")
-"""How lines begin that firmware writes."""
+_OF_BIOS: Final = re.compile(
+    r"SeaBIOS \(|iPXE |Machine UUID|Booting from|Boot failed|No bootable device|Press |Probing EDD",
+)
+"""How lines begin that firmware writes, and the first code of a Linux kernel."""
 _VALUES: Final = 8
 """Values of the stack that are shown where no callers are known."""
 _BYTES: Final = 8

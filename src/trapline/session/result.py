@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _WITH_CONTEXT: Final = frozenset({Ending.SHUTDOWN, Ending.RULE, Ending.EXCEPTION})
 _LOST: Final = frozenset({Ending.RESET, Ending.DEBUG_EXIT})
 """After these the guest's state is gone."""
+_UNSEEN: Final = "Where it was is not known: it could not be stopped, for it takes no NMI (its local APIC may be off)."
 
 
 def result(
@@ -32,13 +33,13 @@ def result(
     unreached: tuple[str, ...] = (),
     *,
     ruled: bool = False,
-    held: bool = True,
+    held: bool | None = True,
     ended: float | None = None,
 ) -> Run:
     """Return the result of a run that ended with a stop or an error.
 
-    `ruled`: a rule stopped it. `held`: after a timeout or an interrupt the guest was stopped. `ended`: when, on the
-    clock of `time.monotonic`; None: now.
+    `ruled`: a rule stopped it. `held`: after a timeout or an interrupt the guest was stopped; None: it could not be.
+    `ended`: when, on the clock of `time.monotonic`; None: now.
     """
     processor = session.processor
     explanation = crash = None
@@ -52,12 +53,14 @@ def result(
         crash = session.crash(explanation) if ending in _WITH_CONTEXT else None
     if session.crashed:
         crash = session.crash()
-    last = _last(session, ending, held=held)
+    last = _last(session, ending, held=bool(held))
     if last is not None:
         crash = last.crash
     findings = () if last is None else last.findings
     if ending is Ending.SHUTDOWN:
         findings = chip_findings(processor)
+    if held is None and ending is Ending.TIMEOUT:
+        findings = (_UNSEEN,)
     failure = error if isinstance(error, TraplineError) else None
     return Run(
         ending=ending,

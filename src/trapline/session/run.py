@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-from trapline.errors import ProcessorLost, TraplineError, UsageError
+from trapline.errors import ProcessorError, ProcessorLost, TraplineError, UsageError
 from trapline.hypervisor.exception import InterceptedException
 from trapline.hypervisor.stop import Stop, StopReason
 from trapline.hypervisor.vcpu import Vcpu
@@ -73,12 +73,19 @@ def _is_timeout(stop: Stop | None) -> bool:
     return stop is not None and stop.reason is StopReason.TIMEOUT
 
 
-def _hold(session: Session) -> bool:
-    """Stop a guest whose time is up, or that was interrupted, for a last look; False: there is nothing to see."""
+def _hold(session: Session) -> bool | None:
+    """Stop a guest whose time is up, or that was interrupted, for a last look.
+
+    False: there is nothing to see; None: it cannot be stopped.
+    """
     if not session.vm.vcpu.resets:
         return False
     try:
         return session.halt().reason is StopReason.INTERRUPTED
+    except ProcessorLost:
+        return False
+    except ProcessorError:
+        return None
     except (TraplineError, KeyboardInterrupt):
         return False
 
