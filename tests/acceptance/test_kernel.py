@@ -114,5 +114,5 @@ def test_a_crash_is_explained_with_its_source_line(processor, kernel, tmp_path):
     told = " ".join(told.stdout.split())
     assert re.search(rf"#PF\(0x2\) at [0-9a-f:]+ crash\+0x[0-9a-f]+ \({line}\), CPL 0", told)
     assert " write to 0x10, a null pointer (not mapped" in told
-    assert "Cause: no IDT is loaded: IDTR has base 0 and limit 0." in told
+    assert "since no IDT is loaded: IDTR has base 0 and limit 0." in told
     assert told.removeprefix("up to record 3 ") in " ".join(run.words.split())

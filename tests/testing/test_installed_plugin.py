@@ -96,7 +96,7 @@ def test_the_test_that_fails_shows_the_explanation(python, project):
     assert done.returncode == 1, done.stdout + done.stderr
     assert "1 failed, 2 passed" in lines[-1]
     for part in (
-        "GuestFailed: shutdown (triple fault): #UD at ",
+        "GuestFailed: shutdown (triple fault): #PF(0x2) at crash+",
         "code, in crash+",
         "why it shut down",
         "since no IDT is loaded: IDTR has base 0 and limit 0.",
