@@ -4,7 +4,6 @@ While a guest is quiet, QEMU is asked for the state of its CPU, once a second.
 """
 
 import re
-import time
 from collections.abc import Callable
 from typing import Final
 
@@ -14,33 +13,25 @@ from trapline.machine.processor import Outcome
 from .handshake import Handshake
 from .qmp import Qmp
 
-_EVERY: Final = 1.0
-"""Seconds."""
 _FLAGS: Final = re.compile(r"\b[ER]FL=([0-9a-f]+)")
 
 
 class Halts:
-    """Waits for the guest as `Handshake.wait` does, and kicks it when it has halted for good."""
+    """Kicks a guest that has halted for good."""
 
     def __init__(self, handshake: Handshake, qmp: Qmp, kick: Callable[[], None], *, watches: bool) -> None:
         """`watches`: QEMU can be asked; otherwise such a guest waits for ever."""
-        self._handshake, self._qmp, self._kick = handshake, qmp, kick
-        self._watches = watches
+        self._qmp, self._kick = qmp, kick
         self._found = False
+        if watches:
+            handshake.on_quiet = self.look
 
-    def wait(self, deadline: float | None) -> Outcome | None:
-        """See `Handshake.wait`."""
-        while True:
-            look = time.monotonic() + _EVERY
-            if not self._watches or self._found or (deadline is not None and deadline <= look):
-                return self._handshake.wait(deadline)
-            outcome = self._handshake.wait(look)
-            if outcome is not Outcome.DEADLINE:
-                return outcome
-            if self._handshake.reported and is_halted_for_good(self._qmp.ask_human("info registers")):
-                self._found = self._qmp.run_state() == "running"
-                if self._found:
-                    self._kick()
+    def look(self) -> None:
+        """Ask QEMU, while the guest runs."""
+        if not self._found and is_halted_for_good(self._qmp.ask_human("info registers")):
+            self._found = self._qmp.run_state() == "running"
+            if self._found:
+                self._kick()
 
     def is_halted(self) -> bool:
         """Say whether the running guest waits in HLT."""

@@ -26,6 +26,8 @@ _ANSWER: Final = 2.0
 _SELDOM: Final = 0xFF
 """The deadline is checked at exits whose number has none of these bits."""
 _BUSY_POLL: Final = 0.02
+_QUIET: Final = 1.0
+"""Seconds between two calls of `on_quiet`."""
 _IDLE_POLL: Final = 0.1
 """Longest sleep between two reads of the ring, in seconds; the monitor rings when it is half full."""
 
@@ -57,6 +59,9 @@ class Handshake:
         self._expected: float | None = time.monotonic()
         """Since when the firmware or the monitor is to report a reset; None: the guest runs."""
         self._deadline: float | None = None
+        self.on_quiet: Callable[[], None] = lambda: None
+        """Called in the thread that waits for a guest that runs, once a second."""
+        self._look_at = 0.0
         self._exits = 0
         self._stopped = 0
         self._stopped_at = time.perf_counter_ns()
@@ -161,6 +166,9 @@ class Handshake:
         since = self._expected
         if since is None:
             self._expected = time.monotonic() if self._resets.came() else None
+            if self._expected is None and (now := time.monotonic()) >= self._look_at:
+                self._look_at = now + _QUIET
+                self.on_quiet()
             return
         complaint = self._watchdog.complaint(since)
         if complaint is not None and self.reported:

@@ -141,7 +141,7 @@ class QemuProcessor:
         """See `machine.Processor.run`."""
         outcome = None if self._handshake.running else self._start_guest()
         while outcome is None:
-            outcome = self._halts.wait(deadline)
+            outcome = self._handshake.wait(deadline)
             if outcome is None:
                 self._stops.take()
             elif outcome is Outcome.OFF:
