@@ -52,6 +52,8 @@ def run(image):
             vm = Vm(processor, mask=mask, enter=boot.enter, recorders=(Recording(recorder.add),))
             processor.on_records(recorder.add)
             stop = vm.run(time.monotonic() + LIMIT)
+            if stop.reason is StopReason.LEAVING:
+                stop = vm.run(time.monotonic() + LIMIT)
             return Run(stop, processor.exit_status, bytes(console), recorder)
 
     return run

@@ -43,7 +43,7 @@ def test_a_guests_file_is_opened_once_and_parsed_once(name, tmp_path, opened, mo
     path.write_bytes(KERNELS[name])
     opened.clear()
     parse, parsed = elf_format.parse, []
-    monkeypatch.setattr(elf_format, "parse", lambda content: parsed.append(content) or parse(content))
+    monkeypatch.setattr(elf_format, "parse", lambda content, *size: parsed.append(content) or parse(content, *size))
     result = run(path, processor="unicorn", timeout=60)
     assert (result.exit_status, result.processor) == (1, "unicorn")
     assert opened.count(str(path)) == 1

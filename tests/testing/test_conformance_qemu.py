@@ -27,6 +27,7 @@ EXEMPT = {
     "an NMI through an absent gate": _EXT,
     "#UD through an absent gate": _EXT,
     "VMRUN refuses: #BR of 64-bit code": "TCG's VMRUN takes it",
+    "VMRUN refuses: EFER.SVME is clear": "the monitor sets it, for a guest that is in system management mode",
     "code that changes": "TCG keeps its translation when another process writes over code",
 }
 """Where TCG departs from the manual and nothing mends it, by the beginning of the checks' names."""

@@ -31,10 +31,14 @@ class Guest:
     description: str
     """What it is, on one line for the user."""
     content: bytes = field(repr=False)
-    """The image as far as it is loaded; of a bzImage, an ISO image, a disk and a floppy only the first bytes."""
+    """The image; of a large ELF file as far as it is loaded, of a bzImage, an ISO image, a disk and a floppy only the
+    first bytes.
+    """
     image: ElfImage | None = None
     """Of an ELF file: its headers."""
     header: MultibootHeader | None = None
     """Of a multiboot kernel."""
     in_memory: bool = False
     """The image is not in a file."""
+    whole: bool = False
+    """Of an ELF file: `content` is all of it, symbols too."""

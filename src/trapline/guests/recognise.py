@@ -16,6 +16,8 @@ _HEAD_SIZE: Final = 0x9000
 """Enough for every header looked at: the farthest is El Torito's boot record, the descriptor in sector 17."""
 _LARGEST: Final = 512 << 20
 """Bytes of a file that are read, to be loaded: the largest kernels with an initrd inside have a fifth of it."""
+_SMALL: Final = 64 << 20
+"""Bytes of an ELF file that is read at once, with its symbols; of a larger one only what is loaded."""
 
 
 class _File(NamedTuple):
@@ -75,10 +77,10 @@ def _classify(path: Path, file: _File) -> Guest:
 
 def _classify_elf(path: Path, file: _File) -> Guest:
     header = multiboot.find(file.head)
-    whole = header is not None and header.has_addresses
+    whole = file.size <= _SMALL or (header is not None and header.has_addresses)
     content = file.read(None if whole else elf.loaded_size(file.head, file.size, file.part))
     image = elf.parse(content, file.size)
-    guest = partial(Guest, path, content=content, image=image)
+    guest = partial(Guest, path, content=content, image=image, whole=len(content) == file.size)
     if header is not None:
         return guest(GuestKind.MULTIBOOT, multiboot.describe_elf(header, image), header=header)
     if image.pvh_entry is not None:

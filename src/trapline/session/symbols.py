@@ -24,7 +24,7 @@ def open_names(options: Sequence[str], guest: Guest | None) -> Names:
         file = load(path, slide or 0)
         (unplaced if slide is None and file.is_linux else files).append(file)
     if guest is not None and guest.image is not None:
-        opener = partial(io.BytesIO, guest.content) if guest.in_memory else elf.opener(guest.path)
+        opener = partial(io.BytesIO, guest.content) if guest.in_memory or guest.whole else elf.opener(guest.path)
         own = of_image(str(guest.path), opener)
         if own is not None:
             (unplaced if own.is_linux else files).append(own)

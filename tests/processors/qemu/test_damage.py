@@ -67,7 +67,6 @@ def test_a_state_that_vmrun_refuses_is_not_damage(start):
 @pytest.mark.parametrize(
     ("step", "what"),
     [
-        (invalid(asid=0), "its VMCB was written over"),
         (invalid(msrpm_base_pa=0), "its VMCB was written over"),
         (mailbox(ring_head=1 << 40), "the head of its ring was written over"),
         (mailbox(ring_head=(1 << 64) - 1), "the head of its ring was written over"),

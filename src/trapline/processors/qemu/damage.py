@@ -53,7 +53,7 @@ class Damage:
         if code != ExitCode.INVALID:
             self.found(f"its VMCB has the exit code {code:#x}, which no CPU writes")
         control, base = self._shared.vmcb.control, self._shared.base
-        if (control.asid, control.msrpm_base_pa, control.iopm_base_pa) != (1, base + MSRPM_AT, base + IOPM_AT):
+        if (control.msrpm_base_pa, control.iopm_base_pa) != (base + MSRPM_AT, base + IOPM_AT):
             self.found("its VMCB was written over")
 
     def keep(self) -> None:

@@ -6,7 +6,8 @@ import json
 import re
 import socket
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ _GREETING: Final = 4096
 _STATUS_SECONDS: Final = 2.0
 """How long QEMU may take to say its state, or to hang up."""
 _CHILD: Final = re.compile("child<(.*)>")
+_LOOK: Final = 1.0
+"""Seconds between two looks whether the thread is over."""
 _SUSPEND, _RESET, _SHUTDOWN = "SUSPEND", "RESET", "SHUTDOWN"
 """The events that are kept. QEMU sends no RESET when the machine wakes up."""
 
@@ -30,11 +33,24 @@ class _Session(NamedTuple):
     loop: "asyncio.AbstractEventLoop"
     over: "asyncio.Event"
 
-    def call(self, coroutine: Coroutine[Any, Any, _T], seconds: float | None = None) -> _T:
-        """Return the result of a coroutine of the thread; raises TimeoutError."""
+    def call(self, make: Callable[[], Coroutine[Any, Any, _T]], seconds: float | None = None) -> _T:
+        """Return the result of a coroutine that is made in the thread; raises TimeoutError.
+
+        EOFError: the thread is over, or ends meanwhile.
+        """
         import asyncio
 
-        return asyncio.run_coroutine_threadsafe(asyncio.wait_for(coroutine, seconds), self.loop).result()
+        waiting = _within(make, seconds)
+        try:
+            future = asyncio.run_coroutine_threadsafe(waiting, self.loop)
+        except RuntimeError as error:  # the loop is closed
+            waiting.close()
+            raise EOFError from error
+        while not future.done() and not self.loop.is_closed():
+            concurrent.futures.wait([future], _LOOK)
+        if not future.done() or future.cancelled():
+            raise EOFError
+        return future.result()
 
 
 class Qmp:
@@ -67,7 +83,7 @@ class Qmp:
         from qemu.qmp import QMPError
 
         with contextlib.suppress(QMPError, EOFError, OSError):  # TimeoutError is an OSError
-            return session.call(session.client.execute(name, arguments), seconds)
+            return session.call(lambda: session.client.execute(name, arguments), seconds)
         return None
 
     def human_command(self, line: str) -> str | None:
@@ -100,7 +116,9 @@ class Qmp:
         session = self._connected.result()
         if session is None:
             return False
-        events = session.call(_taken(session.client))
+        events: list[Any] = []
+        with contextlib.suppress(EOFError):
+            events = session.call(partial(_taken, session.client))
         return [event["event"] for event in events[-1:]] == [_SUSPEND]
 
     def has_memory_at(self, address: int, slot: int, function: int) -> bool:
@@ -121,9 +139,11 @@ class Qmp:
         session = self._connected.result()
         if session is None:
             return None
-        with contextlib.suppress(TimeoutError):
-            session.call(_hung_up(session.client), _STATUS_SECONDS)
-        events = session.call(_taken(session.client))
+        events: list[Any] = []
+        with contextlib.suppress(EOFError):
+            with contextlib.suppress(TimeoutError):
+                session.call(partial(_hung_up, session.client), _STATUS_SECONDS)
+            events = session.call(partial(_taken, session.client))
         found = [event["data"].get("reason") for event in events if event["event"] == _SHUTDOWN]
         return found[-1] if found else None
 
@@ -172,6 +192,12 @@ def read_greeting(connection: socket.socket) -> Version | None:
         return version["major"], version["minor"], version["micro"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+async def _within(make: Callable[[], Coroutine[Any, Any, _T]], seconds: float | None) -> _T:
+    import asyncio
+
+    return await asyncio.wait_for(make(), seconds)
 
 
 async def _taken(client: "QMPClient") -> list[Any]:

@@ -30,6 +30,8 @@ class Ring:
             return 0
         if not 0 < new <= RING_RECORDS:
             self._damage.found("the head of its ring was written over")
+        if (what := self.blocked()) is not None:
+            self._damage.found(what)
         while self._tail < head:
             start = self._tail % RING_RECORDS
             count = min(head - self._tail, RING_RECORDS - start)
