@@ -209,10 +209,12 @@ cpuid_ranges:
 %endmacro
 ports_left_out:
         PORTS   0x0000, 0x000F          ; DMA: a flip-flop turns with each read
+        PORTS   0x0020, 0x0020          ; PIC: whether the timer's interrupt is pending just now
         PORTS   0x0040, 0x0043          ; PIT: the time
         PORTS   0x0060, 0x0061          ; keyboard data is taken; refresh toggles with the time
         PORTS   0x0064, 0x0064          ; keyboard status: a key that is there by chance
         PORTS   0x0070, 0x0071          ; RTC: the time
+        PORTS   0x00A0, 0x00A0          ; the other PIC
         PORTS   0x00C0, 0x00DF          ; DMA
         PORTS   0x0170, 0x0177          ; IDE: data is taken, the status ends an interrupt
         PORTS   0x01F0, 0x01F7
