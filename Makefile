@@ -10,8 +10,9 @@ PROGRAMS := qemu-system-x86_64 nasm gcc g++ ld objcopy xorriso grub-mkimage
 PACKAGES := qemu-system-x86 seabios nasm gcc g++ binutils xorriso grub-common python3-venv
 # Not those that run guests on Unicorn: to measure coverage there would take minutes.
 MEASURED := tests/arch tests/hypervisor tests/machine
-# Work stealing keeps neighbouring tests together: they share the run of a guest.
-PARALLEL := --numprocesses auto --maxprocesses 8 --dist worksteal
+# Work stealing keeps neighbouring tests together: they share the run of a guest. One more than there are processors:
+# some tests wait.
+PARALLEL := --numprocesses $(shell expr $$(nproc) + 1) --maxprocesses 8 --dist worksteal
 TESTGUESTS := $(PYTHON) -m tools.testguests
 
 .DEFAULT_GOAL := help
