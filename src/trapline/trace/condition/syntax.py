@@ -58,7 +58,7 @@ def parse(text: str, columns: Mapping[str, Column]) -> tuple[Test, frozenset[str
     shown = shorten(text, 80, placeholder=" ...")
     reader = _Reader(columns)
     try:
-        tree = ast.parse(to_python(text), mode="eval").body
+        tree = _parsed(to_python(text)).body
         _check_depth(tree)
         return reader.test(tree), frozenset(reader.used)
     except UsageError as error:
@@ -67,6 +67,14 @@ def parse(text: str, columns: Mapping[str, Column]) -> tuple[Test, frozenset[str
         raise UsageError(f"condition {shown!r}: {error.args[0]}") from None
     except (ValueError, MemoryError, RecursionError):  # a NUL, a number of too many digits, too deep for the parser
         raise UsageError(f"condition {shown!r}: it cannot be read") from None
+
+
+def _parsed(text: str) -> ast.Expression:
+    """Parse an expression. Python 3.11 fails by itself where another thread parses meanwhile (CPython issue 106905)."""
+    try:
+        return ast.parse(text, mode="eval")
+    except SystemError:
+        return ast.parse(text, mode="eval")
 
 
 def _check_depth(tree: ast.expr) -> None:
