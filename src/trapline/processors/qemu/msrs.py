@@ -7,7 +7,6 @@ is written. And of the SMIs that the CPU counts, the first was the firmware's (`
 from typing import Final
 
 from trapline.arch.bits import M32
-from trapline.arch.emulation import finish_instruction
 from trapline.arch.exits import exception_exit
 from trapline.arch.msr import SMI_COUNT, msrpm_bit
 from trapline.arch.vectors import Vector
@@ -16,9 +15,9 @@ from trapline.machine.linear import next_rip
 from trapline.machine.memory import GuestMemory
 
 from .aside import Aside, Result
+from .completion import complete
 from .layout import SharedMemory
 
-_DB_EXIT: Final = exception_exit(Vector.DB)
 _GP_EXIT: Final = exception_exit(Vector.GP)
 
 
@@ -56,8 +55,4 @@ class Msrs:
         if self._gprs.rcx & M32 == SMI_COUNT:
             count = (self._gprs.rdx << 32 | save.rax) - 1
             save.rax, self._gprs.rdx = count & M32, count >> 32
-        save.rip = next_rip(save, decode_at_rip(save, self._memory).length)
-        if not finish_instruction(control, save):
-            return False
-        control.exit_code = _DB_EXIT
-        return True
+        return complete(self._vmcb, next_rip(save, decode_at_rip(save, self._memory).length))

@@ -5,22 +5,18 @@ So the monitor executes the OUT in the guest's place, and never enters the guest
 """
 
 from collections.abc import Generator, Sequence
-from typing import Final
 
 from trapline.arch import ioio
-from trapline.arch.emulation import finish_instruction
-from trapline.arch.exits import ExitCode, exception_exit, set_intercept
-from trapline.arch.vectors import Vector
+from trapline.arch.exits import ExitCode, set_intercept
 from trapline.machine.memory import GuestMemory
 
+from .completion import complete
 from .debug_exit import exit_ports
 from .fw_cfg_dma import FwCfgDma
 from .guard import Access, Steps, as_it_is, rules
 from .handshake import Handshake
 from .layout import Command, SharedMemory
 from .string_io import Element, StringFault, next_element
-
-_DB_EXIT: Final = exception_exit(Vector.DB)
 
 
 class Ports:
@@ -92,11 +88,11 @@ class Ports:
             return (yield from self._execute_string(info))
         if not info & ioio.IN:
             yield from self._rule(Access(port, size, save.rax & covered))
-            return self._complete(control.exit_info_2)
+            return complete(self._vmcb, control.exit_info_2)
         value = yield from self._rule(Access(port, size))
         kept = 0 if info & ioio.DWORD else save.rax & ~covered
         save.rax = kept | value & covered
-        return self._complete(control.exit_info_2)
+        return complete(self._vmcb, control.exit_info_2)
 
     def _execute_string(self, info: int) -> Generator[Access, int, bool]:
         """Execute INS or OUTS; of one with REP an element, so that interrupts arrive between two."""
@@ -104,13 +100,13 @@ class Ports:
         port, size = ioio.port(info), ioio.size(info)
         element = next_element(self._vmcb.save, self._gprs, self._memory, self._shared.base.bit_length(), info)
         if element is None:
-            return self._complete(control.exit_info_2)
+            return complete(self._vmcb, control.exit_info_2)
         if isinstance(element, StringFault):
             control.exit_code, control.exit_info_1, control.exit_info_2 = element
             return True
         yield from self._move(element, port, size)
         repeats = element.advance(self._gprs)
-        return self._complete(self._vmcb.save.rip if repeats else control.exit_info_2)
+        return complete(self._vmcb, self._vmcb.save.rip if repeats else control.exit_info_2)
 
     def _move(self, element: Element, port: int, size: int) -> Generator[Access, int, None]:
         if element.writes:
@@ -136,12 +132,3 @@ class Ports:
                 if port in ports and (self._splits or (port - ports.start) % access.size == 0):
                     return Access(port, 1, access.value >> 8 * offset & 0xFF, ends=True)
         return None
-
-    def _complete(self, rip: int) -> bool:
-        """End the instruction at `rip`; True: a single step is due, and the exit is now that of its #DB."""
-        control, save = self._vmcb.control, self._vmcb.save
-        save.rip = rip
-        if not finish_instruction(control, save):
-            return False
-        control.exit_code = _DB_EXIT
-        return True
