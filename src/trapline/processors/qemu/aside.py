@@ -75,12 +75,10 @@ class Aside:
 
 def enter_monitor(vmcb: Vmcb, shared: SharedMemory, address: int) -> None:
     """Write a whole VMCB for 64-bit code at an address, with the tables and the stack of the monitor."""
-    control, save = vmcb.control, vmcb.save
-    zero(control)
-    zero(save)
     base = shared.base
-    control.asid = 1
-    control.msrpm_base_pa, control.iopm_base_pa = base + layout.MSRPM_AT, base + layout.IOPM_AT
+    placement.clear_control(vmcb.control, base)
+    save = vmcb.save
+    zero(save)
     save.cr0, save.cr4 = CR0.PE | CR0.ET | CR0.NE | CR0.WP | CR0.PG, CR4.PAE
     save.cr3, save.efer = base + layout.PML4_AT, EFER.SVME | EFER.LME | EFER.LMA
     save.dr6, save.dr7, save.rflags = DR6.FIXED, DR7.FIXED, RFLAGS.ALWAYS_ONE

@@ -10,6 +10,7 @@ from typing import Final
 
 from trapline.arch import cpuid
 from trapline.arch.layout import zero
+from trapline.arch.vmcb import ControlArea
 from trapline.errors import UsageError
 
 from . import tables
@@ -68,11 +69,10 @@ def place(shared: SharedMemory, ram_end: int, command: Sequence[str], *, isolate
     mailbox.placing = 0
 
 
-def clear_control(shared: SharedMemory) -> None:
-    """Clear the control area of the VMCB, but for what every VMRUN here needs."""
-    control = shared.vmcb.control
+def clear_control(control: ControlArea, base: int) -> None:
+    """Clear the control area of a VMCB, but for what every VMRUN here needs. `base`: the shared memory's address."""
     zero(control)
-    control.msrpm_base_pa, control.iopm_base_pa = shared.base + MSRPM_AT, shared.base + IOPM_AT
+    control.msrpm_base_pa, control.iopm_base_pa = base + MSRPM_AT, base + IOPM_AT
     control.asid = 1
 
 

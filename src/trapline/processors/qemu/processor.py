@@ -264,7 +264,7 @@ class QemuProcessor:
         check_svm(self._mailbox.efer)
         self._mailbox.reset = self._mailbox.features = self._mailbox.open_shadow = 0
         bios.restore(self._firmware, self.memory, self._block, self._mailbox)
-        clear_control(self._shared)
+        clear_control(self.vmcb.control, self._shared.base)
         if self._isolated:
             check_machine(self._qmp)
             self.vmcb.control.np_control, self.vmcb.control.ncr3 = 1, nested.build(self._shared, self._firmware)
