@@ -35,7 +35,7 @@ class Halts:
 
     def is_halted(self) -> bool:
         """Say whether the running guest waits in HLT."""
-        return "HLT=1" in self._qmp.ask_human("info registers")
+        return _waits(self._qmp.ask_human("info registers"))
 
     def take(self) -> Outcome:
         """Return what the kick means that has stopped the guest."""
@@ -46,5 +46,9 @@ class Halts:
 def is_halted_for_good(registers: str) -> bool:
     """Say whether a CPU waits in HLT and no interrupt can wake it, from what `info registers` prints."""
     flags = _FLAGS.search(registers)
-    waits = "HLT=1" in registers and "SMM=0" in registers
+    waits = _waits(registers) and "SMM=0" in registers
     return waits and flags is not None and not int(flags[1], 16) & RFLAGS.IF
+
+
+def _waits(registers: str) -> bool:
+    return "HLT=1" in registers

@@ -86,9 +86,9 @@ class Qmp:
             return session.call(lambda: session.client.execute(name, arguments), seconds)
         return None
 
-    def human_command(self, line: str) -> str | None:
+    def human_command(self, line: str, *, seconds: float | None = None) -> str | None:
         """Execute a command of QEMU's human monitor, and return what it prints; None: as `command`."""
-        printed = self.command("human-monitor-command", {"command-line": line})
+        printed = self.command("human-monitor-command", {"command-line": line}, seconds=seconds)
         return None if printed is None else str(printed).replace("\r", "")
 
     def created_devices(self) -> list[str]:
@@ -102,8 +102,7 @@ class Qmp:
 
     def ask_human(self, line: str) -> str:
         """Return what QEMU's human monitor answers; empty: it does not within `_STATUS_SECONDS`."""
-        answer = self.command("human-monitor-command", {"command-line": line}, seconds=_STATUS_SECONDS)
-        return str(answer or "")
+        return self.human_command(line, seconds=_STATUS_SECONDS) or ""
 
     def run_state(self) -> str | None:
         """Return whether the machine is `running`, `paused`, ...; None: QEMU does not say."""
