@@ -202,6 +202,8 @@ def ist_offset(number: int) -> int:
     return 0x1C + 8 * number
 
 
+BACK_LINK: Final = 0
+"""The place of the previous task's selector in a legacy TSS (APM 12.2.4)."""
 TSS_SIZE: Final = 104
 """Bytes of a 32-bit or 64-bit TSS without an I/O map (APM 12.2.4, 12.2.5)."""
 IO_MAP_BASE: Final = 102

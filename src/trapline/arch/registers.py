@@ -88,7 +88,8 @@ class RFLAGS:
     IF: Final = 1 << 9
     DF: Final = 1 << 10
     OF: Final = 1 << 11
-    IOPL: Final = 3 << 12
+    IOPL_SHIFT: Final = 12
+    IOPL: Final = 3 << IOPL_SHIFT
     NT: Final = 1 << 14
     RF: Final = 1 << 16
     VM: Final = 1 << 17
@@ -98,6 +99,7 @@ class RFLAGS:
     ID: Final = 1 << 21
     STATUS: Final = OF | SF | ZF | AF | PF | CF
     """What arithmetic sets."""
+    ALWAYS_ZERO: Final = 1 << 3 | 1 << 5 | 1 << 15 | -1 << 22
 
 
 class DR6:

@@ -3,7 +3,7 @@
 from typing import Final, NamedTuple
 
 from trapline.arch.bits import M16
-from trapline.arch.descriptors import DPL_SHIFT, Attribute, Selector, attributes
+from trapline.arch.descriptors import BACK_LINK, DPL_SHIFT, Attribute, Selector, attributes
 from trapline.arch.paging import FETCH, USER
 from trapline.arch.registers import EFER, RFLAGS
 
@@ -11,9 +11,6 @@ from .instruction import Instruction
 from .segments import describe
 
 _WIDTHS: Final = {"iret": 2, "iretw": 2, "iretd": 4, "iretq": 8}
-_RESERVED_FLAGS: Final = 1 << 3 | 1 << 5 | 1 << 15 | -1 << 22
-_BACK_LINK: Final = 0
-"""Offset of the selector of the previous task in a TSS (APM vol. 2, 12.2.4)."""
 
 
 class Frame(NamedTuple):
@@ -66,7 +63,7 @@ def _nested_task(i: Instruction) -> str:
     save = i.attempt.save
     if save.efer & EFER.LMA:
         return f"RFLAGS.NT, nested task, is set, and in long mode {i.name} cannot return to another task"
-    link = i.attempt.read(save.tr.base + _BACK_LINK, 2)
+    link = i.attempt.read(save.tr.base + BACK_LINK, 2)
     task = "the back link of its TSS cannot be read"
     if link is not None:
         task = f"the back link of the TSS is {link:#x}, which is {describe(i.attempt, link)}"
@@ -85,7 +82,7 @@ def _frame(i: Instruction, at: int, width: int) -> Frame | None:
 
 def _is_good(i: Instruction, frame: Frame | None) -> bool:
     """Return whether a frame looks like one that an exception pushed: its flags, its code and its stack are valid."""
-    if frame is None or frame.flags is None or not frame.flags & RFLAGS.ALWAYS_ONE or frame.flags & _RESERVED_FLAGS:
+    if frame is None or frame.flags is None or not frame.flags & RFLAGS.ALWAYS_ONE or frame.flags & RFLAGS.ALWAYS_ZERO:
         return False
     access = FETCH | (USER if frame.cs & Selector.RPL == 3 else 0)
     return _wrong(i, frame) is None and i.attempt.translate(frame.rip, access) is not None

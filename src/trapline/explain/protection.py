@@ -87,7 +87,7 @@ def _privileged(i: Instruction) -> str | None:
     if not save.cpl or not i.is_privileged:
         return None
     if i.name in _PORTS:
-        iopl = save.rflags >> 12 & 3
+        iopl = (save.rflags & RFLAGS.IOPL) >> RFLAGS.IOPL_SHIFT
         return f"{i.name} at CPL {save.cpl}: RFLAGS.IOPL is {iopl}, and the I/O map of the TSS does not permit the port"
     return f"{i.name} is a privileged instruction, and the CPL is {save.cpl}"
 

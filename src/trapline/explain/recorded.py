@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from trapline.arch.descriptors import SegmentState, load
+from trapline.arch.bits import M16
+from trapline.arch.descriptors import DATA_16, SegmentState, load
 from trapline.arch.events import Event, EventType
 from trapline.arch.registers import CR0, Gprs
 from trapline.arch.vmcb import SaveArea, Segment
@@ -56,5 +57,5 @@ def _load(segment: Segment, selector: int, attempt: Attempt) -> None:
     if attempt.save.cr0 & CR0.PE and descriptor is not None:
         loaded = load(selector, descriptor)
     else:
-        loaded = SegmentState(selector, 0x93, 0xFFFF, selector << 4)
+        loaded = SegmentState(selector, DATA_16, M16, selector << 4)
     segment.selector, segment.attributes, segment.limit, segment.base = loaded

@@ -8,7 +8,7 @@ from trapline.arch.descriptors import Attribute, Selector, attributes
 from trapline.arch.error_codes import SELECTOR_IDT, SELECTOR_LDT
 from trapline.arch.paging import FETCH, PAGE
 from trapline.arch.registers import CR0, EFER, RFLAGS
-from trapline.arch.vectors import Vector, mnemonic
+from trapline.arch.vectors import VECTORS, Vector, mnemonic
 from trapline.machine.linear import stack_address
 
 from . import pages
@@ -16,7 +16,6 @@ from .callers import caller
 from .instruction import Instruction
 from .stack_use import ist_in_use, red_zone
 
-_EXCEPTIONS: Final = 32
 _ENTRIES: Final = 16
 """How many descriptors of the GDT are tried."""
 _ZEROS: Final = 16
@@ -145,7 +144,7 @@ def _handler(i: Instruction) -> str | None:
     attempt = i.attempt
     if attempt.real or (attempt.translate(attempt.rip, FETCH) is not None and attempt.read(attempt.rip, _ZEROS)):
         return None
-    vector = next((vector for vector in range(_EXCEPTIONS) if attempt.entry_point(vector) == attempt.rip), None)
+    vector = next((vector for vector in range(len(VECTORS)) if attempt.entry_point(vector) == attempt.rip), None)
     return None if vector is None else f"RIP is the handler in IDT entry {vector} ({mnemonic(vector)})"
 
 

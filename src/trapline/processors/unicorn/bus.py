@@ -63,7 +63,7 @@ class MachineBus:
         flags = context.eflags
         if not context.cr0 & CR0.PE:
             return True
-        if not flags & RFLAGS.VM and context.hflags & HF_CPL <= (flags & RFLAGS.IOPL) >> 12:
+        if not flags & RFLAGS.VM and context.hflags & HF_CPL <= (flags & RFLAGS.IOPL) >> RFLAGS.IOPL_SHIFT:
             return True
         task = context.tr
         self.refusal = _FORBIDDEN
