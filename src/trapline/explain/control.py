@@ -8,10 +8,9 @@ from trapline.arch.cpuid import CR4_FEATURES, EAX, EDX, EFER_FEATURES, XSAVE_ARE
 from trapline.arch.registers import CR0, CR3, CR4, EFER
 from trapline.arch.vmcb import SaveArea
 
-from .cpuid import CpuidAnswers
+from .cpuid import CpuidAnswers, bit_name
 from .instruction import Instruction
 
-_REGISTERS: Final = ("EAX", "EBX", "ECX", "EDX")
 _NAMES: Final = {
     value: name
     for name, value in vars(msr).items()
@@ -94,10 +93,9 @@ def _lacking(cpuid: CpuidAnswers, register: type, value: int, rows: Iterable[tup
     """Say which bits the CPU lacks, with the bits of CPUID that would report them."""
     return (
         "; ".join(
-            f"the guest's CPU lacks {bits_of(register, bit)} "
-            f"(CPUID function {function:#x}, {_REGISTERS[place]} bit {number})"
-            for bit, function, place, number in rows
-            if value & bit and cpuid.has(function, place, number) is False
+            f"the guest's CPU lacks {bits_of(register, bit)} ({bit_name(*place)})"
+            for bit, *place in rows
+            if value & bit and cpuid.has(*place) is False
         )
         or None
     )

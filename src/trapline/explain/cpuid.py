@@ -1,7 +1,9 @@
 """CPUID of the guest's CPU as the answers that were asked for, kept as part of the evidence."""
 
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from typing import Final, TypeAlias
+
+_REGISTERS: Final = ("EAX", "EBX", "ECX", "EDX")
 
 Answer: TypeAlias = tuple[int, int, int, int]
 """EAX, EBX, ECX and EDX."""
@@ -34,3 +36,8 @@ class CpuidAnswers:
     def detach(self) -> None:
         """Keep what was asked so far, and ask no more."""
         self._source = None
+
+
+def bit_name(function: int, register: int, bit: int) -> str:
+    """Return what a bit of CPUID is called in a sentence."""
+    return f"CPUID function {function:#x}, {_REGISTERS[register]} bit {bit}"

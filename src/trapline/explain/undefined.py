@@ -7,6 +7,7 @@ from trapline.arch.cpuid import EBX, XSAVE_AREAS
 from trapline.arch.features import INSTRUCTIONS
 from trapline.arch.registers import CR0, CR4, EFER, RFLAGS
 
+from .cpuid import bit_name
 from .instruction import Instruction
 
 _DELIBERATE: Final = ("ud2", "ud0", "ud1")
@@ -16,7 +17,6 @@ _PROTECTED: Final = ("ltr", "lldt", "str", "sldt", "verr", "verw", "lar", "lsl")
 """Not recognized in real and virtual-8086 mode (APM vol. 3, each)."""
 _AVX_AREA: Final = 576 + 256
 """Bytes of an XSAVE area with the AVX state (APM vol. 2, 11.5.2)."""
-_REGISTERS: Final = ("EAX", "EBX", "ECX", "EDX")
 
 
 def undefined(i: Instruction) -> str | None:
@@ -63,10 +63,9 @@ def _lacking(i: Instruction) -> str | None:
     for feature in sorted(i.features):
         place = INSTRUCTIONS.get(feature)
         if place is not None and i.cpuid.has(*place) is False:
-            function, register, bit = place
             return (
-                f"{i.name} is an instruction of {feature.replace('_', '.')}, which the guest's CPU lacks (CPUID "
-                f"function {function:#x}, {_REGISTERS[register]} bit {bit}): QEMU's -cpu max has more"
+                f"{i.name} is an instruction of {feature.replace('_', '.')}, which the guest's CPU lacks "
+                f"({bit_name(*place)}): QEMU's -cpu max has more"
             )
     return None
 
