@@ -14,6 +14,7 @@ from trapline.arch.descriptors import (
     Selector,
     attributes,
     base,
+    gate_offset_32,
     gate_offset_64,
     gate_selector,
     ist_offset,
@@ -159,13 +160,24 @@ class Attempt:
 
     def entry_point(self, vector: int) -> int | None:
         """Return the linear address of a handler, by its gate; None: in real mode, or without a valid selector."""
-        gva = self.save.idtr.base + vector * self.gate_size & self.space.mask
-        gate = None if self.real or (vector + 1) * self.gate_size > self.save.idtr.limit + 1 else self.read(gva, 8)
+        if self.real or (vector + 1) * self.gate_size > self.save.idtr.limit + 1:
+            return None
+        entry = self.entry(self.save.idtr.base + vector * self.gate_size & self.space.mask)
+        return None if entry is None else entry[0]
+
+    def entry(self, gate_gva: int) -> tuple[int, int] | None:
+        """Return where a gate leads, as a linear address, and the size of the code there, outside real mode.
+
+        None: it has no valid selector, or cannot be read.
+        """
+        gate = self.read(gate_gva, 8)
         descriptor = None if gate is None else self.descriptor(gate_selector(gate))
         if gate is None or descriptor is None:
             return None
-        high = (self.read(gva + 8, 4) or 0) if self.long else 0
-        return (0 if self.long else base(descriptor)) + gate_offset_64(gate, high) & self.space.mask
+        if self.long:
+            return gate_offset_64(gate, self.read(gate_gva + 8, 4) or 0), 64
+        bits = 32 if attributes(descriptor) & Attribute.DB else 16
+        return base(descriptor) + gate_offset_32(gate) & self.space.mask, bits
 
     def descriptor(self, selector: int) -> int | None:
         """Return the descriptor of a selector; None: it is null, beyond the end of its table, or cannot be read."""

@@ -9,9 +9,8 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from trapline.arch.bits import M32
-from trapline.arch.descriptors import Attribute, attributes, base, gate_offset_32, gate_offset_64
 from trapline.arch.events import Event
-from trapline.arch.registers import EFER, RFLAGS
+from trapline.arch.registers import RFLAGS
 from trapline.arch.vectors import SOFTWARE_EXCEPTIONS
 from trapline.arch.vmcb import SaveArea
 from trapline.machine.linear import LONGEST, code_address, code_base, code_bits, read_mapped, stack_address
@@ -110,14 +109,9 @@ def _handler(
     """Return the code of an event's handler, by the gate as it is now; None: it has no gate."""
     attempt = Attempt(save, now, event, physical_bits)
     if attempt.real:
-        entry, bits = (attempt.gate >> 16 & 0xFFFF) * 16 + (attempt.gate & 0xFFFF), 16
+        entry = (attempt.gate >> 16 & 0xFFFF) * 16 + (attempt.gate & 0xFFFF), 16
+    elif (found := attempt.entry(attempt.gate_gva)) is not None:
+        entry = found
     else:
-        descriptor = attempt.descriptor(attempt.selector)
-        if descriptor is None:
-            return None
-        long = bool(save.efer & EFER.LMA)
-        high = attempt.read(attempt.gate_gva + 8, 4) or 0 if long else 0
-        offset = gate_offset_64(attempt.gate, high) if long else gate_offset_32(attempt.gate)
-        entry = (0 if long else base(descriptor)) + offset
-        bits = 64 if long else 32 if attributes(descriptor) & Attribute.DB else 16
-    return handler_code(lambda gva: read_mapped(save, memory, gva, LONGEST), entry, bits)
+        return None
+    return handler_code(lambda gva: read_mapped(save, memory, gva, LONGEST), *entry)
