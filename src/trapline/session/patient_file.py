@@ -10,8 +10,15 @@ from typing import IO, Any, Final
 
 _LOOK: Final = 100
 """Milliseconds between two looks at the time."""
-_AT_ONCE: Final = select.PIPE_BUF
+AT_ONCE: Final = select.PIPE_BUF
 """Bytes that a pipe takes at once when it takes any (poll(2), pipe(7))."""
+
+
+def takes(descriptor: int, milliseconds: int) -> bool:
+    """Return whether a file has room for a piece, `AT_ONCE`, within this time."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return bool(poll.poll(milliseconds))
 
 
 class PatientFile(io.FileIO):
@@ -24,12 +31,10 @@ class PatientFile(io.FileIO):
         """Write some of `data`, and return how many bytes. Raises OSError after `limit`."""
         if stat.S_ISREG(os.fstat(self.fileno()).st_mode):
             return super().write(data)
-        ready = select.poll()
-        ready.register(self, select.POLLOUT)
-        while not ready.poll(_LOOK):
+        while not takes(self.fileno(), _LOOK):
             if self.limit is not None and time.monotonic() >= self.limit:
                 raise OSError(errno.ETIMEDOUT, "its reader does not read")
-        return super().write(memoryview(data)[:_AT_ONCE])
+        return super().write(memoryview(data)[:AT_ONCE])
 
 
 def patient(stream: IO[bytes]) -> IO[bytes]:

@@ -5,19 +5,18 @@ import errno
 import io
 import logging
 import os
-import select
 import stat
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
+
+from .patient_file import AT_ONCE, takes
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 log = logging.getLogger(__name__)
 
-_PIECE: Final = select.PIPE_BUF
-"""Bytes that a pipe takes without waiting when it is ready."""
 _SLICE: Final = 50
 """Milliseconds of one wait."""
 _GRACE: Final = 1.0
@@ -105,7 +104,7 @@ class Stream(io.RawIOBase):
             return False
         assert self._descriptor is not None
         try:
-            del self._pending[: os.write(self._descriptor, self._pending[:_PIECE])]
+            del self._pending[: os.write(self._descriptor, self._pending[:AT_ONCE])]
         except BlockingIOError:
             return False
         except OSError:
@@ -122,6 +121,4 @@ class Stream(io.RawIOBase):
                     raise
                 time.sleep(milliseconds / 1000)
                 return False
-        poll = select.poll()
-        poll.register(self._descriptor, select.POLLOUT)
-        return bool(poll.poll(milliseconds))
+        return takes(self._descriptor, milliseconds)
