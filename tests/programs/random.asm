@@ -103,33 +103,25 @@ port:   call    random
         shr     rax, 32
         ret
 
-output: call    port
+; ACCESS byte, word, dword: one of three widths
+%macro ACCESS 3
+        call    port
         bt      r15, 60
-        jc      .wide
+        jc      %%wide
         bt      r15, 61
-        jc      .word
-        out     dx, al
+        jc      %%word
+        %1
         jmp     done
-.word:  and     edx, ~1
-        out     dx, ax
+%%word: and     edx, ~1
+        %2
         jmp     done
-.wide:  and     edx, ~3
-        out     dx, eax
+%%wide: and     edx, ~3
+        %3
         jmp     done
+%endmacro
 
-input:  call    port
-        bt      r15, 60
-        jc      .wide
-        bt      r15, 61
-        jc      .word
-        in      al, dx
-        jmp     done
-.word:  and     edx, ~1
-        in      ax, dx
-        jmp     done
-.wide:  and     edx, ~3
-        in      eax, dx
-        jmp     done
+output: ACCESS  {out dx, al}, {out dx, ax}, {out dx, eax}
+input:  ACCESS  {in al, dx}, {in ax, dx}, {in eax, dx}
 
 transfer:
         call    random                  ; control: an item, and what is done with it
