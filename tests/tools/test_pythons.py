@@ -18,21 +18,9 @@ def cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def releases(tmp_path, monkeypatch):
+def releases(package, monkeypatch):
     """Every release has one package: a Python, and a loader that shows its arguments. Return the names asked for."""
-    content = tmp_path / "content"
-    (content / "DEBIAN").mkdir(parents=True)
-    (content / "DEBIAN/control").write_text(
-        "Package: python\nVersion: 1\nArchitecture: all\nMaintainer: nobody\nDescription: shows its arguments\n"
-    )
-    loader = content / "usr/lib64/ld-linux-x86-64.so.2"
-    loader.parent.mkdir(parents=True)
-    loader.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
-    loader.chmod(0o755)
-    (content / "usr/bin").mkdir()
-    (content / "usr/bin/python3.14").write_text("a program")
-    archive = tmp_path / "python.deb"
-    subprocess.run(["dpkg-deb", "-b", content, archive], check=True, capture_output=True)
+    archive = package(**{"python3.14": "a program"})
     asked = []
 
     class Release:

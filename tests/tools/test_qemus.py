@@ -16,19 +16,9 @@ def cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def archive(tmp_path):
+def archive(package):
     """A package whose loader shows what it is called with."""
-    content = tmp_path / "content"
-    (content / "DEBIAN").mkdir(parents=True)
-    (content / "DEBIAN/control").write_text(
-        "Package: loader\nVersion: 1\nArchitecture: all\nMaintainer: nobody\nDescription: shows its arguments\n"
-    )
-    loader = content / "usr/lib64/ld-linux-x86-64.so.2"
-    loader.parent.mkdir(parents=True)
-    loader.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
-    loader.chmod(0o755)
-    subprocess.run(["dpkg-deb", "-b", content, tmp_path / "loader.deb"], check=True, capture_output=True)
-    return tmp_path / "loader.deb"
+    return package()
 
 
 def test_an_unpacked_qemu_runs_with_its_own_libraries_and_is_kept(archive, cache, monkeypatch):
