@@ -159,7 +159,7 @@ class Instruction:
 
     @property
     def moves_to_cs(self) -> bool:
-        """Whether it is a MOV to CS, which is no instruction."""
+        """Whether it is a MOV to CS, which is not an instruction."""
         i, iced = self.unchecked, self._iced
         return bool(i.mnemonic == iced.Mnemonic.MOV and i.op0_register == iced.Register.CS)
 
