@@ -16,7 +16,7 @@ def print_summary(run: Run, file: IO[str], *, screen: bool) -> None:
     print(file=file)
     if lines := text.screen(run, wanted=screen):
         tell(*lines, file=file)
-    if run.crash is not None:
+    if run.crash is not None or run.unreturned:
         tell(*text.evidence(run, width), file=file)
     tell(*text.outcome(run, width), file=file)
     if run.counts:

@@ -19,6 +19,8 @@ def failure(attempt: Attempt, failed: Failed) -> str:
         return f"{entry} is beyond IDTR.limit {details['limit']:#x}"
     if check is checks.GATE_TYPE:
         return f"{entry} is not an interrupt or trap gate"
+    if check is checks.TASK_GATE:
+        return f"{entry} is a task gate: the task of TSS {details['task']:#x} starts"
     if check is checks.GATE_PRESENT:
         return f"{entry} is not present"
     if check is checks.GATE_DPL:

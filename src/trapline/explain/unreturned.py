@@ -2,13 +2,15 @@
 
 An exception counts if its frame is intact on the stack that the guest uses, at SS:RSP or above, and if the guest is in
 its handler: RIP is in the handler's code, or a value below the frame is the return address of one of its calls. A frame
-that a handler has returned through can stay in memory, but no such address is then below it.
+that a handler has returned through can stay in memory, but no such address is then below it. A task gate pushes no
+frame: its exception counts if the guest is in its task.
 """
 
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from trapline.arch.bits import M32
+from trapline.arch.descriptors import GateType, gate_type
 from trapline.arch.events import Event
 from trapline.arch.registers import RFLAGS
 from trapline.arch.vectors import SOFTWARE_EXCEPTIONS
@@ -50,10 +52,14 @@ def unreturned(
     bits, now = code_bits(save), partial_memory(memory)
     stack = _Stack(read_mapped(save, memory, stack_address(save), _STACK), bits)
     found: list[ExceptionRecord] = []
-    below = -1
+    below, in_task = -1, False
     for record in reversed(records):
         event = record.injected
         if event is None:
+            continue
+        if not in_task and task_gate(save, now, event, physical_bits) == save.tr.selector:
+            found.append(record)
+            in_task = True
             continue
         place = next((place for place in _frames(stack.data, record) if place > below), None)
         if place is None:
@@ -63,6 +69,14 @@ def unreturned(
             found.append(record)
             below = place
     return found
+
+
+def task_gate(save: SaveArea, memory: PartialMemory, event: Event, physical_bits: int) -> int | None:
+    """Return the selector of the TSS that an event's task gate names; None: its gate is of another kind."""
+    attempt = Attempt(save, memory, event, physical_bits)
+    if attempt.real or attempt.long or gate_type(attempt.gate) != GateType.TASK:
+        return None
+    return attempt.selector
 
 
 def _is_in(code: HandlerCode, save: SaveArea, stack: _Stack, place: int, *, newest: bool) -> bool:

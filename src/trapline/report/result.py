@@ -43,6 +43,8 @@ _EXIT_CODES: Final = {
     Ending.INTERRUPTED: 130,
     Ending.FAILED: 1,
 }
+_BY_GUEST: Final = (Ending.OFF, Ending.DEBUG_EXIT)
+"""Endings that the guest asked for: a success also from the task of its #DF."""
 _GUEST_FAILED: Final = 4
 RULE_BROKEN: Final = 5
 IN_HANDLER: Final = 5
@@ -159,7 +161,7 @@ class Result:
         code = _EXIT_CODES.get(self.ending, 0)
         if self.ending is Ending.DEBUG_EXIT and self.exit_value:
             code = _GUEST_FAILED
-        if code == 0 and self.unreturned and self.ending is not Ending.DEBUG_EXIT:
+        if code == 0 and self.unreturned and self.ending not in _BY_GUEST:
             code = IN_HANDLER
         return RULE_BROKEN if code == 0 and self.violations else code
 

@@ -51,7 +51,12 @@ _RETURNED: Final = {
     Ending.INTERRUPTED: "which it had not come back from",
 }
 _NOW: Final = "; memory is that of the end"
-_DID: Final = {Ending.HALTED: "halted", Ending.RESET: "reset the machine", Ending.DEBUG_EXIT: "ended"}
+_DID: Final = {
+    Ending.OFF: "switched off",
+    Ending.HALTED: "halted",
+    Ending.RESET: "reset the machine",
+    Ending.DEBUG_EXIT: "ended",
+}
 """What a guest did in its handler; at any other ending it was there."""
 
 

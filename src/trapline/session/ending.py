@@ -8,6 +8,7 @@ from trapline.arch.vectors import Vector
 from trapline.asm.disassembler import instruction
 from trapline.devices.text_screen import screen_lines
 from trapline.explain.blackbox import chains
+from trapline.explain.evidence import Evidence
 from trapline.explain.explain import Disassembler, explain, explain_exception
 from trapline.explain.explanation import Explanation
 from trapline.machine.processor import Processor
@@ -52,6 +53,22 @@ def moment(
     return Moment(crash, tuple(told), findings, screen_lines(processor.read_screen()))
 
 
+def in_double_fault_task(
+    processor: Processor, recorder: Recorder, black_box: "BlackBox", names: Names, syntax: str
+) -> tuple[Unreturned, ...]:
+    """Return the #DF in whose task a guest ended, with its evidence alone, for the machine may be gone."""
+    from trapline.explain.unreturned import task_gate
+
+    last = next((record for record in recorder.exceptions()[:-BLACK_BOX:-1] if record.vector is Vector.DF), None)
+    chain = None if last is None else _chain(black_box, last.seq)
+    if last is None or last.injected is None or chain is None:
+        return ()
+    first = chain[0]
+    if task_gate(first.save, first.memory, last.injected, first.physical_bits) != processor.vmcb.save.tr.selector:
+        return ()
+    return (Unreturned(last, explain(chain, name=names.text, disassemble=partial(instruction, syntax=syntax))),)
+
+
 def chip_findings(processor: Processor) -> tuple[str, ...]:
     """Return sentences on what the interrupt controllers and the A20 gate show."""
     from trapline.explain.chips import describe_chips
@@ -94,7 +111,12 @@ def _explain(
 
 def _explain_chain(black_box: "BlackBox", sequence: int, names: Names, disassemble: Disassembler) -> Explanation | None:
     """Explain the chain of exceptions that led to the #DF with this number; None: there is no evidence."""
+    chain = _chain(black_box, sequence)
+    return None if chain is None else explain(chain, name=names.text, disassemble=disassemble)
+
+
+def _chain(black_box: "BlackBox", sequence: int) -> list[Evidence] | None:
     for chain in reversed(chains(black_box.evidence)):
         if chain[-1].sequence in (sequence, sequence - 1):  # a #DF of its own has the number after
-            return explain(chain, name=names.text, disassemble=disassemble)
+            return chain
     return None

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _WITH_CONTEXT: Final = frozenset({Ending.SHUTDOWN, Ending.RULE, Ending.EXCEPTION})
 _LOST: Final = frozenset({Ending.RESET, Ending.DEBUG_EXIT})
 """After these the guest's state is gone."""
+_BY_GUEST: Final = frozenset({Ending.OFF, Ending.DEBUG_EXIT})
 _UNSEEN: Final = "Where it was is not known: it could not be stopped, for it takes no NMI (its local APIC may be off)."
 
 
@@ -57,6 +58,9 @@ def result(
     if last is not None:
         crash = last.crash
     findings = () if last is None else last.findings
+    unreturned = () if last is None else last.unreturned
+    if last is None and ending in _BY_GUEST:
+        unreturned = session.in_double_fault_task()
     if ending is Ending.SHUTDOWN:
         findings = chip_findings(processor)
     if held is None and ending is Ending.TIMEOUT:
@@ -78,7 +82,7 @@ def result(
         exceptions=session.recorder.exceptions(),
         crash=crash,
         explanation=explanation,
-        unreturned=() if last is None else last.unreturned,
+        unreturned=unreturned,
         findings=findings,
         screen=_screen(session, stop) if last is None else last.screen,
         hints=tuple(processor.hints),

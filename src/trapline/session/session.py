@@ -18,12 +18,13 @@ from trapline.hypervisor.exception import InterceptedException
 from trapline.hypervisor.stop import Stop, StopReason
 from trapline.machine.registers import Check, Registers, unchecked
 from trapline.report.crash import CrashContext
+from trapline.report.result import Unreturned
 from trapline.trace.condition import Condition
 
 from .console import Console
 from .cpu import Cpu
 from .crash import crash_context
-from .ending import Moment, moment
+from .ending import Moment, in_double_fault_task, moment
 from .kernel_slide import place, placing
 from .observing import ExceptionExit
 from .opening import blaming, open_processor
@@ -145,6 +146,10 @@ class Session:
             return moment(self.crash(), self.processor, self.recorder, self.black_box, self.names, self.settings.syntax)
         except ProcessorError:
             return None
+
+    def in_double_fault_task(self) -> tuple[Unreturned, ...]:
+        """Return the #DF in whose task the guest ended, also after the machine is gone; empty: in none."""
+        return in_double_fault_task(self.processor, self.recorder, self.black_box, self.names, self.settings.syntax)
 
     def explanation(self, stop: Stop) -> Explanation | None:
         """Explain the shutdown, or the exception at which the guest is stopped; None: there is neither."""

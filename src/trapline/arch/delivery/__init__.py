@@ -8,9 +8,10 @@ from trapline.arch.memory import PhysicalMemory
 
 from .chain import Step, chain
 from .checks import Check, Code
-from .model import apply, deliver
+from .model import apply, deliver, switch
 from .outcome import Delivered, Failed, Frame, Write
 from .place import handler_addresses
+from .task import Switched
 
 __all__ = [
     "Check",
@@ -20,9 +21,11 @@ __all__ = [
     "Frame",
     "PhysicalMemory",
     "Step",
+    "Switched",
     "Write",
     "apply",
     "chain",
     "deliver",
     "handler_addresses",
+    "switch",
 ]

@@ -42,7 +42,15 @@ TASK_TABLE: Final = Check("task table", "the TSS is not in the GDT", "12.2.2", V
 TASK_LIMIT: Final = Check("task table limit", "the table ends before the TSS", "12.2.2", Vector.GP, Code.SELECTOR)
 TASK_TYPE: Final = Check("task type", "the segment is not an available TSS", "12.2.2", Vector.GP, Code.SELECTOR)
 TASK_PRESENT: Final = Check("task present", "the TSS is not present", "8.2.12", Vector.NP, Code.SELECTOR)
-TASK_GATE: Final = Check("task gate", "a task switch follows, which the model does not cover", "12.5", None)
+TASK_GATE: Final = Check("task gate", "the task gate switches to another task", "12.5", None)
+TASK_SIZE: Final = Check("task size", "the TSS ends before its last register", "12.2.4", Vector.TS, Code.SELECTOR)
+TASK_LDT: Final = Check("task LDT", "the task's LDT is not one that is present", "12.5", Vector.TS, Code.SELECTOR)
+TASK_SEGMENT: Final = Check(
+    "task segment", "a segment of the new task cannot be loaded", "8.2.11", Vector.TS, Code.SELECTOR
+)
+TASK_SEGMENT_PRESENT: Final = Check(
+    "task segment present", "a segment of the new task is not present", "8.2.12", Vector.NP, Code.SELECTOR
+)
 
 CODE_NULL: Final = Check("code selector", "the gate's selector is null", "8.7.1", Vector.GP)
 CODE_LIMIT: Final = Check("code table limit", "the table ends before the descriptor", "4.6.2", Vector.GP, Code.SELECTOR)

@@ -1,22 +1,24 @@
 """The function that delivers an event, and what surrounds it."""
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Final, TypeVar
 
 from trapline.arch.descriptors import SegmentState, Selector
 from trapline.arch.error_codes import SELECTOR_EXTERNAL, SELECTOR_IDT
 from trapline.arch.events import Event, EventType
-from trapline.arch.memory import PhysicalMemory
+from trapline.arch.memory import Overlay, PhysicalMemory
 from trapline.arch.paging import PHYSICAL_BITS, Denied, NotMapped, PageFault
-from trapline.arch.registers import CR0, RFLAGS
+from trapline.arch.registers import CR0, RFLAGS, Gprs
 from trapline.arch.vmcb import SaveArea, load_segment
 
-from . import long, protected, real, virtual
+from . import long, protected, real, task, virtual
 from .access import Delivery
 from .checks import Check, Code
 from .outcome import CheckFailed, Delivered, Failed
+from .task import Switched
 
 _NULL: Final = SegmentState(0, 0, 0, 0)
+_T = TypeVar("_T")
 
 
 def deliver(
@@ -36,14 +38,52 @@ def deliver(
     `interrupts_keep_rf`: those of an interrupt have it as it was. So has the manual.
     """
     d = Delivery(save, event, memory, next_rip, physical_bits, sets_rf, interrupts_keep_rf)
+    return _attempt(d, _deliver)
+
+
+def switch(
+    save: SaveArea,
+    gprs: Gprs,
+    event: Event,
+    memory: PhysicalMemory,
+    selector: int,
+    *,
+    next_rip: int | None = None,
+    physical_bits: int = PHYSICAL_BITS,
+    sets_rf: bool = True,
+) -> Switched | Failed:
+    """Switch to the task of a TSS as an event does whose gate is a task gate (APM 12.5). Nothing given is changed.
+
+    `deliver` has made the checks of the gate and of the TSS's descriptor, and named `selector`. Failed: an exception of
+    the outgoing task follows.
+    """
+    outgoing = Delivery(save, event, memory, next_rip, physical_bits, sets_rf)
+    task_state = _attempt(outgoing, lambda d: task.leave(d, gprs, selector))
+    if isinstance(task_state, Failed):
+        return task_state
+    save, gprs = SaveArea.from_buffer_copy(save), Gprs.from_buffer_copy(gprs)
+    task.enter(save, gprs, task_state)
+    seen = Overlay(memory)
+    seen.store(outgoing.writes)
+    incoming = Delivery(save, event, seen, None, physical_bits, sets_rf)
+    failed = _attempt(incoming, lambda d: task.start(d, task_state))
+    return Switched(save, gprs, outgoing.writes + incoming.writes, failed)
+
+
+def _deliver(d: Delivery) -> Delivered:
+    if d.space.long:
+        return long.deliver(d)
+    if not d.save.cr0 & CR0.PE:
+        return real.deliver(d)
+    if d.rflags & RFLAGS.VM:
+        return virtual.deliver(d)
+    return protected.deliver(d)
+
+
+def _attempt(d: Delivery, act: Callable[[Delivery], _T]) -> _T | Failed:
+    """Return what `act` does, or the check that it fails at."""
     try:
-        if d.space.long:
-            return long.deliver(d)
-        if not save.cr0 & CR0.PE:
-            return real.deliver(d)
-        if d.rflags & RFLAGS.VM:
-            return virtual.deliver(d)
-        return protected.deliver(d)
+        return act(d)
     except CheckFailed as failure:
         code = _error_code(failure.check, failure.selector, d)
         details = dict(failure.details)

@@ -102,7 +102,7 @@ def _refuse_task(d: Delivery, gate: int, selector: int) -> NoReturn:
         raise CheckFailed(checks.TASK_TYPE, selector, descriptor=descriptor)
     if not descriptor & GATE_PRESENT:
         raise CheckFailed(checks.TASK_PRESENT, selector, descriptor=descriptor)
-    raise CheckFailed(checks.TASK_GATE, gate=gate, selector=selector)
+    raise CheckFailed(checks.TASK_GATE, gate=gate, task=selector)
 
 
 def _inner_stack(d: Delivery, cpl: int) -> tuple[SegmentState, int]:

@@ -4,15 +4,15 @@ import contextlib
 from typing import Final
 
 from trapline.arch.bits import M32
-from trapline.arch.delivery import Failed, apply, deliver
+from trapline.arch.delivery import Failed, apply, checks, deliver, switch
 from trapline.arch.emulation import finish_instruction
 from trapline.arch.events import ERROR_CODE_VALID, SHUTDOWN, Event, EventType, combine, decode, encode
 from trapline.arch.exits import EXCEPTION_EXITS, ExitCode
-from trapline.arch.layout import gatherer
-from trapline.arch.registers import CR0
+from trapline.arch.layout import gatherer, offset_of, size_of
+from trapline.arch.registers import CR0, Gprs
 from trapline.arch.vectors import WITH_ERROR_CODE, Vector
-from trapline.arch.vmcb import Vmcb
-from trapline.errors import FaultError, ProcessorError
+from trapline.arch.vmcb import SaveArea, Vmcb
+from trapline.errors import FaultError
 from trapline.machine.linear import next_rip
 
 from .delivery_cache import DeliveryCache, ReadTracker
@@ -29,6 +29,9 @@ _EXIT, _EXIT_AT = gatherer(
 assert _EXIT.size == 32, "four fields side by side: a gap would be cleared"
 
 
+_SAVE_AT: Final = offset_of(Vmcb, "save")
+
+
 def exception_word(vector: int, code: int) -> int:
     """Return the EVENTINJ word of an exception; `code` counts where the vector has an error code."""
     word = _EXCEPTION | vector
@@ -38,7 +41,8 @@ def exception_word(vector: int, code: int) -> int:
 class Cpu:
     """Events of one CPU. Each method returns whether the guest resumes or the VMCB holds a #VMEXIT."""
 
-    def __init__(self, vmcb: Vmcb, ram: Ram, *, physical_bits: int, sets_rf: bool) -> None:
+    def __init__(self, vmcb: Vmcb, gprs: Gprs, ram: Ram, *, physical_bits: int, sets_rf: bool) -> None:
+        self._vmcb, self._gprs = vmcb, gprs
         self._bytes = memoryview(vmcb).cast("B")
         self._control, self._save = vmcb.control, vmcb.save
         self._ram = ram
@@ -126,8 +130,7 @@ class Cpu:
                 return RESUME
             generation = None
             follows = result.event
-            if follows is None:
-                raise ProcessorError(f"this processor cannot deliver {event}: {result}; try --processor qemu")
+            assert follows is not None, "a task gate switches tasks"
             if control.intercept_exceptions >> follows.vector & 1:
                 return self.exit(
                     _EXCEPTIONS + follows.vector, follows.error_code or 0, result.address or 0, vectoring=event
@@ -149,11 +152,31 @@ class Cpu:
         for gpa, data in result.writes:
             self._store(gpa, data)
         if isinstance(result, Failed):
-            return result
+            return self._switch_task(event, after, result) if result.check is checks.TASK_GATE else result
         if generation is not None and after is None:
             self._cache.remember(generation, encode(event), result, tracker)
         apply(save, result)
         return None
+
+    def _switch_task(self, event: Event, after: int | None, gate: Failed) -> Failed | None:
+        """Change state and memory as the task switch of an event does; return the failure, if it fails."""
+        result = switch(
+            self._save,
+            self._gprs,
+            event,
+            self._ram,
+            gate.details["task"],
+            next_rip=after,
+            physical_bits=self.physical_bits,
+            sets_rf=self._sets_rf,
+        )
+        for gpa, data in result.writes:
+            self._store(gpa, data)
+        if isinstance(result, Failed):
+            return result
+        self._bytes[_SAVE_AT : _SAVE_AT + size_of(SaveArea)] = memoryview(result.save).cast("B")
+        memoryview(self._gprs).cast("B")[:] = memoryview(result.gprs).cast("B")
+        return result.failed
 
     def skip(self, length: int) -> Next:
         """Finish an instruction of `length` bytes that was executed here."""

@@ -88,7 +88,7 @@ class UnicornProcessor:
         self._engine = engine = Engine(binding, hooks, memory)
         self.msrpm = engine.msrpm
         self._state = state = State(binding, engine, vmcb, buffer)
-        self._cpu = cpu = Cpu(vmcb, self.memory, physical_bits=_PHYSICAL_BITS, sets_rf=sets_rf)
+        self._cpu = cpu = Cpu(vmcb, self.gprs, self.memory, physical_bits=_PHYSICAL_BITS, sets_rf=sets_rf)
         self._forwarding = forwarding = Forwarding(vmcb, self.gprs, cpu, self._started)
         self._watchpoints = Watchpoints(vmcb, self.gprs, binding, hooks, engine, state, self.memory, pending)
         interrupts = Interrupts(vmcb, machine, state, cpu)
