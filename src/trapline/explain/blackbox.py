@@ -96,10 +96,14 @@ class BlackBox:
         self._seen[evidence.fatal] += 1
         if evidence.becomes is SHUTDOWN or self._seen[evidence.fatal] <= EXPLAINED:
             from .explain import explain  # most guests never need it
+            from .pictures import draw
 
             try:
                 # With a disassembler, the code is read as well.
-                explain(chains([*self.evidence, evidence])[-1], disassemble=lambda code, address, bits: None)
+                chain = chains([*self.evidence, evidence])[-1]
+                explain(chain, disassemble=lambda code, address, bits: None)
+                if evidence.fatal:
+                    draw(chain)
             except Exception:
                 log.exception("the evidence cannot be explained")  # the guest's run goes on
         elif evidence.vectoring is not None:  # cheaper, for a guest that handles such exceptions again and again

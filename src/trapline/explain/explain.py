@@ -11,6 +11,7 @@ from trapline.arch.vectors import Vector
 
 from . import pages
 from .attempt import Attempt, Change, Finding
+from .denied import denied_accesses
 from .evidence import Evidence
 from .explanation import Delivery, Explanation, Origin
 from .failures import failure
@@ -18,10 +19,8 @@ from .gates import never_loaded
 from .instruction import Namer, code_bytes
 from .memory import MissingMemory
 from .origin import reason
-from .page_faults import page_access
 from .paging import cause_of_fetch, unmapped_code
 from .proof import causes
-from .tables import Access
 
 Disassembler: TypeAlias = Callable[[bytes, int, int], str | None]
 """Takes up to 15 bytes of code, their linear address and the code's size in bits; returns the first instruction."""
@@ -158,16 +157,8 @@ def _fetched(attempt: Attempt) -> str:
 
 def _walks(evidence: Evidence, attempt: Attempt, steps: Sequence[Step]) -> tuple[str, ...]:
     """Return the page walks of the accesses that were denied, each address once."""
-    event, found = attempt.event, {}
-    if event.vector == Vector.PF and event.type == EventType.EXCEPTION and evidence.first_address is not None:
-        access = page_access(attempt, event.error_code or 0, evidence.first_address)
-        found[access.gva] = pages.walk(attempt, *access)
-    for step in steps:
-        failed = step.outcome
-        if isinstance(failed, Failed) and failed.denied is not None:
-            access = Access(*pages.failed_access(attempt, failed))
-            found.setdefault(access.gva, pages.walk(attempt, *access))
-    return tuple(walk for walk in found.values() if walk is not None)
+    found = (pages.walk(attempt, *access) for access in denied_accesses(evidence, attempt, steps))
+    return tuple(walk for walk in found if walk is not None)
 
 
 def _agrees(failed: Failed, follows: Event | Shutdown | None, seen: Evidence) -> bool:
