@@ -6,7 +6,8 @@ from hypothesis import given
 
 from trapline.arch.registers import CR0, EFER, RFLAGS
 from trapline.trace.exceptions import Exceptions
-from trapline.trace.schema import COLUMNS, MODES, Kind, mode_of
+from trapline.trace.column import Kind
+from trapline.trace.schema import COLUMNS, MODES, mode_of
 
 DOCS = Path(__file__).parents[2] / "docs" / "conditions.md"
 

@@ -6,7 +6,8 @@ import numpy as np
 
 from trapline.errors import MissingExtra
 
-from .schema import COLUMNS, Batch, Column, Kind, Numbers, Texts
+from .column import Batch, Column, Kind, Numbers, Texts
+from .schema import COLUMNS
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Protocol, overload
 from trapline.errors import TraplineError
 from trapline.machine.record import RECORD_SIZE
 
+from .column import Batch, Columnar
 from .columns import view
 from .exception_record import ExceptionRecord, Lookup, decode_record
-from .schema import Batch
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 class Selection(Protocol):
     """What chooses some of many records: a `Condition` or a `rules.Rule`."""
 
-    def mask(self, batch: Batch) -> "NDArray[np.bool_]":
+    @property
+    def columns(self) -> frozenset[str]:
+        """The names of the columns that are used."""
+
+    def mask(self, batch: Columnar) -> "NDArray[np.bool_]":
         """Return for each record whether it is chosen."""
 
 

@@ -21,7 +21,8 @@ from trapline.arch.vectors import FORCEABLE, bits, mnemonic
 from trapline.errors import UsageError
 from trapline.symbols import Symbol
 
-from .schema import Batch, symbol_names
+from .column import Columnar, Numbers, Texts
+from .schema import COLUMNS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,18 +81,25 @@ class Rule:
         """Return how many of some exceptions the rule is about."""
         return sum(map(self.matches, records))
 
-    def mask(self, batch: Batch) -> "NDArray[np.bool_]":
+    @property
+    def columns(self) -> frozenset[str]:
+        """The columns that `mask` uses."""
+        names = ("vector", self.privilege is Privilege.ANY or "cpl", self.pattern is None or "symbol")
+        return frozenset(name for name in names if isinstance(name, str))
+
+    def mask(self, batch: Columnar) -> "NDArray[np.bool_]":
         """Return for each record of a batch whether the rule is about it. Loads numpy."""
         import numpy as np
 
-        records = batch.records
-        found: NDArray[np.bool_] = np.array([self.vectors >> vector & 1 for vector in range(256)], bool)[
-            records["vector"]
-        ]
+        vectors: Numbers = batch.over(COLUMNS["vector"])
+        found: NDArray[np.bool_] = np.array([self.vectors >> vector & 1 for vector in range(256)], bool)[vectors.values]
         if self.privilege is not Privilege.ANY:
-            found &= (records["cpl"] == _USER_CPL) == (self.privilege is Privilege.USER)
+            cpl: Numbers = batch.over(COLUMNS["cpl"])
+            found &= (cpl.values == _USER_CPL) == (self.privilege is Privilege.USER)
+            found &= True if cpl.present is None else cpl.present
         if self.pattern is not None:
-            codes, table = symbol_names(batch)
+            names: Texts = batch.over(COLUMNS["symbol"])
+            codes, table = names
             matches = _compiled(self.pattern).match
             found &= np.array([name is not None and matches(name) is not None for name in table], bool)[codes]
         return found

@@ -4,80 +4,28 @@ One table serves conditions, on one exception and on arrays, and export to Arrow
 attributes of `ExceptionRecord`; a live exception has them too, but for the columns that are `decided`.
 """
 
-from collections.abc import Callable, Sequence
-from enum import Enum
+from collections.abc import Callable
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
-from trapline.arch.events import VALID, Event, EventType
+from trapline.arch.events import ERROR_CODE_VALID, VALID, Event, EventType
 from trapline.arch.registers import CR0, EFER, RFLAGS
-from trapline.machine.record import RecordFlags
+from trapline.machine.record import GENERAL, RecordFlags
 from trapline.symbols import Symbol
 
-from .exception_record import Lookup, Outcome, outcome_of
+from .column import Batch, Column, Kind, Numbers, Texts, linear_addresses
+from .exception_record import Outcome, outcome_of
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-    from .columns import Records
-
-
-class Kind(Enum):
-    """The type of a column's values."""
-
-    NUMBER = "number"
-    """An unsigned integer of at most 64 bits."""
-    VECTOR = "vector"
-    """A number that has a name where it is an exception's: pf is 14."""
-    TEXT = "text"
-    TRUTH = "true or false"
-
-
-class Batch(NamedTuple):
-    """Many records: what an array of a column is made from."""
-
-    records: "Records"
-    numbers: "NDArray[np.uint64]"
-    """Their sequence numbers."""
-    lookup: Lookup | None = None
-
-
-class Numbers(NamedTuple):
-    """An array of a column of numbers."""
-
-    values: "NDArray[np.integer[Any]]"
-    present: "NDArray[np.bool_] | None" = None
-    """Where there is a value; None: everywhere."""
-
-
-class Texts(NamedTuple):
-    """An array of a column of text: indices into a table; None in the table is a missing value."""
-
-    codes: "NDArray[np.integer[Any]]"
-    table: Sequence[str | None]
-
-
-class Column(NamedTuple):
-    """One column. A missing value is None."""
-
-    name: str
-    kind: Kind
-    description: str
-    of: Callable[[Any], Any]
-    """Of one exception: an int, a str, a bool or None."""
-    over: Callable[[Batch], Any]
-    """Of many: by `kind` Numbers, Texts or an array of bool."""
-    values: tuple[str, ...] = ()
-    """All texts that there are; empty: any."""
-    decided: bool = False
-    """Known only after the delivery of the exception."""
 
 
 EVENT_TYPES: Final = tuple(
     EventType(kind).name.lower() if kind in EventType._value2member_map_ else str(kind) for kind in range(8)
 )
 """Names of the types of events, by bits 10:8 of the event word; a reserved one is its number (APM vol. 2, 15.20)."""
+_HAS_CODE: Final = VALID | ERROR_CODE_VALID
 MODES: Final = ("real", "protected", "v86", "long")
 _OUTCOMES: Final = tuple(outcome.value for outcome in Outcome)
 
@@ -114,21 +62,12 @@ def _outcomes(batch: Batch) -> Texts:
     return Texts(codes, [outcome_of(int(value)).value for value in flags])
 
 
-def _linear(batch: Batch) -> Numbers:
+def _symbol_texts(batch: Batch, text: Callable[[Symbol | None], str | None]) -> Texts:
     import numpy as np
 
-    rip = batch.records["rip"]
-    return Numbers(np.where(rip >> 32 != 0, rip, rip + batch.records["cs_base"] & 0xFFFF_FFFF))
-
-
-def symbol_names(batch: Batch) -> Texts:
-    """Return the name of the function of each record's instruction."""
-    import numpy as np
-
-    addresses, places = np.unique(_linear(batch).values, return_inverse=True)
-    lookup = batch.lookup or (lambda _: None)
+    places, symbols = batch.symbols
     codes: dict[str | None, int] = {}
-    found = [codes.setdefault(_name(lookup(address)), len(codes)) for address in addresses.tolist()]
+    found = [codes.setdefault(text(symbol), len(codes)) for symbol in symbols]
     return Texts(np.array(found, np.intp)[places], tuple(codes))
 
 
@@ -136,11 +75,26 @@ def _name(symbol: Symbol | None) -> str | None:
     return None if symbol is None else symbol.name
 
 
+def _source(symbol: Symbol | None) -> str | None:
+    return None if symbol is None else symbol.source
+
+
+def _offset(symbol: Symbol | None) -> int | None:
+    return None if symbol is None else symbol.offset
+
+
+def _offsets(batch: Batch) -> Numbers:
+    import numpy as np
+
+    places, symbols = batch.symbols
+    return Numbers(np.array([_offset(symbol) or 0 for symbol in symbols], np.uint64)[places], _named(batch))
+
+
 def _named(batch: Batch) -> "NDArray[np.bool_]":
     import numpy as np
 
-    codes, table = symbol_names(batch)
-    return np.take(np.array([name is not None for name in table], np.bool_), codes)
+    places, symbols = batch.symbols
+    return np.take(np.array([symbol is not None for symbol in symbols], np.bool_), places)
 
 
 def _any_bit(batch: Batch, field: str, bits: int) -> "NDArray[np.bool_]":
@@ -151,6 +105,12 @@ def _any_bit(batch: Batch, field: str, bits: int) -> "NDArray[np.bool_]":
 def _field(name: str, description: str, kind: Kind = Kind.NUMBER) -> Column:
     """Return a column that is a field of the record and always has a value."""
     return Column(name, kind, description, attrgetter(name), lambda batch: Numbers(batch.records[name]))
+
+
+def _register(name: str) -> Column:
+    """Return the column of a general register."""
+    value = attrgetter(f"registers.{name}")
+    return Column(name, Kind.NUMBER, "general register", value, lambda batch: Numbers(batch.records[name]))
 
 
 def _optional(name: str, flag: int, description: str, presence: str) -> tuple[Column, Column]:
@@ -166,8 +126,8 @@ def _optional(name: str, flag: int, description: str, presence: str) -> tuple[Co
     )
 
 
-def _event(name: str, field: str, what: str, *, decided: bool = False) -> tuple[Column, Column, Column]:
-    """Return the columns of an event word: the vector, the type, whether there is one."""
+def _event(name: str, field: str, what: str, *, decided: bool = False) -> tuple[Column, ...]:
+    """Return the columns of an event word: the vector, the type, the error code, whether there is one."""
     event: Callable[[Any], Event | None] = attrgetter(name)
 
     def vector(exception: object) -> int | None:
@@ -178,8 +138,16 @@ def _event(name: str, field: str, what: str, *, decided: bool = False) -> tuple[
         found = event(exception)
         return None if found is None else EVENT_TYPES[found.type]
 
+    def error_code(exception: object) -> int | None:
+        found = event(exception)
+        return None if found is None else found.error_code
+
     def present(batch: Batch) -> "NDArray[np.bool_]":
         return _any_bit(batch, field, VALID)
+
+    def error_codes(batch: Batch) -> Numbers:
+        words = batch.records[field]
+        return Numbers((words >> 32).astype("u4"), words & _HAS_CODE == _HAS_CODE)
 
     def vectors(batch: Batch) -> Numbers:
         return Numbers((batch.records[field] & 0xFF).astype("u1"), present(batch))
@@ -192,6 +160,7 @@ def _event(name: str, field: str, what: str, *, decided: bool = False) -> tuple[
     return (
         Column(name, Kind.VECTOR, f"vector of the event {what}", vector, vectors, decided=decided),
         Column(f"{name}_type", Kind.TEXT, "its type: intr, nmi, exception, soft", kind, kinds, EVENT_TYPES, decided),
+        Column(f"{name}_error_code", Kind.NUMBER, "its error code", error_code, error_codes, decided=decided),
         Column(
             f"has_{name}",
             Kind.TRUTH,
@@ -210,8 +179,9 @@ _ALL: Final = (
     *_optional("address", RecordFlags.HAS_ADDRESS, "the faulting linear address of a #PF", "whether there is one"),
     _field("cpl", "privilege level: 0 kernel, 3 user"),
     _field("cs", "selector of the code segment"),
+    _field("cs_base", "base of the code segment"),
     _field("rip", "where it was raised; a fault's, #BP's and #OF's is that of the instruction"),
-    Column("linear_rip", Kind.NUMBER, "RIP with the base of CS", attrgetter("linear_rip"), _linear),
+    Column("linear_rip", Kind.NUMBER, "RIP with the base of CS", attrgetter("linear_rip"), linear_addresses),
     _field("ss", "selector of the stack segment"),
     _field("rsp", "stack pointer"),
     _field("rflags", "flags register"),
@@ -230,7 +200,21 @@ _ALL: Final = (
         _modes,
         MODES,
     ),
-    Column("symbol", Kind.TEXT, "function of linear_rip", lambda e: _name(e.symbol), symbol_names),
+    Column(
+        "symbol",
+        Kind.TEXT,
+        "function of linear_rip",
+        lambda e: _name(e.symbol),
+        lambda batch: _symbol_texts(batch, _name),
+    ),
+    Column("symbol_offset", Kind.NUMBER, "bytes from its start", lambda e: _offset(e.symbol), _offsets),
+    Column(
+        "source",
+        Kind.TEXT,
+        "file and line of linear_rip",
+        lambda e: _source(e.symbol),
+        lambda batch: _symbol_texts(batch, _source),
+    ),
     Column("has_symbol", Kind.TRUTH, "whether linear_rip has a name", lambda e: e.symbol is not None, _named),
     *_event("vectoring", "exit_int_info", "under delivery"),
     Column(
@@ -242,6 +226,7 @@ _ALL: Final = (
     ),
     Column("outcome", Kind.TEXT, "what became of it", lambda e: e.outcome.value, _outcomes, _OUTCOMES, decided=True),
     *_event("injected", "event", "injected for it", decided=True),
+    *(_register(name) for name in GENERAL),
 )
 COLUMNS: Final = {column.name: column for column in _ALL}
 """All columns by name."""

@@ -10,7 +10,8 @@ from trapline.machine.record import RECORD_SIZE
 from trapline.symbols import Symbol
 from trapline.trace.condition import Condition
 from trapline.trace.exceptions import Exceptions
-from trapline.trace.schema import COLUMNS, Kind
+from trapline.trace.column import Kind
+from trapline.trace.schema import COLUMNS
 
 WORD = (1 << 64) - 1
 SIGNS = ("&", "|", "^", "+", "-", "<<", ">>")
@@ -18,7 +19,8 @@ BY_KIND = {kind: [name for name, column in COLUMNS.items() if column.kind is kin
 NUMBERS = BY_KIND[Kind.NUMBER] + BY_KIND[Kind.VECTOR]
 TEXTS = {
     "symbol": ("main", "copy_to", "copy_from"),
-    **{n: COLUMNS[n].values for n in BY_KIND[Kind.TEXT] if n != "symbol"},
+    "source": ("main.c:1", "copy.c:88"),
+    **{n: COLUMNS[n].values for n in BY_KIND[Kind.TEXT] if n not in ("symbol", "source")},
 }
 CONSTANT = st.one_of(st.integers(0, 70), st.integers(0, WORD), st.integers(0, 63).map(lambda bit: 1 << bit))
 OPERATORS = {

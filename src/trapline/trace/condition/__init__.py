@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 from trapline.arch.mask import parse_some
 from trapline.arch.vectors import FORCEABLE
 from trapline.errors import UsageError
-from trapline.trace.schema import COLUMNS, Batch
+from trapline.trace.column import Columnar
+from trapline.trace.schema import COLUMNS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,7 +52,7 @@ class Condition:
         """
         return self._matches(exception)
 
-    def mask(self, batch: Batch) -> "NDArray[np.bool_]":
+    def mask(self, batch: Columnar) -> "NDArray[np.bool_]":
         """Return for each record of a batch whether it meets the condition. Loads numpy."""
         from .arrays import select
 

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from trapline.trace.schema import Batch, Column, Numbers, Texts
+from trapline.trace.column import Column, Columnar, Numbers, Texts
 
 from .tree import (
     ARITHMETIC,
@@ -33,12 +33,12 @@ Mask: TypeAlias = NDArray[np.bool_] | np.bool_
 """One truth a record, or a single one for all."""
 
 
-def select(test: Test, batch: Batch) -> NDArray[np.bool_]:
+def select(test: Test, batch: Columnar) -> NDArray[np.bool_]:
     """Return for each record whether a test is true."""
-    return np.broadcast_to(_test(test, batch), len(batch.records))
+    return np.broadcast_to(_test(test, batch), batch.size)
 
 
-def _test(test: Test, batch: Batch) -> Mask:
+def _test(test: Test, batch: Columnar) -> Mask:
     match test:
         case Not(inner):
             return ~_test(inner, batch)
@@ -54,12 +54,12 @@ def _test(test: Test, batch: Batch) -> Mask:
     return _simple_test(test, batch)
 
 
-def _simple_test(test: Truth | Flag | Compare | IsIn, batch: Batch) -> Mask:
+def _simple_test(test: Truth | Flag | Compare | IsIn, batch: Columnar) -> Mask:
     match test:
         case Truth(truth):
             return np.bool_(truth)
         case Flag(column):
-            flags: Mask = column.over(batch)
+            flags: Mask = batch.over(column)
             return flags
         case Compare(operator, first, second):
             left, right = _value(first, batch), _value(second, batch)
@@ -69,12 +69,12 @@ def _simple_test(test: Truth | Flag | Compare | IsIn, batch: Batch) -> Mask:
             return _where(np.isin(number.values, np.array(sorted(members), np.uint64), invert=negated), number.present)
 
 
-def _value(value: Value, batch: Batch) -> Numbers:
+def _value(value: Value, batch: Columnar) -> Numbers:
     match value:
         case Number(constant):
             return Numbers(np.array(constant, np.uint64))
         case Field(column):
-            field: Numbers = column.over(batch)
+            field: Numbers = batch.over(column)
             return Numbers(field.values.astype(np.uint64), field.present)
         case Arithmetic(operator, first, second):
             left, right = _value(first, batch), _value(second, batch)
@@ -82,8 +82,8 @@ def _value(value: Value, batch: Batch) -> Numbers:
             return Numbers(result, _both(left.present, right.present))
 
 
-def _texts(column: Column, batch: Batch, test: Callable[[str], bool]) -> Mask:
-    found: Texts = column.over(batch)
+def _texts(column: Column, batch: Columnar, test: Callable[[str], bool]) -> Mask:
+    found: Texts = batch.over(column)
     truths = np.array([text is not None and test(text) for text in found.table], np.bool_)
     return np.take(truths, found.codes)
 

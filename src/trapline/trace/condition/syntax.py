@@ -10,7 +10,8 @@ from typing import Final, NoReturn, TypeAlias
 
 from trapline.arch.mask import NAMES
 from trapline.errors import UsageError
-from trapline.trace.schema import COLUMNS, Column, Kind
+from trapline.trace.column import Column, Kind
+from trapline.trace.schema import COLUMNS
 
 from .tokens import to_python
 from .tree import (

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from trapline.trace.schema import Column
+from trapline.trace.column import Column
 
 WORD: Final = (1 << 64) - 1
 """The largest value."""
