@@ -6,11 +6,11 @@ from hypothesis import given
 
 from trapline.arch.events import Event, EventType, decode, encode
 from trapline.arch.vectors import VECTORS
-from trapline.machine.record import Record, RecordFlags
+from trapline.machine.record import GENERAL, Record, RecordFlags
 from trapline.trace.exception_record import outcome_of
 from trapline.trace.jsonl import json_lines
 
-HEX = ("cs", "rip", "ss", "rsp", "rflags", "cr0", "cr3", "cr4", "efer", "dr6")
+HEX = ("cs_base", *GENERAL, "cs", "rip", "ss", "rsp", "rflags", "cr0", "cr3", "cr4", "efer", "dr6")
 
 
 def event_of(word):
@@ -49,6 +49,7 @@ def test_a_json_line_holds_the_record(batches):
                 "vectoring": event_of(record.exit_int_info),
                 "outcome": outcome_of(flags).value,
                 "injected": event_of(record.event),
+                "synthesized": bool(flags & RecordFlags.SYNTHESIZED),
             }
 
     check()

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 
 from trapline.arch.registers import CR0, EFER, RFLAGS
-from trapline.trace.exceptions import Exceptions
 from trapline.trace.column import Kind
+from trapline.trace.exceptions import Exceptions
 from trapline.trace.schema import COLUMNS, MODES, mode_of
 
 DOCS = Path(__file__).parents[2] / "docs" / "conditions.md"

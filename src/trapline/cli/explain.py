@@ -16,7 +16,7 @@ from trapline.explain.explain import explain, explain_exception
 from trapline.explain.explanation import Explanation
 from trapline.report import text
 from trapline.symbols import Names
-from trapline.trace.stored import StoredRecord, read_stored
+from trapline.trace.stored import StoredEvidence, StoredRecord, read_stored
 
 from .terminal import tell, width_of
 
@@ -65,6 +65,7 @@ def _read(file: BinaryIO, outcomes: set[str]) -> Iterator[Evidence]:
     for number, line in read_stored(file):
         if isinstance(line, StoredRecord):
             outcomes.add(str(line.outcome))
+        if not isinstance(line, StoredEvidence):
             continue
         try:
             piece = from_stored(line)

@@ -88,6 +88,24 @@ class RecordDocument(NamedDocument):
     outcome: OutcomeName
     injected: EventDocument | None
     """The event that was injected."""
+    synthesized: bool
+    """Whether the hypervisor raised it, as the #DF that two exceptions combine to."""
+    cs_base: str
+    rax: str
+    rcx: str
+    rdx: str
+    rbx: str
+    rbp: str
+    rsi: str
+    rdi: str
+    r8: str
+    r9: str
+    r10: str
+    r11: str
+    r12: str
+    r13: str
+    r14: str
+    r15: str
 
 
 class InstructionDocument(TypedDict):

@@ -1,5 +1,6 @@
 """Records as an Arrow table: for pandas, Polars, DuckDB and Parquet files."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +23,14 @@ def to_table(batch: Batch) -> "pa.Table":
         import pyarrow as pa
     except ImportError:
         raise MissingExtra("pyarrow", "trace") from None
-    return pa.table({name: _array(column, batch) for name, column in COLUMNS.items()})
+    return pa.Table.from_batches([to_batch(batch, tuple(COLUMNS))])
+
+
+def to_batch(batch: Batch, names: Sequence[str]) -> "pa.RecordBatch":
+    """Return some columns of records."""
+    import pyarrow as pa
+
+    return pa.record_batch([_array(COLUMNS[name], batch) for name in names], list(names))
 
 
 def _array(column: Column, batch: Batch) -> "pa.Array":

@@ -3,11 +3,11 @@
 The classes are the schema: docs/trace-format.md describes the same fields.
 """
 
-from collections.abc import Iterator
-from typing import Annotated, BinaryIO, Final, Literal, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, BinaryIO, Final, Literal, TypeAlias, TypeVar
 
 from msgspec import UNSET, DecodeError, Meta, Struct, UnsetType, ValidationError
-from msgspec.json import Decoder
+from msgspec.json import Decoder, encode
 
 from trapline.arch.bits import M64
 from trapline.errors import UsageError
@@ -64,6 +64,23 @@ class StoredRecord(Struct):
     injected: RecordedEvent | UnsetType | None = UNSET
     symbol: _Name | UnsetType = UNSET
     source: _Name | UnsetType = UNSET
+    cs_base: Hex | UnsetType = UNSET
+    synthesized: bool | UnsetType = UNSET
+    rax: Hex | UnsetType = UNSET
+    rcx: Hex | UnsetType = UNSET
+    rdx: Hex | UnsetType = UNSET
+    rbx: Hex | UnsetType = UNSET
+    rbp: Hex | UnsetType = UNSET
+    rsi: Hex | UnsetType = UNSET
+    rdi: Hex | UnsetType = UNSET
+    r8: Hex | UnsetType = UNSET
+    r9: Hex | UnsetType = UNSET
+    r10: Hex | UnsetType = UNSET
+    r11: Hex | UnsetType = UNSET
+    r12: Hex | UnsetType = UNSET
+    r13: Hex | UnsetType = UNSET
+    r14: Hex | UnsetType = UNSET
+    r15: Hex | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         """Check the numbers of 64 bits, which a bound of msgspec cannot."""
@@ -96,19 +113,62 @@ class StoredEvidence(Struct):
     unreturned: bool = False
 
 
+class SymbolFile(Struct, frozen=True, kw_only=True):
+    """A symbol file of a run."""
+
+    name: _Name
+    slide: Hex | None = None
+    """The difference from its addresses to the guest's, modulo 2 to the 64th; None: it was not known at the start."""
+    build_id: _Name | None = None
+
+
+class Metadata(Struct, frozen=True, kw_only=True):
+    """What a file says of its run. Files that were imported, and old ones, lack all of it."""
+
+    version: Annotated[int, Meta(ge=1)] = 1
+    """Of the format: within a version columns and members may be added."""
+    guest: _Name | None = None
+    """The file as it was given, `sample:NAME`; None: QEMU's options name it, or it was code in memory."""
+    description: _Name | None = None
+    """What the guest was recognised as."""
+    command_line: list[_Name] = []
+    """Of the program that ran it."""
+    exceptions: _U32 | None = None
+    """The mask of the exceptions that were forced at the start."""
+    where: _Name | None = None
+    """The condition on what was recorded; None: everything was."""
+    processor: _Name | None = None
+    """`unicorn`, `qemu` or the name of a processor of the user's own."""
+    why: _Name | None = None
+    """Why it was chosen."""
+    versions: dict[_Name, _Name] = {}
+    """Of trapline, Python and the processor."""
+    build_id: _Name | None = None
+    """Of the guest, if it is an ELF file that has one."""
+    symbols: list[SymbolFile] = []
+    started: _Name | None = None
+    """When the machine was switched on: UTC, as in ISO 8601."""
+    registers: bool = True
+    """Whether records have the general registers."""
+
+
 class _Kind(Struct):
     type: _Name | None = None
 
 
+RUN: Final = "run"
 EVIDENCE: Final = "evidence"
-"""The `type` of such a line; records have none."""
+"""The `type` of such lines; records have none."""
 _KIND: Final = Decoder(_Kind)
 _RECORD: Final = Decoder(StoredRecord)
 _EVIDENCE: Final = Decoder(StoredEvidence)
+_METADATA: Final = Decoder(Metadata)
+
+Line: TypeAlias = StoredRecord | StoredEvidence | Metadata
 
 
-def read_stored(file: BinaryIO) -> Iterator[tuple[int, StoredRecord | StoredEvidence]]:
-    """Yield the number and the content of each line that is a record or evidence; other types are left out.
+def read_stored(file: BinaryIO) -> Iterator[tuple[int, Line]]:
+    """Yield the number and the content of each line that is a record, evidence or metadata; other types are left out.
 
     The last line may be cut off, by a run that was killed. Raises UsageError, without the file's name.
     """
@@ -122,20 +182,39 @@ def read_stored(file: BinaryIO) -> Iterator[tuple[int, StoredRecord | StoredEvid
         if not line.endswith(b"\n"):
             return
         kind = _decode(number, line, _KIND).type
-        if kind is None:
-            yield number, _decode(number, line, _RECORD)
-        elif kind == EVIDENCE:
-            yield number, _decode(number, line, _EVIDENCE)
+        decoder = _DECODERS.get(kind)
+        if decoder is not None:
+            yield number, _decode(number, line, decoder)
 
 
-def _decode(number: int, line: bytes, decoder: "Decoder[_S]") -> _S:
-    """Return what is in a line of JSON. Raises UsageError with the number of the line and what is wrong in it."""
+def read_metadata(text: bytes) -> Metadata:
+    """Return metadata that a file has as a member of its own. Raises UsageError."""
+    return _decode("metadata", text, _METADATA)
+
+
+def read_evidence(text: bytes) -> Iterator[StoredEvidence]:
+    """Yield the evidence in a text of lines. Raises UsageError."""
+    for line in text.splitlines(keepends=True):
+        yield _decode("evidence", line, _EVIDENCE)
+
+
+def run_line(metadata: Metadata) -> bytes:
+    """Return metadata as a line of JSON."""
+    return b'{"type":"run",' + encode(metadata)[1:] + b"\n"
+
+
+_DECODERS: Final[Mapping[str | None, "Decoder[Any]"]] = {None: _RECORD, EVIDENCE: _EVIDENCE, RUN: _METADATA}
+
+
+def _decode(place: int | str, line: bytes, decoder: "Decoder[_S]") -> _S:
+    """Return what is in a line of JSON. Raises UsageError with the number of the line, or what it is, and its fault."""
+    number = f"line {place}" if isinstance(place, int) else f"its {place}"
     try:
         return decoder.decode(line)
     except ValidationError as error:
         told = str(error).replace(f"Expected `str` matching regex {_HEX!r}", "Expected a number of 64 bits, as `0x1f`")
-        raise UsageError(f"line {number} is damaged: {told}") from error
+        raise UsageError(f"{number} is damaged: {told}") from error
     except (DecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"line {number} is not JSON: run -o did not write this file") from error
+        raise UsageError(f"{number} is not JSON: run -o did not write this file") from error
     except RecursionError as error:
-        raise UsageError(f"line {number} is damaged: it is nested too deeply") from error
+        raise UsageError(f"{number} is damaged: it is nested too deeply") from error

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from trapline.errors import UsageError
 from trapline.machine.record import RECORD_SIZE
 from trapline.symbols import Symbol
+from trapline.trace.column import Kind
 from trapline.trace.condition import Condition
 from trapline.trace.exceptions import Exceptions
-from trapline.trace.column import Kind
 from trapline.trace.schema import COLUMNS
 
 WORD = (1 << 64) - 1

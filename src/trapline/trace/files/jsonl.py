@@ -1,0 +1,55 @@
+"""Traces of JSON lines, as a source of columns and of evidence."""
+
+import io
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Final
+
+from trapline.trace.stored import Line, Metadata, StoredEvidence, StoredRecord, read_stored
+
+from .trace import Found
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_AT_ONCE: Final = 1 << 13
+"""Records of a batch."""
+
+
+class JsonSource:
+    """An open file of JSON lines (`trace.Source`). Evidence is read without pyarrow."""
+
+    count: Final = None
+
+    def __init__(self, file: io.BufferedReader) -> None:
+        self._file = file
+        lines = read_stored(file)
+        head = list(islice(lines, 1))
+        self._first: Iterator[tuple[int, Line]] | None = chain(head, lines)
+        first = head[0][1] if head else None
+        self.metadata: Metadata = first if isinstance(first, Metadata) else Metadata()
+
+    def batches(self, names: Sequence[str]) -> "Iterator[pa.RecordBatch]":
+        """See `trace.Source`."""
+        from .json_columns import batch_of
+
+        records = (line for _, line in self._lines() if isinstance(line, StoredRecord))
+        while some := list(islice(records, _AT_ONCE)):
+            yield batch_of(some, names)
+
+    def evidence(self) -> Iterator[Found]:
+        """See `trace.Source`."""
+        for number, line in self._lines():
+            if isinstance(line, StoredEvidence):
+                yield Found(f"line {number}", line)
+
+    def close(self) -> None:
+        """See `trace.Source`."""
+        self._file.close()
+
+    def _lines(self) -> Iterator[tuple[int, Line]]:
+        lines, self._first = self._first, None
+        if lines is None:
+            self._file.seek(0)
+            lines = read_stored(self._file)
+        return lines

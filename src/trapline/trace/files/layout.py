@@ -1,0 +1,91 @@
+"""Which columns a file has, of which types, and how the others are computed from them."""
+
+from collections.abc import Iterable
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from trapline.trace.arrow import to_batch
+from trapline.trace.column import Batch, Column, Kind, Numbers, Texts
+from trapline.trace.columns import view
+from trapline.trace.schema import COLUMNS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+METADATA: Final = b"trapline"
+"""The key of the metadata of a schema, in Arrow and Parquet: JSON."""
+EVIDENCE: Final = "evidence"
+"""A column of text: the lines of evidence that were noted before the record. The last ones have this key of the file's
+metadata in Parquet, and of an empty batch's in Arrow."""
+_HAS: Final = "has_"
+_LINEAR: Final = "linear_rip"
+STORED: Final = tuple(name for name in COLUMNS if name != _LINEAR and not name.startswith(_HAS))
+"""The columns that files have, but for evidence; those without general registers lack these."""
+
+
+@cache
+def types() -> dict[str, pa.DataType]:
+    """Return the type of each column."""
+    empty = to_batch(Batch(view(b""), np.zeros(0, np.uint64)), tuple(COLUMNS))
+    return {field.name: field.type for field in empty.schema} | {EVIDENCE: pa.string()}
+
+
+def needed(names: Iterable[str]) -> list[str]:
+    """Return the stored columns from which some columns are computed."""
+    found: dict[str, None] = {}
+    for name in names:
+        parts = ("rip", "cs_base") if name == _LINEAR else (name.removeprefix(_HAS),)
+        found.update(dict.fromkeys(parts))
+    return list(found)
+
+
+class StoredColumns:
+    """Columns that a file has (`column.Columnar`); those that it lacks have no values."""
+
+    def __init__(self, batch: pa.RecordBatch) -> None:
+        self._batch = batch
+
+    @property
+    def size(self) -> int:
+        """How many exceptions there are."""
+        return int(self._batch.num_rows)
+
+    def array(self, name: str) -> pa.Array:
+        """Return a column as Arrow's array."""
+        if name == _LINEAR:
+            return self._linear()
+        if name.startswith(_HAS):
+            return self.array(name.removeprefix(_HAS)).is_valid()
+        place = self._batch.schema.get_field_index(name)
+        return pa.nulls(self.size, types()[name]) if place < 0 else self._batch.column(place)
+
+    def over(self, column: Column, /) -> Any:  # noqa: ANN401  # by the column's kind
+        """Return a column as numpy's arrays; see `Column.over`."""
+        array = self.array(column.name)
+        if column.kind is Kind.TRUTH:
+            return array.fill_null(False).to_numpy(zero_copy_only=False)
+        if column.kind is Kind.TEXT:
+            table = array.dictionary.to_pylist()
+            codes = array.indices.fill_null(len(table)).to_numpy(zero_copy_only=False)
+            return Texts(codes, (*table, None))
+        return _numbers(array)
+
+    def _linear(self) -> pa.Array:
+        rip, base = (_numbers(self.array(name)) for name in ("rip", "cs_base"))
+        high = rip.values >> 32 != 0
+        values = np.where(high, rip.values, rip.values + base.values & 0xFFFF_FFFF)
+        missing = (~high & ~_present(base)) | ~_present(rip)
+        return pa.array(values, mask=missing)
+
+
+def _numbers(array: pa.Array) -> Numbers:
+    if not array.null_count:
+        return Numbers(array.to_numpy())
+    return Numbers(array.fill_null(0).to_numpy(), array.is_valid().to_numpy(zero_copy_only=False))
+
+
+def _present(numbers: Numbers) -> "NDArray[np.bool_]":
+    return np.ones(len(numbers.values), np.bool_) if numbers.present is None else numbers.present

@@ -1,0 +1,57 @@
+"""Traces in Parquet, as a source of columns and of evidence."""
+
+import io
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .binary import BoundedFile, found_in, found_in_text, metadata_of, present
+from .layout import EVIDENCE, METADATA, types
+from .trace import Found
+
+_AT_ONCE: Final = 1 << 16
+"""Records of a batch."""
+_EVIDENCE_AT_ONCE: Final = 1 << 10
+"""Records of a batch with evidence: a piece has up to 1 MiB."""
+_LONGEST: Final = 1 << 30
+"""Bytes of a string in the footer, and members of a list."""
+
+
+class ParquetSource:
+    """An open and complete Parquet file (`trace.Source`)."""
+
+    def __init__(self, file: io.BufferedReader) -> None:
+        self._file = file
+        texts = [name for name, kind in types().items() if pa.types.is_dictionary(kind)]
+        self._reader = pq.ParquetFile(
+            pa.PythonFile(BoundedFile(file), "r"),
+            read_dictionary=texts,
+            pre_buffer=False,
+            page_checksum_verification=True,
+            thrift_string_size_limit=_LONGEST,
+        )
+        schema = self._reader.schema_arrow
+        self.metadata = metadata_of(schema)
+        self.count: int = self._reader.metadata.num_rows
+        self._names: list[str] = schema.names
+
+    def batches(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """See `trace.Source`."""
+        yield from self._read(present(self._names, names), _AT_ONCE)
+
+    def evidence(self) -> Iterator[Found]:
+        """See `trace.Source`."""
+        for batch in self._read(present(self._names, [EVIDENCE]), _EVIDENCE_AT_ONCE):
+            yield from found_in(batch)
+        yield from found_in_text((self._reader.metadata.metadata or {}).get(METADATA + b"." + EVIDENCE.encode(), b""))
+
+    def close(self) -> None:
+        """See `trace.Source`."""
+        self._file.close()
+
+    def _read(self, names: Sequence[str], at_once: int) -> Iterator[pa.RecordBatch]:
+        for batch in self._reader.iter_batches(at_once, columns=list(names)):
+            batch.validate(full=True)
+            yield batch

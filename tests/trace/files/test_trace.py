@@ -1,0 +1,66 @@
+"""What is read of a trace is what was recorded."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trapline.errors import UsageError
+from trapline.symbols import Symbol
+from trapline.trace.exceptions import Exceptions
+from trapline.trace.files import open_trace
+from trapline.trace.jsonl import json_lines
+from trapline.trace.rules import parse_rule
+
+pa = pytest.importorskip("pyarrow")
+
+
+def lookup(address):
+    return Symbol("operator+", address & 0xFF, "file.c", 7) if address & 1 else None
+
+
+@settings(deadline=None)
+@given(data=st.data())
+def test_lines_have_every_column(batches, tmp_path_factory, data):
+    records = b"".join(data.draw(batches))
+    path = tmp_path_factory.mktemp("lines") / "run.jsonl"
+    path.write_text("".join(json_lines(records, 5, lookup)) or "{}"[:1])
+    exceptions = Exceptions(records, first=5, lookup=lookup)
+    with open_trace(path) as trace:
+        for _ in range(2):
+            found = [row for batch in trace.batches() for row in batch.to_pylist()]
+            assert found == exceptions.to_arrow().to_pylist()
+        for selection in ("rax > rbx or cpl == 3", "not has_symbol", parse_rule("kernel:pf,gp@op*")):
+            chosen = [seq for batch in trace.batches(["seq"], selection) for seq in batch.column(0).to_pylist()]
+            assert chosen == [record.seq for record in exceptions.where(selection)]
+
+
+def test_an_old_record_lacks_columns(tmp_path):
+    path = tmp_path / "run.jsonl"
+    path.write_text(
+        '{"seq":0,"vector":6,"name":"#UD","rip":"0x10"}\n{"seq":1,"vector":6,"name":"#UD","rip":"0x100000000"}\n'
+    )
+    with open_trace(path) as trace:
+        (batch,) = trace.batches(["linear_rip", "mode", "has_symbol", "rax"], where="not cpl == 0")
+        assert batch.to_pylist() == [
+            {"linear_rip": None, "mode": None, "has_symbol": False, "rax": None},
+            {"linear_rip": 1 << 32, "mode": None, "has_symbol": False, "rax": None},
+        ]
+        with pytest.raises(UsageError, match=r"there is no column nothing\. Columns: seq, "):
+            trace.batches(["nothing"])
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", "it is empty"),
+        (b"\x7fELF", "not a trace: neither JSON lines"),
+        (b"PAR1 and no more", r"its end is missing, as of a run that was killed, and .*\.part is not there"),
+        (b"\xff\xff\xff\xff\x10\0\0\0", "it is damaged: "),
+        (b"{]\n", "line 1 is not JSON"),
+    ],
+)
+def test_another_file_is_refused(tmp_path, content, complaint):
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=f"^{path}: {complaint}"):
+        open_trace(path)
