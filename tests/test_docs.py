@@ -46,7 +46,10 @@ def test_the_fields_of_stored_records():
     trapline.run("sample:gate-not-present", exceptions="all", timeout=60, output=file)
     lines = [json.loads(line) for line in file.getvalue().splitlines()]
     assert {name for line in lines if "type" not in line for name in line} == records - {"symbol", "source"}
-    assert {name for line in lines if line.get("type") == "evidence" for name in line} == evidence - {"unreturned"}
+    assert {name for line in lines if line.get("type") == "evidence" for name in line} == evidence - {
+        "unreturned",
+        "at_end",
+    }
 
 
 def _fields(text):

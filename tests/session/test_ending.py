@@ -7,6 +7,8 @@ import pytest
 
 from trapline.api import run
 from trapline.arch.vectors import Vector
+from trapline.explain.explanation import AT_END
+from trapline.explain.first_exceptions import KEPT
 from trapline.report.result import Ending
 from trapline.report.text import in_handler, report, screen
 
@@ -89,7 +91,7 @@ def test_an_exception_that_comes_back_for_ever_is_a_storm():
     done = ran(UD2, b"\x48\xcf", timeout=0.5)
     (finding,) = done.findings
     assert finding.startswith("#UD at 0008:100008 is raised again and again: the last 64 times with the same registers")
-    assert finding.endswith("and nothing has changed: ud2 always raises #UD.")
+    assert finding.endswith("and at the end nothing has changed: ud2 always raises #UD.")
     assert done.to_json()["findings"] == [finding]
     assert sum("at least x64" in line for line in report(done)) == 1
 
@@ -157,3 +159,29 @@ def test_a_boot_sector_on_each_processor(processor, tmp_path):
     assert done.crash.halted
     assert [line.strip() for line in done.screen][-1] == "H"
     assert any(line.endswith("H") for line in screen(done, wanted=False))  # nothing was written to the console
+
+
+def overwrites_its_instruction(count):
+    """Return a boot sector that raises #UD `count` times; the last time its handler writes NOPs over UD2, and halts."""
+    main = bytes.fromhex("fa 31c0 8ed8 c7061800207c c7061a000000 b9") + struct.pack("<H", count)
+    loop = bytes.fromhex("0f0b 49 75fb")  # ud2; dec cx; jnz
+    handler = bytes.fromhex("83f901 7406 5b 83c302 53 cf c706") + struct.pack("<HH", 0x7C00 + len(main), 0x9090) + HALT
+    return ((main + loop).ljust(0x20, b"\x90") + handler).ljust(510, b"\0") + b"\x55\xaa"
+
+
+@pytest.mark.parametrize("processor", ["unicorn", "qemu"])
+@pytest.mark.parametrize(("count", "reason"), [(KEPT, "ud2 always raises #UD"), (KEPT + 1, None)])
+def test_the_state_of_a_late_exception_is_read_at_the_end_and_said_to_be(count, reason, processor, tmp_path, capsys):
+    from trapline.cli.main import main
+
+    image, file, late = tmp_path / "boot.img", tmp_path / "run.jsonl", reason is None
+    image.write_bytes(overwrites_its_instruction(count))
+    done = run(image, processor=processor, output=file, timeout=60)
+    (found,) = done.unreturned
+    assert (found.record.seq, found.explanation.origin.reason) == (count - 1, reason)
+    assert done.to_json()["unreturned"][0]["explanation"]["at_end"] == late
+    assert (AT_END in " ".join("\n".join(report(done)).split())) == late
+    assert main(["explain", str(file)]) == 0
+    assert (AT_END in " ".join(capsys.readouterr().out.split())) == late
+    assert main(["explain", str(file), "--json"]) == 0
+    assert [each["at_end"] for each in json.loads(capsys.readouterr().out)] == [late]

@@ -57,3 +57,5 @@ class ExplanationDocument(TypedDict):
     """A sentence in place of causes: what is known without a proof."""
     walks: list[str]
     """The page walks that denied an access."""
+    at_end: bool
+    """Whether memory was read at the end of the run, and not when the exception was raised."""

@@ -60,7 +60,9 @@ class Evidence(NamedTuple):
     cpuid: CpuidAnswers = CpuidAnswers()
     """Of the guest's CPU, as far as an explanation asked."""
     unreturned: bool = False
-    """It was delivered, and the guest ended in its handler: memory is as it was at that end."""
+    """It was delivered, and the guest ended in its handler."""
+    at_end: bool = False
+    """Memory is as it was at the end of the run, and not as it was when the exception was raised."""
 
     @property
     def fatal(self) -> bool:
@@ -88,6 +90,7 @@ class Evidence(NamedTuple):
                         for (function, subfunction), answer in sorted(self.cpuid.answers.items())
                     },
                     **({"unreturned": True} if self.unreturned else {}),
+                    **({"at_end": True} if self.at_end else {}),
                 },
                 separators=(",", ":"),
             )
@@ -135,6 +138,7 @@ def from_stored(stored: "StoredEvidence") -> Evidence:
         sequence=stored.seq,
         cpuid=CpuidAnswers({_function(name): _answer(values) for name, values in stored.cpuid.items()}),
         unreturned=stored.unreturned,
+        at_end=stored.at_end,
     )
 
 

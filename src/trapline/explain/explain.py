@@ -81,12 +81,12 @@ def explain_exception(
 
     It is `evidence.event`, or else `evidence.vectoring`; of a page fault it takes `address`, or else `first_address`.
     The registers must be those before the delivery, with RIP at the instruction for a fault; memory is read on demand
-    (`evidence.capture` reads the stopped guest's), so that of an older exception it is the memory of now. The
-    explanation has no deliveries. Where memory is missing, `unproven` says so and there is no origin.
+    (`evidence.capture` reads the stopped guest's). The explanation has no deliveries. Where memory is missing,
+    `unproven` says so and there is no origin.
     """
     event = evidence.event or evidence.vectoring
     address = evidence.first_address if evidence.event is None else evidence.address
-    unknown = Explanation(None, (), evidence.becomes, (), (), None)
+    unknown = Explanation(None, (), evidence.becomes, (), (), None, at_end=evidence.at_end)
     if event is None:
         return unknown._replace(unproven="The exception is not known.")
     alone = evidence._replace(event=event, vectoring=event, first_address=address)

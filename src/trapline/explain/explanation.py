@@ -1,7 +1,7 @@
 """What is known of a chain of exceptions, as values: for a terminal, a report and JSON."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from trapline.arch.error_codes import describe_error_code
 from trapline.arch.events import SHUTDOWN, Event, EventType, Shutdown
@@ -9,6 +9,11 @@ from trapline.arch.vectors import Vector
 
 from .attempt import Change
 from .document import DeliveryDocument, ExplanationDocument, OriginDocument
+
+AT_END: Final = (
+    "The registers are as recorded when it was raised; code, stack, descriptors and page tables were read from memory "
+    "at the end of the run, and may have changed since."
+)
 
 
 class Origin(NamedTuple):
@@ -145,6 +150,8 @@ class Explanation(NamedTuple):
     """The page walks that denied an access, each entry with its address."""
     effect: str | None = None
     """What would have been with the changes, as "#UD would have been delivered"; None without a proof."""
+    at_end: bool = False
+    """Whether memory was read at the end of the run, and not when the exception was raised."""
 
     @property
     def cause(self) -> str:
@@ -182,6 +189,8 @@ class Explanation(NamedTuple):
             yield "", f"{repair[0].upper()}{repair[1:]}, {self.effect}."
         if self.unproven is not None:
             yield "", f"Cause: not proven. {self.unproven}"
+        if self.at_end:
+            yield "", AT_END
 
     def __str__(self) -> str:
         return "\n".join(f"{start}{text}" for start, text in self.paragraphs())
@@ -197,6 +206,7 @@ class Explanation(NamedTuple):
             "effect": self.effect,
             "unproven": self.unproven,
             "walks": list(self.walks),
+            "at_end": self.at_end,
         }
 
 

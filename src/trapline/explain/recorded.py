@@ -18,7 +18,7 @@ from .memory import partial_memory
 _SAME: Final = ("rip", "rsp", "rflags", "cr0", "cr3", "cr4", "efer", "dr6", "cpl")
 
 
-def recorded_evidence(record: ExceptionRecord, processor: Processor, *, unreturned: bool = False) -> Evidence:
+def recorded_evidence(record: ExceptionRecord, processor: Processor) -> Evidence:
     """Return the evidence of a delivered exception: registers as recorded, tables and memory as they are now."""
     physical_bits = processor.capabilities.physical_bits
     before = SaveArea.from_buffer_copy(processor.vmcb.save)
@@ -45,7 +45,7 @@ def recorded_evidence(record: ExceptionRecord, processor: Processor, *, unreturn
         memory=now,
         sequence=record.seq,
         cpuid=CpuidAnswers(source=processor.cpuid),
-        unreturned=unreturned,
+        at_end=True,
     )
 
 

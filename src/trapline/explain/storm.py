@@ -57,7 +57,7 @@ def describe_storm(found: Storm, total: int, explanation: Explanation | None, dr
         )
     if origin is None or origin.detail is None:
         return f"{text}."
-    return f"{text}, and nothing has changed: {origin.detail}."
+    return f"{text}, and at the end nothing has changed: {origin.detail}."
 
 
 def _breakpoint(record: ExceptionRecord, dr7: int) -> int | None:

@@ -51,7 +51,7 @@ def recalc_intercepts(vcpu: Vcpu) -> None:
     if vcpu.stepping:
         control.int_ctl &= ~IntCtl.V_INTR_MASKING
         vcpu.stepping = False
-    vcpu.processor.intercepts_changed(policy.mask & ~policy.decided)
+    vcpu.processor.intercepts_changed(policy.mask & ~(policy.decided | policy.watched))
 
 
 def intercept_for_step(vcpu: Vcpu, *, waiting: bool = False) -> None:

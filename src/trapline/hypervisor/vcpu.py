@@ -26,6 +26,8 @@ class Policy(NamedTuple):
     """The forced exceptions."""
     decided: int
     """Those of them that observers are asked about."""
+    watched: int
+    """Those of them whose first ones the recorders are to see: the processor does not forward them by itself yet."""
     ask: Ask
     recorders: tuple[Recorder, ...]
     """Called in order, after the decision and before the next VMRUN."""

@@ -37,18 +37,19 @@ class Vm:
         reboots: bool = False,
         enter: Callable[[SaveArea, Gprs], None] | None = None,
         recorders: tuple[Recorder, ...] = (),
+        watched: int = 0,
     ) -> None:
         """Force the exceptions in `mask`, by default those of the process-wide parameter.
 
         `reboots`: a reset of the machine restarts the guest instead of ending the run. `enter` sets the state in which
         the guest starts after a reset, where no firmware does. `recorders` are called in order for each exception that
-        the hypervisor handled. Raises UsageError for a vector in `mask` that may not be forced; those of the parameter
-        are left out with a warning.
+        the hypervisor handled: of the vectors in `watched` for each one, until `stop_watching`. Raises UsageError for a
+        vector in `mask` that may not be forced; those of the parameter are left out with a warning.
         """
         self.processor = processor
         self.observers = Observers(self._observers_changed)
         allowed = self._allowed(force_intercept_exceptions_mask.snapshot() if mask is None else mask)
-        self._policy = Policy(allowed, 0, self.observers.ask, recorders, reboots, enter)
+        self._policy = Policy(allowed, 0, watched, self.observers.ask, recorders, reboots, enter)
         self.vcpu = Vcpu(processor, 0, self._policy)
         self._requested = threading.Condition()
         self._wanted: Policy | None = None
@@ -114,6 +115,15 @@ class Vm:
         allowed = self._allowed(mask)
         with self._requested:
             self._want((self._wanted or self._policy)._replace(mask=allowed))
+
+    def stop_watching(self, vectors: int) -> None:
+        """Let the processor forward exceptions by itself, unless observers are asked about them.
+
+        For recorders, while they are called.
+        """
+        with self._requested:
+            policy = self._wanted or self._policy
+            self._want(policy._replace(watched=policy.watched & ~vectors))
 
     def call_while_stopped(self, callback: Callable[[Vcpu], None]) -> bool:
         """Stop a running guest for a call of `callback`. Returns at once; False: the guest is not running."""

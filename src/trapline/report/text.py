@@ -50,7 +50,6 @@ _RETURNED: Final = {
     Ending.TIMEOUT: "which it had not come back from",
     Ending.INTERRUPTED: "which it had not come back from",
 }
-_NOW: Final = "; memory is that of the end"
 _DID: Final = {
     Ending.OFF: "switched off",
     Ending.HALTED: "halted",
@@ -110,7 +109,7 @@ def evidence(run: Result, width: Width) -> list[str]:
         lines += explanation(titles.why, run.explanation, width)
     for each in run.unreturned:
         if each.explanation is not None:
-            title = f"record {each.record.seq}, {_RETURNED.get(run.ending, 'which it never came back from')}{_NOW}"
+            title = f"record {each.record.seq}, {_RETURNED.get(run.ending, 'which it never came back from')}"
             lines += explanation(title, each.explanation, width)
     return lines
 

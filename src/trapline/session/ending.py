@@ -20,6 +20,7 @@ from trapline.trace.recorder import BLACK_BOX, Recorder
 
 if TYPE_CHECKING:
     from trapline.explain.blackbox import BlackBox
+    from trapline.explain.first_exceptions import FirstExceptions
 
 
 class Moment(NamedTuple):
@@ -33,34 +34,38 @@ class Moment(NamedTuple):
     screen: tuple[str, ...]
 
 
-def moment(
-    crash: CrashContext, processor: Processor, recorder: Recorder, black_box: "BlackBox", names: Names, syntax: str
-) -> Moment:
+class Seen(NamedTuple):
+    """What was kept of a run."""
+
+    recorder: Recorder
+    black_box: "BlackBox"
+    first_exceptions: "FirstExceptions"
+
+
+def moment(crash: CrashContext, processor: Processor, seen: Seen, names: Names, syntax: str) -> Moment:
     """Return what there is to tell of a stopped guest; its evidence goes to the file of records."""
     from trapline.explain.unreturned import unreturned
 
-    last = list(recorder.exceptions()[-BLACK_BOX:])
+    last = list(seen.recorder.exceptions()[-BLACK_BOX:])
     found = unreturned(last, processor.vmcb.save, processor.memory, processor.capabilities.physical_bits)
     disassemble = partial(instruction, syntax=syntax)
     told = []
     for record in found[:1] + found[1:][-1:]:
         if record.vector is Vector.DF:
-            explanation = _explain_chain(black_box, record.seq, names, disassemble)
+            explanation = _explain_chain(seen.black_box, record.seq, names, disassemble)
         else:
-            explanation = _explain(processor, recorder, record, names, disassemble)
+            explanation = _explain(processor, seen, record, names, disassemble)
         told.append(Unreturned(record, explanation))
-    findings = *_storms(last, processor, recorder, names, disassemble), *chip_findings(processor)
+    findings = *_storms(last, processor, seen.recorder, names, disassemble), *chip_findings(processor)
     return Moment(crash, tuple(told), findings, screen_lines(processor.read_screen()))
 
 
-def in_double_fault_task(
-    processor: Processor, recorder: Recorder, black_box: "BlackBox", names: Names, syntax: str
-) -> tuple[Unreturned, ...]:
+def in_double_fault_task(processor: Processor, seen: Seen, names: Names, syntax: str) -> tuple[Unreturned, ...]:
     """Return the #DF in whose task a guest ended, with its evidence alone, for the machine may be gone."""
     from trapline.explain.unreturned import task_gate
 
-    last = next((record for record in recorder.exceptions()[:-BLACK_BOX:-1] if record.vector is Vector.DF), None)
-    chain = None if last is None else _chain(black_box, last.seq)
+    last = next((record for record in seen.recorder.exceptions()[:-BLACK_BOX:-1] if record.vector is Vector.DF), None)
+    chain = None if last is None else _chain(seen.black_box, last.seq)
     if last is None or last.injected is None or chain is None:
         return ()
     first = chain[0]
@@ -99,13 +104,14 @@ def _storms(
 
 
 def _explain(
-    processor: Processor, recorder: Recorder, record: ExceptionRecord, names: Names, disassemble: Disassembler
+    processor: Processor, seen: Seen, record: ExceptionRecord, names: Names, disassemble: Disassembler
 ) -> Explanation:
     from trapline.explain.recorded import recorded_evidence
 
-    evidence = recorded_evidence(record, processor, unreturned=True)
+    kept = seen.first_exceptions.find(record.seq)
+    evidence = (recorded_evidence(record, processor) if kept is None else kept)._replace(unreturned=True)
     explanation = explain_exception(evidence, name=names.text, disassemble=disassemble)
-    recorder.note(evidence.to_json())  # with the memory that the explanation read
+    seen.recorder.note(evidence.to_json())  # with the memory that the explanation read
     return explanation
 
 

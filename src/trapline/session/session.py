@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from trapline.arch.events import DOUBLE_FAULT
 from trapline.arch.registers import Gprs
+from trapline.arch.vectors import FORCEABLE
 from trapline.arch.vmcb import SaveArea
 from trapline.asm.disassembler import instruction
 from trapline.errors import ProcessorError, ProcessorLost, UsageError
@@ -24,7 +25,7 @@ from trapline.trace.condition import Condition
 from .console import Console
 from .cpu import Cpu
 from .crash import crash_context
-from .ending import Moment, in_double_fault_task, moment
+from .ending import Moment, Seen, in_double_fault_task, moment
 from .kernel_slide import place, placing
 from .observing import ExceptionExit
 from .opening import blaming, open_processor
@@ -60,6 +61,7 @@ class Session:
                 self.console.connect(lambda data: self._receive(receive, data))
             # Loaded only now, while QEMU starts.
             from trapline.explain.blackbox import BlackBox
+            from trapline.explain.first_exceptions import FirstExceptions
             from trapline.hypervisor.recording import Recording
             from trapline.hypervisor.vm import Vm
             from trapline.trace.recorder import Recorder
@@ -75,12 +77,15 @@ class Session:
             )
             self.processor.on_records(self.recorder.add)
             self.black_box = BlackBox(self.recorder.note if lines else None)
+            first_exceptions = FirstExceptions(lambda vectors: self.vm.stop_watching(vectors))
+            self._seen = Seen(self.recorder, self.black_box, first_exceptions)
             self.vm = Vm(
                 self.processor,
                 mask=mask,
                 reboots=settings.reboot,
                 enter=self._enter,
-                recorders=(Recording(self.recorder.add_one, (self.black_box,)),),
+                recorders=(Recording(self.recorder.add_one, (self.black_box, first_exceptions)),),
+                watched=FORCEABLE,
             )
             self.console.interrupt = self.vm.interrupt
             self._guard = self._crash_guard() if settings.survive_crashes and self.processor_name == UNICORN else None
@@ -143,13 +148,13 @@ class Session:
         None: its processor is lost.
         """
         try:
-            return moment(self.crash(), self.processor, self.recorder, self.black_box, self.names, self.settings.syntax)
+            return moment(self.crash(), self.processor, self._seen, self.names, self.settings.syntax)
         except ProcessorError:
             return None
 
     def in_double_fault_task(self) -> tuple[Unreturned, ...]:
         """Return the #DF in whose task the guest ended, also after the machine is gone; empty: in none."""
-        return in_double_fault_task(self.processor, self.recorder, self.black_box, self.names, self.settings.syntax)
+        return in_double_fault_task(self.processor, self._seen, self.names, self.settings.syntax)
 
     def explanation(self, stop: Stop) -> Explanation | None:
         """Explain the shutdown, or the exception at which the guest is stopped; None: there is neither."""

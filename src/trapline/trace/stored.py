@@ -111,6 +111,7 @@ class StoredEvidence(Struct):
     seq: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] | None = None
     cpuid: Annotated[dict[_Function, _Answer], Meta(max_length=64)] = {}
     unreturned: bool = False
+    at_end: bool = False
 
 
 class SymbolFile(Struct, frozen=True, kw_only=True):
