@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from trapline.errors import UsageError
+from trapline.report.crash import named
 from trapline.symbols import Names, load, parse_option
 from trapline.symbols.files import of_image
 
@@ -48,6 +49,58 @@ def test_lines_are_those_of_addr2line(kernel, symbols, listed):
             assert symbol.source is None
         else:
             assert symbol.source == place.rsplit("/", 1)[1]
+
+
+def test_inlined_functions_are_those_of_addr2line(kernel, symbols, listed):
+    found = {}
+    for address in (start + offset for _, start, size in listed for offset in range(0, size, 5)):
+        inlined = symbols.lookup(address).inlined
+        if inlined:
+            found[f"{address:#018x}"] = [part for each in inlined for part in (each.function, each.place)]
+    assert len(found) > 20
+    command = ["addr2line", "-a", "-f", "-i", "-e", kernel.symbols, *found]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    for block in told.split("\n0x"):
+        address, *rows = block.strip().splitlines()
+        rows = [row.split(" (discriminator")[0].rsplit("/", 1)[-1] for row in rows]
+        assert found[f"0x{address.removeprefix('0x')}"] == rows
+
+
+INLINED = """
+static inline __attribute__((always_inline)) void store(int *p) { *(volatile int *)p = 7; }
+#line 1 "put.h"
+static inline __attribute__((always_inline)) void put(int *p) { store(p); store(p + 1); }
+#line 1 "source.c"
+void one(int *p) {
+    store(p);
+    put(p);
+}
+"""
+
+
+@pytest.mark.parametrize("options", [("-gdwarf-2",), ("-gdwarf-4", "-m32"), ("-gdwarf-5",)])
+@pytest.mark.parametrize(("file", "store"), [("io.h", "io.h:1 in store"), ("rustlib/src/ptr.rs", None)])
+def test_where_functions_are_inlined_the_users_line_comes_first(compiled, options, file, store):
+    program = compiled(f'#line 1 "{file}"{INLINED}', "-O1", *options)
+    symbols = load(program)
+    start = symbols.addresses(["one"])["one"]
+    found = [symbol for offset in range(0x18) if (symbol := symbols.lookup(start + offset)) is not None]
+    assert {symbol.name for symbol in found} == {"one"}
+    texts = {str(symbol).split(" ", 1)[1] for symbol in found}
+    if store is None:
+        inlines = "which inlines store"
+        assert {f"(source.c:2, {inlines})", f"(put.h:1 in put, {inlines}, inlined at source.c:3)"} <= texts
+    else:
+        assert {
+            f"({store}, inlined at source.c:2)",
+            f"({store}, inlined at put.h:1 in put, inlined at source.c:3)",
+        } <= texts
+    inside = next(symbol for symbol in found if len(symbol.inlined) == 3)
+    assert named(inside)["inlined"] == [
+        {"function": "store", "source": f"{file}:1"},
+        {"function": "put", "source": "put.h:1"},
+        {"function": "one", "source": "source.c:3"},
+    ]
 
 
 @pytest.mark.parametrize("address", [0, 0x7C00, 0x4F_0000, 0x7FFF_FFFF_F000, 0xFFFF_FFFF_8020_0000, (1 << 64) - 1])

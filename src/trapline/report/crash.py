@@ -79,4 +79,9 @@ def named(symbol: Symbol | None) -> NamedDocument:
     """Return the JSON members that name an address."""
     if symbol is None:
         return {}
-    return {"symbol": symbol.place} if symbol.source is None else {"symbol": symbol.place, "source": symbol.source}
+    found: NamedDocument = {"symbol": symbol.place}
+    if symbol.source is not None:
+        found["source"] = symbol.source
+    if symbol.inlined:
+        found["inlined"] = [{"function": each.function, "source": each.place} for each in symbol.inlined]
+    return found

@@ -20,13 +20,23 @@ EndingName: TypeAlias = Literal[
 OutcomeName: TypeAlias = Literal["forwarded", "combined", "shutdown", "discarded", "injected", "undelivered"]
 
 
+class SourceDocument(TypedDict):
+    """A place in the sources, in a function that may have been inlined."""
+
+    function: str
+    source: str | None
+    """File and line; null: unknown."""
+
+
 class NamedDocument(TypedDict):
     """The symbol of an address."""
 
     symbol: NotRequired[str]
     """The function and the offset: `memset+0x1a`; left out where no symbol is known."""
     source: NotRequired[str]
-    """File and line: `lib/string.c:88`."""
+    """File and line: `lib/string.c:88`. Where functions were inlined: of the innermost that is not a library's."""
+    inlined: NotRequired[list[SourceDocument]]
+    """The functions that were inlined there, innermost first, then the function itself; left out in records."""
 
 
 class CountDocument(TypedDict):

@@ -220,5 +220,5 @@ def _count(row: Count) -> CountDocument:
     found: dict[str, Any] = {"vector": int(row.vector), "name": row.vector.mnemonic, "count": row.times}
     for which, place in (("first", row.first), ("last", row.last)):
         found[f"{which}_rip"] = f"{place.rip:#x}"
-        found |= {f"{which}_{name}": text for name, text in named(place.symbol).items()}
+        found |= {f"{which}_{name}": text for name, text in named(place.symbol).items() if name != "inlined"}
     return cast(CountDocument, found)

@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -19,6 +19,32 @@ from .slide import ENTRY, LANDMARKS, KernelValues, find_slide
 _KEPT: Final = 1 << 16
 """How many addresses are cached."""
 _LARGEST: Final = 1 << 64
+_LIBRARIES: Final = (
+    "/rustc/", "/rustlib/src/", "/.cargo/registry/", "/.cargo/git/", "/usr/include/", "/usr/lib/", "/zig/lib/",
+)  # fmt: skip
+"""Parts of the paths of sources that a user did not write."""
+
+_UNKNOWN: Final = (None, None)
+
+
+class Source(NamedTuple):
+    """A place in the sources, in a function that may have been inlined."""
+
+    function: str
+    """Names of C++ and Rust are demangled."""
+    file: str | None
+    """None: unknown."""
+    line: int | None
+
+    @property
+    def place(self) -> str | None:
+        """File and line: `lib/string.c:88`."""
+        return None if self.file is None else f"{self.file}:{self.line}"
+
+    @property
+    def is_library(self) -> bool:
+        """Whether the file is of a compiler's or a package manager's library, and not the user's own."""
+        return self.file is not None and any(part in f"/{self.file}" for part in _LIBRARIES)
 
 
 class Symbol(NamedTuple):
@@ -29,9 +55,11 @@ class Symbol(NamedTuple):
     offset: int
     """Bytes from the start of the function."""
     file: str | None = None
-    """The source file; None: unknown."""
+    """The source file; None: unknown. Where functions were inlined: the innermost that is not a library's."""
     line: int | None = None
     """The source line."""
+    inlined: tuple[Source, ...] = ()
+    """The functions that were inlined there, innermost first, then the function itself; empty: none were."""
 
     @property
     def place(self) -> str:
@@ -44,7 +72,24 @@ class Symbol(NamedTuple):
         return None if self.file is None else f"{self.file}:{self.line}"
 
     def __str__(self) -> str:
-        return self.place if self.file is None else f"{self.place} ({self.source})"
+        if self.file is None:
+            return self.place
+        own = _own(self.inlined)
+        text = self.source or ""
+        if own < len(self.inlined) - 1:
+            text += f" in {self.inlined[own].function}"
+        if own:
+            text += f", which inlines {self.inlined[own - 1].function}"
+        for number, outer in enumerate(self.inlined[own + 1 :], own + 2):
+            text += f", inlined at {outer.place or outer.function}"
+            if number < len(self.inlined):
+                text += f" in {outer.function}"
+        return f"{self.place} ({text})"
+
+
+def _own(sources: Sequence[Source]) -> int:
+    """Return the number of the first place that is not a library's."""
+    return next((number for number, source in enumerate(sources) if not source.is_library), 0)
 
 
 class Symbols:
@@ -72,9 +117,18 @@ class Symbols:
         function = self._ranges.find(own)
         if function is None:
             return None
+        name, offset = demangle(function.name), own - function.start
         line = None if self._lines is None else self._lines.find(own)
-        file, number = (None, None) if line is None else line
-        return Symbol(demangle(function.name), own - function.start, file, number)
+        if self._lines is None or line is None:
+            return Symbol(name, offset)
+        calls = self._lines.inlined(own)
+        if not calls:
+            return Symbol(name, offset, *line)
+        lines = line, *(call.line or _UNKNOWN for call in calls)
+        names = *(call.name for call in calls), name
+        sources = tuple(Source(name, *each) for name, each in zip(names, lines, strict=True))
+        shown = sources[_own(sources)]
+        return Symbol(name, offset, shown.file, shown.line, sources)
 
     def addresses(self, names: Iterable[str]) -> dict[str, int]:
         """Return the addresses of functions and NASM's local labels in the file, by name; unknown ones are left out."""

@@ -14,6 +14,7 @@ from trapline.errors import UsageError
 
 from .bounded import Meter, check_line_header, open_dwarf, open_elf
 from .elf import Opener
+from .inlined import Functions, ranges
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +23,8 @@ _UNITS: Final = 1_000_000
 """Reads of all units of a file: a Linux kernel's take a tenth of them, and as many take three seconds."""
 _TABLE: Final = 400_000
 """Reads of a line table: most rows take one."""
+_ENTRIES: Final = 1_000_000
+"""Reads of all entries in which inlined functions are looked for: three seconds."""
 
 
 class Line(NamedTuple):
@@ -30,6 +33,23 @@ class Line(NamedTuple):
     file: str
     """Relative to the directory of the compilation, if it is inside."""
     number: int
+
+
+class Inlined(NamedTuple):
+    """A function that a compiler inlined."""
+
+    name: str
+    line: Line | None
+    """Of the call; None: unknown."""
+
+
+class _Table(NamedTuple):
+    """What was read of a unit."""
+
+    addresses: list[int]
+    lines: list[Line | None]
+    files: dict[int, str]
+    """The sources by their numbers."""
 
 
 class Lines:
@@ -42,22 +62,54 @@ class Lines:
         self._meter = Meter(_UNITS)
         self._dwarf: Any = None
         self._units: list[tuple[int, int, int]] | None = None
-        self._tables: dict[int, tuple[list[int], list[Line | None]]] = {}
+        self._tables: dict[int, _Table] = {}
+        self._functions: dict[int, Functions | None] = {}
+        self._left = _ENTRIES
 
     def find(self, address: int) -> Line | None:
         """Return the line of an address in the file; None: unknown."""
+        unit = self._unit(address)
+        if unit is None:
+            return None
+        table = self._table(unit)
+        place = bisect_right(table.addresses, address) - 1
+        return table.lines[place] if place >= 0 else None
+
+    def inlined(self, address: int) -> tuple[Inlined, ...]:
+        """Return the functions that were inlined where an address is, innermost first."""
+        unit = self._unit(address)
+        if unit is None or self._left <= 0:
+            return ()
+        files = self._table(unit).files
+        self._meter.left = self._left
+        try:
+            if unit not in self._functions:
+                self._functions[unit] = None  # unless it can be read
+                self._functions[unit] = Functions(self._dwarf, self._dwarf.get_CU_at(unit))
+            functions = self._functions[unit]
+            calls = [] if functions is None else functions.calls(address)
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001  # as in _open
+            log.debug("%s: %r", self._name, error)
+            calls = []
+        self._left = self._meter.left
+        places = (Line(files[file], line) if line and files.get(file) else None for _, file, line in calls)
+        return tuple(Inlined(call.name, place) for call, place in zip(calls, places, strict=True))[::-1]
+
+    def _unit(self, address: int) -> int | None:
+        """Return the offset of the unit that an address is in."""
         if self._units is None:
             self._units = self._open()
         place = bisect_right(self._units, (address, 1 << 64, 0)) - 1
         begin, end, unit = self._units[place] if place >= 0 else _NOWHERE
-        if not begin <= address < end:
-            return None
+        return unit if begin <= address < end else None
+
+    def _table(self, unit: int) -> _Table:
         table = self._tables.get(unit)
         if table is None:
             table = self._tables[unit] = self._read(unit)
-        addresses, lines = table
-        place = bisect_right(addresses, address) - 1
-        return lines[place] if place >= 0 else None
+        return table
 
     def _open(self) -> list[tuple[int, int, int]]:
         """Read the units, in the order of their addresses. Symbols work without lines: what is damaged is left out."""
@@ -77,16 +129,17 @@ class Lines:
             log.warning("%s: its debug information has too many entries: some source lines are left out", self._name)
         return sorted(found)
 
-    def _read(self, unit: int) -> tuple[list[int], list[Line | None]]:
+    def _read(self, unit: int) -> _Table:
         self._meter.left = _TABLE
+        files: dict[int, str] = {}
         try:
-            rows = sorted(_rows(self._dwarf, unit), key=lambda row: row[:2])
+            rows = sorted(_rows(self._dwarf, unit, files), key=lambda row: row[:2])
         except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001  # as above
             log.debug("%s: %r", self._name, error)
             rows = []
-        return [address for address, _, _ in rows], [line for _, _, line in rows]
+        return _Table([address for address, _, _ in rows], [line for _, _, line in rows], files)
 
 
 def _units(dwarf: Any) -> Iterator[tuple[int, int, int]]:  # noqa: ANN401  # a library without hints
@@ -99,27 +152,12 @@ def _units(dwarf: Any) -> Iterator[tuple[int, int, int]]:  # noqa: ANN401  # a l
             yield entry.begin_addr, entry.begin_addr + entry.length, entry.info_offset
     for unit in dwarf.iter_CUs():
         if unit.cu_offset not in listed:
-            for begin, end in _ranges(dwarf, unit):
+            for begin, end in ranges(dwarf, unit, unit.get_top_DIE()):
                 yield begin, end, unit.cu_offset
 
 
-def _ranges(dwarf: Any, unit: Any) -> Iterator[tuple[int, int]]:  # noqa: ANN401  # a library without hints
-    attributes = unit.get_top_DIE().attributes
-    low, high, ranges = (attributes.get(f"DW_AT_{name}") for name in ("low_pc", "high_pc", "ranges"))
-    base = low.value if low else 0
-    if ranges is not None:
-        for entry in dwarf.range_lists().get_range_list_at_offset(ranges.value, unit):
-            if hasattr(entry, "base_address"):
-                base = entry.base_address
-            else:
-                start = 0 if getattr(entry, "is_absolute", False) else base
-                yield entry.begin_offset + start, entry.end_offset + start
-    elif low is not None and high is not None:
-        yield low.value, high.value if high.form == "DW_FORM_addr" else low.value + high.value
-
-
-def _rows(dwarf: Any, offset: int) -> Iterator[tuple[int, bool, Line | None]]:  # noqa: ANN401  # as above
-    """Yield address, whether a line starts there (an end sorts before a start), and the line."""
+def _rows(dwarf: Any, offset: int, files: dict[int, str]) -> Iterator[tuple[int, bool, Line | None]]:  # noqa: ANN401
+    """Yield address, whether a line starts there (an end sorts before a start), and the line; fill in the sources."""
     unit = dwarf.get_CU_at(offset)
     place = unit.get_top_DIE().attributes.get("DW_AT_stmt_list")
     if place is not None:
@@ -128,7 +166,7 @@ def _rows(dwarf: Any, offset: int) -> Iterator[tuple[int, bool, Line | None]]:  
     program = dwarf.line_program_for_CU(unit)
     if program is None:
         return
-    names = _file_names(unit, program)
+    files |= _file_names(unit, program)
     for entry in program.get_entries():
         state = entry.state
         if state is None:
@@ -136,7 +174,7 @@ def _rows(dwarf: Any, offset: int) -> Iterator[tuple[int, bool, Line | None]]:  
         if state.end_sequence:
             yield state.address, False, None
         else:
-            name = names.get(state.file)
+            name = files.get(state.file)
             yield state.address, True, Line(name, state.line) if name and state.line else None
 
 
