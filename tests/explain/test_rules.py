@@ -110,6 +110,7 @@ def moves(register):
     return code(lambda c: c.mov(register, RAX))
 
 
+NO_PCIDE = "the guest's CPU lacks PCIDE (CPUID function 0x1, ECX bit 17)"
 NO_PAE = "the guest's CPU lacks PAE (CPUID function 0x1, EDX bit 6)"
 CONTROL = [
     (moves(REGISTER_CR0), 1 << 32, {}, {}, "for CR0: bits 63:32 are reserved"),
@@ -127,6 +128,8 @@ CONTROL = [
     (moves(REGISTER_CR4), CR4.PAE | CR4.LA57, {}, EVERYTHING, "for CR4: LA57 cannot change in long mode"),
     (moves(REGISTER_CR4), CR4.PAE | CR4.PCIDE, {"cr3": PML4 | 5}, EVERYTHING,
      "for CR4: PCIDE cannot be set while CR3[11:0] is not zero, and it is 0x5"),
+    (moves(REGISTER_CR4), CR4.PAE | CR4.PCIDE, {"cr3": PML4 | 5}, EVERYTHING | {(1, 0): (0, 0, 0, 1 << 6)},
+     f"for CR4: {NO_PCIDE}; PCIDE cannot be set while CR3[11:0] is not zero, and it is 0x5"),
     (moves(REGISTER_CR4), CR4.PAE | CR4.CET, {"cr0": CR0.PE | CR0.PG}, EVERYTHING,
      "for CR4: CET needs CR0.WP, which is clear"),
     (moves(REGISTER_CR4), CR4.PAE, {}, EVERYTHING, "for CR4"),

@@ -64,11 +64,20 @@ def watch():
 def build():
     """Return a function that makes a VM: its guest is in protected mode when the first step begins."""
 
-    def build(*steps, mask=0, observers=(), recorders=(), capabilities=None, reboots=False, **fields):
+    def build(
+        *steps,
+        mask=0,
+        observers=(),
+        recorders=(),
+        capabilities=None,
+        reboots=False,
+        tolerated=lambda vcpu: None,
+        **fields,
+    ):
         first, *later = steps or (Outcome.OFF,)
         first = prepared(first, {"cr0": CR0.PE, **fields})
         processor = ScriptedProcessor([Outcome.RESET, first, *later], MANUAL._replace(**capabilities or {}))
-        vm = Vm(processor, mask=mask, reboots=reboots, recorders=recorders)
+        vm = Vm(processor, mask=mask, reboots=reboots, recorders=recorders, tolerated=tolerated)
         for observer in observers:
             vm.observers.add(observer)
         return vm

@@ -43,10 +43,9 @@ def test_every_exception_has_the_one_entry():
 
 
 @pytest.mark.parametrize("mask", [0, 0x6040, FORCEABLE])
-@pytest.mark.parametrize("keeps_svme", [False, True])
 @pytest.mark.parametrize("hides_svm", [False, True])
-def test_every_intercept_that_can_be_set_has_an_owner(play, mask, keeps_svme, hides_svm):
-    played = play(mask=mask, capabilities={"keeps_svme": keeps_svme, "hides_svm": hides_svm})
+def test_every_intercept_that_can_be_set_has_an_owner(play, mask, hides_svm):
+    played = play(mask=mask, capabilities={"hides_svm": hides_svm})
     control = played.entry.vmcb.control
     every = [*INTERCEPTS, *EXCEPTION_EXITS]
     intercepted = [code for code in every if is_intercepted(control, code)]

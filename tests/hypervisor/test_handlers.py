@@ -201,6 +201,32 @@ def test_efer_refuses_what_the_cpu_would(access, old, new, cr0):
     assert played.entry.vmcb.save.efer == old | EFER.SVME
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "cr0", "kept", "told"),
+    [
+        (0, EFER.SCE | EFER.LME, CR0.PE, EFER.SCE | EFER.LME, 0),
+        (0, EFER.SCE | EFER.SVME, CR0.PE, EFER.SCE, 0),
+        (0, EFER.SCE | 1 << 1 | EFER.LMSLE, CR0.PE, EFER.SCE, 1),
+        (EFER.LME | EFER.LMA, EFER.NXE, CR0.PE | CR0.PG, EFER.NXE | EFER.LMA, 1),
+    ],
+)
+def test_a_processor_that_takes_any_efer(access, old, new, cr0, kept, told):
+    calls = []
+    able = {"takes_any_efer": True}
+    played = access(
+        WRITE,
+        msr.EFER,
+        new,
+        efer=old | EFER.SVME,
+        cr0=cr0,
+        capabilities=able,
+        tolerated=lambda vcpu: calls.append(vcpu),
+    )
+    assert skipped(played)
+    assert played.entry.vmcb.save.efer == kept | EFER.SVME
+    assert len(calls) == told
+
+
 def test_an_old_cpu_has_lmsle_and_little_else(access):
     old = {(0x8000_0001, 0): (0, 0, 0, 1 << 29)}
     assert skipped(access(WRITE, msr.EFER, EFER.LMSLE | EFER.LME, old, efer=EFER.SVME))

@@ -71,10 +71,10 @@ def _cr4(i: Instruction, value: int) -> str | None:
     """APM vol. 2, 3.1.3, 5.5.1."""
     save = i.attempt.save
     changed, long = value ^ save.cr4, save.efer & EFER.LMA
-    lacking = _lacking(i.cpuid, CR4, value, CR4_FEATURES)
+    missing = lacking(i.cpuid, CR4, value, CR4_FEATURES)
     known = CR4.PCE | sum(row[0] for row in CR4_FEATURES)
     rows = (
-        (lacking, lacking),
+        (missing, missing),
         (value & ~known, f"{bits_of(CR4, value & ~known)} is reserved"),
         (long and not value & CR4.PAE, "PAE cannot be cleared in long mode"),
         (long and changed & CR4.LA57, "LA57 cannot change in long mode"),
@@ -83,13 +83,13 @@ def _cr4(i: Instruction, value: int) -> str | None:
          f"PCIDE cannot be set while CR3[11:0] is not zero, and it is {save.cr3 & CR3.PCID:#x}"),
         (value & CR4.CET and not save.cr0 & CR0.WP, "CET needs CR0.WP, which is clear"),
     )  # fmt: skip
-    return next((text for wrong, text in rows if wrong), None)
+    return "; ".join(text for wrong, text in rows if wrong and text) or None
 
 
 _CONTROL: Final[dict[str, Callable[[Instruction, int], str | None]]] = {"CR0": _cr0, "CR3": _cr3, "CR4": _cr4}
 
 
-def _lacking(cpuid: CpuidAnswers, register: type, value: int, rows: Iterable[tuple[int, int, int, int]]) -> str | None:
+def lacking(cpuid: CpuidAnswers, register: type, value: int, rows: Iterable[tuple[int, int, int, int]]) -> str | None:
     """Say which bits the CPU lacks, with the bits of CPUID that would report them."""
     return (
         "; ".join(
@@ -129,9 +129,9 @@ def _efer(save: SaveArea, cpuid: CpuidAnswers, value: int) -> str | None:
     known = EFER.LMA | EFER.SVME | EFER.LMSLE | sum(row[0] for row in EFER_FEATURES)
     if (value ^ save.efer) & EFER.LME and save.cr0 & CR0.PG:
         return "LME cannot change while paging is on (CR0.PG)"
-    lacking = _lacking(cpuid, EFER, value, EFER_FEATURES)
-    if lacking is not None:
-        return lacking
+    missing = lacking(cpuid, EFER, value, EFER_FEATURES)
+    if missing is not None:
+        return missing
     return f"{bits_of(EFER, value & ~known)} is reserved" if value & ~known else None
 
 

@@ -31,6 +31,8 @@ from .unhandled import unhandled
 from .vcpu import Vcpu
 
 TABLE = ExitTable()
+_TAKEN_EFER = EFER.SCE | EFER.LME | EFER.NXE | EFER.FFXSR
+"""What a processor that takes any value of EFER changes."""
 
 _PLAIN = tuple(InterceptedException(Event(vector, EventType.EXCEPTION), None, None) for vector in range(len(VECTORS)))
 """Exceptions without error code, address and vectoring, made once."""
@@ -127,19 +129,30 @@ def _read(vcpu: Vcpu, number: int) -> bool:
 
 def _write(vcpu: Vcpu, number: int, value: int) -> bool:
     """Write a register; False: the write raises #GP(0)."""
-    save = vcpu.processor.vmcb.save
     if number == msr.EFER:
-        changed = (value ^ save.efer) & ~(EFER.SVME | EFER.LMA)
-        if value & EFER.SVME or changed & ~_writable_efer(vcpu) or (changed & EFER.LME and save.cr0 & CR0.PG):
-            return False
-        save.efer = value & ~EFER.LMA | save.efer & EFER.LMA | EFER.SVME
-        return True
+        return _write_efer(vcpu, value)
     if number == msr.VM_HSAVE_PA:
         if value & PAGE_OFFSET or value >> vcpu.processor.capabilities.physical_bits:
             return False
         vcpu.vm_hsave_pa = value
         return True
     return number == msr.VM_CR
+
+
+def _write_efer(vcpu: Vcpu, value: int) -> bool:
+    save, writable = vcpu.save, _writable_efer(vcpu)
+    changed = (value ^ save.efer) & ~(EFER.SVME | EFER.LMA)
+    refused = bool(changed & ~writable or (changed & EFER.LME and save.cr0 & CR0.PG))
+    if vcpu.processor.capabilities.takes_any_efer:
+        if refused:
+            vcpu.policy.tolerated(vcpu)
+        writable &= _TAKEN_EFER
+        save.efer = save.efer & ~writable | value & writable
+        return True
+    if refused or value & EFER.SVME:
+        return False
+    save.efer = value & ~EFER.LMA | save.efer & EFER.LMA | EFER.SVME
+    return True
 
 
 def _writable_efer(vcpu: Vcpu) -> int:

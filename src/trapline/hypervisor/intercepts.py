@@ -46,8 +46,7 @@ def recalc_intercepts(vcpu: Vcpu) -> None:
     if not capabilities.hides_svm:
         set_intercept(control, ExitCode.CPUID)
     for number in (msr.EFER, msr.VM_HSAVE_PA, msr.VM_CR):
-        writes = number != msr.EFER or not capabilities.keeps_svme
-        _guard(vcpu.processor.msrpm, number, writes=writes)
+        _guard(vcpu.processor.msrpm, number)
     if vcpu.stepping:
         control.int_ctl &= ~IntCtl.V_INTR_MASKING
         vcpu.stepping = False
@@ -77,7 +76,7 @@ def intercept_for_step(vcpu: Vcpu, *, waiting: bool = False) -> None:
     vcpu.processor.intercepts_changed(0)
 
 
-def _guard(msrpm: memoryview, number: int, *, writes: bool) -> None:
+def _guard(msrpm: memoryview, number: int) -> None:
     bit = msr.msrpm_bit(number)
     assert bit is not None, f"MSR {number:#x} is outside the permission map"
-    msrpm[bit // 8] |= (0b11 if writes else 0b01) << bit % 8
+    msrpm[bit // 8] |= 0b11 << bit % 8

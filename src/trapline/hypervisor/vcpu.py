@@ -35,6 +35,8 @@ class Policy(NamedTuple):
     """Whether a reset of the machine restarts the guest instead of ending the run."""
     enter: Callable[[SaveArea, Gprs], None] | None
     """Sets the state in which the guest starts after a reset, where no firmware does."""
+    tolerated: "Callable[[Vcpu], None]"
+    """Called at an instruction for which the manual has a #GP(0) that the processor does not raise."""
 
 
 class Undelivered(NamedTuple):

@@ -38,18 +38,20 @@ class Vm:
         enter: Callable[[SaveArea, Gprs], None] | None = None,
         recorders: tuple[Recorder, ...] = (),
         watched: int = 0,
+        tolerated: Callable[[Vcpu], None] = lambda vcpu: None,
     ) -> None:
         """Force the exceptions in `mask`, by default those of the process-wide parameter.
 
         `reboots`: a reset of the machine restarts the guest instead of ending the run. `enter` sets the state in which
         the guest starts after a reset, where no firmware does. `recorders` are called in order for each exception that
-        the hypervisor handled: of the vectors in `watched` for each one, until `stop_watching`. Raises UsageError for a
-        vector in `mask` that may not be forced; those of the parameter are left out with a warning.
+        the hypervisor handled: of the vectors in `watched` for each one, until `stop_watching`. `tolerated` is called at
+        an instruction for which the manual has a #GP that the processor does not raise. Raises UsageError for a vector
+        in `mask` that may not be forced; those of the parameter are left out with a warning.
         """
         self.processor = processor
         self.observers = Observers(self._observers_changed)
         allowed = self._allowed(force_intercept_exceptions_mask.snapshot() if mask is None else mask)
-        self._policy = Policy(allowed, 0, watched, self.observers.ask, recorders, reboots, enter)
+        self._policy = Policy(allowed, 0, watched, self.observers.ask, recorders, reboots, enter, tolerated)
         self.vcpu = Vcpu(processor, 0, self._policy)
         self._requested = threading.Condition()
         self._wanted: Policy | None = None

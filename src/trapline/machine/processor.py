@@ -62,8 +62,8 @@ class Capabilities(NamedTuple):
     """VMRUN takes EFER.LMSLE, where CPUID does not deny it."""
     hides_svm: bool
     """CPUID shows the guest a CPU without SVM, and need not be intercepted."""
-    keeps_svme: bool
-    """A guest's write to EFER leaves EFER.SVME as it is, and need not be intercepted."""
+    takes_any_efer: bool
+    """A write to EFER raises no #GP: it changes what the CPU has, even where the manual refuses the value."""
     physical_bits: int
     """Width of a guest-physical address."""
     sets_rf: bool

@@ -204,6 +204,8 @@ class RunDocument(TypedDict):
     stopped_seconds: float
     """How long the guest was stopped for them."""
     counts: list[CountDocument]
+    warnings: list[str]
+    """Sentences on what the guest did that a real processor refuses, and this one did not."""
     hints: list[str]
     """Sentences about devices that the guest tried to use and its machine does not have."""
     violations: list[ViolationDocument]

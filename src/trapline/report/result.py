@@ -134,6 +134,8 @@ class Result:
     """Sentences on why a guest is where it is that ended otherwise than by its own success: a storm of exceptions."""
     screen: tuple[str, ...] = ()
     """The lines of the VGA's last screen in text mode; empty: nothing was on it, or QEMU had ended."""
+    warnings: tuple[str, ...] = ()
+    """Sentences on what the guest did that a real processor refuses, and this one did not."""
     hints: tuple[str, ...] = ()
     """Sentences about devices that the guest tried to use and its machine does not have."""
     unplaced: tuple[str, ...] = ()
@@ -186,6 +188,7 @@ class Result:
             "exits": self.exits,
             "stopped_seconds": round(self.stopped_seconds, 6),
             "counts": [_count(row) for row in self.counts],
+            "warnings": list(self.warnings),
             "hints": list(self.hints),
             "violations": [{"rule": each.rule, "message": each.message} for each in self.violations],
             "unreached": list(self.unreached),

@@ -163,10 +163,10 @@ def outcome(run: Result, width: Width) -> list[str]:
 
 
 def notes(run: Result, width: Width) -> list[str]:
-    """Return hints about devices and symbols."""
+    """Return warnings, and hints about devices and symbols."""
     lines = []
-    for hint in run.hints:
-        lines += fold_line(hint, "", width)
+    for each in (*run.warnings, *run.hints):
+        lines += fold_line(each, "", width)
     for name in run.unplaced:
         text = f"{name} was not used: no Linux kernel of these symbols was found in the guest; give its slide as @SLIDE"
         lines += fold_line(text, "", width)

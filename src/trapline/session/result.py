@@ -85,6 +85,7 @@ def result(
         unreturned=unreturned,
         findings=findings,
         screen=_screen(session, stop) if last is None else last.screen,
+        warnings=session.warnings(),
         hints=tuple(processor.hints),
         violations=violations,
         unreached=unreached,

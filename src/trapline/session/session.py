@@ -13,10 +13,13 @@ from trapline.arch.vectors import FORCEABLE
 from trapline.arch.vmcb import SaveArea
 from trapline.asm.disassembler import instruction
 from trapline.errors import ProcessorError, ProcessorLost, UsageError
+from trapline.explain.cpuid import CpuidAnswers
 from trapline.explain.explanation import Explanation
+from trapline.explain.tolerated import ask_about_cr4, tolerated, unsupported
 from trapline.explain.undelivered import explain_undelivered
 from trapline.hypervisor.exception import InterceptedException
 from trapline.hypervisor.stop import Stop, StopReason
+from trapline.hypervisor.vcpu import Vcpu
 from trapline.machine.registers import Check, Registers, unchecked
 from trapline.report.crash import CrashContext
 from trapline.report.result import Unreturned
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
 
 _READER: Final = 2.0
 """Seconds that the reader of the console has after the timeout, or after Ctrl-C."""
+_WARNINGS: Final = 16
+"""How many places are remembered at which a real processor would have raised an exception."""
 _GRACE: Final = 5.0
 """Seconds that a guest has to stop after its timeout."""
 
@@ -86,11 +91,14 @@ class Session:
                 enter=self._enter,
                 recorders=(Recording(self.recorder.add_one, (self.black_box, first_exceptions)),),
                 watched=FORCEABLE,
+                tolerated=self._tolerated,
             )
             self.console.interrupt = self.vm.interrupt
             self._guard = self._crash_guard() if settings.survive_crashes and self.processor_name == UNICORN else None
             self._closed = self.crashed = False
             """The processor crashed. The VMCB has the guest's state at the beginning of the block that was executed."""
+            self._warnings: dict[str, None] = {}
+            self._cpuid = CpuidAnswers(source=self.processor.cpuid)
             self.forced = self.vm.mask
             """The exceptions that were forced at any time."""
             self.departure: Moment | None = None
@@ -156,6 +164,10 @@ class Session:
         """Return the #DF in whose task the guest ended, also after the machine is gone; empty: in none."""
         return in_double_fault_task(self.processor, self._seen, self.names, self.settings.syntax)
 
+    def warnings(self) -> tuple[str, ...]:
+        """Return sentences on what the guest did that a real processor refuses, also after the machine is gone."""
+        return (*self._warnings, *unsupported(self.processor.vmcb.save, self._cpuid))
+
     def explanation(self, stop: Stop) -> Explanation | None:
         """Explain the shutdown, or the exception at which the guest is stopped; None: there is neither."""
         name, disassemble = self.names.text, partial(instruction, syntax=self.settings.syntax)
@@ -191,8 +203,14 @@ class Session:
     def _enter(self, save: SaveArea, gprs: Gprs) -> None:
         """Begin the run's files, for the processor has started, and set the state in which the guest does."""
         self._files.begin(self.console)
+        ask_about_cr4(self._cpuid)
         if self._boot is not None:
             self._boot.enter(save, gprs)
+
+    def _tolerated(self, vcpu: Vcpu) -> None:
+        if len(self._warnings) < _WARNINGS:
+            disassemble = partial(instruction, syntax=self.settings.syntax)
+            self._warnings[tolerated(self.processor, name=self.names.text, disassemble=disassemble)] = None
 
     def _receive(self, receive: Callable[[bytes], None], data: bytes) -> None:
         if not self.vm.call_while_stopped(lambda vcpu: receive(data)):

@@ -53,7 +53,7 @@ def capabilities(accelerator: str, facts: Facts) -> Capabilities:
         ts_error_code=facts.ts_error_code,
         lmsle=tcg,
         hides_svm=tcg,
-        keeps_svme=tcg,
+        takes_any_efer=tcg,
         physical_bits=40,
         sets_rf=facts.faults_set_rf,
         interrupts_keep_rf=facts.interrupts_keep_rf,

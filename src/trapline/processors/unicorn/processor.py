@@ -109,7 +109,7 @@ class UnicornProcessor:
             ts_error_code=True,
             lmsle=True,
             hides_svm=False,
-            keeps_svme=False,
+            takes_any_efer=False,
             physical_bits=_PHYSICAL_BITS,
             sets_rf=sets_rf,
             interrupts_keep_rf=True,
