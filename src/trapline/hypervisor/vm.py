@@ -44,9 +44,9 @@ class Vm:
 
         `reboots`: a reset of the machine restarts the guest instead of ending the run. `enter` sets the state in which
         the guest starts after a reset, where no firmware does. `recorders` are called in order for each exception that
-        the hypervisor handled: of the vectors in `watched` for each one, until `stop_watching`. `tolerated` is called at
-        an instruction for which the manual has a #GP that the processor does not raise. Raises UsageError for a vector
-        in `mask` that may not be forced; those of the parameter are left out with a warning.
+        the hypervisor handled: of the vectors in `watched` for each one, until `stop_watching`. `tolerated` is called
+        at an instruction for which the manual has a #GP that the processor does not raise. Raises UsageError for a
+        vector in `mask` that may not be forced; those of the parameter are left out with a warning.
         """
         self.processor = processor
         self.observers = Observers(self._observers_changed)
