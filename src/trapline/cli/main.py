@@ -100,6 +100,10 @@ def _command(options: argparse.Namespace, qemu_options: list[str]) -> int:
         check_streams([File("the trace", options.file), *symbol_files(options.symbols)], ())
         names = placed_names(options.symbols)
         return explain_file(options.file, names, syntax=options.syntax, as_json=options.json)
+    if options.verb in ("report", "stat"):
+        from . import report
+
+        return {"report": report.report, "stat": report.stat}[options.verb](options)
     if options.verb == "doctor":
         from .doctor import doctor
 

@@ -1,20 +1,18 @@
 """The options of the command line: the one source of the help text."""
 
 import argparse
-from collections.abc import Callable
-from typing import Any, Final, NoReturn, TypeAlias
+from typing import Any, Final, NoReturn
 
 from trapline import __version__
 from trapline.errors import UsageError
 from trapline.typed import integer, shortened
 
+from .trace_options import AddVerb, add_trace_verbs
+
 SYNTAXES: Final = ("intel", "att")
 PROCESSORS: Final = ("auto", "unicorn", "qemu")
 """Copies of `session.settings.PROCESSORS` and of the disassembler's: those take long to load. A test compares them."""
 _HIGHEST_ADDRESS: Final = (1 << 64) - 1
-
-AddVerb: TypeAlias = Callable[..., argparse.ArgumentParser]
-"""`add(name, help=...)` returns the parser of a new verb."""
 
 _EPILOG: Final = """\
 exit codes (docs/exit-codes.md):
@@ -45,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     verbs = top.add_subparsers(dest="verb", required=True, metavar="COMMAND")
     _add_run(verbs.add_parser)
     _add_stored(verbs.add_parser)
+    add_trace_verbs(verbs.add_parser)
     _add_lists(verbs.add_parser)
     return top
 

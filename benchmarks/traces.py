@@ -1,0 +1,114 @@
+"""Questions to a trace of 10,000,000 exceptions: processor time and memory of each verb, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from trapline.arch.vectors import Vector
+from trapline.machine.record import RecordFlags
+from trapline.symbols import Symbol
+from trapline.trace.arrow import to_batch
+from trapline.trace.column import Batch
+from trapline.trace.columns import dtype
+from trapline.trace.files.layout import METADATA, STORED
+
+RECORDS: Final = 10_000_000
+_PART: Final = 1 << 19
+_KERNEL: Final = 0xFFFF_FFFF_8100_0000
+_FUNCTION: Final = 0x140
+_VERBS: Final = {
+    "report": ["report"],
+    "report --by symbol": ["report", "--by", "symbol"],
+    "report --by vector,rip": ["report", "--by", "vector,rip"],
+    "report --by time": ["report", "--by", "time"],
+    "stat": ["stat"],
+    "stat --where": ["stat", "--where", "cpl == 3 and vector == pf and address & 0xfff < 0x10"],
+    "show --last": ["show", "--last", "10", "--where", "error_code & 4"],
+    "query": ["query", "select symbol, count(*) n from trace group by symbol order by n desc limit 10"],
+}
+
+
+def traces(records: int = RECORDS) -> None:
+    """Ask each question once of a made trace."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "made.parquet"
+        write_trace(path, records)
+        size = path.stat().st_size
+        print(f"{records:,} records, {size / records:.1f} bytes each")
+        for name, (verb, *options) in _VERBS.items():
+            seconds, memory, status = _measure([verb, os.fspath(path), *options])
+            print(f"  {name:<26} {seconds:6.1f} s of processor time  {memory >> 20:5} MiB  exit code {status}")
+
+
+def write_trace(path: Path, records: int, *, seed: int = 1) -> None:
+    """Write a trace like one of a Linux boot: few vectors, some thousand places, a hundred processes."""
+    random = np.random.default_rng(seed)
+    writer: pq.ParquetWriter | None = None
+    for first in range(0, records, _PART):
+        numbers = np.arange(first, min(first + _PART, records), dtype=np.uint64)
+        part = to_batch(Batch(_records(random, numbers), numbers, _name), STORED)
+        if writer is None:
+            metadata = {METADATA: json.dumps({"guest": "made", "processor": "qemu"}).encode()}
+            writer = pq.ParquetWriter(
+                path, part.schema.with_metadata(metadata), compression="zstd", compression_level=1
+            )
+        writer.write_table(pa.Table.from_batches([part]))
+    assert writer is not None
+    writer.close()
+
+
+def _records(random: np.random.Generator, numbers: np.ndarray) -> np.ndarray:
+    count = numbers.size
+    found = np.zeros(count, dtype())
+    vectors = random.choice(
+        [Vector.PF, Vector.NM, Vector.GP, Vector.UD, Vector.DB], count, p=[0.9, 0.06, 0.02, 0.01, 0.01]
+    )
+    user = random.random(count) < 0.6
+    pages = vectors == Vector.PF
+    found["vector"], found["cpl"] = vectors, np.where(user, 3, 0)
+    found["error_code"] = np.where(pages, np.where(user, 4, 0) | random.integers(0, 3, count), 0)
+    found["address"] = np.where(pages, random.integers(0, 1 << 36, count) << 3, 0)
+    has_code = pages | (vectors == Vector.GP)
+    found["flags"] = RecordFlags.FORWARDED | np.where(has_code, RecordFlags.HAS_ERROR_CODE, 0)
+    found["flags"] |= np.where(pages, RecordFlags.HAS_ADDRESS, 0).astype(found["flags"].dtype)
+    places = (random.pareto(1.0, count) * 64).astype(np.uint64) % np.uint64(8192) * np.uint64(40)
+    found["rip"] = np.where(user, np.uint64(0x40_0000) + places, np.uint64(_KERNEL) + places)
+    found["rsp"] = found["rip"] + np.uint64(1 << 20)
+    found["tsc"] = numbers * np.uint64(30_000) + random.integers(0, 20_000, count).astype(np.uint64)
+    found["cr3"] = random.integers(0x100, 0x180, count).astype(np.uint64) << np.uint64(12)
+    found["cs"], found["ss"] = np.where(user, 0x33, 0x10), np.where(user, 0x2B, 0x18)
+    found["cr0"], found["cr4"], found["efer"], found["rflags"] = 0x8005_0033, 0x6F0, 0x1D01, 0x246
+    found["dr6"] = 0xFFFF_0FF0
+    return found
+
+
+def _name(address: int) -> Symbol | None:
+    if address < _KERNEL:
+        return None
+    number, offset = divmod(address - _KERNEL, _FUNCTION)
+    return Symbol(f"function_{number}", offset, f"kernel/file_{number % 50}.c", number)
+
+
+def _measure(arguments: list[str]) -> tuple[float, int, int]:
+    """Run trapline; return its processor time in seconds, its memory in bytes and its exit code."""
+    program = [sys.executable, "-m", "trapline", *arguments]
+    process = subprocess.Popen(program, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss << 10, process.returncode
+
+
+if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    traces(int(sys.argv[1]) if len(sys.argv) > 1 else RECORDS)

@@ -1,0 +1,61 @@
+"""The options of the commands that read traces."""
+
+import argparse
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+from trapline.typed import integer
+
+AddVerb: TypeAlias = Callable[..., argparse.ArgumentParser]
+"""`add(name, help=...)` returns the parser of a new verb."""
+
+SORTS: Final = ("count", "key", "first", "last")
+"""A copy of `trace.questions.groups.SORTS`: that takes long to load. A test compares them."""
+_MANY: Final = 1 << 62
+_FILES: Final = "a trace that `trapline run -o` wrote, of any format, or a folder of them"
+
+
+def add_trace_verbs(add: AddVerb) -> None:
+    """Add the verbs."""
+    report = add("report", help="where exceptions were raised, counted", allow_abbrev=False)
+    report.add_argument("files", metavar="FILE", nargs="+", help=_FILES)
+    report.add_argument(
+        "--by",
+        metavar="KEYS",
+        default="vector,symbol",
+        help="what is counted: vector, symbol, rip, process, cpl, mode, run, any column of docs/conditions.md, or "
+        "several with commas between; or time (default: vector,symbol)",
+    )
+    report.add_argument("--sort", choices=SORTS, default="count", help="the order of the rows (default: count)")
+    _add_limit(report, "rows", "20; with --json all")
+    _add_filters(report)
+
+    stat = add("stat", help="count exceptions by vector, with rates", allow_abbrev=False)
+    stat.add_argument("files", metavar="FILE", nargs="+", help=_FILES)
+    _add_filters(stat)
+
+
+def _add_filters(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("which exceptions")
+    group.add_argument("-e", "--exceptions", metavar="SET", help="only these: pf,gp, all,!pf, 0x6040 (a mask)")
+    group.add_argument(
+        "--where", metavar="CONDITION", help="for which this holds, such as 'cpl == 0' (docs/conditions.md)"
+    )
+    group.add_argument("--function", metavar="NAME", help="in this function; a pattern of the shell, such as copy_*")
+    group.add_argument("--process", metavar="CR3", help="of the address space with these page tables")
+    group.add_argument("--from", dest="first", metavar="PLACE", help="from the record of this number on, or tsc:N")
+    group.add_argument("--to", dest="until", metavar="PLACE", help="up to the record of this number, or tsc:N")
+    group.add_argument("--last", metavar="N", type=_last, help="only the newest of all these, so many of each trace")
+    command.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_limit(command: argparse.ArgumentParser, what: str, default: str) -> None:
+    command.add_argument("--limit", metavar="N", type=_limit, help=f"print at most so many {what} (default: {default})")
+
+
+def _last(text: str) -> int:
+    return integer(text, "--last", 1, _MANY)
+
+
+def _limit(text: str) -> int:
+    return integer(text, "--limit", 1, _MANY)
