@@ -539,7 +539,6 @@ REAL = (
 
 ALL = (*LONG, *RAISED, *PROTECTED, *REAL)
 
-NOT_ON_UNICORN = {"misaligned": "it does not check the alignment"}
 NOT_ON_QEMU = {
     "MSR that is none": "it reads any MSR",
     "TSS never loaded, 32 bits": "it ends by itself with `invalid tss`",

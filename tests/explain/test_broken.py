@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from tests.explain.broken import ALL, NOT_ON_QEMU, NOT_ON_UNICORN, REAL
+from tests.explain.broken import ALL, NOT_ON_QEMU, REAL
 from tests.explain.kinds import KINDS, MODES, ON_QEMU
 from trapline.api import run
 from trapline.arch.events import SHUTDOWN
@@ -39,7 +39,7 @@ def check(broken, result):
     assert result.explanation.unproven is None
 
 
-@on_all_but(NOT_ON_UNICORN)
+@on_all_but({})
 def test_the_planted_cause_is_named(guest, broken):
     check(broken, run(guest(broken), exceptions="all", memory="16M", processor="unicorn", timeout=120))
 

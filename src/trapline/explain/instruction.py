@@ -105,6 +105,13 @@ class Instruction:
         return legacy and any(feature.startswith(("SSE", "SSSE")) for feature in self.features)
 
     @property
+    def needs_alignment(self) -> bool:
+        """Whether its memory operand must be aligned to 16 bytes."""
+        from trapline.asm.alignment import needs_alignment
+
+        return needs_alignment(self.decoded)
+
+    @property
     def is_avx(self) -> bool:
         """Whether it is an AVX instruction, of any version."""
         return any(feature.startswith("AVX") for feature in self.features)

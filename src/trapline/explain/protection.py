@@ -12,8 +12,6 @@ from .frames import bad_frame, returns
 from .instruction import Instruction
 from .segments import describe
 
-_UNALIGNED: Final = ("movups", "movupd", "movdqu", "lddqu")
-_ALIGNED: Final = ("fxsave", "fxsave64", "fxrstor", "fxrstor64", "cmpxchg16b")
 _PORTS: Final = ("in", "out", "insb", "insw", "insd", "outsb", "outsw", "outsd")
 
 
@@ -107,8 +105,7 @@ def _operand(i: Instruction) -> str | None:
     for operand in i.operands():
         if not i.attempt.space.is_canonical(operand.address):
             return f"{i.name} accesses {operand.address:#x}, which is not a canonical address"
-        aligned = i.name in _ALIGNED or (i.is_sse and operand.size == 16 and i.name not in _UNALIGNED)
-        if aligned and operand.address % 16:
+        if i.needs_alignment and operand.address % 16:
             return f"{i.name} needs an address aligned to 16 bytes, and {operand.address:#x} is not"
     return None
 

@@ -85,6 +85,8 @@ class Answers:
             return RESUME
         if event == Stop.BREAKPOINT:
             return Next.BREAKPOINT
+        if event == Stop.MISALIGNED:
+            return cpu.raise_exception(Vector.GP)
         if event == Stop.PORT:
             return cpu.raise_exception(*self._bus.refusal)
         if event == Stop.SYSCALL:

@@ -151,6 +151,10 @@ class Binding:
         """Write a register by Unicorn's number, as an instruction would; an MSR as (number, value)."""
         self._uc.reg_write(register, value)
 
+    def read_register(self, register: int) -> int:
+        """Return a register by Unicorn's number."""
+        return int(self._uc.reg_read(register))
+
     def flush_tlb(self) -> None:
         """Forget translations of linear addresses."""
         self._uc.ctl(uc.UC_CTL_TLB_FLUSH, uc.UC_CTL_IO_WRITE)
@@ -158,6 +162,10 @@ class Binding:
     def forget_code(self) -> None:
         """Forget translated code, after a write to RAM that is not the CPU's: Unicorn does not notice one."""
         self._uc.ctl(uc.UC_CTL_TB_FLUSH, uc.UC_CTL_IO_WRITE)
+
+    def forget_block(self, address: int, size: int) -> None:
+        """The same for code at linear addresses of the address space that the CPU is in."""
+        self._uc.ctl_remove_cache(address, address + size)
 
     def close(self) -> None:
         """Free the CPU. Nothing may be called any more but `stop_between_instructions`, which does nothing then."""

@@ -20,7 +20,7 @@ from .memory import Ram
 from .stops import DEBUG_TRAP, INTERCEPTED, Stop
 
 _BETWEEN: Final = (
-    Stop.ASKED, Stop.BREAKPOINT, Stop.NO_CODE, Stop.FAILED, INTERCEPTED + ExitCode.VINTR, DEBUG_TRAP,
+    Stop.ASKED, Stop.BREAKPOINT, Stop.MISALIGNED, Stop.NO_CODE, Stop.FAILED, INTERCEPTED + ExitCode.VINTR, DEBUG_TRAP,
 )  # fmt: skip
 """Events between two instructions."""
 _FIRST_EXCEPTION: Final = INTERCEPTED + EXCEPTION_EXITS.start

@@ -18,6 +18,8 @@ _ASKED: Final = int(Stop.ASKED)
 _HFLAGS, _RIP = word("hflags"), word("rip")
 _GIF: Final = HF2_GIF << 32
 """hflags2 is the upper half of that word."""
+_BEFORE: Final = (Stop.BREAKPOINT, Stop.MISALIGNED)
+"""Stops by the hook of an instruction."""
 _NO_TABLES: Final = 0xFFFF_F000
 """A CR3 where no RAM is: no page is mapped."""
 
@@ -55,6 +57,9 @@ class Hooks:
         """The context holds what counts already: what Unicorn does until it stops does not."""
         self._refused = False
         """The same, and nothing may change memory or devices."""
+        self.on_translation: Callable[[int, list[tuple[int, int]]], object] = lambda address, pieces: None
+        """Called with the linear address of a block that was translated and is not executed yet, and with gpa and size
+        of its parts, each of one page."""
         self._raised: BaseException | None = None
         binding.hook_events(self._event_hook())
         binding.hook_blocks(self._on_block)
@@ -124,13 +129,16 @@ class Hooks:
 
     def _on_block(self, _: Any, block: Any, *__: Any) -> None:
         """A block was translated; it may reach into a second page."""
-        pc, size = block[0].pc, block[0].size
+        start, size = block[0].pc, block[0].size
+        pc, pieces = start, []
         while size > 0:
             here = min(size, PAGE - pc % PAGE)
             gpa = self._binding.physical(pc)
             if gpa is not None:
                 self._note_code(gpa, here)
+                pieces.append((gpa, here))
             pc, size = pc + here, size - here
+        self.on_translation(start, pieces)
 
     def _guarded(self, hook: Callable[..., int]) -> Callable[..., int]:
         def call(*arguments: Any) -> int:
@@ -188,7 +196,7 @@ class Hooks:
         binding.save()
         # Status flags cannot be computed later: what comes after this instruction changes them.
         # Of a hooked instruction they are in cc_src already (see `hook_flags`), but not yet as its hook is called.
-        if event == Stop.BREAKPOINT or not (binding.hooks_code and binding.is_hooked()):
+        if event in _BEFORE or not (binding.hooks_code and binding.is_hooked()):
             context.cc_src = binding.eflags() & RFLAGS.STATUS
         context.cc_op = CC_OP_EFLAGS
         self._close_window()

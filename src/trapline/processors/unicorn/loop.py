@@ -10,6 +10,7 @@ from trapline.arch.vectors import Vector
 from trapline.arch.vmcb import Vmcb
 from trapline.machine.processor import Outcome, Watchpoint
 
+from .alignment import Alignment
 from .answers import Answers
 from .binding import Binding
 from .breakpoints import Breakpoints
@@ -39,13 +40,14 @@ class RunLoop:
         breakpoints: Breakpoints,
         watchpoints: Watchpoints,
         hook_flags: HookFlags,
+        alignment: Alignment,
         binding: Binding,
     ) -> None:
         self._vmcb, self._control = vmcb, vmcb.control
         self._state, self._cpu = state, cpu
         self._window, self._pending, self._answers = window, pending, answers
         self._breakpoints, self._watchpoints = breakpoints, watchpoints
-        self._hook_flags, self._binding = hook_flags, binding
+        self._hook_flags, self._alignment, self._binding = hook_flags, alignment, binding
         self.hit: Watchpoint | None = None
         """See `machine.Processor.hit`."""
         self._db_pending = False
@@ -58,13 +60,15 @@ class RunLoop:
         cpu, state, pending, window = self._cpu, self._state, self._pending, self._window
         if cpu.halted:
             cpu.wake_moved()
-        pacemaker, hooked = window.pacemaker, self._binding.hooks_code
-        enter = self._enter_hooked if hooked else state.enter
-        answer = self._answer_hooked if hooked else self._answers.answer
+        pacemaker = window.pacemaker
+        enter, answer = self._ways()
         window.set_deadline(deadline)
         while True:
             if pending.due or cpu.halted:
                 self._breakpoints.tidy()
+                if self._alignment.due:
+                    self._alignment.install()
+                enter, answer = self._ways()
                 outcome = window.service()
                 if outcome is not None:
                     return outcome
@@ -82,6 +86,12 @@ class RunLoop:
                 follows = self._execute(event, answer)
             if follows is not RESUME:
                 return _VMEXIT if follows is EXIT else _OUTCOMES[follows]  # a look in a table takes longer
+
+    def _ways(self) -> tuple[Callable[..., int], Callable[[int], Next]]:
+        """Return how the guest is entered and how its stops are answered, with and without hooks on instructions."""
+        if self._binding.hooks_code:
+            return self._enter_hooked, self._answer_hooked
+        return self._state.enter, self._answers.answer
 
     def _execute(self, event: int, answer: Callable[[int], Next]) -> Next:
         """Let Unicorn execute the instruction of an intercept, and answer the event that follows."""

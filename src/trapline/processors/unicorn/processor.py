@@ -21,12 +21,14 @@ from trapline.devices.machine import BareMachine
 from trapline.devices.power import Action
 from trapline.errors import ProcessorLost, UsageError
 from trapline.machine.boot import Boot
-from trapline.machine.processor import Capabilities, Outcome, Statistics, Watchpoint
+from trapline.machine.processor import Outcome, Statistics, Watchpoint
 
+from .alignment import Alignment
 from .answers import Answers
 from .binding import Binding
 from .breakpoints import Breakpoints
 from .bus import MachineBus
+from .capabilities import PHYSICAL_BITS, capabilities
 from .cpu import Cpu
 from .engine import Engine
 from .event_window import EventWindow
@@ -42,8 +44,6 @@ from .state import State
 from .uc_context import HF_GUEST, Context
 from .watchpoints import Watchpoints
 
-_PHYSICAL_BITS: Final = 40
-"""Of the EPYC that Unicorn models."""
 _ANSWERS: Final = 256
 """How many answers of CPUID are remembered: a guest can ask for 2^64."""
 _VMEXIT: Final = Outcome.VMEXIT
@@ -82,13 +82,13 @@ class UnicornProcessor:
         self.vmcb = vmcb = Vmcb.from_buffer(buffer)
         self.gprs = Gprs.from_buffer(binding.context_bytes, offset_of(Context, "gprs"))
         self._pending = pending = Pending(binding.stop_between_instructions)
-        bus = MachineBus(machine, binding, self.memory, pending, physical_bits=_PHYSICAL_BITS)
+        bus = MachineBus(machine, binding, self.memory, pending, physical_bits=PHYSICAL_BITS)
         hooks = Hooks(binding, bus, self.memory.note_code)
         self._breakpoints = Breakpoints(binding, hooks, pending)
         self._engine = engine = Engine(binding, hooks, memory)
         self.msrpm = engine.msrpm
         self._state = state = State(binding, engine, vmcb, buffer)
-        self._cpu = cpu = Cpu(vmcb, self.gprs, self.memory, physical_bits=_PHYSICAL_BITS, sets_rf=sets_rf)
+        self._cpu = cpu = Cpu(vmcb, self.gprs, self.memory, physical_bits=PHYSICAL_BITS, sets_rf=sets_rf)
         self._forwarding = forwarding = Forwarding(vmcb, self.gprs, cpu, self._started)
         self._watchpoints = Watchpoints(vmcb, self.gprs, binding, hooks, engine, state, self.memory, pending)
         interrupts = Interrupts(vmcb, machine, state, cpu)
@@ -102,20 +102,10 @@ class UnicornProcessor:
         )
         flags = HookFlags(vmcb, binding, self.memory, engine)
         stops = self._breakpoints, self._watchpoints
-        self._loop = RunLoop(vmcb, state, cpu, self._window, pending, answers, *stops, flags, binding)
+        alignment = Alignment(vmcb, binding, hooks, self.memory, pending)
+        self._loop = RunLoop(vmcb, state, cpu, self._window, pending, answers, *stops, flags, alignment, binding)
         self.signature = self.cpuid(FEATURES, 0)[EAX]
-        self.capabilities = Capabilities(
-            "Unicorn",
-            ts_error_code=True,
-            lmsle=True,
-            hides_svm=False,
-            takes_any_efer=False,
-            physical_bits=_PHYSICAL_BITS,
-            sets_rf=sets_rf,
-            interrupts_keep_rf=True,
-            forwards_set_rf=False,
-            delivers_as_modelled=True,
-        )
+        self.capabilities = capabilities(sets_rf=sets_rf)
         self.exit_status: int | None = None
         self._exits = self._stopped = 0
         self._left, self._fresh = self._started, True

@@ -25,6 +25,8 @@ class Stop(IntEnum):
     PORT = -4
     """A port access that is not permitted."""
     BREAKPOINT = -7
+    MISALIGNED = -8
+    """An operand of SSE is not aligned: see `alignment`."""
     NO_CODE = -5
     """An instruction was fetched from where no memory is."""
     FAILED = -6

@@ -75,6 +75,10 @@ CC_OP_EFLAGS: Final = 1
 
 HF_INHIBIT_IRQ: Final = 1 << 3
 """The interrupt shadow."""
+HF_CS32: Final = 1 << 4
+"""CS.D: of code that is not of 64 bits."""
+HF_CS64: Final = 1 << 15
+"""64-bit code."""
 HF_GUEST: Final = 1 << 21
 """SVM's guest mode."""
 HF_IOBPT: Final = 1 << 24

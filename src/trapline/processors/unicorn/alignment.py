@@ -1,0 +1,138 @@
+"""The #GP of a misaligned SSE operand, which Unicorn does not raise (APM vol. 2, 8.2.14).
+
+Code is searched as it is translated. Each instruction whose operand must be aligned gets a hook that checks it before
+it executes: the first `_CHECKS` times, since a hook takes some microseconds. A request to stop that comes in the middle
+of a block, which is some twenty times a second, makes Unicorn call no more than the oldest hook until its end.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from unicorn import x86_const as x86
+
+from trapline.arch.registers import CR0, CR4
+from trapline.arch.vmcb import Vmcb
+from trapline.asm.alignment import ALIGNMENT, AlignedOperand, aligned_operands, may_have_sse
+from trapline.errors import FaultError
+from trapline.machine.linear import LONGEST
+
+from .binding import Binding
+from .hooks import Hooks
+from .memory import Ram
+from .pending import Pending
+from .stops import Stop
+from .uc_context import HF_CS32, HF_CS64, word
+
+_CHECKS: Final = 256
+_HOOKS: Final = 128
+"""How many hooks there are at a time: each makes all the others slower. The oldest gives way."""
+_GPRS, _SEGMENTS = word("gprs"), word("segments")
+_SEGMENT_WORDS: Final = 3
+_BASE: Final = 1
+"""The word of a segment register that holds its base."""
+_OFFSET: Final = ALIGNMENT - 1
+_MISALIGNED_MODE: Final = 1 << 17
+"""MXCSR.MM: operands need not be aligned (APM vol. 1, 4.2.2)."""
+
+
+class Alignment:
+    """Stops the CPU with MISALIGNED before an instruction whose operand is not aligned."""
+
+    def __init__(self, vmcb: Vmcb, binding: Binding, hooks: Hooks, ram: Ram, pending: Pending) -> None:
+        self._save = vmcb.save
+        self._binding, self._hooks, self._ram, self._pending = binding, hooks, ram, pending
+        self._words, self._context = binding.words, binding.context
+        self._found: dict[int, AlignedOperand] = {}
+        """What is to be checked, by address; what was checked often enough, too."""
+        self._numbers: dict[int, int] = {}
+        """The hooks, by address, the oldest first."""
+        self._left: dict[int, int] = {}
+        """How often each is to be checked yet."""
+        self._blocks: list[tuple[int, int]] = []
+        """Address and size of code that was translated without its hooks."""
+        self._new: list[int] = []
+        self._over: list[int] = []
+        """Instructions to hook, and those whose hook has done enough."""
+        hooks.on_translation = self._search
+
+    @property
+    def due(self) -> bool:
+        """Whether `install` has something to do."""
+        return bool(self._new or self._over)
+
+    def install(self) -> None:
+        """Set the hooks that are missing, and take those away that have done enough. While the CPU is stopped."""
+        binding, numbers = self._binding, self._numbers
+        binding.restore()  # Unicorn looks for code in the address space that the CPU is in
+        over = [*self._over, *list(numbers)[: max(0, len(numbers) + len(self._new) - len(self._over) - _HOOKS)]]
+        for address in over:
+            if (number := numbers.pop(address, None)) is not None:
+                binding.unhook(number)
+        for address in self._new[-_HOOKS:]:
+            numbers[address] = binding.hook_address(address, self._check)
+        for address, size in self._blocks:
+            binding.forget_block(address, size)
+        for each in (self._new, self._over, self._blocks):
+            each.clear()
+
+    def _search(self, address: int, pieces: Sequence[tuple[int, int]]) -> None:
+        """Look for instructions in a block that was translated, and is not executed yet."""
+        if not self._save.cr4 & CR4.OSFXSR:
+            return
+        try:
+            code = b"".join(self._ram.read(*piece) for piece in pieces)
+        except FaultError:
+            return
+        if not may_have_sse(code):
+            return
+        self._binding.save()
+        new = [one for one in aligned_operands(code, address, self._bits) if one.address not in self._found]
+        if not new:
+            return
+        for one in new:
+            self._found[one.address] = one
+            self._left[one.address] = _CHECKS
+            self._new.append(one.address)
+        self._blocks.append((address, len(code)))
+        self._pending.interrupt()  # the block does not begin before
+
+    def _check(self, _: object, address: int, __: int, ___: object) -> None:
+        if self._hooks.saved:
+            return
+        self._binding.save()
+        words, one = self._words, self._found[address]
+        left = self._left[address] = self._left[address] - 1
+        at = one.displacement
+        if one.base >= 0:
+            at += words[_GPRS + one.base]
+        if one.scaled >= 0:
+            at += words[_GPRS + one.scaled] * one.scale
+        if one.segment >= 0:
+            at += words[_SEGMENTS + _SEGMENT_WORDS * one.segment + _BASE]
+        if at & _OFFSET and self._counts(one):
+            self._hooks.refuse(Stop.MISALIGNED)
+        elif not left:
+            self._over.append(address)
+            self._pending.interrupt()
+
+    def _counts(self, one: AlignedOperand) -> bool:
+        """Return whether the instruction is still the one that was found, and nothing else comes before its #GP."""
+        if (
+            self._context.cr0 & (CR0.EM | CR0.TS)
+            or self._binding.read_register(x86.UC_X86_REG_MXCSR) & _MISALIGNED_MODE
+        ):
+            return False
+        gpa = self._binding.physical(one.address)
+        if gpa is None:
+            return False
+        try:
+            code = self._ram.read(gpa, min(LONGEST, self._ram.size - gpa))
+        except FaultError:
+            return False
+        return next(aligned_operands(code, one.address, self._bits), None) == one
+
+    @property
+    def _bits(self) -> int:
+        """The size of the code that the CPU executes; the context is saved."""
+        flags = self._context.hflags
+        return 64 if flags & HF_CS64 else 32 if flags & HF_CS32 else 16
