@@ -8,6 +8,7 @@ from tests.explain.broken import ALL, NOT_ON_QEMU, REAL
 from tests.explain.kinds import KINDS, MODES, ON_QEMU
 from trapline.api import run
 from trapline.arch.events import SHUTDOWN
+from trapline.arch.paging import PAGE
 from trapline.report.result import Ending
 
 
@@ -37,6 +38,12 @@ def check(broken, result):
     assert result.explanation.causes
     assert result.explanation.repair.startswith("with ")
     assert result.explanation.unproven is None
+    kept = {result.crash.address // PAGE}
+    if result.crash.registers.cpl == 3:
+        kept.add(result.crash.registers.rsp // PAGE)
+    for change in result.explanation.changes:  # these guests are mapped to their own addresses
+        new = [*(gpa for gpa, _ in change.stores), change.registers.get("rsp", 0)]
+        assert kept.isdisjoint(address // PAGE for address in new), change
 
 
 @on_all_but({})

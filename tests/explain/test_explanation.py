@@ -1,8 +1,10 @@
 import pytest
 
-from tests.explain.machines import CODE, CODE_3, DATA_3, GATE, IDT, TSS, Machine, fault, page_fault
+from tests.explain.machines import CODE, CODE_3, DATA_3, GATE, GDT, IDT, STACK, TSS, Machine, fault, page_fault
 from trapline.arch.events import DOUBLE_FAULT, SHUTDOWN, Event, EventType
+from trapline.arch.paging import PAGE
 from trapline.arch.vectors import Vector
+from trapline.explain import repairs
 from trapline.explain.evidence import set_field
 from trapline.explain.explain import explain, explain_exception
 from trapline.explain.explanation import Delivery, Explanation, Origin
@@ -62,6 +64,7 @@ def test_the_whole_chain_is_told():
         "effect": "#UD would have been delivered",
         "unproven": None,
         "walks": [],
+        "at_end": False,
     }  # fmt: skip
 
 
@@ -226,3 +229,19 @@ def test_without_a_proof_the_first_exception_leads(monkeypatch):
         "#UD at 0x6000: ud2 always raises #UD. The first check that failed: IDT entry 6 is not present [APM vol. 2, "
         "8.2.12]. No single change was found with which the delivery succeeds."
     )
+
+
+@pytest.mark.parametrize(
+    ("cpl", "stack"), [(0, CODE + 0x800), (3, STACK)], ids=["the stack is in the page of the code", "a user's stack"]
+)
+def test_repairs_are_never_in_the_code_or_in_a_users_stack(cpl, stack):
+    attempt = Machine(cpl=cpl, rsp=stack).attempt(fault(Vector.UD))
+    found = [*repairs.stacks(attempt), *repairs.places(attempt)]
+    assert found
+    assert {CODE & -PAGE, stack & -PAGE}.isdisjoint(address & -PAGE for address in found)
+
+
+def test_new_tables_are_where_nothing_is_first():
+    machine = Machine()
+    machine.put(GDT + 0xF00, 1)
+    assert next(repairs.places(machine.attempt(fault(Vector.UD)))) == GDT + 0x700

@@ -4,7 +4,7 @@ New tables are put into mapped memory that the delivery does not use otherwise. 
 none is ever made in a guest.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from trapline.arch.descriptors import (
@@ -28,8 +28,14 @@ _ENTRIES: Final = 64
 """How many descriptors of the GDT are tried."""
 _PLACES: Final = (0xF00, 0x700, 0x300)
 """Offsets in a page at which a new table is tried."""
+_ROOM: Final = 128
+"""Bytes of the largest new table, a TSS."""
+_TOP: Final = 0xF00
+"""Offset in a page at which a new stack begins."""
 _STACK_PAGES: Final = 16
-"""How many pages above RSP are tried for a stack."""
+"""How many pages from RSP up are tried for a stack."""
+_AFTER_CODE: Final = 4
+"""How many pages after the instruction are tried for a table."""
 
 
 def code_selectors(attempt: Attempt) -> Iterator[int]:
@@ -170,27 +176,44 @@ def new_stack(attempt: Attempt) -> Iterator[Change]:
 
 
 def stacks(attempt: Attempt) -> Iterator[int]:
-    """Yield linear addresses below which the supervisor can write."""
+    """Yield linear addresses below which the supervisor can write: never in the code, nor in a stack of CPL 3."""
     save = attempt.save
-    above = (save.rsp + page * PAGE for page in range(1, _STACK_PAGES)) if save.cpl < 3 else ()
+    own = (save.rsp + page * PAGE for page in range(_STACK_PAGES)) if save.cpl < 3 else ()
     slots = (
         attempt.read(save.tr.base + 4 + 8 * number, 8) for number in range(11) if attempt.long and save.tr.limit > 0x60
     )
-    candidates = (save.rsp, *above, *((slot or 0) - 8 for slot in slots), *_tables(attempt))
-    for gva in dict.fromkeys((candidate & attempt.space.mask) // PAGE for candidate in candidates):
-        top = gva * PAGE + 0xF00
-        if attempt.translate(top, WRITE) is not None:
-            yield top
+    others = (*((slot or 0) - 8 for slot in slots), *_tables(attempt))
+    tops = (page * PAGE + _TOP for page in _pages(attempt, (*own, *others)))
+    yield from (top for top in tops if attempt.translate(top, WRITE) is not None)
 
 
 def places(attempt: Attempt) -> Iterator[int]:
-    """Yield linear addresses at which the processor can read a table."""
+    """Yield linear addresses at which the processor can read a table, those with zeros first.
+
+    None is in the code, nor in a stack of CPL 3.
+    """
     save = attempt.save
-    candidates = (*_tables(attempt), attempt.rip, save.rsp)
-    for page in dict.fromkeys((candidate & attempt.space.mask) // PAGE for candidate in candidates):
-        for offset in _PLACES:
-            if attempt.translate(page * PAGE + offset, SYSTEM) is not None:
-                yield page * PAGE + offset
+    stack = (save.rsp,) if save.cpl < 3 else ()
+    after = (attempt.rip + page * PAGE for page in range(1, _AFTER_CODE + 1)) if save.cpl < 3 else ()
+    used = []
+    for page in _pages(attempt, (*_tables(attempt), *after, *stack)):
+        for place in (page * PAGE + offset for offset in _PLACES):
+            if attempt.translate(place, SYSTEM) is None:
+                continue
+            if attempt.read(place, _ROOM):
+                used.append(place)
+            else:
+                yield place
+    yield from used
+
+
+def _pages(attempt: Attempt, addresses: Iterable[int]) -> Iterator[int]:
+    """Yield the numbers of the pages of linear addresses, each once, but not that of the instruction."""
+    seen = {attempt.rip // PAGE}
+    for page in ((address & attempt.space.mask) // PAGE for address in addresses):
+        if page not in seen:
+            seen.add(page)
+            yield page
 
 
 def _tables(attempt: Attempt) -> tuple[int, ...]:
