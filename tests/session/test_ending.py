@@ -10,7 +10,7 @@ from trapline.arch.vectors import Vector
 from trapline.explain.explanation import AT_END
 from trapline.explain.first_exceptions import KEPT
 from trapline.report.result import Ending
-from trapline.report.text import in_handler, report, screen
+from trapline.report.text import in_handler, last_exceptions, report, screen
 
 CODE, UD_AT, GP_AT, IDT, PLACE = 0x10_0000, 0x100, 0x180, 0x200, 0x400
 UD2 = b"\x0f\x0b"
@@ -185,3 +185,30 @@ def test_the_state_of_a_late_exception_is_read_at_the_end_and_said_to_be(count, 
     assert (AT_END in " ".join(capsys.readouterr().out.split())) == late
     assert main(["explain", str(file), "--json"]) == 0
     assert [each["at_end"] for each in json.loads(capsys.readouterr().out)] == [late]
+
+
+@pytest.mark.parametrize(
+    ("handlers", "turns", "cause"),
+    [
+        ((UD2 + HALT,), "x60", "the handler of #UD raises #UD itself, at 0x100100,"),
+        ((BAD_LOAD, BAD_LOAD), "x60", "the handler of #GP raises #GP itself, at 0x100184,"),
+        ((BAD_LOAD, UD2 + HALT), "x30 in turn", "inside the handlers of others, at 0x100180 and 0x100104,"),
+    ],
+    ids=["one", "another", "two in turn"],
+)
+def test_the_first_of_a_recursion_is_kept(handlers, turns, cause):
+    done = ran(UD2, *handlers)
+    assert (done.ending, done.recorded) == (Ending.SHUTDOWN, 431)
+    assert cause in done.explanation.cause
+    (found,) = done.unreturned
+    assert (found.record.seq, found.record.vector, found.record.rip) == (0, Vector.UD, CODE + 8)
+    assert found.explanation.origin.reason == "ud2 always raises #UD"
+    lines = last_exceptions(done)
+    assert lines[0].endswith("0008:0000000000100008  the first that it never came back from")
+    assert lines[1].endswith(f"  at least {turns}")
+    assert "the guest was in its handler of #UD, the first exception that it never came back from" in report(done)
+
+
+def test_an_exception_of_a_handlers_own_instruction():
+    done = ran(UD2, BAD_LOAD + HALT)
+    assert vectors(done) == [Vector.GP, Vector.UD]

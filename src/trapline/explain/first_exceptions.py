@@ -25,9 +25,14 @@ KEPT: Final = 8
 class FirstExceptions:
     """Captures the evidence of the first exceptions of each vector that the guest gets."""
 
-    def __init__(self, enough: Callable[[int], None]) -> None:
-        """`enough(vectors)` is called with a mask when no more exceptions of a vector are needed."""
-        self._enough = enough
+    def __init__(self, newest: Callable[[], bytes], enough: Callable[[int], None]) -> None:
+        """`newest()` returns the bytes of the newest record.
+
+        `enough(vectors)` is called with a mask when no more exceptions of a vector are needed.
+        """
+        self._newest, self._enough = newest, enough
+        self.records: dict[int, bytes] = {}
+        """Their records by their numbers."""
         self._left = [KEPT] * len(VECTORS)
         self._evidence: dict[int, Evidence] = {}
 
@@ -46,6 +51,7 @@ class FirstExceptions:
             evidence = capture(vcpu.processor, exit.event, exit.vectoring, addresses, injected, sequence)
             _read(evidence)
             self._evidence[sequence] = evidence
+            self.records[sequence] = self._newest()
 
     def find(self, sequence: int) -> Evidence | None:
         """Return the evidence of the exception whose record has this number; None: there is none."""

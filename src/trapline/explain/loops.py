@@ -1,12 +1,13 @@
 """Causes in handlers that raise the exception that they handle, again and again, until the stack is full."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Final
 
 from trapline.arch.delivery import Failed, checks
 from trapline.arch.events import EventType
 from trapline.arch.paging import FETCH
+from trapline.arch.registers import RFLAGS
 from trapline.arch.vectors import Vector, mnemonic
 from trapline.machine.linear import stack_address
 
@@ -71,7 +72,24 @@ def _recursive(attempt: Attempt, failed: Failed) -> Iterator[Finding]:
     if len(frames) < _FRAMES or len(strides) != 1:
         return
     name = mnemonic(attempt.event.vector)
+    others = _others(attempt, stack[frames[0] + 1 : frames[1]])
+    raised = f"the handler of {name} raises {name} itself, at {attempt.rip:#x},"
+    if others:
+        places = " and ".join(f"{place:#x}" for place in (attempt.rip, *others))
+        raised = f"exceptions are raised inside the handlers of others, at {places},"
     yield Finding(
-        f"the handler of {name} raises {name} itself, at {attempt.rip:#x}, again and again, until the stack is full.",
+        f"{raised} again and again, until the stack is full.",
         repairs.new_stack(attempt),
     )
+
+
+def _others(attempt: Attempt, values: Sequence[int | None]) -> list[int]:
+    """Return the addresses of instructions in further frames among values of the stack (APM vol. 2, 8.9.3)."""
+    found = []
+    for rip, cs, flags in zip(values, values[1:], values[2:], strict=False):
+        if rip is None or flags is None or cs != attempt.save.cs.selector:
+            continue
+        valid = flags & RFLAGS.ALWAYS_ONE and not flags & RFLAGS.ALWAYS_ZERO
+        if valid and not flags >> 32 and attempt.translate(rip, FETCH) is not None:
+            found.append(rip)
+    return found

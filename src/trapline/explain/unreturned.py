@@ -1,9 +1,9 @@
 """The exceptions that a stopped guest never came back from, from their records and from its state.
 
 An exception counts if its frame is intact on the stack that the guest uses, at SS:RSP or above, and if the guest is in
-its handler: RIP is in the handler's code, or a value below the frame is the return address of one of its calls. A frame
-that a handler has returned through can stay in memory, but no such address is then below it. A task gate pushes no
-frame: its exception counts if the guest is in its task.
+its handler: RIP is in the handler's code, or that of the next exception that counts, or a value below the frame is the
+return address of one of its calls. A frame that a handler has returned through can stay in memory, but no such address
+is then below it. A task gate pushes no frame: its exception counts if the guest is in its task.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ from .attempt import Attempt
 from .handler_code import HandlerCode, handler_code
 from .memory import PartialMemory, partial_memory
 
-_STACK: Final = 1 << 14
+_STACK: Final = 1 << 16
 """Bytes of the stack that are searched for frames."""
 _LATER: Final = (0, 1, 2, 3)
 """Bytes from RIP at the #VMEXIT to the RIP that is pushed, for INT3, INTO and INT n of the same vectors."""
@@ -51,8 +51,10 @@ def unreturned(
     """
     bits, now = code_bits(save), partial_memory(memory)
     stack = _Stack(read_mapped(save, memory, stack_address(save), _STACK), bits)
+    handlers: dict[int, HandlerCode | None] = {}
     found: list[ExceptionRecord] = []
     below, in_task = -1, False
+    inner = code_address(save)
     for record in reversed(records):
         event = record.injected
         if event is None:
@@ -64,10 +66,15 @@ def unreturned(
         place = next((place for place in _frames(stack.data, record) if place > below), None)
         if place is None:
             continue
-        code = _handler(save, memory, now, event, physical_bits)
-        if code is not None and _is_in(code, save, stack, place, newest=record is records[-1]):
+        if event.vector not in handlers:
+            handlers[event.vector] = _handler(save, memory, now, event, physical_bits)
+        code = handlers[event.vector]
+        if code is None:
+            continue
+        inside = inner in code.instructions or _calls(code, save, stack, place)
+        if inside or (record is records[-1] and not code.whole):
             found.append(record)
-            below = place
+            below, inner = place, record.linear_rip
     return found
 
 
@@ -79,13 +86,10 @@ def task_gate(save: SaveArea, memory: PartialMemory, event: Event, physical_bits
     return attempt.selector
 
 
-def _is_in(code: HandlerCode, save: SaveArea, stack: _Stack, place: int, *, newest: bool) -> bool:
-    if code_address(save) in code.instructions:
-        return True
+def _calls(code: HandlerCode, save: SaveArea, stack: _Stack, place: int) -> bool:
+    """Return whether a value below a place is the return address of one of a handler's calls."""
     start = code_base(save)
-    if any(start + value & M32 in code.returns or value in code.returns for value in stack.values(place)):
-        return True
-    return newest and not code.whole
+    return any(start + value & M32 in code.returns or value in code.returns for value in stack.values(place))
 
 
 def _frames(stack: bytes, record: ExceptionRecord) -> Iterator[int]:

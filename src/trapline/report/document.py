@@ -172,7 +172,7 @@ class UnreturnedDocument(NamedDocument):
     """As `#PF`."""
     rip: str
     explanation: ExplanationDocument | None
-    """Why it was raised, by its recorded registers and by memory as it was at the end."""
+    """Why it was raised. It says where memory was read at the end of the run."""
 
 
 class RunDocument(TypedDict):

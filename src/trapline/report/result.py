@@ -90,7 +90,7 @@ class Unreturned(NamedTuple):
     record: ExceptionRecord
     """The exception."""
     explanation: Explanation | None
-    """Why it was raised, by its recorded registers and by memory as it was at the end; None: nothing is known."""
+    """Why it was raised; None: nothing is known."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -17,6 +17,8 @@ from .result import Ending, Result
 
 _SHOWN: Final = 12
 """How many of the last exceptions are shown."""
+_TURNS: Final = 4
+"""The most exceptions that are seen to take turns."""
 _OF_BIOS: Final = re.compile(
     r"SeaBIOS \(|iPXE |Machine UUID|Booting from|Boot failed|No bootable device|Press |Probing EDD",
 )
@@ -119,24 +121,42 @@ def in_handler(run: Result) -> str | None:
     if not run.unreturned:
         return None
     names = [each.record.vector.mnemonic for each in run.unreturned]
+    if run.ending is Ending.SHUTDOWN:
+        return f"the guest was in its handler of {names[-1]}, the first exception that it never came back from"
     text = f"the guest {_DID.get(run.ending, 'was')} in its handler of {names[0]}"
     return text if len(names) == 1 else f"{text}; the first that it never came back from is {names[-1]}"
 
 
 def last_exceptions(run: Result) -> list[str]:
-    """Return a line for each of the last exceptions; those in a row that differ in registers alone are one line, xN."""
-    groups: list[list[ExceptionRecord]] = []
-    for record in run.last():
-        if groups and _kind(groups[-1][-1]) == _kind(record):
-            groups[-1].append(record)
-        else:
-            groups.append([record])
-    dropped = run.recorded > sum(map(len, groups))
-    lines = []
-    for number, group in enumerate(groups):
-        least = "at least " if dropped and not number else ""
-        lines.append(f"{group[0]}  {least}x{len(group)}" if len(group) > 1 else str(group[0]))
-    return lines[-_SHOWN:]
+    """Return a line for each of the last exceptions, after the first that the guest never came back from.
+
+    Those in a row that differ in registers alone are one line, xN; where up to four take turns, each is one line.
+    """
+    records = list(run.last())
+    kinds = [_kind(record) for record in records]
+    lines, at = [], 0
+    while at < len(records):
+        turn, times = _turns(kinds, at)
+        least = "at least " if not at and run.recorded > len(records) else ""
+        suffix = f"  {least}x{times}{' in turn' if turn > 1 else ''}" if times > 1 else ""
+        lines += [f"{record}{suffix}" for record in records[at : at + turn]]
+        at += turn * times
+    shown = lines[-_SHOWN:]
+    first = run.unreturned[-1].record if run.unreturned else None
+    if first is not None and str(first) not in " ".join(shown):
+        shown.insert(0, f"{first}  the first that it never came back from")
+    return shown
+
+
+def _turns(kinds: list[tuple[object, ...]], at: int) -> tuple[int, int]:
+    """Return how many exceptions take turns from a place on, and how often: (1, 1) where none does."""
+    for turn in range(1, _TURNS + 1):
+        times = 1
+        while kinds[at : at + turn] == kinds[at + turn * times : at + turn * (times + 1)]:
+            times += 1
+        if times > (1 if turn == 1 else 2):
+            return turn, times
+    return 1, 1
 
 
 def _kind(record: ExceptionRecord) -> tuple[object, ...]:

@@ -16,6 +16,7 @@ from trapline.report.crash import CrashContext
 from trapline.report.result import Unreturned
 from trapline.symbols import Names
 from trapline.trace.exception_record import ExceptionRecord
+from trapline.trace.exceptions import Exceptions
 from trapline.trace.recorder import BLACK_BOX, Recorder
 
 if TYPE_CHECKING:
@@ -44,10 +45,8 @@ class Seen(NamedTuple):
 
 def moment(crash: CrashContext, processor: Processor, seen: Seen, names: Names, syntax: str) -> Moment:
     """Return what there is to tell of a stopped guest; its evidence goes to the file of records."""
-    from trapline.explain.unreturned import unreturned
-
     last = list(seen.recorder.exceptions()[-BLACK_BOX:])
-    found = unreturned(last, processor.vmcb.save, processor.memory, processor.capabilities.physical_bits)
+    found = _unreturned(processor, seen, names)
     disassemble = partial(instruction, syntax=syntax)
     told = []
     for record in found[:1] + found[1:][-1:]:
@@ -58,6 +57,29 @@ def moment(crash: CrashContext, processor: Processor, seen: Seen, names: Names, 
         told.append(Unreturned(record, explanation))
     findings = *_storms(last, processor, seen.recorder, names, disassemble), *chip_findings(processor)
     return Moment(crash, tuple(told), findings, screen_lines(processor.read_screen()))
+
+
+def before_shutdown(processor: Processor, seen: Seen, names: Names, syntax: str) -> tuple[Unreturned, ...]:
+    """Return the first exception that a guest never came back from which shut down, unless it is like the last ones."""
+    disassemble = partial(instruction, syntax=syntax)
+    last = seen.black_box.chain()
+    for record in _unreturned(processor, seen, names)[-1:]:
+        if not any(record.rip == each.save.rip for each in last):
+            return (Unreturned(record, _explain(processor, seen, record, names, disassemble)),)
+    return ()
+
+
+def _unreturned(processor: Processor, seen: Seen, names: Names) -> list[ExceptionRecord]:
+    """Return the exceptions that a stopped guest never came back from, of those that were kept, the latest first."""
+    from trapline.explain.unreturned import unreturned
+
+    records = list(seen.recorder.exceptions()[-BLACK_BOX:])
+    first = [
+        Exceptions(data, first=number, lookup=names.lookup)[0]
+        for number, data in seen.first_exceptions.records.items()
+        if not records or number < records[0].seq
+    ]
+    return unreturned([*first, *records], processor.vmcb.save, processor.memory, processor.capabilities.physical_bits)
 
 
 def in_double_fault_task(processor: Processor, seen: Seen, names: Names, syntax: str) -> tuple[Unreturned, ...]:

@@ -63,6 +63,7 @@ def result(
         unreturned = session.in_double_fault_task()
     if ending is Ending.SHUTDOWN:
         findings = chip_findings(processor)
+        unreturned = session.before_shutdown()
     if held is None and ending is Ending.TIMEOUT:
         findings = (_UNSEEN,)
     failure = error if isinstance(error, TraplineError) else None

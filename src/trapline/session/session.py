@@ -28,7 +28,7 @@ from trapline.trace.condition import Condition
 from .console import Console
 from .cpu import Cpu
 from .crash import crash_context
-from .ending import Moment, Seen, in_double_fault_task, moment
+from .ending import Moment, Seen, before_shutdown, in_double_fault_task, moment
 from .kernel_slide import place, placing
 from .observing import ExceptionExit
 from .opening import blaming, open_processor
@@ -82,7 +82,9 @@ class Session:
             )
             self.processor.on_records(self.recorder.add)
             self.black_box = BlackBox(self.recorder.note if lines else None)
-            first_exceptions = FirstExceptions(lambda vectors: self.vm.stop_watching(vectors))
+            first_exceptions = FirstExceptions(
+                lambda: self.recorder.store.newest(1), lambda vectors: self.vm.stop_watching(vectors)
+            )
             self._seen = Seen(self.recorder, self.black_box, first_exceptions)
             self.vm = Vm(
                 self.processor,
@@ -159,6 +161,13 @@ class Session:
             return moment(self.crash(), self.processor, self._seen, self.names, self.settings.syntax)
         except ProcessorError:
             return None
+
+    def before_shutdown(self) -> tuple[Unreturned, ...]:
+        """Return the first exception that a guest never came back from which shut down, if that is another."""
+        try:
+            return before_shutdown(self.processor, self._seen, self.names, self.settings.syntax)
+        except ProcessorError:
+            return ()
 
     def in_double_fault_task(self) -> tuple[Unreturned, ...]:
         """Return the #DF in whose task the guest ended, also after the machine is gone; empty: in none."""
