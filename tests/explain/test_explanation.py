@@ -6,7 +6,7 @@ from trapline.arch.paging import PAGE
 from trapline.arch.vectors import Vector
 from trapline.explain import repairs
 from trapline.explain.evidence import set_field
-from trapline.explain.explain import explain, explain_exception
+from trapline.explain.explain import explain, explain_delivered, explain_exception
 from trapline.explain.explanation import Delivery, Explanation, Origin
 from trapline.explain.memory import PartialMemory
 
@@ -193,6 +193,15 @@ def test_one_exception_is_explained_by_itself():
     at = machine().evidence(None, page_fault(2), page_fault(2), address=1 << 40)
     assert explain_exception(at).origin.reason == "write to 0x10000000000 (not mapped: PML4E is 0x0)"
     assert explain_exception(at._replace(event=None)).unproven == "The exception is not known."
+
+
+def test_a_delivered_exception_is_explained_by_the_delivery_that_raised_it():
+    piece = machine(UD=ABSENT).evidence(UD, NP, NP)
+    found = explain_delivered(piece)
+    assert found.causes == ("IDT entry 6 (#UD) is not present: its P bit is clear.",)
+    assert (found.origin.event, found.outcome) == (UD, "#NP(0x33)")
+    assert explain_delivered(piece._replace(event=GP)).origin.event == GP  # the model has another one
+    assert explain_delivered(piece._replace(vectoring=None)).origin.event == NP
 
 
 def test_one_exception_whose_memory_is_missing():

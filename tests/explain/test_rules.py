@@ -376,6 +376,12 @@ def test_64_bit_code_in_another_mode(fields, expected):
     assert found == "ud2 always raises #UD" if expected is None else found.endswith(expected)
 
 
+def test_vectors_of_real_mode_are_not_taken_for_64_bit_code():
+    assert told(UD, bytes.fromhex("4dff00f0" * 6 + "0f0b" + "4dff00f0" * 6), {"rip": CODE + 24, **LEGACY}) == (
+        "ud2 always raises #UD"
+    )
+
+
 def test_a_call_of_the_bios_in_protected_mode():
     call = Event(0x10, EventType.SOFT)
     idtr = {"idtr.base": 0, "idtr.limit": 0x3FF}

@@ -7,6 +7,7 @@ import pytest
 
 from trapline.api import run
 from trapline.arch.vectors import Vector
+from trapline.cli.main import main
 from trapline.explain.explanation import AT_END
 from trapline.explain.first_exceptions import KEPT
 from trapline.report.result import Ending
@@ -77,6 +78,16 @@ def test_the_last_exception_and_the_first_are_told():
     assert "halted in its handler of #GP; the first that it never came back from is #UD" in told
     assert "mov uses the selector 0xfff8" in told  # AX is from the record: it was another since
     assert done.to_json()["unreturned"][1]["name"] == "#UD"
+
+
+def test_a_delivery_that_failed_is_told_of_the_exception_that_came_of_it(tmp_path, capsys):
+    output = tmp_path / "run.jsonl"
+    done = ran(b"\xcd\x05", HALT, output=output)  # int 5, whose gate is empty
+    assert vectors(done) == [Vector.GP]
+    (explanation,) = (each.explanation for each in done.unreturned)
+    assert explanation.causes == ("IDT entry 5 (#BR) is empty (all zero), not an interrupt or trap gate.",)
+    assert main(["explain", str(output)]) == 0
+    assert "Cause: IDT entry 5 (#BR) is empty" in capsys.readouterr().out
 
 
 def test_an_endless_handler():

@@ -12,7 +12,7 @@ from trapline.asm.disassembler import instruction
 from trapline.errors import UsageError
 from trapline.explain.blackbox import each_chain
 from trapline.explain.evidence import Evidence, from_stored
-from trapline.explain.explain import explain, explain_exception
+from trapline.explain.explain import explain, explain_delivered
 from trapline.explain.explanation import Explanation
 from trapline.report import text
 from trapline.symbols import Names
@@ -93,7 +93,7 @@ def _explained(evidence: Iterator[Evidence], names: Names, syntax: str) -> Itera
             yield Explained(record, title, explain(chain, name=names.text, disassemble=shown))
     for piece in unreturned:
         title = f"record {piece.sequence}, which the guest never came back from"
-        yield Explained(piece.sequence, title, explain_exception(piece, name=names.text, disassemble=shown))
+        yield Explained(piece.sequence, title, explain_delivered(piece, name=names.text, disassemble=shown))
 
 
 def _print(explained: Iterator[Explained], *, as_json: bool) -> int:

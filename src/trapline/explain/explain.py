@@ -33,7 +33,7 @@ def explain(
     last = chain[-1]
     # None of the deliveries changed the state, and the last piece of evidence includes the most memory.
     first = chain[0]._replace(save=last.save, gprs=last.gprs, memory=last.memory)
-    unknown = Explanation(None, (), last.becomes, (), (), None)
+    unknown = Explanation(None, (), last.becomes, (), (), None, at_end=last.at_end)
     if first.vectoring is None:
         return unknown._replace(
             unproven="The event under delivery is not known: the processor names none, and no exception was recorded."
@@ -43,7 +43,7 @@ def explain(
         origin = origin_of(first, attempt, name, disassemble)
         steps = delivery.chain(first.save, attempt.event, first.memory, physical_bits=first.physical_bits)
         deliveries = _deliveries(chain, attempt, steps)
-        found = Explanation(origin, deliveries, last.becomes, (), (), None, _walks(first, attempt, steps))
+        found = unknown._replace(origin=origin, deliveries=deliveries, walks=_walks(first, attempt, steps))
         fetch = _cause_of_fetch(first, attempt)
         if fetch is not None:
             without = [no_handler(finding.cause) for finding in never_loaded(attempt)]
@@ -99,6 +99,17 @@ def explain_exception(
     if fetch is None:
         return found
     return found._replace(causes=(fetch[0].cause,), changes=fetch[1:], effect=_fetched(attempt))
+
+
+def explain_delivered(
+    evidence: Evidence, *, name: Namer | None = None, disassemble: Disassembler | None = None
+) -> Explanation:
+    """Explain one exception that was delivered: by the delivery that raised it, if one did, else by itself."""
+    if evidence.vectoring is not None and evidence.event is not None:
+        found = explain([evidence], name=name, disassemble=disassemble)
+        if found.origin is not None and not any(each.observed for each in found.deliveries):
+            return found
+    return explain_exception(evidence, name=name, disassemble=disassemble)
 
 
 def origin_of(evidence: Evidence, attempt: Attempt, name: Namer | None, disassemble: Disassembler | None) -> Origin:

@@ -60,11 +60,11 @@ class FirstExceptions:
 
 def _read(evidence: Evidence) -> None:
     """Read the memory that an explanation takes, and no more afterwards."""
-    from .explain import explain_exception  # most guests never need it
+    from .explain import explain_delivered  # most guests never need it
 
     try:
         # With a disassembler, the code is read as well.
-        explain_exception(evidence, disassemble=lambda code, address, bits: None)
+        explain_delivered(evidence, disassemble=lambda code, address, bits: None)
     except Exception:
         log.exception("the evidence cannot be explained")  # the guest's run goes on
     evidence.memory.detach()

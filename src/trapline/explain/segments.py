@@ -41,6 +41,8 @@ def describe(attempt: Attempt, selector: int) -> str:
     register = attempt.save.ldtr if selector & Selector.TI else attempt.save.gdtr
     if not selector & Selector.REFERENCE:
         return "null"
+    if selector & Selector.TI and not register.selector & Selector.REFERENCE:
+        return "in the LDT, and none is loaded: LDTR is null"
     descriptor = attempt.descriptor(selector)
     if descriptor is None:
         if (selector & Selector.INDEX) + 7 > register.limit:

@@ -28,7 +28,7 @@ _AFTER_REX: Final = frozenset((0x01, 0x03, 0x0F, 0x29, 0x2B, 0x31, 0x39, 0x3B, 0
                                0xB8, 0xB9, 0xBA, 0xBB, 0xBE, 0xBF, 0xC7, 0xF7, 0xFF))  # fmt: skip
 """Opcodes that often follow one."""
 _SEEN: Final = 16
-"""Bytes before and after RIP in which they are counted."""
+"""Bytes before and after RIP in which they are counted, each pair once: a table of vectors has one again and again."""
 _MANY: Final = 2
 
 
@@ -87,8 +87,8 @@ def _wide_code(i: Instruction) -> str | None:
     if code is None:
         return None
     data = code.to_bytes(2 * _SEEN, "little")
-    found = sum(first in _REX_W and second in _AFTER_REX for first, second in pairwise(data))
-    if found < _MANY:
+    found = {(first, second) for first, second in pairwise(data) if first in _REX_W and second in _AFTER_REX}
+    if len(found) < _MANY:
         return None
     if save.efer & EFER.LMA:
         return f"the code looks like 64-bit code, and CS {save.cs.selector:#x} is 32-bit code: its descriptor lacks L"

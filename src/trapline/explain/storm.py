@@ -55,9 +55,10 @@ def describe_storm(found: Storm, total: int, explanation: Explanation | None, dr
         return (
             f"{text} with RFLAGS.RF clear, so that the execution breakpoint of DR{breakpoint_} fires again before it."
         )
-    if origin is None or origin.detail is None:
-        return f"{text}."
-    return f"{text}, and at the end nothing has changed: {origin.detail}."
+    why = None if origin is None else origin.detail
+    if explanation is not None and explanation.causes:
+        why = explanation.cause.removesuffix(".")
+    return f"{text}." if why is None else f"{text}, and at the end nothing has changed: {why}."
 
 
 def _breakpoint(record: ExceptionRecord, dr7: int) -> int | None:

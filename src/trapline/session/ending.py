@@ -9,7 +9,7 @@ from trapline.asm.disassembler import instruction
 from trapline.devices.text_screen import screen_lines
 from trapline.explain.blackbox import chains
 from trapline.explain.evidence import Evidence
-from trapline.explain.explain import Disassembler, explain, explain_exception
+from trapline.explain.explain import Disassembler, explain, explain_delivered
 from trapline.explain.explanation import Explanation
 from trapline.machine.processor import Processor
 from trapline.report.crash import CrashContext
@@ -121,7 +121,7 @@ def _storms(
         return
     total = next(row.count for row in recorder.tally.rows() if row.vector == found.record.vector)
     evidence = recorded_evidence(found.record, processor)
-    explanation = explain_exception(evidence, name=names.text, disassemble=disassemble)
+    explanation = explain_delivered(evidence, name=names.text, disassemble=disassemble)
     yield describe_storm(found, total, explanation, processor.vmcb.save.dr7)
 
 
@@ -132,7 +132,7 @@ def _explain(
 
     kept = seen.first_exceptions.find(record.seq)
     evidence = (recorded_evidence(record, processor) if kept is None else kept)._replace(unreturned=True)
-    explanation = explain_exception(evidence, name=names.text, disassemble=disassemble)
+    explanation = explain_delivered(evidence, name=names.text, disassemble=disassemble)
     seen.recorder.note(evidence.to_json())  # with the memory that the explanation read
     return explanation
 
