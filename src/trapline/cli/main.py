@@ -104,6 +104,10 @@ def _command(options: argparse.Namespace, qemu_options: list[str]) -> int:
         from . import report
 
         return {"report": report.report, "stat": report.stat}[options.verb](options)
+    if options.verb == "query":
+        from .query import query
+
+        return query(options)
     if options.verb == "doctor":
         from .doctor import doctor
 

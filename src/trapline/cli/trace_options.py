@@ -34,6 +34,14 @@ def add_trace_verbs(add: AddVerb) -> None:
     stat.add_argument("files", metavar="FILE", nargs="+", help=_FILES)
     _add_filters(stat)
 
+    query = add("query", help="ask traces in SQL", allow_abbrev=False)
+    query.add_argument("files", metavar="FILE", nargs="+", help=_FILES)
+    query.add_argument(
+        "sql", metavar="SELECT", help="over the table trace: 'select vector, count(*) from trace group by 1'"
+    )
+    _add_limit(query, "rows", "100; with --json all")
+    _add_filters(query)
+
 
 def _add_filters(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("which exceptions")

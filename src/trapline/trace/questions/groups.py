@@ -189,11 +189,13 @@ def _values(batch: pa.RecordBatch, name: str, *, addressed: bool) -> pa.Array:
 
 
 def is_address(name: str) -> bool:
-    """Return whether the values of a key are written as hexadecimal numbers."""
+    """Return whether people read the values of a key as hexadecimal numbers."""
     return name == "process" or (name in COLUMNS and COLUMNS[name].kind is Kind.NUMBER and name not in _DECIMAL)
 
 
 _DECIMAL: Final = frozenset({"seq", "tsc", "vcpu", "cpl"})
+_NUMBERS: Final = frozenset({"error_code", "vectoring_error_code", "injected_error_code", "symbol_offset"})
+"""Numbers in JSON, too."""
 
 
 def document(answer: Groups) -> dict[str, Any]:
@@ -216,5 +218,6 @@ def document(answer: Groups) -> dict[str, Any]:
 
 
 def written(name: str, value: Value) -> Value:
-    """Return a value for JSON."""
-    return f"{value:#x}" if is_address(name) and isinstance(value, int) else value
+    """Return a value for JSON, as records have it there."""
+    is_text = is_address(name) and name not in _NUMBERS and isinstance(value, int)
+    return f"{value:#x}" if is_text else value
