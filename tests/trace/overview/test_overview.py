@@ -27,6 +27,7 @@ def batches(size=70_000):
             "linear_rip": rip,
             "cr3": np.where(np.arange(size) < 100, 0x1000, 0x2000).astype(np.uint64),
             "symbol": names,
+            "symbol_offset": np.full(size, 8, np.uint64),
         }
     )
     return table, table.to_batches(max_chunksize=9_999)
@@ -50,6 +51,7 @@ def test_an_overview_counts_what_numpy_counts():
     assert (only.seq, only.tsc, only.vector, only.error_code, only.address) == (1234, tsc[1234], UD, None, None)
     rip = table["linear_rip"].to_numpy()
     assert (found.places[0].vector, found.places[0].address) == (PF, 0x3000)
+    assert [place.symbol for place in found.places if place.vector == PF] == [None, "b+0x8", "a+0x8"]
     assert found.places[0].times == np.count_nonzero((rip == 0x3000) & (vector == PF))
     assert [share.value for share in found.functions] == ["b", "a"]
     assert [tuple(share) for share in found.processes] == [(0x2000, vector.size - 100), (0x1000, 100)]

@@ -13,12 +13,17 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-COLUMNS: Final = ("seq", "tsc", "vector", "error_code", "address", "cpl", "linear_rip", "cr3", "vcpu", "mode", "symbol")
+COLUMNS: Final = (
+    *("seq", "tsc", "vector", "error_code", "address", "cpl", "linear_rip"),
+    *("cr3", "vcpu", "mode", "symbol", "symbol_offset", "source"),
+)
 """The columns that a batch should have; without one, what is made from it is missing."""
 RARE: Final = 512
 """A vector with up to so many exceptions is kept whole."""
 _PLACES: Final = 64
 """How many places of a vector are kept."""
+_NAMES: Final = 1 << 14
+"""How many names of places are kept."""
 _KEYS: Final = 1 << 16
 """How many address spaces and functions are counted; of more, the ones with the fewest exceptions are dropped."""
 _ROWS: Final = 1 << 19
@@ -50,6 +55,10 @@ class Rare(NamedTuple):
     linear_rip: int | None
     symbol: str | None
     """The name of the function."""
+    symbol_offset: int | None
+    """Bytes from its start."""
+    source: str | None
+    """As `lib/string.c:88`."""
 
 
 class Share(NamedTuple):
@@ -108,6 +117,11 @@ class _Chunk:
             return none if column is None else column.is_valid().to_numpy(zero_copy_only=False)
         return np.ones(self.size, np.bool_)
 
+    def values(self, name: str, rows: "NDArray[np.intp]") -> list[Any]:
+        """Return the values of some records; None where there is none."""
+        column = self.column(name)
+        return [None] * rows.size if column is None else column.take(rows).to_pylist()
+
     def texts(self, name: str) -> "Counter[str]":
         """Return how many records have each text; those without one are left out."""
         column = self.column(name)
@@ -133,6 +147,7 @@ class _Pass:
         self.tsc, self.seq = Bins(), Bins()
         self.rare: dict[int, list[Rare]] = {}
         self.places: dict[int, PlaceCounter] = {}
+        self.names: dict[int, tuple[str | None, str | None]] = {}
         self.functions = Counter[str]()
         self.modes = Counter[str]()
         self.processes, self.vcpus = Counter[int](), Counter[int]()
@@ -160,13 +175,24 @@ class _Pass:
                 self.rare.setdefault(vector, []).extend(_rows(chunk, chosen))
             else:
                 self.rare.pop(vector, None)
-            placed = chosen & known
-            self.places.setdefault(vector, PlaceCounter()).add(rip[placed], numbers[placed])
+            placed = np.flatnonzero(chosen & known)
+            often = self.places.setdefault(vector, PlaceCounter()).add(rip[placed], numbers[placed])
+            self._name(chunk, rip, placed[often])
         for counter, name in ((self.processes, "cr3"), (self.vcpus, "vcpu")):
             values, counts = np.unique(chunk.numbers(name)[chunk.valid(name)], return_counts=True)
             _count(counter, dict(zip(values.tolist(), counts.tolist(), strict=True)))
         _count(self.functions, chunk.texts("symbol"))
         _count(self.modes, chunk.texts("mode"))
+
+    def _name(self, chunk: _Chunk, rip: "NDArray[np.uint64]", rows: "NDArray[np.intp]") -> None:
+        """Keep the names of the places of some records."""
+        new = rows[[address not in self.names for address in rip[rows].tolist()]]
+        if not new.size or len(self.names) > _NAMES:
+            return
+        symbols, offsets, sources = (chunk.values(name, new) for name in ("symbol", "symbol_offset", "source"))
+        for address, symbol, offset, source in zip(rip[new].tolist(), symbols, offsets, sources, strict=True):
+            place = symbol if symbol is None or offset is None else f"{symbol}+{offset:#x}"
+            self.names[address] = place, source
 
 
 def overview(batches: "Iterable[pa.RecordBatch]") -> Overview:
@@ -177,13 +203,18 @@ def overview(batches: "Iterable[pa.RecordBatch]") -> Overview:
             state.add(_Chunk(batch.slice(start, _ROWS)))
     places = [place for vector, counter in state.places.items() for place in counter.top(vector, _PLACES)]
     places.sort(key=lambda place: (-place.times, place.vector, place.address))
+    named = (
+        place._replace(symbol=symbol, source=source)
+        for place in places
+        for symbol, source in [state.names.get(place.address, (None, None))]
+    )
     return Overview(
         state.total,
         tuple(total for _, total in sorted(state.totals.items())),
         state.tsc.axis(),
         state.seq.axis(),
         tuple(sorted((row for rows in state.rare.values() for row in rows), key=lambda row: row.seq)),
-        tuple(places),
+        tuple(named),
         _shares(state.functions),
         _shares(state.processes),
         _shares(state.modes),
@@ -193,10 +224,7 @@ def overview(batches: "Iterable[pa.RecordBatch]") -> Overview:
 
 def _rows(chunk: _Chunk, chosen: "NDArray[np.bool_]") -> list[Rare]:
     places = np.flatnonzero(chosen)
-    columns = []
-    for name in Rare._fields:
-        column = chunk.column(name)
-        columns.append([None] * places.size if column is None else column.take(places).to_pylist())
+    columns = [chunk.values(name, places) for name in Rare._fields]
     return [Rare(*row) for row in zip(*columns, strict=True)]
 
 

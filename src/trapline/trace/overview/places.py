@@ -9,6 +9,8 @@ if TYPE_CHECKING:
 
 KEPT: Final = 1 << 17
 """How many places of a vector are counted at a time; of more, those with the fewest exceptions are dropped."""
+FREQUENT: Final = 64
+"""Of how many places at a time names are kept."""
 
 
 class Place(NamedTuple):
@@ -21,6 +23,10 @@ class Place(NamedTuple):
     """At least so many: a place that came back after it was dropped lost its first ones."""
     first: int
     """The number of the first record that was counted."""
+    symbol: str | None = None
+    """As `memset+0x1a`."""
+    source: str | None = None
+    """As `lib/string.c:88`."""
 
 
 class PlaceCounter:
@@ -36,8 +42,11 @@ class PlaceCounter:
     def __len__(self) -> int:
         return self._addresses.size
 
-    def add(self, addresses: "NDArray[np.uint64]", numbers: "NDArray[np.uint64]") -> None:
-        """Count addresses; `numbers` are those of their records, in their order."""
+    def add(self, addresses: "NDArray[np.uint64]", numbers: "NDArray[np.uint64]") -> "NDArray[np.intp]":
+        """Count addresses; `numbers` are those of their records, in their order.
+
+        Return where the most frequent of them are for the first time.
+        """
         found, at, counts = np.unique(addresses, return_index=True, return_counts=True)
         merged = np.concatenate((self._addresses, found))
         self._addresses, first, places = np.unique(merged, return_index=True, return_inverse=True)
@@ -48,6 +57,8 @@ class PlaceCounter:
             self.complete = False
             kept = np.sort(np.argpartition(self._counts, -KEPT // 2)[-KEPT // 2 :])
             self._addresses, self._counts, self._firsts = self._addresses[kept], self._counts[kept], self._firsts[kept]
+        often: NDArray[np.intp] = at[np.argsort(-counts, kind="stable")[:FREQUENT]]
+        return often
 
     def top(self, vector: int, limit: int) -> list[Place]:
         """Return the places with the most, most first; of equal ones the lower address."""
