@@ -109,7 +109,7 @@ def test_a_push_to_no_page_has_its_walk_and_its_rows_marked():
 def test_an_entry_that_denies_is_marked():
     machine = Machine()
     machine.put(PML4 + 8, PDPT | P)
-    pictures = draw([machine.evidence(None, page_fault(3), address=1 << 39, becomes=page_fault(3))], delivered=False)
+    pictures = draw([machine.evidence(None, page_fault(3), address=1 << 39, becomes=page_fault(3))], chained=False)
     (walk,) = pictures.walks
     assert [(entry.name, entry.place, entry.wrong) for entry in walk.entries] == [
         ("PML4E", 1, True),

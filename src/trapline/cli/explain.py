@@ -2,26 +2,21 @@
 
 import json
 import sys
-from collections import deque
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from trapline.asm.disassembler import instruction
 from trapline.errors import UsageError
-from trapline.explain.blackbox import each_chain
 from trapline.explain.evidence import Evidence, from_stored
-from trapline.explain.explain import explain, explain_delivered
 from trapline.explain.explanation import Explanation
+from trapline.explain.stored import explainable
 from trapline.report import text
 from trapline.symbols import Names
 from trapline.trace.stored import StoredEvidence, StoredRecord, read_stored
 
 from .terminal import tell, width_of
-
-_UNRETURNED: Final = 64
-"""How many exceptions that a guest never came back from are explained: a run tells two."""
 
 
 class Explained(NamedTuple):
@@ -75,25 +70,9 @@ def _read(file: BinaryIO, outcomes: set[str]) -> Iterator[Evidence]:
 
 
 def _explained(evidence: Iterator[Evidence], names: Names, syntax: str) -> Iterator[Explained]:
-    """Yield the explanation of each fatal chain, then of the exceptions that the guest never came back from."""
     shown = partial(instruction, syntax=syntax)
-    unreturned = deque[Evidence](maxlen=_UNRETURNED)
-
-    def others() -> Iterator[Evidence]:
-        for piece in evidence:
-            if piece.unreturned:
-                unreturned.append(piece)
-            else:
-                yield piece
-
-    for chain in each_chain(others()):
-        if any(piece.fatal for piece in chain):
-            record = chain[-1].sequence
-            title = "at the end" if record is None else f"up to record {record}"
-            yield Explained(record, title, explain(chain, name=names.text, disassemble=shown))
-    for piece in unreturned:
-        title = f"record {piece.sequence}, which the guest never came back from"
-        yield Explained(piece.sequence, title, explain_delivered(piece, name=names.text, disassemble=shown))
+    for each in explainable(evidence):
+        yield Explained(each.record, each.title, each.explanation(names.text, shown))
 
 
 def _print(explained: Iterator[Explained], *, as_json: bool) -> int:

@@ -21,20 +21,20 @@ from .values import Pictures, Stack, Table, recorded
 from .walk import page_walk
 
 
-def draw(chain: Sequence[Evidence], *, delivered: bool = True, name: Namer | None = None) -> Pictures:
+def draw(chain: Sequence[Evidence], *, chained: bool = True, name: Namer | None = None) -> Pictures:
     """Return the pictures of a chain: evidence of one state, in the order of the exceptions.
 
-    Without `delivered` the exception is drawn by itself: its page walk and the stack.
+    Unless `chained` the exception is drawn by itself: its page walk and the stack.
     """
     last = chain[-1]
     first = chain[0]._replace(save=last.save, gprs=last.gprs, memory=last.memory)
-    event = first.vectoring if delivered else first.event or first.vectoring
+    event = first.vectoring if chained else first.event or first.vectoring
     if event is None:
         return Pictures((), (), ())
-    if not delivered and first.event is not None:
+    if not chained and first.event is not None:
         first = first._replace(first_address=first.address)
     attempt = Attempt.of(first, event)
-    steps = (recorded(partial(_steps, first, attempt)) if delivered else None) or ()
+    steps = (recorded(partial(_steps, first, attempt)) if chained else None) or ()
     drawn = [Drawn(Attempt(first.save, first.memory, step.event, first.physical_bits), step.outcome) for step in steps]
     accesses = recorded(partial(denied_accesses, first, attempt, steps)) or ()
     walks = (recorded(partial(page_walk, attempt, access)) for access in accesses)

@@ -5,7 +5,6 @@ from typing import Final
 
 from trapline.arch.delivery import Check, checks
 from trapline.arch.descriptors import (
-    ATTRIBUTES_LOW,
     DPL_SHIFT,
     GATE_PRESENT,
     GateType,
@@ -124,7 +123,7 @@ def _fields(attempt: Attempt, gate: int, name: Namer | None, wrong: str | None) 
     selector, _ = _place(attempt, gate)
     values = {"handler": _handler(attempt, gate, name), "selector": f"{selector:#x}"}
     if not attempt.real:
-        values["type"] = f"{gate >> ATTRIBUTES_LOW & 0xF:#x} {_kind(gate)}"
+        values["type"] = _kind(gate)
         values["DPL"] = str(attributes(gate) >> DPL_SHIFT & 3)
         values["P"] = "1" if gate & GATE_PRESENT else "0"
     if attempt.long:

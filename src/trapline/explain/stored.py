@@ -1,0 +1,60 @@
+"""What there is to explain in the evidence of a stored run."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
+
+from .blackbox import each_chain
+from .evidence import Evidence
+from .explain import Disassembler, explain, explain_delivered
+from .explanation import Explanation
+from .instruction import Namer
+from .pictures import Pictures, draw
+
+_UNRETURNED: Final = 64
+"""How many exceptions that a guest never came back from are explained: a run tells two."""
+
+
+class Explainable(NamedTuple):
+    """A double or triple fault, or an exception that the guest never came back from."""
+
+    title: str
+    chain: list[Evidence]
+    """In the order of the exceptions; one piece, of an exception that was delivered."""
+    delivered: bool
+    """Whether the first exception was: it is explained by itself."""
+
+    @property
+    def record(self) -> int | None:
+        """The number of the last record; None: it has none."""
+        return self.chain[-1].sequence
+
+    def explanation(self, name: Namer, disassemble: Disassembler) -> Explanation:
+        """Return the explanation."""
+        if self.delivered:
+            return explain_delivered(self.chain[0], name=name, disassemble=disassemble)
+        return explain(self.chain, name=name, disassemble=disassemble)
+
+    def pictures(self, name: Namer) -> Pictures:
+        """Return the state as pictures."""
+        return draw(self.chain, chained=not self.delivered, name=name)
+
+
+def explainable(evidence: Iterable[Evidence]) -> Iterator[Explainable]:
+    """Yield each fatal chain, oldest first, then the exceptions that the guest never came back from."""
+    unreturned = deque[Evidence](maxlen=_UNRETURNED)
+
+    def others() -> Iterator[Evidence]:
+        for piece in evidence:
+            if piece.unreturned:
+                unreturned.append(piece)
+            else:
+                yield piece
+
+    for chain in each_chain(others()):
+        if any(piece.fatal for piece in chain):
+            record = chain[-1].sequence
+            yield Explainable("at the end" if record is None else f"up to record {record}", chain, delivered=False)
+    for piece in unreturned:
+        title = f"record {piece.sequence}, which the guest never came back from"
+        yield Explainable(title, [piece], delivered=True)
