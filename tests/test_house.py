@@ -18,7 +18,18 @@ MODULES = {
     ".".join(("trapline", *path.relative_to(SOURCES).with_suffix("").parts)).removesuffix(".__init__"): path
     for path in SOURCES.rglob("*.py")
 }
-HEAVY = ("msgspec", "numpy", "pyarrow", "rich", "unicorn", "iced_x86", "elftools", "cpp_demangle", "rust_demangler")
+HEAVY = (
+    "msgspec",
+    "numpy",
+    "pyarrow",
+    "rich",
+    "unicorn",
+    "iced_x86",
+    "elftools",
+    "cpp_demangle",
+    "rust_demangler",
+    "jinja2",
+)
 
 
 def test_arrows_point_down(capsys):

@@ -46,9 +46,11 @@ def value_options():
 BASES = {
     "run": (["disk.img", "--accel", "tcg"], ["code", "--entry-mode", "16", "--processor", "unicorn"]),
     "explain": (["trace"],),
+    "report": (["trace"],),
+    "stat": (["trace"],),
     "import": (["qemu-int", "log"],),
 }
-ARGUMENTS = {"guest": 0, "file": 0, "format": 0, "log": 1}
+ARGUMENTS = {"guest": 0, "file": 0, "files": 0, "format": 0, "log": 1}
 OF_UNICORN = {"--entry-mode", "--load-address", "--memory", "--initrd", "--append", "--symbols"}
 
 

@@ -7,11 +7,11 @@ from trapline import __version__
 from trapline.errors import UsageError
 from trapline.typed import integer, shortened
 
+from .file_options import add_force, add_symbols
 from .trace_options import AddVerb, add_trace_verbs
 
-SYNTAXES: Final = ("intel", "att")
 PROCESSORS: Final = ("auto", "unicorn", "qemu")
-"""Copies of `session.settings.PROCESSORS` and of the disassembler's: those take long to load. A test compares them."""
+"""A copy of `session.settings.PROCESSORS`: that takes long to load. A test compares them."""
 _HIGHEST_ADDRESS: Final = (1 << 64) - 1
 
 _EPILOG: Final = """\
@@ -133,7 +133,7 @@ def _add_run(add: AddVerb) -> None:
         "all that are forced are intercepted",
     )
     run.add_argument("-o", "--output", metavar="FILE", help="write each exception as a line of JSON; -: to stdout")
-    _add_force(run)
+    add_force(run)
     run.add_argument(
         "--screen",
         action="store_true",
@@ -152,7 +152,7 @@ def _add_run(add: AddVerb) -> None:
         default="trapline",
         help="guest: after a debug exit, exit with QEMU's (value << 1) | 1",
     )
-    _add_symbols(run)
+    add_symbols(run)
     run.add_argument("--qemu", metavar="PROGRAM", help="the QEMU program (default: qemu-system-x86_64 on PATH)")
 
 
@@ -160,14 +160,14 @@ def _add_stored(add: AddVerb) -> None:
     explain = add("explain", help="explain the double and triple faults of a stored run", allow_abbrev=False)
     explain.add_argument("file", metavar="FILE", help="a file that `trapline run -o` wrote")
     explain.add_argument("--json", action="store_true", help="print JSON")
-    _add_symbols(explain)
+    add_symbols(explain)
 
     take = add("import", help="convert another program's log to records", allow_abbrev=False)
     take.add_argument("format", choices=("qemu-int",), help="qemu-int: the log of qemu -d int,cpu_reset -D LOG")
     take.add_argument("log", metavar="LOG", help="the file")
     take.add_argument("-o", "--output", metavar="FILE", help="write to a file (default: -, stdout)")
-    _add_force(take)
-    _add_symbols(take, syntax=False)
+    add_force(take)
+    add_symbols(take, syntax=False)
 
 
 def _add_lists(add: AddVerb) -> None:
@@ -180,25 +180,6 @@ def _add_lists(add: AddVerb) -> None:
     doctor = add("doctor", help="check what this machine can run", allow_abbrev=False)
     doctor.add_argument("--json", action="store_true", help="print JSON")
     doctor.add_argument("--qemu", metavar="PROGRAM", help="the QEMU program to check")
-
-
-def _add_symbols(command: argparse.ArgumentParser, *, syntax: bool = True) -> None:
-    command.add_argument(
-        "--symbols",
-        metavar="FILE[@SLIDE]",
-        action="append",
-        default=[],
-        help="name addresses by the symbols of an ELF file, a System.map or a kallsyms, moved by SLIDE bytes; may be "
-        "given more than once. run finds the slide of a Linux kernel, and uses an ELF guest's own symbols",
-    )
-    if syntax:
-        text = "the syntax of disassembled instructions (default: intel)"
-        command.add_argument("--syntax", choices=SYNTAXES, default="intel", help=text)
-
-
-def _add_force(command: argparse.ArgumentParser) -> None:
-    text = "overwrite a file that exists and is not empty, once there is something to write"
-    command.add_argument("-f", "--force", action="store_true", help=text)
 
 
 def _address(text: str) -> int:

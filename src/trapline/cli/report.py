@@ -18,6 +18,10 @@ _LIMIT: Final = 20
 
 def report(options: argparse.Namespace) -> int:
     """Print how many exceptions have the same keys."""
+    if options.html is not None:
+        from .report_html import report_html
+
+        return report_html(options)
     by_time = options.by.strip().lower() == "time"
     keys = () if by_time else grouping.read_keys(options.by)
     with reading(options) as records:

@@ -6,6 +6,8 @@ from typing import Final, TypeAlias
 
 from trapline.typed import integer
 
+from .file_options import add_force, add_symbols
+
 AddVerb: TypeAlias = Callable[..., argparse.ArgumentParser]
 """`add(name, help=...)` returns the parser of a new verb."""
 
@@ -29,6 +31,12 @@ def add_trace_verbs(add: AddVerb) -> None:
     report.add_argument("--sort", choices=SORTS, default="count", help="the order of the rows (default: count)")
     _add_limit(report, "rows", "20; with --json all")
     _add_filters(report)
+    page = report.add_argument_group("a page instead of a table")
+    page.add_argument(
+        "--html", metavar="FILE", help="write one HTML page that needs nothing else: counts, a timeline, ..."
+    )
+    add_force(report)
+    add_symbols(report)
 
     stat = add("stat", help="count exceptions by vector, with rates", allow_abbrev=False)
     stat.add_argument("files", metavar="FILE", nargs="+", help=_FILES)

@@ -37,7 +37,7 @@ class Explainable(NamedTuple):
 
     def pictures(self, name: Namer) -> Pictures:
         """Return the state as pictures."""
-        return draw(self.chain, chained=not self.delivered, name=name)
+        return draw(self.chain, chained=not self.delivered or self.chain[0].vectoring is not None, name=name)
 
 
 def explainable(evidence: Iterable[Evidence]) -> Iterator[Explainable]:

@@ -1,0 +1,117 @@
+"""The page of stored traces."""
+
+import shlex
+from collections import deque
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from trapline.arch.events import SHUTDOWN
+from trapline.arch.mask import format_mask
+from trapline.asm.disassembler import instruction
+from trapline.errors import UsageError
+from trapline.explain.evidence import Evidence, from_stored
+from trapline.explain.stored import Explainable, explainable
+from trapline.symbols import Names
+from trapline.trace import overview
+from trapline.trace.files import Trace, open_trace
+from trapline.trace.reading import Reading, Run
+from trapline.trace.schema import COLUMNS
+from trapline.trace.stored import Metadata
+
+from .values import Explained, Fact, Page
+
+LAST: Final = 64
+"""How many of the last exceptions are shown."""
+_EXPLAINED: Final = 16
+"""How many of the last double and triple faults are explained."""
+
+
+class _Found(NamedTuple):
+    run: str
+    what: Explainable
+
+
+def page_of(records: Reading, names: Names, *, syntax: str = "intel") -> Page:
+    """Return what a page shows of chosen records of traces; `names` are of addresses. Raises UsageError.
+
+    The explanations are of all evidence, whatever was chosen.
+    """
+    counted = overview.overview(records.batches(overview.COLUMNS))
+    kept = deque(_explainable(records.runs), maxlen=_EXPLAINED)
+    shown = partial(instruction, syntax=syntax)
+    one = len(records.runs) == 1
+    ending = _ending(kept[-1].what) if one and kept else None
+    return Page(
+        title=_title(records),
+        ending=ending,
+        failed=ending is not None,
+        facts=tuple(_facts(records.runs[0].name, records.metadata) if one else ()),
+        overview=counted,
+        lookup=names.lookup if names.files else None,
+        explained=[
+            Explained(
+                each.what.title if one else f"{each.run}, {each.what.title}",
+                each.what.explanation(names.text, shown),
+                each.what.pictures(names.text),
+            )
+            for each in kept
+        ],
+        last=_last(records) if one else (),
+    )
+
+
+def _title(records: Reading) -> str:
+    if len(records.runs) > 1:
+        return f"{len(records.runs):,} traces"
+    return records.metadata.guest or Path(records.runs[0].name).name
+
+
+def _explainable(runs: Iterable[Run]) -> Iterator[_Found]:
+    for run in runs:
+        with open_trace(run.path) as trace:
+            for what in explainable(_evidence(trace)):
+                yield _Found(run.name, what)
+
+
+def _evidence(trace: Trace) -> Iterator[Evidence]:
+    for found in trace.evidence():
+        try:
+            piece = from_stored(found.evidence)
+        except UsageError as error:
+            raise UsageError(f"{trace.name}: {found.place} is damaged: {error}") from error
+        yield piece
+
+
+def _ending(last: Explainable) -> str | None:
+    """Return how the guest ended, as far as the evidence tells."""
+    if last.delivered:
+        return "The guest ended in the handler of an exception."
+    return "The guest shut down: a triple fault." if last.chain[-1].becomes is SHUTDOWN else None
+
+
+def _last(records: Reading) -> list[dict[str, Any]]:
+    rows = deque[dict[str, Any]](maxlen=LAST)
+    for batch in records.batches(COLUMNS):
+        rows.extend(batch.slice(max(batch.num_rows - LAST, 0)).to_pylist())
+    return list(rows)
+
+
+def _facts(name: str, metadata: Metadata) -> Iterator[Fact]:
+    """Yield what the file says of its run."""
+    values = {
+        "File": name,
+        "Guest": ", ".join(filter(None, (metadata.guest, metadata.description))),
+        "Command line": shlex.join(metadata.command_line),
+        "Forced": "" if metadata.exceptions is None else format_mask(metadata.exceptions),
+        "Recorded": "" if metadata.where is None else f"where {metadata.where}",
+        "Processor": ": ".join(filter(None, (metadata.processor, metadata.why))),
+        "Versions": ", ".join(f"{key} {value}" for key, value in metadata.versions.items()),
+        "Started": metadata.started or "",
+        "Build ID": metadata.build_id or "",
+        "Symbols": ", ".join(
+            each.name if each.slide is None else f"{each.name}@{each.slide}" for each in metadata.symbols
+        ),
+    }
+    return (Fact(key, value) for key, value in values.items() if value)
