@@ -107,3 +107,17 @@ def test_progress_is_shown_on_a_terminal_alone(trapline_command, trace, monkeypa
 
 def test_the_options_are_copies():
     assert trace_options.SORTS == groups.SORTS
+
+
+def test_a_page(trapline_command, trace, tmp_path):
+    path = tmp_path / "page.html"
+    done = trapline_command("report", trace, "--html", path, "-e", "pf")
+    assert (done.status, done.out) == (0, "")
+    text = path.read_text(encoding="utf-8")
+    assert done.err == f"{path}: {len(text.encode()):,} bytes\n"
+    assert "general protection" not in text
+    assert "address 0x" in text
+    again = trapline_command("report", trace, "--html", path)
+    assert (again.status, path.read_text(encoding="utf-8")) == (2, text)
+    assert trapline_command("report", trace, "--html", trace, "--force").status == 2
+    assert trapline_command("report", trace, "--html", "-").out.startswith("<!doctype html>")

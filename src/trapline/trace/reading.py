@@ -4,7 +4,6 @@ import contextlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from trapline.errors import UsageError
@@ -37,7 +36,7 @@ def find_runs(paths: Iterable[str]) -> list[Run]:
     """
     found: list[Run] = []
     for path in paths:
-        if not Path(path).is_dir():
+        if not os.path.isdir(path):  # noqa: PTH112  # pathlib raises for a name that is too long
             found.append(Run(path, path))
             continue
         inside = sorted(
