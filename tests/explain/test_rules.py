@@ -61,10 +61,10 @@ NO_SCE = "needs EFER.SCE, which is clear: the system call extensions are not ena
 
 
 def lacking(name, feature, place):
-    return (
-        f"{name} is an instruction of {feature}, which the guest's CPU lacks (CPUID function {place}): "
-        "QEMU's -cpu max has more"
-    )
+    more = "QEMU's -cpu max has more"
+    if feature == "AVX":
+        more = "Unicorn, which runs guests in this process, has no AVX; QEMU has: --processor qemu -- -cpu max"
+    return f"{name} is an instruction of {feature}, which the guest's CPU lacks (CPUID function {place}): {more}"
 
 
 UNDEFINED = [

@@ -15,6 +15,7 @@ _SYSTEM_CALLS: Final = ("syscall", "sysret", "sysretq")
 _BASES: Final = ("rdfsbase", "rdgsbase", "wrfsbase", "wrgsbase")
 _PROTECTED: Final = ("ltr", "lldt", "str", "sldt", "verr", "verw", "lar", "lsl")
 """Not recognized in real and virtual-8086 mode (APM vol. 3, each)."""
+_NO_AVX: Final = "Unicorn, which runs guests in this process, has no AVX; QEMU has: --processor qemu -- -cpu max"
 _AVX_AREA: Final = 576 + 256
 """Bytes of an XSAVE area with the AVX state (APM vol. 2, 11.5.2)."""
 
@@ -63,9 +64,10 @@ def _lacking(i: Instruction) -> str | None:
     for feature in sorted(i.features):
         place = INSTRUCTIONS.get(feature)
         if place is not None and i.cpuid.has(*place) is False:
+            more = _NO_AVX if i.is_avx else "QEMU's -cpu max has more"
             return (
                 f"{i.name} is an instruction of {feature.replace('_', '.')}, which the guest's CPU lacks "
-                f"({bit_name(*place)}): QEMU's -cpu max has more"
+                f"({bit_name(*place)}): {more}"
             )
     return None
 
