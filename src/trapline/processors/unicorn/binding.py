@@ -185,10 +185,11 @@ class Binding:
             return None
         return gpa.value
 
-    def map_memory(self, gpa: int, memory: mmap.mmap) -> None:
-        """Let the CPU find `memory` at a physical address."""
-        address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-        self._uc.mem_map_ptr(gpa, len(memory), uc.UC_PROT_ALL, address)
+    def map_memory(self, gpa: int, memory: mmap.mmap, start: int = 0, end: int | None = None) -> None:
+        """Let the CPU find `memory` from `start` to `end` at a physical address."""
+        size = (len(memory) if end is None else end) - start
+        address = ctypes.addressof(ctypes.c_char.from_buffer(memory)) + start
+        self._uc.mem_map_ptr(gpa, size, uc.UC_PROT_ALL, address)
 
     def map_code(self, gpa: int, code: bytes) -> None:
         """Let the CPU find a page with `code` at a physical address."""

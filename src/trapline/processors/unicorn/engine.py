@@ -1,6 +1,7 @@
 """One Unicorn CPU in SVM guest mode: VMRUN, resume, and single instructions outside the guest."""
 
 import mmap
+from collections.abc import Iterable
 from typing import Any, Final
 
 from unicorn import x86_const as x86
@@ -13,6 +14,7 @@ from trapline.arch.paging import PAGE
 from trapline.arch.registers import CR0, CR4, EFER
 from trapline.arch.vmcb import Vmcb
 
+from .address_map import Range
 from .binding import Binding
 from .hooks import Hooks
 from .stops import Stop
@@ -44,8 +46,11 @@ _WITHOUT_AVX: Final = {
 class Engine:
     """Runs the guest from the context of a binding. `vmrun`, `resume` and `step` return the event of `Hooks`."""
 
-    def __init__(self, binding: Binding, hooks: Hooks, ram_size: int) -> None:
-        """Map the VMCB, the host's code and, wherever neither they nor `ram_size` bytes of RAM are, the bus."""
+    def __init__(self, binding: Binding, hooks: Hooks, ram_size: int, holes: Iterable[Range] = ()) -> None:
+        """Map the VMCB, the host's code and, wherever neither they nor RAM is, the bus.
+
+        RAM has `ram_size` bytes, but for `holes`.
+        """
         self._binding, self._hooks = binding, hooks
         self.resume = hooks.resume
         """Resume from the context, without a VMRUN."""
@@ -55,7 +60,7 @@ class Engine:
         """The VMCB that VMRUN executes, not the hypervisor's."""
         self.msrpm = memoryview(self._monitor)[MSRPM - MONITOR :][:MSRPM_SIZE]
         binding.map_code(_ENTRY, _CODE)
-        for start, end in ((ram_size, _HIGH), (_HIGH, _ENTRY), (_ENTRY + PAGE, _END)):
+        for start, end in (*holes, (ram_size, _HIGH), (_HIGH, _ENTRY), (_ENTRY + PAGE, _END)):
             hooks.map_bus(start, end)
         self._host = self._host_context()
         self._host_parts = (

@@ -23,6 +23,7 @@ from trapline.errors import ProcessorLost, UsageError
 from trapline.machine.boot import Boot
 from trapline.machine.processor import Outcome, Statistics, Watchpoint
 
+from .address_map import between, holes
 from .alignment import Alignment
 from .answers import Answers
 from .binding import Binding
@@ -75,7 +76,9 @@ class UnicornProcessor:
         self.chips = machine.chips
         self._binding = binding = Binding()
         ram = mmap.mmap(-1, memory)
-        binding.map_memory(0, ram)
+        self._holes = holes(memory, boot.loads)
+        for start, end in between(memory, self._holes):
+            binding.map_memory(start, ram, start, end)
         self.memory = Ram(ram, binding.forget_code)
         self.read_screen = partial(self.memory.read, text_screen.ADDRESS, text_screen.SIZE)
         buffer = bytearray(size_of(Vmcb))
@@ -85,7 +88,7 @@ class UnicornProcessor:
         bus = MachineBus(machine, binding, self.memory, pending, physical_bits=PHYSICAL_BITS)
         hooks = Hooks(binding, bus, self.memory.note_code)
         self._breakpoints = Breakpoints(binding, hooks, pending)
-        self._engine = engine = Engine(binding, hooks, memory)
+        self._engine = engine = Engine(binding, hooks, memory, self._holes)
         self.msrpm = engine.msrpm
         self._state = state = State(binding, engine, vmcb, buffer)
         self._cpu = cpu = Cpu(vmcb, self.gprs, self.memory, physical_bits=PHYSICAL_BITS, sets_rf=sets_rf)
@@ -260,6 +263,8 @@ class UnicornProcessor:
         self.machine.receive(received)
         self._pending.ended = False
         self._loop.reset()
+        for start, end in self._holes:
+            self.memory.write(start, b"\xff" * (end - start))
         for gpa, data in self._boot.loads:
             self.memory.write(gpa, data)
         zero(self.vmcb.control)
