@@ -7,7 +7,7 @@ import numpy as np
 
 from trapline.errors import MissingExtra
 
-from .column import Batch, Column, Kind, Numbers, Texts
+from .column import Batch, Column, Columnar, Kind, Numbers, Texts
 from .schema import COLUMNS
 
 if TYPE_CHECKING:
@@ -26,25 +26,25 @@ def to_table(batch: Batch) -> "pa.Table":
     return pa.Table.from_batches([to_batch(batch, tuple(COLUMNS))])
 
 
-def to_batch(batch: Batch, names: Sequence[str]) -> "pa.RecordBatch":
+def to_batch(batch: Columnar, names: Sequence[str]) -> "pa.RecordBatch":
     """Return some columns of records."""
     import pyarrow as pa
 
     return pa.record_batch([_array(COLUMNS[name], batch) for name in names], list(names))
 
 
-def _array(column: Column, batch: Batch) -> "pa.Array":
+def _array(column: Column, batch: Columnar) -> "pa.Array":
     import pyarrow as pa
 
     if column.kind is Kind.TRUTH:
-        return pa.array(column.over(batch))
+        return pa.array(batch.over(column))
     if column.kind is Kind.TEXT:
-        texts: Texts = column.over(batch)
+        texts: Texts = batch.over(column)
         missing = np.array([text is None for text in texts.table], np.bool_)
         places = np.cumsum(~missing) - 1  # without those that are missing
         known = [text for text in texts.table if text is not None]
         codes = pa.array(np.take(places, texts.codes).astype(np.int32), mask=np.take(missing, texts.codes))
         return pa.DictionaryArray.from_arrays(codes, pa.array(known, pa.string()))
-    numbers: Numbers = column.over(batch)
+    numbers: Numbers = batch.over(column)
     mask = None if numbers.present is None else ~numbers.present
     return pa.array(np.ascontiguousarray(numbers.values), mask=mask)

@@ -59,8 +59,10 @@ class Batch:
         """Indices into a table of symbols, and the table: of each record's instruction."""
         import numpy as np
 
+        if self.lookup is None:
+            return np.zeros(self.size, np.intp), [None]
         addresses, places = np.unique(linear_addresses(self).values, return_inverse=True)
-        lookup = self.lookup or (lambda _: None)
+        lookup = self.lookup
         codes: dict[Symbol | None, int] = {}
         found = [codes.setdefault(lookup(address), len(codes)) for address in addresses.tolist()]
         return np.array(found, np.intp)[places], list(codes)

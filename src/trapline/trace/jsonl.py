@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final
 
 from trapline.arch.events import decode
@@ -13,6 +14,8 @@ from .exception_record import Lookup, linear_rip, outcome_of, unpack_records
 from .schema import EVENT_TYPES
 
 _GENERAL: Final = "".join(f',"{name}":"%#x"' for name in GENERAL)
+_KEPT: Final = 1 << 12
+"""Texts of each kind that are kept: most records repeat what others have."""
 
 
 def json_lines(
@@ -25,22 +28,46 @@ def json_lines(
     for sequence, row in enumerate(unpack_records(data), first):
         (tsc, vector, cpl, flags, error_code, exit_int_info, rip, rsp, rflags, cr3, address,
          cs, ss, vcpu, cs_base, cr0, cr4, efer, dr6, event, *general) = row  # fmt: skip
-        code = error_code if flags & RecordFlags.HAS_ERROR_CODE else "null"
+        code = error_code if flags & RecordFlags.HAS_ERROR_CODE else None
         cr2 = f'"{address:#x}"' if flags & RecordFlags.HAS_ADDRESS else "null"
-        synthesized = "true" if flags & RecordFlags.SYNTHESIZED else "false"
-        others = _GENERAL % tuple(general) if registers else ""
-        symbol = "" if lookup is None else _json_symbol(lookup(linear_rip(rip, cs_base)))
+        others = _GENERAL % (*general,) if registers else ""
+        symbol = "" if lookup is None else _symbol(lookup(linear_rip(rip, cs_base)))
         yield (
-            f'{{"seq":{sequence},"tsc":{tsc},"vcpu":{vcpu},"vector":{vector},"name":"{mnemonic(vector)}",'
-            f'"error_code":{code},"address":{cr2},"cpl":{cpl},"cs":"{cs:#x}","rip":"{rip:#x}","ss":"{ss:#x}",'
-            f'"rsp":"{rsp:#x}","rflags":"{rflags:#x}","cr0":"{cr0:#x}","cr3":"{cr3:#x}","cr4":"{cr4:#x}",'
-            f'"efer":"{efer:#x}","dr6":"{dr6:#x}","vectoring":{_json_event(exit_int_info)},'
-            f'"outcome":"{outcome_of(flags).value}","injected":{_json_event(event)},'
-            f'"synthesized":{synthesized},"cs_base":"{cs_base:#x}"{others}{symbol}}}\n'
+            f'{{"seq":{sequence},"tsc":{tsc},"vcpu":{vcpu},{_exception(vector, code)},"address":{cr2},'
+            f'{_code_segment(cpl, cs)},"rip":"{rip:#x}","ss":"{ss:#x}","rsp":"{rsp:#x}",'
+            f"{_control(rflags, cr0, cr3, cr4, efer, dr6)},{_delivery(exit_int_info, flags, event)},"
+            f'"cs_base":"{cs_base:#x}"{others}{symbol}}}\n'
         )
 
 
-def _json_symbol(symbol: Symbol | None) -> str:
+@lru_cache(_KEPT)
+def _exception(vector: int, code: int | None) -> str:
+    return f'"vector":{vector},"name":"{mnemonic(vector)}","error_code":{"null" if code is None else code}'
+
+
+@lru_cache(_KEPT)
+def _code_segment(cpl: int, cs: int) -> str:
+    return f'"cpl":{cpl},"cs":"{cs:#x}"'
+
+
+@lru_cache(_KEPT)
+def _control(rflags: int, cr0: int, cr3: int, cr4: int, efer: int, dr6: int) -> str:
+    return (
+        f'"rflags":"{rflags:#x}","cr0":"{cr0:#x}","cr3":"{cr3:#x}","cr4":"{cr4:#x}","efer":"{efer:#x}","dr6":"{dr6:#x}"'
+    )
+
+
+@lru_cache(_KEPT)
+def _delivery(exit_int_info: int, flags: int, event: int) -> str:
+    synthesized = "true" if flags & RecordFlags.SYNTHESIZED else "false"
+    return (
+        f'"vectoring":{event_text(exit_int_info)},"outcome":"{outcome_of(flags).value}",'
+        f'"injected":{event_text(event)},"synthesized":{synthesized}'
+    )
+
+
+@lru_cache(_KEPT)
+def _symbol(symbol: Symbol | None) -> str:
     """Return the members of an object that name an address, with a comma before them."""
     if symbol is None:
         return ""
@@ -48,7 +75,8 @@ def _json_symbol(symbol: Symbol | None) -> str:
     return f',"symbol":{json.dumps(symbol.place)}{source}'
 
 
-def _json_event(word: int) -> str:
+def event_text(word: int) -> str:
+    """Return an event word as a value of JSON."""
     event = decode(word)
     if event is None:
         return "null"

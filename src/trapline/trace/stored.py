@@ -199,6 +199,11 @@ def read_evidence(text: bytes) -> Iterator[StoredEvidence]:
         yield _decode("evidence", line, _EVIDENCE)
 
 
+def metadata_text(metadata: Metadata) -> bytes:
+    """Return metadata as JSON."""
+    return encode(metadata)
+
+
 def run_line(metadata: Metadata) -> bytes:
     """Return metadata as a line of JSON."""
     return b'{"type":"run",' + encode(metadata)[1:] + b"\n"

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 METADATA: Final = b"trapline"
-"""The key of the metadata of a schema, in Arrow and Parquet: JSON."""
+"""The key of the metadata of a schema, in Arrow and Parquet: JSON. An Arrow batch with this key has evidence there."""
 EVIDENCE: Final = "evidence"
-"""A column of text: the lines of evidence that were noted before the record. The last ones have this key of the file's
-metadata in Parquet, and of an empty batch's in Arrow."""
+"""A column of text: the lines of evidence that were noted before the record."""
+LAST_EVIDENCE: Final = b"trapline.evidence"
+"""The key, in a Parquet file's metadata, of the evidence after the last record."""
 _HAS: Final = "has_"
 _LINEAR: Final = "linear_rip"
 STORED: Final = tuple(name for name in COLUMNS if name != _LINEAR and not name.startswith(_HAS))

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .binary import BoundedFile, found_in, found_in_text, metadata_of, present
-from .layout import EVIDENCE, METADATA, types
+from .layout import EVIDENCE, LAST_EVIDENCE, types
 from .trace import Found
 
 _AT_ONCE: Final = 1 << 16
@@ -45,7 +45,7 @@ class ParquetSource:
         """See `trace.Source`."""
         for batch in self._read(present(self._names, [EVIDENCE]), _EVIDENCE_AT_ONCE):
             yield from found_in(batch)
-        yield from found_in_text((self._reader.metadata.metadata or {}).get(METADATA + b"." + EVIDENCE.encode(), b""))
+        yield from found_in_text((self._reader.metadata.metadata or {}).get(LAST_EVIDENCE, b""))
 
     def close(self) -> None:
         """See `trace.Source`."""
