@@ -108,6 +108,10 @@ def _command(options: argparse.Namespace, qemu_options: list[str]) -> int:
         from .query import query
 
         return query(options)
+    if options.verb == "show":
+        from .show import show
+
+        return show(options)
     if options.verb == "doctor":
         from .doctor import doctor
 

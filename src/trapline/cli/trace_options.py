@@ -42,6 +42,18 @@ def add_trace_verbs(add: AddVerb) -> None:
     stat.add_argument("files", metavar="FILE", nargs="+", help=_FILES)
     _add_filters(stat)
 
+    show = add("show", help="print the exceptions of traces one by one", allow_abbrev=False)
+    show.add_argument("files", metavar="FILE", nargs="+", help=_FILES)
+    show.add_argument(
+        "--format",
+        choices=("trapline", "qemu", "json"),
+        default="trapline",
+        help="a line each, as --live prints it; a block as in the log of qemu -d int; or a line of JSON, as --json "
+        "(default: trapline)",
+    )
+    _add_limit(show, "records", "all")
+    _add_filters(show)
+
     query = add("query", help="ask traces in SQL", allow_abbrev=False)
     query.add_argument("files", metavar="FILE", nargs="+", help=_FILES)
     query.add_argument(

@@ -1,9 +1,9 @@
 """One recorded exception as a value, and as a line of text."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from functools import cache
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from trapline.arch.error_codes import describe_error_code
 from trapline.arch.events import Event, decode
@@ -135,25 +135,82 @@ class ExceptionRecord(NamedTuple):
     """The other general registers."""
 
     def __str__(self) -> str:
-        parts = [f"{self.vector.mnemonic:<4}", f"cpl {self.cpl}", f"{self.cs:04x}:{self.rip:016x}"]
-        if self.symbol is not None:
-            parts.append(str(self.symbol))
-        if self.address is not None:
-            parts.append(f"address {self.address:#x}")
-        if self.error_code is not None:
-            parts.append(f"error {self.error_code:#x}: {_describe_error_code(self)}")
-        if self.vectoring is not None:
-            parts.append(f"while delivering {self.vectoring}")
-        elif self.synthesized and self.vector is Vector.DF:
-            parts.append("synthesized from the two above")
-        if (end := _ENDS.get(self.outcome)) is not None:
-            parts.append(end)
-        elif self.outcome is Outcome.INJECTED:
-            parts.append(f"-> {self.injected}")
-        return "  ".join(parts)
+        return line_of(self)
 
 
-_ENDS: Final = {
+class Recorded(Protocol):
+    """What a line tells of an exception; None: it is missing, or unknown."""
+
+    @property
+    def vector(self) -> int:
+        """Which exception."""
+
+    @property
+    def error_code(self) -> int | None:
+        """The error code that it pushes."""
+
+    @property
+    def address(self) -> int | None:
+        """The faulting linear address of a #PF."""
+
+    @property
+    def cs(self) -> int | None:
+        """The selector of the code segment."""
+
+    @property
+    def rip(self) -> int | None:
+        """RIP of the instruction."""
+
+    @property
+    def cpl(self) -> int | None:
+        """The privilege level at which it was raised."""
+
+    @property
+    def vectoring(self) -> Event | None:
+        """The event that was being delivered."""
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """What became of it."""
+
+    @property
+    def injected(self) -> Event | None:
+        """The event that the guest got for it."""
+
+    @property
+    def synthesized(self) -> bool:
+        """Whether the hypervisor raised it."""
+
+    @property
+    def symbol(self) -> object:
+        """The name of the instruction; `str` gives the text."""
+
+
+def line_of(record: Recorded) -> str:
+    """Return an exception in a line: what, where, why, and what was being delivered."""
+    parts = [f"{mnemonic(record.vector):<4}"]
+    if record.cpl is not None:
+        parts.append(f"cpl {record.cpl}")
+    if record.cs is not None and record.rip is not None:
+        parts.append(f"{record.cs:04x}:{record.rip:016x}")
+    if record.symbol is not None:
+        parts.append(str(record.symbol))
+    if record.address is not None:
+        parts.append(f"address {record.address:#x}")
+    if record.error_code is not None:
+        parts.append(f"error {record.error_code:#x}: {_describe_error_code(record)}")
+    if record.vectoring is not None:
+        parts.append(f"while delivering {record.vectoring}")
+    elif record.synthesized and record.vector == Vector.DF:
+        parts.append("synthesized from the two above")
+    if record.outcome is Outcome.INJECTED:
+        parts.append(f"-> {record.injected}")
+    elif (end := _ENDS.get(record.outcome)) is not None:
+        parts.append(end)
+    return "  ".join(parts)
+
+
+_ENDS: Final[Mapping[Outcome | None, str]] = {
     Outcome.COMBINED: "-> #DF",
     Outcome.SHUTDOWN: "-> shutdown",
     Outcome.DISCARDED: "-> discarded",
@@ -162,7 +219,7 @@ _IDT: Final = 1 << 1
 """In a selector error code: it names a gate of the IDT (APM vol. 2, 8.4.1)."""
 
 
-def _describe_error_code(record: ExceptionRecord) -> str:
+def _describe_error_code(record: Recorded) -> str:
     # QEMU 7.2 counts the 16-byte gates of long mode in eights, so the number in the code is not to be trusted; the
     # event whose delivery met the gate is.
     code, vectoring = record.error_code or 0, record.vectoring
