@@ -1,14 +1,18 @@
 """Why the first exception was raised, on one instruction each."""
 
+import random
+
 import pytest
 
 from tests.explain.machines import CODE, CODE_0, CODE_3, DATA_0, DATA_3, PDPT, STACK, Machine, fault, page_fault
 from trapline.arch.events import Event, EventType
 from trapline.arch.paging import PS, RW, A, D, P
-from trapline.arch.registers import CR0, CR4, DR6
+from trapline.arch.registers import CR0, CR4, DR6, Gprs
 from trapline.arch.vectors import Vector
 from trapline.asm.assembler import Assembler
+from trapline.asm.disassembler import instruction
 from trapline.asm.operands import AX, CR3, DS, EAX, ECX, RAX, RBP, RBX, RDX, RSP, XMM0, Mem
+from trapline.explain.explain import explain_exception
 from trapline.explain.origin import reason
 
 HIGH = 1 << 47
@@ -33,6 +37,8 @@ def frame(rip=CODE, cs=CODE_0, rflags=2, rsp=STACK, ss=DATA_0):
 
 
 NO_RULE = None
+EXCEPTIONS = [vector for vector in Vector if vector not in (Vector.DF, Vector.NMI)]
+CHANGED = [*(name for name, _ in Gprs._fields_), "rsp", "rflags", "cr4", "dr6", "fs.base", "gs.base"]
 ROWS = [
     (UD, b"\x0f\x0b", {}, "ud2 always raises #UD"),
     (UD, b"\x06", {}, "the bytes at RIP are not a valid instruction"),
@@ -46,6 +52,9 @@ ROWS = [
     (DE, code(lambda c: c.div(ECX)), {}, "div by zero"),
     (DE, code(lambda c: c.div(ECX)), {"rcx": 0x1_0000_0002}, "div by 0x2: the quotient is too large"),
     (DE, code(lambda c: c.div(Mem(RBX, size=32))), {"rbx": 0x7000}, "div by zero"),
+    (DE, b"\x41\xf6\xf7", {"r15": 0x1200}, "div by zero"),  # div r15b
+    (DE, b"\x40\xf6\xf6", {"rsi": 0x1204, "rdx": 0}, "div by 0x4: the quotient is too large"),  # div sil
+    (DE, b"\xf6\xf6", {"rsi": 0, "rdx": 0x1204}, "div by 0x12: the quotient is too large"),  # div dh
     (DE, b"\x90", {}, NO_RULE),
     (GP, code(lambda c: c.hlt()), {"cpl": 3}, "hlt is a privileged instruction, and the CPL is 3"),
     (GP, b"\x90", {"rip": HIGH}, f"execution went to {HIGH:#x}, which is not a canonical address"),
@@ -96,6 +105,18 @@ def made(code, fields):
     if stored is not None:
         machine.put(*stored)
     return machine
+
+
+def test_any_instruction_with_any_state_has_a_reason_or_none():
+    chance = random.Random(12)
+    for _ in range(1000):
+        vector = chance.choice(EXCEPTIONS)
+        state = {name: chance.getrandbits(chance.choice((4, 16, 64))) for name in CHANGED}
+        bits = chance.choice((0x099B, 0x0C9B, 0x0A9B))
+        machine = Machine(chance.randbytes(15), **state, **{"cs.attributes": bits, "cpl": chance.choice((0, 3))})
+        evidence = machine.evidence(fault(vector, chance.getrandbits(16)), first_address=chance.getrandbits(48))
+        found = explain_exception(evidence, disassemble=instruction).origin
+        assert found is None or found.event.vector == vector
 
 
 @pytest.mark.parametrize(("event", "code", "fields", "expected"), ROWS)

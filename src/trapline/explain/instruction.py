@@ -197,7 +197,7 @@ class Instruction:
         if not ext.is_gpr(number):
             return None
         high = register.AH <= number <= register.BH
-        name = _ORDER[(number - register.AH) if high else ext.number(number)]
+        name = _ORDER[ext.number(ext.full_register(number))]
         area: Structure = self.attempt.save if name in ("rax", "rsp") else self._gprs
         value = int(getattr(area, name)) >> (8 if high else 0)
         return value & (1 << 8 * int(ext.size(number))) - 1
