@@ -1,18 +1,19 @@
 """The forced exceptions change while the guest runs, whenever somebody says so; the guest notices nothing."""
 
-import json
 import random
 import threading
 import time
 
 import pytest
 
+from tests import lines
 from tests.acceptance.runs import LIMIT, wait_for
 from trapline.arch.vectors import FORCEABLE, Vector
 from trapline.hypervisor.recording import Recording
 from trapline.hypervisor.stop import StopReason
 from trapline.hypervisor.vm import Vm
 from trapline.processors.qemu.launch import open_qemu
+from trapline.trace.files.output import LineOutput
 from trapline.trace.recorder import Recorder
 
 UD = 1 << Vector.UD
@@ -27,7 +28,7 @@ class Live:
         self.console = folder / "console.txt"
         self.output = folder / "records.jsonl"
         self._file = self.output.open("w", encoding="ascii")
-        self.recorder = Recorder(lines=self._file)
+        self.recorder = Recorder(output=LineOutput(self._file))
         self.processor = open_qemu(
             guest=["-drive", f"file={image},format=raw"],
             memory=128 << 20,
@@ -66,7 +67,7 @@ class Live:
         return self._thread.is_alive()
 
     def records(self):
-        return [json.loads(line) for line in self.output.read_text().splitlines()]
+        return lines.records(self.output.read_text())
 
     def _run(self):
         self.stop = self.vm.run(time.monotonic() + LIMIT)

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from tests import lines
 from tools.fuzzing.raw import BODY, handled
 
 TIMES = 50
@@ -55,8 +56,7 @@ def test_a_crash_ends_the_run_with_all_its_records(kind, tmp_path):
     summary = json.loads(done.stdout)
     assert (summary["ending"], summary["exit_code"], summary["recorded"]) == ("failed", 1, TIMES)
     assert int(summary["crash"]["registers"]["rip"], 16) >= BODY
-    lines = [json.loads(line) for line in records.read_text().splitlines()]
-    assert [line["seq"] for line in lines if "seq" in line] == list(range(TIMES))
+    assert [record["seq"] for record in lines.records(records.read_text())] == list(range(TIMES))
     assert done.stderr.startswith(f"trapline: Unicorn was killed by {signal} in the block of code at 0008:10")
     assert f"which begins with {begins}" in done.stderr
     assert done.stderr.endswith("; try --processor qemu\n")

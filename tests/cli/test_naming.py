@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 
+from tests import lines
 from tests.programs.kernel import build_kernel
 from trapline.machine.scripted import vmexit
 
@@ -66,7 +67,7 @@ def test_live_lines_and_records_of_a_kernel_with_dwarf(trapline_command, built, 
     assert "(selftest.c:29)" in line
     user = next(line for line in done.err.splitlines() if line.startswith("#GP") and "cpl 3" in line)
     assert "user_main+0x" in user
-    records = [json.loads(line) for line in output.read_text().splitlines()]
+    records = lines.records(output.read_text())
     named = [record for record in records if "symbol" in record]
     assert named[0]["symbol"].startswith("selftest+0x")
     assert named[0]["source"] == "selftest.c:29"
@@ -78,18 +79,18 @@ def test_live_lines_and_records_of_a_kernel_with_dwarf(trapline_command, built, 
 def test_where_a_guest_shut_down(trapline_command, faulty):
     done = trapline_command("run", faulty, "--processor", "unicorn", "--timeout", "30")
     assert done.status == 3
-    lines = done.err.splitlines()
-    title = next(number for number, line in enumerate(lines) if line.startswith("code, in "))
-    assert lines[title].startswith("code, in inner+0x")
-    assert lines[title].endswith("(faulty.c:8)")
-    (marked,) = [line for line in lines if line.startswith("->0")]
+    said = done.err.splitlines()
+    title = next(number for number, line in enumerate(said) if line.startswith("code, in "))
+    assert said[title].startswith("code, in inner+0x")
+    assert said[title].endswith("(faulty.c:8)")
+    (marked,) = [line for line in said if line.startswith("->0")]
     assert marked.endswith("ud2")
-    guess = lines.index("called from, by frame pointers: a guess")
-    callers = [line.split()[1].split("+")[0] for line in lines[guess + 1 : guess + 4]]
+    guess = said.index("called from, by frame pointers: a guess")
+    callers = [line.split()[1].split("+")[0] for line in said[guess + 1 : guess + 4]]
     assert callers == ["middle", "outer", "entry"]
-    assert "#UD" in lines[lines.index("why it shut down") + 1]
+    assert "#UD" in said[said.index("why it shut down") + 1]
     assert "inner+0x" in done.err[done.err.index("why it shut down") :]
-    code = lines[title : guess + 4]
+    code = said[title : guess + 4]
     assert max(map(len, code)) <= 80
 
 

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from tests.lines import names, records
 from trapline.arch.vectors import FORCEABLE, Vector
 from trapline.errors import LaunchError, ProcessorLost, UsageError
 from trapline.hypervisor.parameters import ENVIRONMENT
@@ -381,7 +382,7 @@ def test_lines_are_written_to_the_output_file(trapline_command, disk, play, tmp_
     play(UD, PF)
     path = tmp_path / "records.jsonl"
     assert trapline_command("run", disk, "-o", path).status == 0
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines = records(path.read_text())
     assert [(line["seq"], line["name"]) for line in lines] == [(0, "#UD"), (1, "#PF")]
     assert lines[1]["address"] == "0x1234"
 
@@ -399,7 +400,7 @@ def test_only_what_the_condition_holds_for_is_recorded(trapline_command, disk, p
     assert done.status == 0
     assert done.err.splitlines()[0].split()[0] == "#PF"
     assert "1 exception recorded where address == 0x1234; " in done.err
-    assert [json.loads(line)["name"] for line in path.read_text().splitlines()] == ["#PF"]
+    assert names(path.read_text()) == ["#PF"]
 
 
 @pytest.mark.parametrize(
@@ -426,7 +427,7 @@ def test_a_stop_ends_the_run_with_context_and_explanation(trapline_command, disk
     for line in ("where it stopped  cpl 0  f000:", "code", "why it was raised", "guest: stopped at an exception after"):
         assert any(found.startswith(line) for found in done.err.splitlines()), line
     assert "stop if address < 0x2000: #PF(0x2) at f000:fff0\n" in done.err
-    assert [json.loads(line)["name"] for line in path.read_text().splitlines()] == ["#UD"]
+    assert names(path.read_text()) == ["#UD"]
 
 
 def test_a_stop_as_json(trapline_command, disk, play):

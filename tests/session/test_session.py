@@ -1,7 +1,6 @@
-import json
-
 import pytest
 
+from tests.lines import names
 from trapline.api import run as run_guest
 from trapline.arch.vectors import FORCEABLE, Vector
 from trapline.errors import LaunchError, ProcessorError, ProcessorLost, UsageError
@@ -146,7 +145,7 @@ def test_records_of_the_processor_and_of_the_hypervisor_are_one_row(run, tmp_pat
     path = tmp_path / "records.jsonl"
     said = []
     result = run(by_itself, output=path, live=said.append)
-    assert [json.loads(line)["name"] for line in path.read_text().splitlines()] == ["#PF", "#UD"]
+    assert names(path.read_text()) == ["#PF", "#UD"]
     assert [line.split()[0] for line in said] == ["#PF", "#UD"]
     assert result.recorded == 2
 

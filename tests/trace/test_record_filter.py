@@ -11,6 +11,7 @@ from trapline.machine.record import Record
 from trapline.symbols import Symbol
 from trapline.trace.condition import Condition
 from trapline.trace.exceptions import Exceptions
+from trapline.trace.files.output import LineOutput
 from trapline.trace.record_filter import RecordFilter
 from trapline.trace.recorder import Recorder
 
@@ -72,7 +73,7 @@ def test_the_number_is_the_one_that_the_record_gets(numbered, count):
 
 def test_what_is_left_out_is_nowhere(numbered):
     file, said = io.StringIO(), []
-    recorder = Recorder(lines=file, live=said.append, where=Condition("rip in (1, 3)"))
+    recorder = Recorder(output=LineOutput(file), live=said.append, where=Condition("rip in (1, 3)"))
     data = numbered(4)
     recorder.add(data[: 2 * SIZE])
     assert [recorder.add_one(data[place * SIZE :][:SIZE]) for place in (2, 3)] == [None, 1]
@@ -87,6 +88,6 @@ def test_a_batch_of_which_nothing_is_kept_writes_nothing(numbered):
         def flush(self):
             raise AssertionError
 
-    recorder = Recorder(lines=Closed(), where=Condition("rip == 9"))
+    recorder = Recorder(output=LineOutput(Closed()), where=Condition("rip == 9"))
     recorder.add(numbered(4))
     assert recorder.tally.total == 0

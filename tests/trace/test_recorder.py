@@ -13,6 +13,7 @@ from trapline.errors import TraplineError
 from trapline.machine.record import Record
 from trapline.trace.columns import view
 from trapline.trace.exceptions import Exceptions
+from trapline.trace.files.output import LineOutput
 from trapline.trace.recorder import BLACK_BOX, Recorder, RecordingError
 
 SIZE = len(bytes(Record()))
@@ -89,7 +90,7 @@ def test_lines_are_numbered_over_all_batches(batches):
     @given(batches)
     def check(batches):
         file = io.StringIO()
-        recorder = Recorder(lines=file)
+        recorder = Recorder(output=LineOutput(file))
         for batch in batches:
             recorder.add(memoryview(batch))
         found = [json.loads(line) for line in file.getvalue().splitlines()]
@@ -102,7 +103,7 @@ def test_lines_are_numbered_over_all_batches(batches):
 def test_each_batch_is_flushed(make_record, tmp_path):
     path = tmp_path / "records.jsonl"
     with path.open("w") as file:
-        recorder = Recorder(lines=file)
+        recorder = Recorder(output=LineOutput(file))
         for count in (1, 3):
             recorder.add(memoryview(numbered(make_record, count)))
             assert len(path.read_text().splitlines()) == recorder.tally.total
@@ -110,7 +111,7 @@ def test_each_batch_is_flushed(make_record, tmp_path):
 
 def test_a_note_comes_after_the_records_so_far(make_record):
     lines = io.StringIO()
-    recorder = Recorder(lines=lines)
+    recorder = Recorder(output=LineOutput(lines))
     recorder.add(memoryview(make_record(vector=6)))
     recorder.note('{"type":"note"}\n')
     recorder.add(memoryview(make_record(vector=13)))
@@ -132,7 +133,7 @@ def test_live_lines(make_record):
 
 def test_a_full_disk_ends_the_lines(make_record):
     file = FullDisk(room=1500)
-    recorder = Recorder(lines=file)
+    recorder = Recorder(output=LineOutput(file))
     recorder.add(memoryview(numbered(make_record, 2)))
     with pytest.raises(RecordingError, match=r"records\.jsonl: No space left on device; what was .* kept"):
         recorder.add(memoryview(numbered(make_record, 20)))
@@ -155,7 +156,7 @@ def test_an_interrupt_waits_for_the_end_of_a_batch(make_record):
         time.sleep(0.01)
 
     file = io.StringIO()
-    recorder = Recorder(lines=file, live=interrupt)
+    recorder = Recorder(output=LineOutput(file), live=interrupt)
     idle = threading.Event()
     other = threading.Thread(target=idle.wait)  # it may take the signal as well
     other.start()

@@ -132,7 +132,14 @@ def _add_run(add: AddVerb) -> None:
         help="record only exceptions for which this holds, such as 'cpl == 0 and vector == pf' (docs/conditions.md); "
         "all that are forced are intercepted",
     )
-    run.add_argument("-o", "--output", metavar="FILE", help="write each exception as a line of JSON; -: to stdout")
+    run.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="write each exception to FILE: as a line of JSON (-: to stdout), or as the suffix says .jsonl.zst, .arrow "
+        "or .parquet (docs/trace-format.md)",
+    )
+    run.add_argument("--no-registers", action="store_true", help="leave the general registers out of that file")
     add_force(run)
     run.add_argument(
         "--screen",

@@ -11,6 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from trapline.session.clash import check_streams, input_files, output_file
+from trapline.session.outputs import record_files
 from trapline.session.settings import MachineOptions, read_options
 
 from . import table
@@ -63,7 +64,7 @@ def _run(options: argparse.Namespace, qemu_options: list[str]) -> "Run":
     console_file = None if console_file == STDOUT else console_file
     check_streams(
         input_files(read_options(options.guest, keywords)[0]),
-        [*output_file("-o", output), *output_file("--console", console_file)],
+        [*record_files(output), *output_file("--console", console_file)],
     )
     with contextlib.ExitStack() as stack:
         stream = sys.stderr if options.json or output == STDOUT else sys.stdout
@@ -75,7 +76,7 @@ def _run(options: argparse.Namespace, qemu_options: list[str]) -> "Run":
         live = LiveLines(functools.partial(_say_after, console))
         stack.callback(live.finish)
         keywords["live"] = live.take if options.live else None
-        keywords["keep"], keywords["survive_crashes"] = 0, True
+        keywords["keep"], keywords["survive_crashes"], keywords["registers"] = 0, True, not options.no_registers
         return run_guest(
             options.guest,
             timeout=options.timeout,

@@ -36,6 +36,8 @@ class Opened(NamedTuple):
     boot: Boot | None
     """How the guest starts on Unicorn; None: firmware starts it, or the processor is the user's own."""
     names: Names
+    description: str | None
+    """What the guest was recognised as; None: QEMU's options name it, or the user's own processor has it."""
     receive: Callable[[bytes], None] | None
     """Sends bytes to the console of the stopped guest; None: the console does it, or takes no input."""
 
@@ -51,20 +53,22 @@ def open_processor(
     if not isinstance(settings.processor, str):
         _check_own_processor(settings)
         own = undo.enter_context(settings.processor)
-        return Opened(own, own.capabilities.name, "your own processor", None, open_names(settings.symbols, None), None)
+        names = open_names(settings.symbols, None)
+        return Opened(own, own.capabilities.name, "your own processor", None, names, None, None)
     if settings.processor not in PROCESSORS:
         raise UsageError(f"--processor {settings.processor}: choose one of {', '.join(PROCESSORS)}")
     guest = find_guest(settings)
+    description = None if guest is None else guest.description
     names = open_names(settings.symbols, guest)
     choice = choose(settings, guest)
     if choice.boot is None:
         with blaming(settings):
             processor = _open_qemu(undo, settings, guest, console, inherited)
-        return Opened(processor, QEMU, choice.why, None, names, None)
+        return Opened(processor, QEMU, choice.why, None, names, description, None)
     from trapline.processors.unicorn.processor import UnicornProcessor
 
     unicorn = undo.enter_context(UnicornProcessor(choice.boot, parse_memory(settings.memory), output=console.take))
-    return Opened(unicorn, UNICORN, choice.why, choice.boot, names, unicorn.receive)
+    return Opened(unicorn, UNICORN, choice.why, choice.boot, names, description, unicorn.receive)
 
 
 @contextlib.contextmanager
@@ -87,7 +91,7 @@ def _open_qemu(
         open_qemu,
         guest=options,
         memory=parse_memory(settings.memory),
-        accelerator=_accelerator(settings.accel, settings.qemu),
+        accelerator=choose_accelerator(settings.accel, settings.qemu),
         isolated=settings.isolate,
         program=settings.qemu,
         options=settings.qemu_options,
@@ -126,7 +130,7 @@ def _guest_options(settings: Settings, guest: Guest | None) -> list[str]:
     return []
 
 
-def _accelerator(wanted: str, program: str | None) -> str:
+def choose_accelerator(wanted: str, program: str | None) -> str:
     """Return the accelerator: for `auto` KVM where a guest has been seen to run with it."""
     from trapline.processors.qemu.kvm import nested_svm_missing
 

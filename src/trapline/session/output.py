@@ -8,14 +8,13 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Final, Self
+from typing import IO, Final
 
 from trapline.errors import TraplineError, UsageError
 
-from .clash import check_clashes, descriptor_of, input_files, output_file
-from .console import Console
+from .clash import descriptor_of
 from .patient_file import PatientFile
-from .settings import Outlets, PathLike, Settings
+from .settings import PathLike
 from .stream import Stream, is_stream
 
 _STREAMS: Final = {1: "stdout", 2: "stderr"}
@@ -86,9 +85,9 @@ class OutputFile:
         self._force = force
         self._created = self._begun = False
         self._file: PatientFile | None = None
-        self._text: IO[str] | None = None
+        self._buffered: IO[str] | io.BufferedWriter | None = None
         self.stream: Stream | None = None
-        """The file of text, if somebody reads it meanwhile."""
+        """The buffered file, if somebody reads it meanwhile."""
         if self._descriptor is None:
             with contextlib.suppress(OSError, ValueError):
                 self._check_empty(self._path.stat())
@@ -102,7 +101,12 @@ class OutputFile:
         return self._file
 
     def open_text(self) -> IO[str]:
-        """Open the file like `open`, for text that is buffered. A FIFO may get its reader later."""
+        """Open the file like `open_buffered`, for text."""
+        self._buffered = text = io.TextIOWrapper(self.open_buffered(), encoding="ascii")
+        return text
+
+    def open_buffered(self) -> io.BufferedWriter:
+        """Open the file like `open`, buffered. A FIFO may get its reader later."""
         raw: io.RawIOBase
         if self._descriptor is None and self._is_fifo():
             raw = self._open_stream(self._open_fifo)
@@ -114,8 +118,9 @@ class OutputFile:
                 copy = os.dup(number)
                 self._file.close()
                 self._file, raw = None, self._open_stream(lambda: copy)
-        self._text = io.TextIOWrapper(io.BufferedWriter(raw), encoding="ascii")
-        return self._text
+        buffered: io.BufferedWriter = io.BufferedWriter(raw)
+        self._buffered = buffered
+        return buffered
 
     def _open_stream(self, opener: Callable[[], int]) -> Stream:
         try:
@@ -123,6 +128,20 @@ class OutputFile:
         except OSError as error:
             raise UsageError(f"{self._what}: {error.strerror}") from error
         return self.stream
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether it is, or will be, a regular file."""
+        try:
+            status = self._path.stat() if self._descriptor is None else os.fstat(self._descriptor)
+        except (OSError, ValueError):
+            return True
+        return stat.S_ISREG(status.st_mode)
+
+    def remove(self) -> None:
+        """Remove a file that is not needed any more."""
+        with contextlib.suppress(OSError):
+            self._path.unlink()
 
     def _is_fifo(self) -> bool:
         with contextlib.suppress(OSError, ValueError):
@@ -150,7 +169,7 @@ class OutputFile:
 
     def close(self) -> None:
         """Close the file; remove it if it is new and was not begun."""
-        file = self._text or self._file
+        file = self._buffered or self._file
         if file is None or file.closed:
             return
         if self._created and not self._begun and self._file is not None:
@@ -190,56 +209,3 @@ class OutputFile:
 
     def __str__(self) -> str:
         return self._what
-
-
-class OutputFiles:
-    """The files of one run. They are closed after all that writes to them."""
-
-    def __init__(self, settings: Settings, outlets: Outlets) -> None:
-        """Check them, before any is opened. Raises UsageError for one that is also read, and for one that exists."""
-        outputs = [*output_file("-o", outlets.output), *output_file("--console", outlets.console)]
-        if outputs:
-            check_clashes(input_files(settings), outputs)
-        self._given = outlets.output
-        self._records, self._console = (
-            OutputFile(role, outlet, force=outlets.force) if isinstance(outlet, str | os.PathLike) else None
-            for role, outlet in (("-o", outlets.output), ("--console", outlets.console))
-        )
-        self._closing = contextlib.ExitStack()
-        self._writer: LineWriter | None = None
-
-    def open(self) -> IO[str] | None:
-        """Open them and return the file for records; None: there is none. Raises UsageError."""
-        if self._console is not None:
-            self._closing.callback(self._console.close)
-            self._writer = LineWriter(self._console.open())
-        if self._records is None:
-            return None if isinstance(self._given, str | os.PathLike) else self._given
-        self._closing.callback(self._records.close)
-        return self._records.open_text()
-
-    def begin(self, console: Console) -> None:
-        """Remove what they held, and let the console be written: the processor has started."""
-        for file in (self._records, self._console):
-            if file is not None:
-                file.begin()
-        writer, self._writer = self._writer, None
-        if writer is not None:
-            console.open_sink(writer.write)
-            self._closing.callback(writer.finish)
-
-    @property
-    def stream(self) -> Stream | None:
-        """The file of records, if somebody reads it meanwhile."""
-        return None if self._records is None else self._records.stream
-
-    def wait_for_console(self, limit: float | None) -> None:
-        """See `LineWriter.wait_until`."""
-        if self._console is not None:
-            self._console.wait_until(limit)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._closing.close()

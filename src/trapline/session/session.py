@@ -32,7 +32,8 @@ from .ending import Moment, Seen, before_shutdown, in_double_fault_task, moment
 from .kernel_slide import place, placing
 from .observing import ExceptionExit
 from .opening import blaming, open_processor
-from .output import LineWriter, OutputFiles
+from .output import LineWriter
+from .outputs import OutputFiles
 from .settings import UNICORN, Outlets, Settings, choose_mask
 
 if TYPE_CHECKING:
@@ -56,12 +57,12 @@ class Session:
         self.console = Console(None if isinstance(sink, str | os.PathLike) else sink)
         self.started = time.monotonic()
         mask = choose_mask(settings.exceptions)
+        self.registers = outlets.registers
         self.where = None if outlets.where is None else Condition(outlets.where)
         with contextlib.ExitStack() as undo:
             self._files = undo.enter_context(OutputFiles(settings, outlets))
             opened = open_processor(undo, settings, self.console, outlets.inherited)
-            self.processor, self.processor_name, self.why, self._boot, self.names, receive = opened
-            lines = self._files.open()
+            self.processor, self.processor_name, self.why, self._boot, self.names, self.description, receive = opened
             if receive is not None:
                 self.console.connect(lambda data: self._receive(receive, data))
             # Loaded only now, while QEMU starts.
@@ -72,8 +73,9 @@ class Session:
             from trapline.trace.recorder import Recorder
 
             lookup = self.names.lookup if self.names.files or self.names.unplaced else None
+            output = self._files.open(lookup)
             self.recorder = Recorder(
-                lines=lines,
+                output=output,
                 live=outlets.live,
                 lookup=lookup,
                 keep=outlets.keep,
@@ -81,7 +83,7 @@ class Session:
                 hurry=self._hurry,
             )
             self.processor.on_records(self.recorder.add)
-            self.black_box = BlackBox(self.recorder.note if lines else None)
+            self.black_box = BlackBox(self.recorder.note if output else None)
             first_exceptions = FirstExceptions(
                 lambda: self.recorder.store.newest(1), lambda vectors: self.vm.stop_watching(vectors)
             )
@@ -211,7 +213,7 @@ class Session:
 
     def _enter(self, save: SaveArea, gprs: Gprs) -> None:
         """Begin the run's files, for the processor has started, and set the state in which the guest does."""
-        self._files.begin(self.console)
+        self._files.begin(self.console, self)
         ask_about_cr4(self._cpuid)
         if self._boot is not None:
             self._boot.enter(save, gprs)

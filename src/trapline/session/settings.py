@@ -54,6 +54,7 @@ class MachineOptions(TypedDict, total=False):
     live: Callable[[str], None] | None
     keep: int
     where: str | None
+    registers: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,13 +66,18 @@ class Outlets:
     inherited: IO[bytes] | None = None
     """On QEMU: connect the guest's console to this process's standard input and to this file, instead of `console`."""
     output: PathLike | IO[str] | None = None
-    """A file, or its path, for the records as JSON lines, with the evidence for `trapline explain`."""
+    """A file of text or the path of one, for the records with the evidence for `trapline explain`.
+
+    The suffix of a path chooses the format: `.parquet`, `.arrow`, `.jsonl.zst` or JSON lines (docs/trace-format.md).
+    """
     force: bool = False
     """Whether paths of `output` and `console` may name files that hold something, which is lost once the guest runs."""
     live: Callable[[str], None] | None = None
     """A function that gets a line of text for each exception as it happens."""
     keep: int = 1_000_000
     """How many records are kept in memory for `exceptions`: the newest ones."""
+    registers: bool = True
+    """Whether the file of records has the general registers: they are more than half of it."""
     where: str | None = None
     """A condition: only exceptions for which it holds are recorded. All forced ones are intercepted all the same."""
 

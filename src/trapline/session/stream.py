@@ -37,6 +37,8 @@ class Stream(io.RawIOBase):
     def __init__(self, name: str, opener: Callable[[], int]) -> None:
         """`name` is for messages. `opener` returns the descriptor; ENXIO: a FIFO has no reader yet, ask again."""
         self.name = name
+        self.unit = "line"
+        """What is not written is told in lines or in bytes."""
         self.deadline: float | None = None
         """On the clock of `time.monotonic`; None: the reader has all the time."""
         self._opener = opener
@@ -84,9 +86,10 @@ class Stream(io.RawIOBase):
             if self._descriptor is not None:
                 os.close(self._descriptor)
                 self._descriptor = None
-            lines, self._pending = self._pending.count(b"\n"), bytearray()
-            if lines:
-                what = "the last line was" if lines == 1 else f"the last {lines:,} lines were"
+            left = self._pending.count(b"\n") if self.unit == "line" else len(self._pending)
+            self._pending = bytearray()
+            if left:
+                what = f"the last {self.unit} was" if left == 1 else f"the last {left:,} {self.unit}s were"
                 log.warning("%s: %s not written, for nobody read them in time", self.name, what)
 
     def _offer(self) -> None:

@@ -28,6 +28,9 @@ MOST: Final = 1_000_000
 """Functions of a file."""
 LONGEST: Final = 4096
 """Bytes of a name that are kept."""
+_BUILD_ID: Final = ".note.gnu.build-id"
+_NOTE: Final = 16
+"""Bytes of a note before its content: three numbers and the name, GNU."""
 _NAMES: Final = 256 << 20
 """Bytes of all names: many symbols may share one long name, or the end of it."""
 
@@ -136,6 +139,23 @@ def _name(names: bytes, at: int) -> str:
     end = names.find(b"\0", at, at + LONGEST)
     cut = end < 0 and len(names) > at + LONGEST
     return names[at : at + LONGEST if end < 0 else end].decode("utf-8", "replace") + ("..." if cut else "")
+
+
+def build_id(path: Path) -> str | None:
+    """Return the build id of an ELF file in hexadecimal; None: it has none, or cannot be read."""
+    with contextlib.suppress(OSError, ValueError, UsageError):
+        if not path.is_file():
+            return None
+        with _damage_in_words(), path.open("rb") as file:
+            if not present(file.read(len(MAGIC))):
+                return None
+            section = open_elf(file).get_section_by_name(_BUILD_ID)
+            if section is None or not 0 < section["sh_size"] <= LONGEST:
+                return None
+            data = section.data()
+            size = int.from_bytes(data[4:8], "little")
+            return data[_NOTE : _NOTE + size].hex() or None
+    return None
 
 
 def opener(path: Path) -> Opener:

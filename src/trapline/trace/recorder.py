@@ -3,18 +3,20 @@
 import contextlib
 import signal
 import threading
-from collections.abc import Callable, Iterable
-from typing import IO, Any, Final
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Final
 
 from trapline.errors import TraplineError
 
 from .condition import Condition
 from .exception_record import Lookup
 from .exceptions import Exceptions
-from .jsonl import json_lines
 from .record_filter import RecordFilter
 from .store import RecordStore
 from .tally import Tally
+
+if TYPE_CHECKING:
+    from .files.output import RecordOutput
 
 BLACK_BOX: Final = 64
 """How many of the last exceptions the report of a shutdown needs."""
@@ -30,14 +32,14 @@ class Recorder:
     def __init__(
         self,
         *,
-        lines: IO[str] | None = None,
+        output: "RecordOutput | None" = None,
         live: Callable[[str], None] | None = None,
         lookup: Lookup | None = None,
         keep: int = BLACK_BOX,
         where: Condition | None = None,
         hurry: Callable[[], object] = lambda: None,
     ) -> None:
-        """`lines` gets JSON, flushed after each batch; `live` gets one line of text an exception, with its name.
+        """`output` gets each batch; `live` gets one line of text an exception, with its name.
 
         `hurry` is called when a Ctrl-C comes while a batch is taken, and has to wait for it.
 
@@ -47,7 +49,7 @@ class Recorder:
         self.tally = Tally()
         self.store = RecordStore(max(keep, BLACK_BOX))
         self._keep_one = self.store.add_one
-        self._lines = lines
+        self._output = output
         self._live = live
         self._lookup = lookup
         self._uninterrupted = _Uninterrupted(hurry)
@@ -66,7 +68,7 @@ class Recorder:
         tally = self.tally
         if self._filter is not None and not self._filter.holds(data, tally.total):
             return None
-        if self._lines is None and self._live is None:
+        if self._output is None and self._live is None:
             record = bytes(data)
             tally.add_one(record)
             self._keep_one(record)
@@ -77,9 +79,9 @@ class Recorder:
 
     def note(self, line: str) -> None:
         """Write a line of JSON that is not a record, after the records so far. Raises RecordingError on a full disk."""
-        if self._lines is not None:
-            with self._uninterrupted:
-                self._write(self._lines, (line,))
+        if self._output is not None:
+            with self._uninterrupted, self._telling(self._output):
+                self._output.note(line)
 
     def last(self) -> bytes:
         """Return the records of the last exceptions, at most `BLACK_BOX`, newest last."""
@@ -97,23 +99,22 @@ class Recorder:
     def _store(self, batch: memoryview) -> None:
         whole = batch.obj
         data = whole if isinstance(whole, bytes) and len(whole) == len(batch) else bytes(batch)
-        if self._lines is not None:
-            self._write(self._lines, json_lines(data, self.tally.total, self._lookup))
+        if self._output is not None:
+            with self._telling(self._output):
+                self._output.write(data, self.tally.total)
         self.tally.add(data)
         self.store.add(data)
         if self._live is not None:
             for record in Exceptions(data, lookup=self._lookup):
                 self._live(str(record))
 
-    def _write(self, file: IO[str], lines: Iterable[str]) -> None:
+    @contextlib.contextmanager
+    def _telling(self, output: "RecordOutput") -> Iterator[None]:
         try:
-            file.writelines(lines)
-            file.flush()
+            yield
         except OSError as error:
-            self._lines = None
-            with contextlib.suppress(OSError):  # what its buffer still holds would fail once more
-                file.close()
-            raise RecordingError(f"{file.name}: {error.strerror}; what was recorded before is kept") from error
+            self._output = None
+            raise RecordingError(f"{output.name}: {error.strerror}; what was recorded before is kept") from error
 
 
 class _Uninterrupted:

@@ -10,11 +10,10 @@ from trapline.errors import MissingExtra, UsageError
 
 from .jsonl import JsonSource
 from .trace import Source, Trace, blaming
+from .writer import PART
 
 PathLike: TypeAlias = str | os.PathLike[str]
 
-PART: Final = ".part"
-"""Ends the name of the file that has the records of a Parquet file until that is complete."""
 _PARQUET: Final = b"PAR1"
 _ARROW: Final = b"\xff\xff\xff\xff"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"

@@ -1,8 +1,10 @@
 """What writes a trace in one format, and which format a file's name asks for."""
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple, Protocol, TypeAlias
 
@@ -54,20 +56,23 @@ class Format(NamedTuple):
     libraries: tuple[str, ...]
     """What it needs of the extra `trace`."""
     has_part: bool = False
-    """Until it is complete, another file has what can be read: `open.PART`."""
+    """Until it is complete, another file has what can be read: see `PART`."""
+
+    def check(self) -> None:
+        """Raise MissingExtra unless its libraries are installed. Loads none of them."""
+        for library in self.libraries:
+            if sys.modules.get(library, library) is None or find_spec(library) is None:
+                raise MissingExtra(library, "trace")
 
     def make(self, file: BinaryIO, part: BinaryIO | None = None) -> Writer:
-        """Return what writes a file. Raises MissingExtra."""
-        for library in self.libraries:
-            try:
-                import_module(library)
-            except ImportError:
-                raise MissingExtra(library, "trace") from None
+        """Return what writes a file."""
         module, _, name = self.made_by.partition(":")
         make: Make = getattr(import_module(module, __package__), name)
         return make(file, part)
 
 
+PART: Final = ".part"
+"""Ends the name of the file that has the records of a Parquet file until that is complete."""
 LINES: Final = Format(".jsonl", ".json_writer:lines_writer", ())
 FORMATS: Final = (
     LINES,

@@ -1,0 +1,169 @@
+"""The files of one run: of its records, in the format that the name asks for, and of the guest's console."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Self
+
+from trapline.errors import TraplineError, UsageError
+
+from .clash import File, check_clashes, input_files, output_file
+from .console import Console
+from .output import LineWriter, OutputFile
+from .settings import Outlets, PathLike, Settings
+from .stream import Stream
+
+if TYPE_CHECKING:
+    from trapline.trace.exception_record import Lookup
+    from trapline.trace.files.output import RecordOutput
+    from trapline.trace.files.writer import Format
+
+    from .metadata import Started
+
+
+class TraceFile:
+    """The file of records, and the one that has what can be read until it is complete, if the format needs one."""
+
+    def __init__(self, name: PathLike, *, force: bool) -> None:
+        """Check the names. Raises UsageError for a file that holds something, unless `force`, and an unknown format."""
+        self._file = OutputFile("-o", name, force=force)
+        self._format = _format(name, stored=self._file.is_stored)
+        self._part: OutputFile | None = None
+        if self._format.has_part and self._file.is_stored:
+            self._part = OutputFile("-o", part_of(name), force=force)
+        self._output: RecordOutput | None = None
+
+    def open(self, undo: contextlib.ExitStack, lookup: "Lookup | None") -> "RecordOutput":
+        """Open the files without a change to what they hold; `undo` closes them. Raises UsageError and MissingExtra."""
+        from trapline.trace.files.output import BatchOutput, LineOutput
+        from trapline.trace.files.writer import LINES
+
+        self._format.check()
+        undo.callback(self._file.close)
+        if self._format is LINES:
+            self._output = LineOutput(self._file.open_text(), lookup)
+            return self._output
+        file, part = self._file.open_buffered(), None
+        if self.stream is not None:
+            self.stream.unit = "byte"
+        if self._part is not None:
+            undo.callback(self._part.close)
+            part = self._part.open_buffered()
+        self._output = BatchOutput(str(self._file), partial(self._format.make, file, part), lookup)
+        undo.callback(self._complete)
+        return self._output
+
+    def begin(self) -> None:
+        """Remove what they held. Raises TraplineError."""
+        for file in (self._file, self._part):
+            if file is not None:
+                file.begin()
+
+    @property
+    def stream(self) -> Stream | None:
+        """The file, if somebody reads it meanwhile."""
+        return self._file.stream
+
+    def _complete(self) -> None:
+        assert self._output is not None
+        try:
+            self._output.close()
+        except OSError as error:
+            raise TraplineError(f"{self._file}: {error.strerror}; what was recorded before is kept") from error
+        if self._part is not None:
+            self._part.remove()
+
+
+class OutputFiles:
+    """The files of one run. They are closed after all that writes to them."""
+
+    def __init__(self, settings: Settings, outlets: Outlets) -> None:
+        """Check them, before any is opened. Raises UsageError for one that is also read, and for one that exists."""
+        outputs = [*record_files(outlets.output), *output_file("--console", outlets.console)]
+        if outputs:
+            check_clashes(input_files(settings), outputs)
+        self._given = outlets.output
+        self._trace: TraceFile | None = None
+        if isinstance(outlets.output, str | os.PathLike):
+            self._trace = TraceFile(outlets.output, force=outlets.force)
+        self._console: OutputFile | None = None
+        if isinstance(outlets.console, str | os.PathLike):
+            self._console = OutputFile("--console", outlets.console, force=outlets.force)
+        self._closing = contextlib.ExitStack()
+        self._writer: LineWriter | None = None
+        self._output: RecordOutput | None = None
+
+    def open(self, lookup: "Lookup | None") -> "RecordOutput | None":
+        """Open them and return what takes records; None: there is none. Raises UsageError and MissingExtra."""
+        if self._console is not None:
+            self._closing.callback(self._console.close)
+            self._writer = LineWriter(self._console.open())
+        if self._trace is not None:
+            self._output = self._trace.open(self._closing, lookup)
+        elif self._given is not None:
+            from trapline.trace.files.output import LineOutput
+
+            assert not isinstance(self._given, str | os.PathLike)
+            self._output = LineOutput(self._given, lookup)
+        return self._output
+
+    def begin(self, console: Console, session: "Started") -> None:
+        """Remove what they held, and let them be written: the processor has started."""
+        for file in (self._trace, self._console):
+            if file is not None:
+                file.begin()
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            console.open_sink(writer.write)
+            self._closing.callback(writer.finish)
+        output, self._output = self._output, None
+        if output is not None:
+            from .metadata import run_metadata
+
+            output.begin(run_metadata(session))
+
+    @property
+    def stream(self) -> Stream | None:
+        """The file of records, if somebody reads it meanwhile."""
+        return None if self._trace is None else self._trace.stream
+
+    def wait_for_console(self, limit: float | None) -> None:
+        """See `LineWriter.wait_until`."""
+        if self._console is not None:
+            self._console.wait_until(limit)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.close()
+
+
+def record_files(outlet: object) -> Iterator[File]:
+    """Yield the files of records for `check_clashes`: what is given with `-o`, and its part."""
+    from trapline.trace.files.writer import format_of
+
+    yield from output_file("-o", outlet)
+    if isinstance(outlet, str | os.PathLike):
+        with contextlib.suppress(UsageError):
+            if format_of(outlet).has_part:
+                yield File("-o", part_of(outlet))
+
+
+def part_of(name: PathLike) -> str:
+    """Return the name of the file that has the records of a file until that is complete."""
+    from trapline.trace.files.writer import PART
+
+    return os.fspath(name) + PART
+
+
+def _format(name: PathLike, *, stored: bool) -> "Format":
+    from trapline.trace.files.writer import LINES, format_of
+
+    try:
+        return format_of(name)
+    except UsageError:
+        if stored:
+            raise
+        return LINES
