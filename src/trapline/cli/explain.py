@@ -4,17 +4,16 @@ import json
 import sys
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from trapline.asm.disassembler import instruction
 from trapline.errors import UsageError
-from trapline.explain.evidence import Evidence, from_stored
+from trapline.explain.evidence import Evidence
 from trapline.explain.explanation import Explanation
-from trapline.explain.stored import explainable
+from trapline.explain.stored import evidence_of, explainable
 from trapline.report import text
 from trapline.symbols import Names
-from trapline.trace.stored import StoredEvidence, StoredRecord, read_stored
+from trapline.trace.files import open_trace
 
 from .terminal import tell, width_of
 
@@ -31,8 +30,9 @@ class Explained(NamedTuple):
 def explain_file(name: str, names: Names, *, syntax: str, as_json: bool) -> int:
     """Print the explanation of each double and triple fault of a stored run, oldest first, and of where it ended."""
     outcomes: set[str] = set()
-    told = _print(_explained(_evidence(name, outcomes), names, syntax), as_json=as_json)
-    if not told and not outcomes:
+    with open_trace(name) as trace:
+        told = _print(_explained(evidence_of(trace, outcomes), names, syntax), as_json=as_json)
+    if not told and not outcomes and trace.metadata.started is None:
         raise UsageError(
             f"{name}: not a trace: it has no line of JSON for an exception, as run -o and import write them"
         )
@@ -43,30 +43,6 @@ def explain_file(name: str, names: Names, *, syntax: str, as_json: bool) -> int:
     elif not told:
         tell("the file has no double or triple fault")
     return 0
-
-
-def _evidence(name: str, outcomes: set[str]) -> Iterator[Evidence]:
-    """Yield the evidence in a file, and collect what became of the exceptions. Raises UsageError with its name."""
-    try:
-        with Path(name).open("rb") as file:
-            yield from _read(file, outcomes)
-    except (OSError, ValueError) as error:  # a NUL in the name
-        raise UsageError(f"{name}: {getattr(error, 'strerror', None) or error}") from error
-    except UsageError as error:
-        raise UsageError(f"{name}: {error}") from error
-
-
-def _read(file: BinaryIO, outcomes: set[str]) -> Iterator[Evidence]:
-    for number, line in read_stored(file):
-        if isinstance(line, StoredRecord):
-            outcomes.add(str(line.outcome))
-        if not isinstance(line, StoredEvidence):
-            continue
-        try:
-            piece = from_stored(line)
-        except UsageError as error:
-            raise UsageError(f"line {number} is damaged: {error}") from error
-        yield piece
 
 
 def _explained(evidence: Iterator[Evidence], names: Names, syntax: str) -> Iterator[Explained]:

@@ -4,8 +4,11 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
+from trapline.errors import UsageError
+from trapline.trace.files import Trace
+
 from .blackbox import each_chain
-from .evidence import Evidence
+from .evidence import Evidence, from_stored
 from .explain import Disassembler, explain, explain_delivered
 from .explanation import Explanation
 from .instruction import Namer
@@ -38,6 +41,16 @@ class Explainable(NamedTuple):
     def pictures(self, name: Namer) -> Pictures:
         """Return the state as pictures."""
         return draw(self.chain, chained=not self.delivered or self.chain[0].vectoring is not None, name=name)
+
+
+def evidence_of(trace: Trace, outcomes: set[str] | None = None) -> Iterator[Evidence]:
+    """Yield the evidence in a trace; see `Trace.evidence`. Raises UsageError with its name."""
+    for found in trace.evidence(outcomes):
+        try:
+            piece = from_stored(found.evidence)
+        except UsageError as error:
+            raise UsageError(f"{trace.name}: {found.place} is damaged: {error}") from error
+        yield piece
 
 
 def explainable(evidence: Iterable[Evidence]) -> Iterator[Explainable]:

@@ -83,7 +83,7 @@ class OutputFile:
         self._descriptor = descriptor_of(name)
         self._what = _STREAMS.get(self._descriptor or 0, f"{role} {self._name}")
         self._force = force
-        self._created = self._begun = False
+        self._created = self._begun = self._given_up = False
         self._file: PatientFile | None = None
         self._buffered: IO[str] | io.BufferedWriter | None = None
         self.stream: Stream | None = None
@@ -138,6 +138,10 @@ class OutputFile:
             return True
         return stat.S_ISREG(status.st_mode)
 
+    def give_up(self) -> None:
+        """Raise no error for what is still buffered when the file is closed: that it cannot be written was told."""
+        self._given_up = True
+
     def remove(self) -> None:
         """Remove a file that is not needed any more."""
         with contextlib.suppress(OSError):
@@ -181,7 +185,8 @@ class OutputFile:
         except BrokenPipeError:
             raise
         except OSError as error:
-            raise TraplineError(f"{self._what}: {error.strerror}; what was recorded before is kept") from error
+            if not self._given_up:
+                raise TraplineError(f"{self._what}: {error.strerror}; what was recorded before is kept") from error
 
     def _open(self, name: str, flags: int) -> int:
         if self._descriptor is not None:

@@ -16,7 +16,7 @@ from .stream import Stream
 
 if TYPE_CHECKING:
     from trapline.trace.exception_record import Lookup
-    from trapline.trace.files.output import RecordOutput
+    from trapline.trace.files.output import BatchOutput, RecordOutput
     from trapline.trace.files.writer import Format
 
     from .metadata import Started
@@ -27,12 +27,12 @@ class TraceFile:
 
     def __init__(self, name: PathLike, *, force: bool) -> None:
         """Check the names. Raises UsageError for a file that holds something, unless `force`, and an unknown format."""
+        self._name = name
         self._file = OutputFile("-o", name, force=force)
         self._format = _format(name, stored=self._file.is_stored)
         self._part: OutputFile | None = None
         if self._format.has_part and self._file.is_stored:
             self._part = OutputFile("-o", part_of(name), force=force)
-        self._output: RecordOutput | None = None
 
     def open(self, undo: contextlib.ExitStack, lookup: "Lookup | None") -> "RecordOutput":
         """Open the files without a change to what they hold; `undo` closes them. Raises UsageError and MissingExtra."""
@@ -42,17 +42,16 @@ class TraceFile:
         self._format.check()
         undo.callback(self._file.close)
         if self._format is LINES:
-            self._output = LineOutput(self._file.open_text(), lookup)
-            return self._output
+            return LineOutput(self._file.open_text(), lookup)
         file, part = self._file.open_buffered(), None
         if self.stream is not None:
             self.stream.unit = "byte"
         if self._part is not None:
             undo.callback(self._part.close)
             part = self._part.open_buffered()
-        self._output = BatchOutput(str(self._file), partial(self._format.make, file, part), lookup)
-        undo.callback(self._complete)
-        return self._output
+        output = BatchOutput(os.fspath(self._name), partial(self._format.make, file, part), lookup)
+        undo.callback(self._complete, output)
+        return output
 
     def begin(self) -> None:
         """Remove what they held. Raises TraplineError."""
@@ -65,13 +64,17 @@ class TraceFile:
         """The file, if somebody reads it meanwhile."""
         return self._file.stream
 
-    def _complete(self) -> None:
-        assert self._output is not None
+    def _complete(self, output: "BatchOutput") -> None:
         try:
-            self._output.close()
+            output.close()
         except OSError as error:
-            raise TraplineError(f"{self._file}: {error.strerror}; what was recorded before is kept") from error
-        if self._part is not None:
+            told = f"{os.fspath(self._name)}: {error.strerror}; what was recorded before is kept"
+            raise TraplineError(told) from error
+        finally:
+            for file in (self._file, self._part) if output.failed else ():
+                if file is not None:
+                    file.give_up()
+        if self._part is not None and not output.failed:
             self._part.remove()
 
 

@@ -10,12 +10,10 @@ from typing import Any, Final, NamedTuple
 from trapline.arch.events import SHUTDOWN
 from trapline.arch.mask import format_mask
 from trapline.asm.disassembler import instruction
-from trapline.errors import UsageError
-from trapline.explain.evidence import Evidence, from_stored
-from trapline.explain.stored import Explainable, explainable
+from trapline.explain.stored import Explainable, evidence_of, explainable
 from trapline.symbols import Names
 from trapline.trace import overview
-from trapline.trace.files import Trace, open_trace
+from trapline.trace.files import open_trace
 from trapline.trace.reading import Reading, Run
 from trapline.trace.schema import COLUMNS
 from trapline.trace.stored import Metadata
@@ -71,17 +69,8 @@ def _title(records: Reading) -> str:
 def _explainable(runs: Iterable[Run]) -> Iterator[_Found]:
     for run in runs:
         with open_trace(run.path) as trace:
-            for what in explainable(_evidence(trace)):
+            for what in explainable(evidence_of(trace)):
                 yield _Found(run.name, what)
-
-
-def _evidence(trace: Trace) -> Iterator[Evidence]:
-    for found in trace.evidence():
-        try:
-            piece = from_stored(found.evidence)
-        except UsageError as error:
-            raise UsageError(f"{trace.name}: {found.place} is damaged: {error}") from error
-        yield piece
 
 
 def _ending(last: Explainable) -> str | None:

@@ -6,8 +6,8 @@ from typing import Final
 
 import pyarrow as pa
 
-from .binary import BoundedFile, found_in, found_in_text, metadata_of, present
-from .layout import EVIDENCE, METADATA
+from .binary import OF_EVIDENCE, BoundedFile, found_in, found_in_text, metadata_of, present
+from .layout import METADATA
 from .trace import Found
 
 
@@ -27,10 +27,10 @@ class ArrowSource:
         for batch, _ in self._read(present(self._names, names)):
             yield batch
 
-    def evidence(self) -> Iterator[Found]:
+    def evidence(self, outcomes: set[str]) -> Iterator[Found]:
         """See `trace.Source`."""
-        for batch, custom in self._read(present(self._names, [EVIDENCE])):
-            yield from found_in(batch)
+        for batch, custom in self._read(present(self._names, OF_EVIDENCE)):
+            yield from found_in(batch, outcomes)
             text = None if custom is None else custom.get(METADATA)
             if text is not None:
                 yield from found_in_text(text)

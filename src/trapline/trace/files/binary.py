@@ -3,6 +3,7 @@
 import io
 import os
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 import pyarrow as pa
 
@@ -12,7 +13,9 @@ from trapline.trace.stored import Metadata, StoredEvidence, read_evidence, read_
 from .layout import EVIDENCE, METADATA, types
 from .trace import Found
 
-_PLACE = "the evidence"
+OF_EVIDENCE: Final = (EVIDENCE, "outcome")
+"""The columns that `found_in` reads."""
+_PLACE: Final = "its evidence"
 
 
 class BoundedFile:
@@ -62,11 +65,13 @@ def present(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
     return [name for name in names if name in wanted] or ["seq"]
 
 
-def found_in(batch: pa.RecordBatch) -> Iterator[Found]:
-    """Yield the evidence in a batch that has nothing else."""
-    if batch.schema.names == [EVIDENCE]:
-        for text in batch.column(0).drop_null():
-            yield from found_in_text(text.as_py().encode())
+def found_in(batch: pa.RecordBatch, outcomes: set[str]) -> Iterator[Found]:
+    """Yield the evidence in a batch, and collect what became of its records."""
+    found = {name: batch.column(name) for name in OF_EVIDENCE if name in batch.schema.names}
+    if "outcome" in found:
+        outcomes.update(map(str, found["outcome"].unique().to_pylist()))
+    for text in found[EVIDENCE].drop_null() if EVIDENCE in found else ():
+        yield from found_in_text(text.as_py().encode())
 
 
 def found_in_text(text: bytes) -> Iterator[Found]:

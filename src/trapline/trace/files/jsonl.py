@@ -37,10 +37,12 @@ class JsonSource:
         while some := list(islice(records, _AT_ONCE)):
             yield batch_of(some, names)
 
-    def evidence(self) -> Iterator[Found]:
+    def evidence(self, outcomes: set[str]) -> Iterator[Found]:
         """See `trace.Source`."""
         for number, line in self._lines():
-            if isinstance(line, StoredEvidence):
+            if isinstance(line, StoredRecord):
+                outcomes.add(str(line.outcome))
+            elif isinstance(line, StoredEvidence):
                 yield Found(f"line {number}", line)
 
     def close(self) -> None:

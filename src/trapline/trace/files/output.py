@@ -87,6 +87,8 @@ class BatchOutput:
         self._records: list[bytes] = []
         self._notes: list[Note] = []
         self._size = self._first = 0  # bytes that wait, and the number of their first record
+        self.failed = False
+        """The file is not complete: an error was raised, or will be by the next call."""
         self._error: Exception | None = None
         self._ends = False
         self._thread: threading.Thread | None = None
@@ -106,7 +108,7 @@ class BatchOutput:
             self._size += len(data)
             if self._size >= _BLOCK * RECORD_SIZE:
                 self._changed.notify_all()
-                self._changed.wait_for(lambda: self._size < _WAITING or self._error is not None)
+                self._changed.wait_for(lambda: self._size < _WAITING or self.failed)
 
     def note(self, line: str) -> None:
         """See `RecordOutput`."""
@@ -130,7 +132,7 @@ class BatchOutput:
 
     def _check(self) -> None:
         if self._error is not None:
-            error, self._error = self._error, OSError("it could not be written")
+            error, self._error = self._error, None
             raise error
 
     def _work(self, metadata: Metadata) -> None:
@@ -144,7 +146,7 @@ class BatchOutput:
                 undo.pop_all()
             except Exception as error:  # noqa: BLE001  # the thread that records raises it
                 with self._changed:
-                    self._error = error
+                    self._error, self.failed = error, True
                     self._changed.notify_all()
 
     def _write_all(self, writer: Writer) -> None:

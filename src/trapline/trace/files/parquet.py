@@ -7,8 +7,8 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .binary import BoundedFile, found_in, found_in_text, metadata_of, present
-from .layout import EVIDENCE, LAST_EVIDENCE, types
+from .binary import OF_EVIDENCE, BoundedFile, found_in, found_in_text, metadata_of, present
+from .layout import LAST_EVIDENCE, types
 from .trace import Found
 
 _AT_ONCE: Final = 1 << 16
@@ -41,10 +41,10 @@ class ParquetSource:
         """See `trace.Source`."""
         yield from self._read(present(self._names, names), _AT_ONCE)
 
-    def evidence(self) -> Iterator[Found]:
+    def evidence(self, outcomes: set[str]) -> Iterator[Found]:
         """See `trace.Source`."""
-        for batch in self._read(present(self._names, [EVIDENCE]), _EVIDENCE_AT_ONCE):
-            yield from found_in(batch)
+        for batch in self._read(present(self._names, OF_EVIDENCE), _EVIDENCE_AT_ONCE):
+            yield from found_in(batch, outcomes)
         yield from found_in_text((self._reader.metadata.metadata or {}).get(LAST_EVIDENCE, b""))
 
     def close(self) -> None:

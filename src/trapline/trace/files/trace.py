@@ -37,8 +37,8 @@ class Source(Protocol):
     def batches(self, names: Sequence[str]) -> "Iterator[pa.RecordBatch]":
         """Yield these columns of `layout.STORED`, as far as it has them; a record without any has its `seq`."""
 
-    def evidence(self) -> Iterator[Found]:
-        """Yield all evidence in the order in which it was noted."""
+    def evidence(self, outcomes: set[str]) -> Iterator[Found]:
+        """Yield all evidence in the order in which it was noted, and collect what became of the records."""
 
     def close(self) -> None:
         """Close it."""
@@ -81,10 +81,13 @@ class Trace:
             raise UsageError(f"there is no column {unknown[0]}. Columns: {', '.join(COLUMNS)}.")
         return self._batches(names, Condition(where) if isinstance(where, str) else where)
 
-    def evidence(self) -> Iterator[Found]:
-        """Yield what `trapline explain` works on, in the order in which it was noted. Raises UsageError."""
+    def evidence(self, outcomes: set[str] | None = None) -> Iterator[Found]:
+        """Yield what `trapline explain` works on, in the order in which it was noted. Raises UsageError.
+
+        `outcomes` gets what became of the records: the values of the column `outcome`.
+        """
         with blaming(self.name):
-            yield from self._source.evidence()
+            yield from self._source.evidence(set() if outcomes is None else outcomes)
 
     def close(self) -> None:
         """Close the file."""
