@@ -7,7 +7,6 @@ from functools import partial
 from typing import NamedTuple
 
 from trapline.asm.disassembler import instruction
-from trapline.errors import UsageError
 from trapline.explain.evidence import Evidence
 from trapline.explain.explanation import Explanation
 from trapline.explain.stored import evidence_of, explainable
@@ -32,10 +31,6 @@ def explain_file(name: str, names: Names, *, syntax: str, as_json: bool) -> int:
     outcomes: set[str] = set()
     with open_trace(name) as trace:
         told = _print(_explained(evidence_of(trace, outcomes), names, syntax), as_json=as_json)
-    if not told and not outcomes and trace.metadata.started is None:
-        raise UsageError(
-            f"{name}: not a trace: it has no line of JSON for an exception, as run -o and import write them"
-        )
     if as_json:
         tell("]" if told else "[]")
     elif not told and outcomes & {"combined", "shutdown"}:

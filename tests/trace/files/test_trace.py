@@ -10,6 +10,7 @@ from trapline.trace.exceptions import Exceptions
 from trapline.trace.files import open_trace
 from trapline.trace.jsonl import json_lines
 from trapline.trace.rules import parse_rule
+from trapline.trace.stored import Metadata, run_line
 
 pa = pytest.importorskip("pyarrow")
 
@@ -23,7 +24,7 @@ def lookup(address):
 def test_lines_have_every_column(batches, tmp_path_factory, data):
     records = b"".join(data.draw(batches))
     path = tmp_path_factory.mktemp("lines") / "run.jsonl"
-    path.write_text("".join(json_lines(records, 5, lookup)) or "{}"[:1])
+    path.write_bytes(run_line(Metadata()) + "".join(json_lines(records, 5, lookup)).encode())
     exceptions = Exceptions(records, first=5, lookup=lookup)
     with open_trace(path) as trace:
         for _ in range(2):

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Final
 
+from trapline.errors import UsageError
 from trapline.trace.stored import Line, Metadata, StoredEvidence, StoredRecord, read_stored
 
 from .trace import Found
@@ -22,11 +23,14 @@ class JsonSource:
     count: Final = None
 
     def __init__(self, file: io.BufferedReader) -> None:
+        """Read the first line. Raises UsageError where there is none of a trace."""
         self._file = file
         lines = read_stored(file)
         head = list(islice(lines, 1))
         self._first: Iterator[tuple[int, Line]] | None = chain(head, lines)
-        first = head[0][1] if head else None
+        if not head:
+            raise UsageError("not a trace: it has no line of JSON for an exception, as run -o and import write them")
+        first = head[0][1]
         self.metadata: Metadata = first if isinstance(first, Metadata) else Metadata()
 
     def batches(self, names: Sequence[str]) -> "Iterator[pa.RecordBatch]":

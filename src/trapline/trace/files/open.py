@@ -63,7 +63,7 @@ def _recognised(name: str, file: io.BufferedReader) -> Source | None:
     if not head and seekable and Path(name + PART).exists():
         return None
     if not head.startswith((_PARQUET, _ARROW)):
-        raise UsageError(_NOT if head else "it is empty")
+        raise UsageError(_NOT if head else f"it is empty, {_NOT}")
     if not seekable:
         raise UsageError("only JSON lines can be read from a pipe")
     try:
