@@ -75,8 +75,10 @@ class Reading:
         """Let later readings call a function with the number of records that were looked at since the last call."""
         self._choice = self._choice.watched(seen)
 
-    def batches(self, columns: Iterable[str]) -> "Iterator[pa.RecordBatch]":
+    def batches(self, columns: Iterable[str], *, first: int = 0) -> "Iterator[pa.RecordBatch]":
         """Yield some columns of the chosen records, in order, as `Trace.batches` does; `run` is a column, too.
+
+        Records with a `seq` below `first` may be left out.
 
         Raises UsageError for a damaged file and for a column that there is not, MissingExtra without pyarrow.
         """
@@ -85,7 +87,7 @@ class Reading:
         own = tuple(name for name in names if name != RUN)
         for run in self.runs:
             with self._opened(run) as trace:
-                batches = trace.batches(own or ("seq",), where)
+                batches = trace.batches(own or ("seq",), where, first=first)
                 for batch in batches if self._last is None else _newest(batches, self._last):
                     yield batch if names == own else _with_run(batch, names, run.name)
 

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trapline.errors import UsageError
+from trapline.machine.record import RECORD_SIZE
 from trapline.symbols import Symbol
 from trapline.trace.exceptions import Exceptions
 from trapline.trace.files import open_trace
@@ -65,3 +66,17 @@ def test_another_file_is_refused(tmp_path, content, complaint):
     path.write_bytes(content)
     with pytest.raises(UsageError, match=f"^{path}: {complaint}"):
         open_trace(path)
+
+
+def test_row_groups_of_older_records_are_not_read(tmp_path):
+    import pyarrow.parquet as pq
+
+    from trapline.trace.files.layout import STORED
+
+    path = tmp_path / "run.parquet"
+    table = Exceptions(bytes(100 * RECORD_SIZE)).to_arrow().select(STORED).replace_schema_metadata({"trapline": "{}"})
+    for statistics, least in ((True, 60), (False, 0)):
+        pq.write_table(table, path, row_group_size=20, write_statistics=statistics)
+        with open_trace(path) as trace:
+            seqs = [seq for batch in trace.batches(["seq"], first=65) for seq in batch.column(0).to_pylist()]
+        assert seqs == list(range(least, 100))

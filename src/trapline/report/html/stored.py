@@ -20,8 +20,6 @@ from trapline.trace.stored import Metadata
 
 from .values import Explained, Fact, Page
 
-LAST: Final = 64
-"""How many of the last exceptions are shown."""
 _EXPLAINED: Final = 16
 """How many of the last double and triple faults are explained."""
 
@@ -56,7 +54,7 @@ def page_of(records: Reading, names: Names, *, syntax: str = "intel") -> Page:
             )
             for each in kept
         ],
-        last=_last(records) if one else (),
+        last=_last(records, counted.newest) if one else (),
     )
 
 
@@ -80,10 +78,10 @@ def _ending(last: Explainable) -> str | None:
     return "The guest shut down: a triple fault." if last.chain[-1].becomes is SHUTDOWN else None
 
 
-def _last(records: Reading) -> list[dict[str, Any]]:
-    rows = deque[dict[str, Any]](maxlen=LAST)
-    for batch in records.batches(COLUMNS):
-        rows.extend(batch.slice(max(batch.num_rows - LAST, 0)).to_pylist())
+def _last(records: Reading, first: int) -> list[dict[str, Any]]:
+    rows = deque[dict[str, Any]](maxlen=overview.NEWEST)
+    for batch in records.batches(COLUMNS, first=first):
+        rows.extend(batch.slice(max(batch.num_rows - overview.NEWEST, 0)).to_pylist())
     return list(rows)
 
 

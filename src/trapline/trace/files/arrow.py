@@ -22,7 +22,7 @@ class ArrowSource:
         self.metadata = metadata_of(schema)
         self._names: list[str] = schema.names
 
-    def batches(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    def batches(self, names: Sequence[str], first: int) -> Iterator[pa.RecordBatch]:
         """See `trace.Source`."""
         for batch, _ in self._read(present(self._names, names)):
             yield batch

@@ -33,7 +33,7 @@ class JsonSource:
         first = head[0][1]
         self.metadata: Metadata = first if isinstance(first, Metadata) else Metadata()
 
-    def batches(self, names: Sequence[str]) -> "Iterator[pa.RecordBatch]":
+    def batches(self, names: Sequence[str], first: int) -> "Iterator[pa.RecordBatch]":
         """See `trace.Source`."""
         from .json_columns import batch_of
 

@@ -37,9 +37,9 @@ class ParquetSource:
         self.count: int = self._reader.metadata.num_rows
         self._names: list[str] = schema.names
 
-    def batches(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    def batches(self, names: Sequence[str], first: int) -> Iterator[pa.RecordBatch]:
         """See `trace.Source`."""
-        yield from self._read(present(self._names, names), _AT_ONCE)
+        yield from self._read(present(self._names, names), _AT_ONCE, self._groups(first))
 
     def evidence(self, outcomes: set[str]) -> Iterator[Found]:
         """See `trace.Source`."""
@@ -51,7 +51,20 @@ class ParquetSource:
         """See `trace.Source`."""
         self._file.close()
 
-    def _read(self, names: Sequence[str], at_once: int) -> Iterator[pa.RecordBatch]:
-        for batch in self._reader.iter_batches(at_once, columns=list(names)):
+    def _groups(self, first: int) -> list[int]:
+        """Return the row groups that have records with a `seq` from `first` on, or may have some."""
+        groups = range(self._reader.metadata.num_row_groups)
+        column = self._names.index("seq")
+        found = (self._reader.metadata.row_group(group).column(column).statistics for group in groups)
+        return [group for group, known in zip(groups, found, strict=True) if not _ends_before(known, first)]
+
+    def _read(
+        self, names: Sequence[str], at_once: int, groups: Sequence[int] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        for batch in self._reader.iter_batches(at_once, groups, columns=list(names)):
             batch.validate(full=True)
             yield batch
+
+
+def _ends_before(known: "pq.Statistics | None", first: int) -> bool:
+    return known is not None and known.has_min_max and known.max < first

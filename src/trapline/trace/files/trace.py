@@ -34,8 +34,11 @@ class Source(Protocol):
     def count(self) -> int | None:
         """How many records it has; None: only a reading tells."""
 
-    def batches(self, names: Sequence[str]) -> "Iterator[pa.RecordBatch]":
-        """Yield these columns of `layout.STORED`, as far as it has them; a record without any has its `seq`."""
+    def batches(self, names: Sequence[str], first: int) -> "Iterator[pa.RecordBatch]":
+        """Yield these columns of `layout.STORED`, as far as it has them; a record without any has its `seq`.
+
+        Records with a `seq` below `first` may be left out.
+        """
 
     def evidence(self, outcomes: set[str]) -> Iterator[Found]:
         """Yield all evidence in the order in which it was noted, and collect what became of the records."""
@@ -66,12 +69,13 @@ class Trace:
         return self._source.count
 
     def batches(
-        self, columns: Iterable[str] | None = None, where: str | Selection | None = None
+        self, columns: Iterable[str] | None = None, where: str | Selection | None = None, *, first: int = 0
     ) -> "Iterator[pa.RecordBatch]":
         """Yield some columns of the records, in order, up to 65,536 records at a time; None: all columns.
 
         The columns are those of conditions (docs/conditions.md); a missing value is null, text is a dictionary. `where`
-        chooses records: a condition as text or `Condition`, or a `Rule`. Only what is needed is read.
+        chooses records: a condition as text or `Condition`, or a `Rule`. Only what is needed is read: records with a
+        `seq` below `first` may be left out.
 
         Raises UsageError for a column that there is not, and for a damaged file; MissingExtra without pyarrow.
         """
@@ -79,7 +83,7 @@ class Trace:
         unknown = [name for name in names if name not in COLUMNS]
         if unknown:
             raise UsageError(f"there is no column {unknown[0]}. Columns: {', '.join(COLUMNS)}.")
-        return self._batches(names, Condition(where) if isinstance(where, str) else where)
+        return self._batches(names, Condition(where) if isinstance(where, str) else where, first)
 
     def evidence(self, outcomes: set[str] | None = None) -> Iterator[Found]:
         """Yield what `trapline explain` works on, in the order in which it was noted. Raises UsageError.
@@ -99,7 +103,7 @@ class Trace:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _batches(self, names: Sequence[str], where: Selection | None) -> "Iterator[pa.RecordBatch]":
+    def _batches(self, names: Sequence[str], where: Selection | None, first: int) -> "Iterator[pa.RecordBatch]":
         try:
             import pyarrow as pa
         except ImportError:
@@ -108,7 +112,7 @@ class Trace:
 
         stored = needed([*names, *(() if where is None else where.columns)])
         with blaming(self.name):
-            for batch in self._source.batches(stored):
+            for batch in self._source.batches(stored, first):
                 chosen = batch if where is None else batch.filter(pa.array(where.mask(StoredColumns(batch))))
                 if chosen.num_rows:
                     found = StoredColumns(chosen)

@@ -1,6 +1,6 @@
 """One pass over the batches of a trace."""
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -20,6 +20,8 @@ COLUMNS: Final = (
 """The columns that a batch should have; without one, what is made from it is missing."""
 RARE: Final = 512
 """A vector with up to so many exceptions is kept whole."""
+NEWEST: Final = 64
+"""How many of the last records a report shows."""
 _PLACES: Final = 64
 """How many places of a vector are kept."""
 _NAMES: Final = 1 << 14
@@ -90,6 +92,8 @@ class Overview(NamedTuple):
     """By operating mode, most first."""
     vcpus: tuple[Share, ...]
     """By the number of the virtual CPU, most first."""
+    newest: int
+    """The number of the first of the last `NEWEST` records."""
 
 
 class _Chunk:
@@ -150,6 +154,7 @@ class _Pass:
         self.names: dict[int, tuple[str | None, str | None]] = {}
         self.functions = Counter[str]()
         self.modes = Counter[str]()
+        self.newest = deque[int](maxlen=NEWEST)
         self.processes, self.vcpus = Counter[int](), Counter[int]()
 
     def add(self, chunk: _Chunk) -> None:
@@ -157,6 +162,7 @@ class _Pass:
         numbers, rip, known = chunk.numbers("seq"), chunk.numbers("linear_rip"), chunk.valid("linear_rip")
         user = chunk.numbers("cpl") == 3
         self.total += chunk.size
+        self.newest.extend(numbers[-NEWEST:].tolist())
         timed = chunk.valid("tsc")
         self.tsc.add(chunk.numbers("tsc")[timed], vectors[timed])
         self.seq.add(numbers, vectors)
@@ -219,6 +225,7 @@ def overview(batches: "Iterable[pa.RecordBatch]") -> Overview:
         _shares(state.processes),
         _shares(state.modes),
         _shares(state.vcpus),
+        min(state.newest, default=0),
     )
 
 
