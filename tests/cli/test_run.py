@@ -323,6 +323,7 @@ def test_a_lost_processor_is_told_in_a_line(trapline_command, disk, play):
         "trapline: QEMU was killed by SIGKILL"
     ]
     assert "#UD (6)" in done.err
+    assert "the last exceptions, newest last\n  #UD " in done.err
 
 
 def test_an_exit_that_nobody_handles_shows_the_vmcb(trapline_command, disk, play):

@@ -351,3 +351,25 @@ def test_what_is_served_is_above_the_task_and_what_is_already_served(build, step
             requested.add(step)
         assert bits(pc, IRR) == sum(1 << vector for vector in requested)
         assert bits(pc, ISR) == sum(1 << vector for vector in serving)
+
+
+@pytest.mark.parametrize(
+    ("command", "destination", "told"),
+    [
+        (0xC4500, 0, True),
+        (0xC4608, 0, True),
+        (0x4500, 1, True),
+        (0x4608, 1, True),
+        (0x4608, 0, False),
+        (0x8500, 1, False),
+        (0xC8500, 0, False),
+        (0xC0030, 0, False),
+        (0x30, 1, False),
+    ],
+)
+def test_another_cpu_is_told_to_be_absent(apic, command, destination, told):
+    apic.lapic(ICR2, destination << 24)
+    apic.lapic(ICR, command)
+    text = "the guest sent an INIT or startup IPI to another CPU: its machine has one"
+    assert apic.machine.hints == ([text] if told else [])
+    assert apic.machine.request is None

@@ -16,6 +16,11 @@ def told(state, *, cr0=CR0.PE, rflags=RFLAGS.IF, halted=True):
     return list(describe_chips(state, save, halted=halted))
 
 
+def test_a_guest_that_starts_a_cpu():
+    sentence = "The guest sent an INIT or startup IPI to another CPU: its machine has one."
+    assert told(ChipState(REMAPPED, SLAVE, starts_cpu=True)) == [sentence]
+
+
 @pytest.mark.parametrize("quiet", [AS_BIOS, REMAPPED])
 def test_a_guest_that_waits_is_not_accused(quiet):
     assert told(ChipState(quiet, SLAVE)) == []

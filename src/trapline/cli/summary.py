@@ -3,7 +3,7 @@
 from typing import IO
 
 from trapline.report import text
-from trapline.report.result import Place
+from trapline.report.result import Ending, Place
 from trapline.report.run import Run
 
 from .table import print_table
@@ -16,7 +16,7 @@ def print_summary(run: Run, file: IO[str], *, screen: bool) -> None:
     print(file=file)
     if lines := text.screen(run, wanted=screen):
         tell(*lines, file=file)
-    if run.crash is not None or run.unreturned:
+    if run.crash is not None or run.unreturned or run.ending is Ending.FAILED:
         tell(*text.evidence(run, width), file=file)
     tell(*text.outcome(run, width), file=file)
     if run.counts:

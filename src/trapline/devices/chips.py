@@ -29,3 +29,5 @@ class ChipState(NamedTuple):
     """A mask of the vectors below 32 at which interrupts of the PICs were delivered outside real mode, where known."""
     a20: bool = True
     """False: address line 20 is held at 0."""
+    starts_cpu: bool = False
+    """The last interprocessor interrupt was an INIT or a startup of another CPU, where known."""

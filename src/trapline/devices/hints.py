@@ -37,6 +37,8 @@ MEMORY: Final = (
 )
 """The same by guest-physical address."""
 
+ONE_CPU: Final = "the guest sent an INIT or startup IPI to another CPU: its machine has one"
+
 
 def port_hint(port: int) -> str | None:
     """Name what a PC has at `port` and this machine has not."""
@@ -60,6 +62,10 @@ class Hints:
             self._texts[name] = (
                 f"the guest looked for {name} ({where}); this machine has none, QEMU has: --processor qemu"
             )
+
+    def note_cpu(self) -> None:
+        """Remember that the guest reset or started another CPU."""
+        self._texts["another CPU"] = ONE_CPU
 
     @property
     def texts(self) -> list[str]:

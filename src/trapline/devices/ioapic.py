@@ -6,7 +6,7 @@ IRQ 0 arrives at input 2, every other IRQ at the input of its number.
 from collections.abc import Callable
 from typing import Final
 
-from .lapic import Message
+from .interrupt_command import Message
 
 BASE: Final = 0xFEC00000
 INPUTS: Final = 24

@@ -5,8 +5,9 @@ It starts as firmware leaves it: enabled, the 8259s connected to LINT0 as ExtINT
 
 from collections.abc import Callable
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final
 
+from .interrupt_command import EXTINT, FIXED, INIT, LOWEST_PRIORITY, NMI, OTHERS, Message, decode
 from .lapic_timer import LapicTimer
 
 BASE: Final = 0xFEE00000
@@ -15,12 +16,6 @@ APIC_BASE: Final = 0xFEE00900
 
 VERSION: Final = 0x00050014
 """Six LVT entries; 0x14 is an on-chip APIC."""
-
-FIXED: Final = 0
-LOWEST_PRIORITY: Final = 1
-NMI: Final = 4
-INIT: Final = 5
-EXTINT: Final = 7
 
 MASKED: Final = 1 << 16
 ENABLED: Final = 1 << 8
@@ -38,16 +33,6 @@ LVT_WRITABLE: Final = (0x300FF, 0x107FF, 0x107FF, 0x1A7FF, 0x1A7FF, 0x100FF)
 """Timer, thermal, performance counter, LINT0, LINT1, error: at 0x320 to 0x370."""
 
 
-class Message(NamedTuple):
-    """What travels between APICs."""
-
-    vector: int
-    mode: int
-    destination: int
-    logical: bool
-    level: bool
-
-
 class Lapic:
     """Registers, priorities and the timer. IRR, ISR and TMR are ints of 256 bits, one a vector."""
 
@@ -57,9 +42,13 @@ class Lapic:
         *,
         eoi: Callable[[int], None],
         init: Callable[[], None],
+        absent: Callable[[], None] = lambda: None,
     ) -> None:
-        """`eoi` tells the I/O APIC that a level triggered vector ended; `init` is the INIT signal to this CPU."""
-        self._eoi, self._init = eoi, init
+        """`eoi` tells the I/O APIC that a level triggered vector ended; `init` is the INIT signal to this CPU.
+
+        `absent` is called when the guest resets or starts another CPU.
+        """
+        self._eoi, self._init, self._absent = eoi, init, absent
         self.lint0 = False
         """The level of LINT0, the output of the 8259s."""
         self.timer = LapicTimer(clock)
@@ -128,7 +117,7 @@ class Lapic:
 
     def receive(self, message: Message) -> None:
         """Take a message if it is for this CPU; SMI, startup and ExtINT messages have no effect."""
-        if not self._addressed(message.destination, logical=message.logical):
+        if not self._takes(message):
             return
         if message.mode in (FIXED, LOWEST_PRIORITY):
             self._accept(message.vector, level=message.level)
@@ -253,24 +242,20 @@ class Lapic:
 
     def _send(self) -> None:
         """Carry out the interrupt command; other CPUs are absent."""
-        icr = self._icr
-        vector, mode, shorthand = icr & 0xFF, icr >> 8 & 7, icr >> 18 & 3
-        if mode in (FIXED, LOWEST_PRIORITY) and vector < 16:
+        command = decode(self._icr)
+        message = command.message
+        if message.mode in (FIXED, LOWEST_PRIORITY) and message.vector < 16:
             self._error(SEND_ILLEGAL_VECTOR)
-        elif mode == INIT and icr & 0xC000 == 0x8000:
-            pass  # a level de-assert only sets arbitration ids
-        elif shorthand in (1, 2):
-            self.receive(Message(vector, mode, 0xFF, logical=False, level=False))
-        elif shorthand == 0:
-            self.receive(Message(vector, mode, icr >> 56, logical=bool(icr & 0x800), level=False))
+        elif command.shorthand == OTHERS:
+            if command.starts:
+                self._absent()
+        elif not command.deasserts:
+            if command.starts and not self._takes(message):
+                self._absent()
+            self.receive(message)
 
-    def _addressed(self, destination: int, *, logical: bool) -> bool:
-        if not logical:
-            return destination in (self._id, 0xFF)
-        if self._model == 0xF:
-            return bool(destination & self._ldr)
-        cluster = destination >> 4
-        return cluster in (self._ldr >> 4, 0xF) and bool(destination & self._ldr & 0xF)
+    def _takes(self, message: Message) -> bool:
+        return message.is_for(self._id, self._ldr, self._model)
 
     def _local(self, number: int) -> None:
         """Deliver a local interrupt as its LVT entry says."""

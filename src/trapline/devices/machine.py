@@ -14,6 +14,7 @@ from typing import Final
 from . import cmos, debugcon, fw_cfg, ioapic, keyboard, lapic, pic, pit, power, testdev, uart
 from .chips import ChipState
 from .hints import Hints, memory_hint
+from .interrupt_command import Message
 from .ports import PortBus
 from .power import Request
 
@@ -48,7 +49,7 @@ class BareMachine:
         """See `ChipState.arrived`: the processor notes it."""
         self._hints = Hints()
         self._ioapic = ioapic.IoApic(self._message)
-        self._lapic = lapic.Lapic(clock, eoi=self._ioapic.eoi, init=self._init)
+        self._lapic = lapic.Lapic(clock, eoi=self._ioapic.eoi, init=self._init, absent=self._hints.note_cpu)
         self._pics = pic.PicPair(self._lapic.set_lint0)
         self._power = power.Power()
         self._pit = pit.Pit(clock, self._line(0))
@@ -221,7 +222,7 @@ class BareMachine:
 
         return drive
 
-    def _message(self, message: lapic.Message) -> None:
+    def _message(self, message: Message) -> None:
         self._lapic.receive(message)
 
     def _init(self) -> None:

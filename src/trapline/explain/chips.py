@@ -7,6 +7,7 @@ from trapline.arch.registers import CR0, RFLAGS
 from trapline.arch.vectors import VECTORS, Vector
 from trapline.arch.vmcb import SaveArea
 from trapline.devices.chips import ChipState, PicState
+from trapline.devices.hints import ONE_CPU
 
 _LINES: Final = 8
 
@@ -18,6 +19,8 @@ def describe_chips(state: ChipState, save: SaveArea, *, halted: bool) -> Iterato
             "A20 is off: address line 20 is held at 0, so that 1 MiB (0x100000) is address 0, where real mode has its "
             "vector table (IVT), and so on up to 2 MiB."
         )
+    if state.starts_cpu:
+        yield f"{ONE_CPU[0].upper()}{ONE_CPU[1:]}."
     pics = ((0, state.master), (_LINES, state.slave))
     if save.cr0 & CR0.PE:
         for first, pic in pics:

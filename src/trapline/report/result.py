@@ -173,7 +173,7 @@ class Result:
 
     def to_json(self) -> RunDocument:
         """Return the result for JSON, as in `docs/run.schema.json`."""
-        crashed = self.crash is not None
+        crashed = self.crash is not None or self.ending is Ending.FAILED
         return {
             "version": 1,
             "ending": cast(EndingName, self.ending.name.lower()),

@@ -33,6 +33,16 @@ def test_the_state_of_the_controllers():
     assert not parse_chips(PICS, "", HALTED.replace("A20=1", "A20=0")).a20
 
 
+@pytest.mark.parametrize(
+    ("icr", "starts"),
+    [(0xC4610, False), (0xC4608, True), (0x4500, True), (0x8500, False), (0x4608, True), (0x40030, False), (0, False)],
+)
+def test_a_guest_that_starts_a_cpu(icr, starts):
+    """But for what SeaBIOS does itself."""
+    local = f"ICR\t 0x{icr:08x} physical edge assert all\nICR2\t 0x01000000\n"
+    assert parse_chips(PICS, local, HALTED).starts_cpu is starts
+
+
 class Handshake:
     on_quiet = None
 

@@ -5,11 +5,15 @@ from typing import Final
 
 from trapline.devices import text_screen
 from trapline.devices.chips import ChipState, PicState
+from trapline.devices.interrupt_command import decode
 
 from .qmp import Qmp
 
 _PIC: Final = re.compile(r"^pic([01]): irr=(\w+) imr=(\w+) isr=(\w+) .*?irq_base=(\w+)", re.MULTILINE)
 _WORD: Final = re.compile(r" 0x([0-9a-f]{8})\b")
+_COMMAND: Final = re.compile(r"^ICR[ \t]+0x(\w+)", re.MULTILINE)
+_OF_SEABIOS: Final = 0xC4610
+"""It looks for other CPUs by a startup IPI to all: page 0x10 is where they are to begin (SeaBIOS, smp_scan)."""
 _IN_SERVICE: Final = re.compile(r"^ISR[ \t]+([\d \t()a-z]*)", re.MULTILINE)
 
 
@@ -32,6 +36,16 @@ def parse_chips(pics: str, local: str, registers: str) -> ChipState | None:
         return None
     match = _IN_SERVICE.search(local)
     vectors = re.findall(r"\b\d+\b", match[1]) if match else []
+    command = _COMMAND.search(local)
     return ChipState(
-        found["0"], found["1"], sum(1 << int(vector) for vector in set(vectors)), a20="A20=0" not in registers
+        found["0"],
+        found["1"],
+        sum(1 << int(vector) for vector in set(vectors)),
+        a20="A20=0" not in registers,
+        starts_cpu=command is not None and _starts_cpu(int(command[1], 16)),
     )
+
+
+def _starts_cpu(icr: int) -> bool:
+    """Return whether the low half of the interrupt command register starts a CPU, and is not SeaBIOS's."""
+    return icr != _OF_SEABIOS and decode(icr).starts
