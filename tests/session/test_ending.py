@@ -180,6 +180,19 @@ def overwrites_its_instruction(count):
     return ((main + loop).ljust(0x20, b"\x90") + handler).ljust(510, b"\0") + b"\x55\xaa"
 
 
+RESETS = bytes.fromhex("fa 31c0 8ed8 c7061800137c c7061a000000 0f0b baf90c b006 ee fa f4 ebfc").ljust(510, b"\0")
+"""Set the vector of #UD to 7C13, and UD2; there write 6 to port 0xCF9, the reset register."""
+
+
+def test_a_reset_in_a_handler_on_qemu(tmp_path):
+    image = tmp_path / "boot.img"
+    image.write_bytes(RESETS + b"\x55\xaa")
+    done = run(image, processor="qemu", timeout=60)
+    assert (done.ending, vectors(done), done.exit_code) == (Ending.RESET, [Vector.UD], 5)
+    assert in_handler(done) == "the guest reset the machine in its handler of #UD"
+    assert done.crash.registers.rip == 0x7C18
+
+
 @pytest.mark.parametrize("processor", ["unicorn", "qemu"])
 @pytest.mark.parametrize(("count", "reason"), [(KEPT, "ud2 always raises #UD"), (KEPT + 1, None)])
 def test_the_state_of_a_late_exception_is_read_at_the_end_and_said_to_be(count, reason, processor, tmp_path, capsys):

@@ -24,6 +24,10 @@ WRITE_MODE: Final = 0x60
 WRITE_OUTPUT_PORT: Final = 0xD1
 WRITE_OUTPUT_BUFFER: Final = 0xD2
 
+PULSE: Final = 0xF0
+"""Commands that pulse lines of the output port, among them the reset line, where their bit 0 is clear."""
+PULSE_MASK: Final = 0xF1
+
 ANSWERS: Final = {0xA9: 0x00, 0xAA: 0x55, 0xAB: 0x00, 0xC0: 0x80}
 """Tests of the mouse port, the controller and the keyboard port, and the input port."""
 MODE_CHANGES: Final = {0xA7: (0x20, 0x00), 0xA8: (0x00, 0x20), 0xAD: (0x10, 0x00), 0xAE: (0x00, 0x10)}
@@ -85,7 +89,7 @@ class KeyboardController:
             self._answer(0xCD | self._power.a20 << 1)
         elif value in (0xDD, 0xDF):
             self._power.a20 = value == 0xDF
-        elif value >= 0xF0 and not value & 1:
+        elif value & PULSE_MASK == PULSE:
             self._power.reset("the keyboard controller's reset command")
 
     def _answer(self, value: int) -> None:

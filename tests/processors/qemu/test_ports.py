@@ -3,6 +3,8 @@ import pytest
 from trapline.arch.exits import ExitCode, exception_exit, is_intercepted
 from trapline.arch.registers import DR6, RFLAGS
 from trapline.arch.vectors import Vector
+from trapline.devices import keyboard
+from trapline.devices.power import RESET_CONTROL
 from trapline.machine.scripted import ScriptedMemory
 from trapline.processors.qemu import fw_cfg_dma, guard, pci
 from trapline.processors.qemu.layout import DOORBELL_PORT, Command
@@ -49,10 +51,10 @@ def ports(shared, handshake, ram):
 def access(ports, shared):
     """Return a function that plays an IN or OUT at a port."""
 
-    def access(port, form, flags=RFLAGS.ALWAYS_ONE, ports=ports):
+    def access(port, form, flags=RFLAGS.ALWAYS_ONE, ports=ports, rax=RAX):
         control, save = shared.vmcb.control, shared.vmcb.save
         control.exit_code, control.exit_info_1, control.exit_info_2 = ExitCode.IOIO, port << 16 | form, CODE + 4
-        save.rip, save.rax, save.rflags, control.interrupt_shadow = CODE, RAX, flags, 1
+        save.rip, save.rax, save.rflags, control.interrupt_shadow = CODE, rax, flags, 1
         return ports.answer()
 
     return access
@@ -64,7 +66,7 @@ def watched(shared):
 
 def test_the_ports_are_intercepted(ports, shared):
     assert is_intercepted(shared.vmcb.control, ExitCode.IOIO)
-    assert watched(shared) == GUARDED | EXITS
+    assert watched(shared) == GUARDED | EXITS | {RESET_CONTROL, keyboard.COMMAND}
 
 
 @pytest.mark.parametrize(
@@ -125,6 +127,26 @@ def test_an_in_is_executed_and_the_guest_goes_on(access, ports, handshake, share
     assert control.exit_code == (exception_exit(Vector.DB) if trap else ExitCode.IOIO)
     assert bool(save.dr6 & DR6.BS) is bool(trap)
     assert not ports.ended
+
+
+@pytest.mark.parametrize(
+    ("port", "value", "resets"),
+    [
+        (RESET_CONTROL, 6, True),
+        (RESET_CONTROL, 2, False),
+        (keyboard.COMMAND, 0xFE, True),
+        (keyboard.COMMAND, 0xFF, False),
+    ],
+)
+def test_an_out_that_resets_is_told_before(access, ports, handshake, shared, port, value, resets):
+    assert not access(port, BYTE, rax=value)
+    assert ports.leaving is resets
+    assert ports.leave() is resets
+    assert handshake.given == [(Command.OUT, port, 1, value)]
+    assert not ports.ended
+    assert not ports.answer()  # the reset takes some time to come, and the guest goes on
+    assert shared.vmcb.save.rip == CODE + 4
+    assert not ports.leave()
 
 
 def test_the_configuration_address_goes_out_before_the_guest_goes_on(access, ports, handshake, shared):

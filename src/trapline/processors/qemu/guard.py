@@ -28,6 +28,8 @@ class Access(NamedTuple):
     """What OUT writes; None: IN."""
     ends: bool = False
     """It ends the machine: the guest does not go on."""
+    resets: bool = False
+    """It may reset the machine."""
 
 
 Steps: TypeAlias = Generator[Access, int, int]

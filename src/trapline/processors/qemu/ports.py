@@ -2,12 +2,18 @@
 
 An OUT to isa-debug-exit is the guest's end, but from version 9.1 on QEMU, and the guest with it, goes on for a while.
 So the monitor executes the OUT in the guest's place, and never enters the guest again.
+
+An OUT to the chip set's reset register, and a command of the keyboard controller that resets, are told before, while
+the guest's state can be read. One to port 0x92 is not: SeaBIOS writes A20 to it with each call.
 """
 
 from collections.abc import Generator, Sequence
+from typing import Final
 
 from trapline.arch import ioio
 from trapline.arch.exits import ExitCode, set_intercept
+from trapline.devices import keyboard
+from trapline.devices.power import RESET_CONTROL
 from trapline.machine.memory import GuestMemory
 
 from .completion import complete
@@ -17,6 +23,9 @@ from .guard import Access, Steps, as_it_is, rules
 from .handshake import Handshake
 from .layout import Command, SharedMemory
 from .string_io import Element, StringFault, next_element
+
+_RESETS: Final = {RESET_CONTROL: (1 << 2, 1 << 2), keyboard.COMMAND: (keyboard.PULSE_MASK, keyboard.PULSE)}
+"""The bits of what is written that decide whether it resets, and their values, by port."""
 
 
 class Ports:
@@ -36,10 +45,12 @@ class Ports:
         self._rules = {**rules(shared.mailbox), **FwCfgDma(shared, memory).rules}
         self._doing: Generator[Access, int, bool] | None = None
         """The guest's access, while the monitor executes a part of it."""
+        self._command = Command.OUT
+        """What the monitor does for it."""
         self.ended = False
         """The guest has ended the machine."""
         self.leaving = False
-        """It is about to, with a failure: its state can be read, and `leave` does it."""
+        """It is about to, with a failure, or to reset it: its state can be read, and `leave` does it."""
 
     def reset(self) -> None:
         """Forget the access under way, and the address in the configuration port: a reset clears it."""
@@ -48,7 +59,7 @@ class Ports:
 
     def watch(self) -> None:
         """Intercept the ports."""
-        for port in (*self._rules, *(port for ports in self._exits for port in ports)):
+        for port in (*self._rules, *_RESETS, *(port for ports in self._exits for port in ports)):
             self._iopm[port // 8] |= 1 << port % 8
         set_intercept(self._vmcb.control, ExitCode.IOIO)
 
@@ -67,17 +78,18 @@ class Ports:
             self._doing = None
             return bool(end.value)
         self._mailbox.port, self._mailbox.width, self._mailbox.value = part.port, part.size, part.value or 0
-        self.ended, self.leaving = part.ends, part.ends and bool(part.value)
-        command = Command.IN if part.value is None else Command.EXIT if part.ends else Command.OUT
+        self.ended, self.leaving = part.ends, part.resets or (part.ends and bool(part.value))
+        self._command = Command.IN if part.value is None else Command.EXIT if part.ends else Command.OUT
         if not self.leaving:
-            self._handshake.give(command)
+            self._handshake.give(self._command)
         return False
 
     def leave(self) -> bool:
-        """End the machine if the guest is about to; False: it is not."""
-        if self.leaving:
-            self._handshake.give(Command.EXIT)
-        return self.leaving
+        """End or reset the machine if the guest is about to; False: it is not."""
+        leaving, self.leaving = self.leaving, False
+        if leaving:
+            self._handshake.give(self._command)
+        return leaving
 
     def _execute(self) -> Generator[Access, int, bool]:
         """Execute the access, or the next one of a string instruction; returns whether the exit is an exception's."""
@@ -117,7 +129,11 @@ class Ports:
 
     def _rule(self, access: Access) -> Steps:
         end = self._end(access)
-        return self._rules.get(access.port, as_it_is)(access) if end is None else as_it_is(end)
+        if end is not None:
+            return as_it_is(end)
+        mask, wanted = _RESETS.get(access.port, (0, 1))
+        access = access._replace(resets=(access.value or 0) & mask == wanted)
+        return self._rules.get(access.port, as_it_is)(access)
 
     def _end(self, access: Access) -> Access | None:
         """Return the OUT that ends the machine; None: this one does not.

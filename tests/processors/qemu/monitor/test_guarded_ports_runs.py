@@ -5,6 +5,7 @@ import pytest
 from tests.processors.qemu.monitor.test_monitor_runs import RAM, Cpu
 from trapline.arch.exits import ExitCode
 from trapline.arch.registers import RFLAGS
+from trapline.devices.keyboard import COMMAND
 from trapline.processors.qemu import pci
 from trapline.processors.qemu.fw_cfg_dma import HIGH, LOW, PART
 from trapline.processors.qemu.layout import DMA_AT, SIZE, Command
@@ -53,6 +54,28 @@ def test_the_guest_does_not_find_our_device(cpu, address, goes_out):
 @pytest.mark.parametrize(("rflags", "form"), [(RFLAGS.TF, 1 << 6), (0, 1 << 5), (0, 1 << 6 | 1), (0, 1 << 6 | 1 << 2)])
 def test_python_answers_all_that_is_not_plain(cpu, port, rflags, form):
     cpu.run(out(port, 0x8000_1234, rflags, form))
+    assert (cpu.asked, cpu.outputs, cpu.vmcb.save.rip) == (2, [], 0)
+
+
+BYTE, IN = 1 << 4, 1
+
+
+def test_the_keyboard_controllers_status_is_read_for_the_guest(cpu):
+    cpu.run(out(COMMAND, 0x1122_3344_5566_7788, form=BYTE | IN))
+    assert cpu.vmcb.save.rax == 0x1122_3344_5566_7786  # each IN of this CPU reads 0x86
+    assert_complete(cpu)
+
+
+@pytest.mark.parametrize("command", [0xAE, 0xFF, 0x20])
+def test_its_commands_go_out(cpu, command):
+    cpu.run(out(COMMAND, 0x1122_3344_5566_7700 | command, form=BYTE))
+    assert cpu.outputs == [(COMMAND, command)]
+    assert_complete(cpu)
+
+
+@pytest.mark.parametrize("command", [0xFE, 0xF0])
+def test_python_is_asked_before_a_command_that_resets(cpu, command):
+    cpu.run(out(COMMAND, command, form=BYTE))
     assert (cpu.asked, cpu.outputs, cpu.vmcb.save.rip) == (2, [], 0)
 
 

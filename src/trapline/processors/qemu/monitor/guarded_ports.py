@@ -1,6 +1,7 @@
-"""The guarded ports that systems use all the time, without Python: the plain OUT of 32 bits, without a single step.
+"""The guarded ports that systems use all the time, without Python: the plain IN and OUT, without a single step.
 
-They are the PCI configuration address (`guard`) and the two of firmware configuration DMA (`fw_cfg_dma`).
+They are the PCI configuration address (`guard`), the two of firmware configuration DMA (`fw_cfg_dma`), and the keyboard
+controller's command port, but for the commands that reset (`ports`).
 """
 
 from typing import Final
@@ -9,7 +10,8 @@ from trapline.arch import ioio
 from trapline.arch.layout import offset_of
 from trapline.arch.registers import RFLAGS
 from trapline.asm.assembler import Assembler
-from trapline.asm.operands import DX, EAX, EBX, ECX, EDX, RAX, RBX, RCX, RDX, Mem
+from trapline.asm.operands import AL, CL, DX, EAX, EBX, ECX, EDX, RAX, RBX, RCX, RDX, Mem
+from trapline.devices.keyboard import COMMAND, PULSE, PULSE_MASK
 from trapline.processors.qemu import fw_cfg_dma, layout, pci
 
 from .places import mailbox, place, vmcb
@@ -30,8 +32,13 @@ def guard_ports(code: Assembler) -> None:
     for port, name in ((pci.CONFIG_ADDRESS, "configure"), (fw_cfg_dma.HIGH, "dma high"), (fw_cfg_dma.LOW, "dma low")):
         code.cmp(EDX, port << ioio.PORT_SHIFT | ioio.DWORD)
         code.je(name)
+    code.cmp(EDX, COMMAND << ioio.PORT_SHIFT | ioio.BYTE | ioio.IN)
+    code.je("keyboard status")
+    code.cmp(EDX, COMMAND << ioio.PORT_SHIFT | ioio.BYTE)
+    code.je("keyboard command")
     code.jmp("slow")
     _configure(code)
+    _keyboard(code)
     _keep_high_half(code)
     _start_dma(code)
 
@@ -57,6 +64,28 @@ def _configure(code: Assembler) -> None:
     code.and_(vmcb("save.rflags", 32), 0xFFFF_FFFF & ~RFLAGS.RF)
     code.mov(vmcb("control.interrupt_shadow", 32), 0)
     code.jmp("restore")
+
+
+def _keyboard(code: Assembler) -> None:
+    """Read the status, or write a command that does not reset."""
+    code.label("keyboard status")
+    code.mov(DX, COMMAND)
+    code.in_(AL, DX)
+    code.mov(ECX, EAX)
+    code.lea(RAX, place(layout.VMCB_AT))
+    code.mov(vmcb("save.rax", 8), CL)
+    code.jmp("written")
+    code.label("keyboard command")
+    code.mov(ECX, vmcb("save.rax"))
+    code.mov(EDX, ECX)
+    code.and_(EDX, PULSE_MASK)
+    code.cmp(EDX, PULSE)
+    code.je("slow")
+    code.mov(EAX, ECX)
+    code.mov(DX, COMMAND)
+    code.out(DX, AL)
+    code.lea(RAX, place(layout.VMCB_AT))
+    code.jmp("written")
 
 
 def _keep_high_half(code: Assembler) -> None:
