@@ -74,7 +74,7 @@ clean: ## remove everything that the other targets create here
 
 $(VENV)/.installed: Makefile pyproject.toml $(VENV)/.programs
 	test -x $(PYTHON) || python3 -m venv $(VENV)
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable '.[symbols,dev]'
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable '.[qemu,symbols,dev]'
 	@touch $@
 
 $(VENV)/.programs:

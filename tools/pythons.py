@@ -73,7 +73,7 @@ def environment(version: str) -> Path:
         # Debian's Python has no ensurepip; pip works on another Python than the one that runs it, too.
         output_of(f"Python {version}", [str(python(version)), "-m", "venv", "--without-pip", str(folder)], _ROOT)
     install = [sys.executable, "-m", "pip", "--python", str(found), "--disable-pip-version-check", "install", "--quiet"]
-    output_of(f"what the tests need on Python {version}", [*install, "--editable", ".[symbols,dev]"], _ROOT)
+    output_of(f"what the tests need on Python {version}", [*install, "--editable", ".[qemu,symbols,dev]"], _ROOT)
     return found
 
 

@@ -277,6 +277,14 @@ def test_a_file_that_is_no_program(trapline_command, disk, program):
     assert done.err.count("\n") == 1
 
 
+@pytest.mark.parametrize("missing", ["qemu", "qemu.qmp"])
+def test_a_missing_library_is_named_before_anything_runs(in_a_process, disk, missing):
+    code = f"sys.modules[{missing!r}] = None\nfrom trapline.cli.main import main\nsys.exit(main())"
+    done = in_a_process("run", disk, code=code)
+    assert (done.status, done.out) == (1, "")
+    assert done.err == "trapline: qemu.qmp is not installed; install it with: pip install 'trapline[qemu]'\n"
+
+
 # ---- how it ends
 
 

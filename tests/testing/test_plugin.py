@@ -1,6 +1,7 @@
 """The pytest plugin, on tests that are run inside this one's process."""
 
 import json
+import sys
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -158,8 +159,12 @@ def test_the_option_names_the_processor_and_a_test_without_it_is_skipped(run_tes
     done.stdout.fnmatch_lines(["SKIPPED * qemu-system-x86_64 is not on PATH; install it *"])
 
 
-def test_a_machine_without_its_processor_is_skipped_too(run_tests, monkeypatch):
-    monkeypatch.setenv("PATH", "/nowhere")
+@pytest.mark.parametrize("missing", ["qemu", "qemu.qmp"])
+def test_a_machine_without_its_processor_is_skipped_too(run_tests, monkeypatch, missing):
+    if missing == "qemu":
+        monkeypatch.setenv("PATH", "/nowhere")
+    else:
+        monkeypatch.setitem(sys.modules, missing, None)
     done = run_tests("def test_guest(trapline):\n    trapline.machine('sample:ud', processor='qemu')")
     done.assert_outcomes(skipped=1)
 

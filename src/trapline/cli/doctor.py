@@ -39,6 +39,7 @@ def doctor(*, as_json: bool, program: str | None) -> int:
     ]
     if all(finding.fine for finding in findings):
         findings.append(_try(_IN_PROCESS, True, _run_sample))
+    findings.append(_library("qemu.qmp", "trapline[qemu]"))
     if all(finding.fine for finding in findings):
         findings += _qemu(program)
     ready = all(finding.fine for finding in findings if finding.needed)

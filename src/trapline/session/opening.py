@@ -18,6 +18,7 @@ from trapline.symbols import Names
 
 from .choose import choose
 from .console import Console
+from .extras import require
 from .serial import SerialLine
 from .settings import AUTO, PROCESSORS, QEMU, UNICORN, Settings, find_guest, parse_memory
 from .symbols import open_names
@@ -85,6 +86,7 @@ def blaming(settings: Settings) -> Iterator[None]:
 def _open_qemu(
     undo: contextlib.ExitStack, settings: Settings, guest: Guest | None, console: Console, inherited: IO[bytes] | None
 ) -> Processor:
+    require("qemu", "qemu.qmp")
     guest = None if guest is None else undo.enter_context(in_file(guest))
     options = _guest_options(settings, guest)
     start = partial(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, NoReturn, Unpack
 
 from trapline.api import Machine, run
-from trapline.errors import ProcessorMissing, TraplineError
+from trapline.errors import MissingExtra, ProcessorMissing, TraplineError
 from trapline.report.result import Ending
 from trapline.report.run import Run
 from trapline.report.text import headline, report
@@ -114,7 +114,7 @@ class Guests:
     def _skipping(self) -> Iterator[None]:
         try:
             yield
-        except ProcessorMissing as error:
+        except (MissingExtra, ProcessorMissing) as error:
             self._missing(str(error.args[0]))
 
 
