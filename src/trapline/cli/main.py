@@ -71,10 +71,18 @@ def _blamed(error: OSError) -> str:
 
 
 def _parse(given: Sequence[str], *, qemu_options: bool) -> argparse.Namespace:
-    options = parser().parse_args(given)
-    if qemu_options and options.verb != "run":
-        raise UsageError("only run takes QEMU options after --")
+    options = parser().parse_args(_with_run(given))
+    if qemu_options and options.verb not in ("run", "record"):
+        raise UsageError("only run and record take QEMU options after --")
     return options
+
+
+def _with_run(given: Sequence[str]) -> list[str]:
+    """Return the arguments with `stat --live ...` as `run --stat ...`, whose options it takes."""
+    verb = next((place for place, argument in enumerate(given) if not argument.startswith("-")), len(given))
+    if list(given[verb : verb + 1]) != ["stat"] or "--live" not in given[verb:]:
+        return list(given)
+    return [*given[:verb], "run", "--stat", *(each for each in given[verb + 1 :] if each != "--live")]
 
 
 def _command(options: argparse.Namespace, qemu_options: list[str]) -> int:
@@ -116,6 +124,10 @@ def _command(options: argparse.Namespace, qemu_options: list[str]) -> int:
         from .doctor import doctor
 
         return doctor(as_json=options.json, program=options.qemu)
+    if options.verb == "record":
+        from .record import record
+
+        return record(options, qemu_options)
     from .run import run
 
     return run(options, qemu_options)

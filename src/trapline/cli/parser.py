@@ -41,20 +41,21 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"trapline {__version__}")
     top.add_argument("-v", "--verbose", action="store_true", help="log more on stderr")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="COMMAND")
-    _add_run(verbs.add_parser)
+    _add_run(verbs.add_parser, "run", "run a guest")
+    _add_run(verbs.add_parser, "record", "run a guest, and write its exceptions to a file that is named after it")
     _add_stored(verbs.add_parser)
     add_trace_verbs(verbs.add_parser)
     _add_lists(verbs.add_parser)
     return top
 
 
-def _add_run(add: AddVerb) -> None:
+def _add_run(add: AddVerb, verb: str, summary: str) -> None:
     run = add(
-        "run",
-        help="run a guest",
+        verb,
+        help=summary,
         description="Run a guest: a Linux bzImage, an ELF or multiboot kernel, a disk, floppy or\nISO image, a sample. "
         "Options after -- go to QEMU.",
-        usage="trapline run [options] [GUEST] [-- QEMU OPTIONS]",
+        usage=f"trapline {verb} [options] [GUEST] [-- QEMU OPTIONS]",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -151,6 +152,8 @@ def _add_run(add: AddVerb) -> None:
         action="store_true",
         help="print a line for each exception on stderr as it happens; repeats are folded",
     )
+    text = "show on a terminal how often each was recorded so far, redrawn in place; without the guest's console"
+    run.add_argument("--stat", action="store_true", help=text)
     run.add_argument("--json", action="store_true", help="print the summary as JSON; the console goes to stderr")
     run.add_argument("--console", metavar="FILE", help="write the guest's console to a file (default: -, stdout)")
     run.add_argument(

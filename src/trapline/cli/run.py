@@ -6,16 +6,20 @@ import functools
 import importlib
 import json
 import logging
+import os
 import sys
 import threading
 from typing import TYPE_CHECKING, Final
 
+from trapline.errors import UsageError
 from trapline.session.clash import check_streams, input_files, output_file
 from trapline.session.outputs import record_files
 from trapline.session.settings import MachineOptions, read_options
+from trapline.trace.tally import Tally
 
 from . import table
 from .live import LiveLines
+from .live_counts import LiveCounts
 from .streams import STDOUT, check_claims, output_name
 from .terminal import tell
 from .termination import Termination, silence
@@ -60,6 +64,8 @@ def _run(options: argparse.Namespace, qemu_options: list[str]) -> "Run":
     keywords: MachineOptions = {name: getattr(options, name) for name in _OPTIONS}  # type: ignore[assignment]
     keywords["qemu_options"] = qemu_options
     output, console_file = output_name(options.output), output_name(options.console)
+    if options.stat and options.live:
+        raise UsageError("--stat and --live both write to the terminal: give one of them")
     check_claims({"--json": options.json, "-o": output == STDOUT, "--console": console_file == STDOUT})
     console_file = None if console_file == STDOUT else console_file
     check_streams(
@@ -68,6 +74,8 @@ def _run(options: argparse.Namespace, qemu_options: list[str]) -> "Run":
     )
     with contextlib.ExitStack() as stack:
         stream = sys.stderr if options.json or output == STDOUT else sys.stdout
+        if options.stat and options.console is None and stream.isatty():
+            console_file = os.devnull
         console = LineWriter(patient(stream.buffer))
         stack.callback(console.finish)
         if options.exceptions != "none":  # without exceptions there is no table
@@ -77,6 +85,9 @@ def _run(options: argparse.Namespace, qemu_options: list[str]) -> "Run":
         stack.callback(live.finish)
         keywords["live"] = live.take if options.live else None
         keywords["keep"], keywords["survive_crashes"], keywords["registers"] = 0, True, not options.no_registers
+        keywords["tally"] = tally = Tally()
+        if options.stat:
+            stack.enter_context(LiveCounts(tally))
         return run_guest(
             options.guest,
             timeout=options.timeout,

@@ -40,6 +40,8 @@ def add_trace_verbs(add: AddVerb) -> None:
 
     stat = add("stat", help="count exceptions by vector, with rates", allow_abbrev=False)
     stat.add_argument("files", metavar="FILE", nargs="+", help=_FILES)
+    text = "count a guest's while it runs, redrawn in place: `stat --live GUEST`, with the options of run"
+    stat.add_argument("--live", action="store_true", help=text)
     _add_filters(stat)
 
     show = add("show", help="print the exceptions of traces one by one", allow_abbrev=False)

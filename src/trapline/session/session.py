@@ -80,6 +80,7 @@ class Session:
                 lookup=lookup,
                 keep=outlets.keep,
                 where=self.where,
+                tally=outlets.tally,
                 hurry=self._hurry,
             )
             self.processor.on_records(self.recorder.add)

@@ -14,6 +14,7 @@ from trapline.guests.guest import Guest, GuestKind
 from trapline.guests.open import open_guest
 from trapline.guests.recognise import raw_image
 from trapline.machine.processor import Processor
+from trapline.trace.tally import Tally
 from trapline.typed import shortened
 
 from .console import Sink
@@ -55,6 +56,7 @@ class MachineOptions(TypedDict, total=False):
     keep: int
     where: str | None
     registers: bool
+    tally: Tally | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +82,8 @@ class Outlets:
     """Whether the file of records has the general registers: they are more than half of it."""
     where: str | None = None
     """A condition: only exceptions for which it holds are recorded. All forced ones are intercepted all the same."""
+    tally: Tally | None = None
+    """Counts what is recorded, for another thread that shows the counts while the guest runs; None: one of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)

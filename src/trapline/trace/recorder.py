@@ -37,6 +37,7 @@ class Recorder:
         lookup: Lookup | None = None,
         keep: int = BLACK_BOX,
         where: Condition | None = None,
+        tally: Tally | None = None,
         hurry: Callable[[], object] = lambda: None,
     ) -> None:
         """`output` gets each batch; `live` gets one line of text an exception, with its name.
@@ -44,9 +45,9 @@ class Recorder:
         `hurry` is called when a Ctrl-C comes while a batch is taken, and has to wait for it.
 
         Of the records themselves the newest `keep` stay in memory, `BLACK_BOX` at least.
-        Records for which `where` does not hold are left out: they have no number.
+        Records for which `where` does not hold are left out: they have no number. `tally` counts the others.
         """
-        self.tally = Tally()
+        self.tally = tally or Tally()
         self.store = RecordStore(max(keep, BLACK_BOX))
         self._keep_one = self.store.add_one
         self._output = output

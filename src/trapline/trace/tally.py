@@ -51,6 +51,10 @@ class Tally:
         self._last[vector] = record
         self.total += 1
 
+    def counts(self) -> dict[int, int]:
+        """Return the count of each vector that was seen; from any thread, while records come."""
+        return {vector: count for vector, count in enumerate(self._counts) if count}
+
     def rows(self) -> list[VectorCount]:
         """Return a row for each vector that was seen, in the order of vectors."""
         return [
