@@ -190,6 +190,13 @@ def in_process(rounds: int, scratch: Path) -> None:
     in_process(rounds)
 
 
+def traces(rounds: int, scratch: Path) -> None:
+    """Questions to a stored trace, once each."""
+    from .traces import traces
+
+    traces(scratch)
+
+
 BENCHMARKS = {
     "boot": boot,
     "black-box": black_box,
@@ -197,6 +204,7 @@ BENCHMARKS = {
     "python": python,
     "ring": ring,
     "in-process": in_process,
+    "traces": traces,
 }
 
 
