@@ -60,7 +60,8 @@ def _not_canonical(k: Kernel) -> Planted:
             a.inc(Mem(base, shift, size=64))
 
     k.faults.emit(fill)
-    return Planted((SS_ if on_stack else GP,), (rf"(mov|cmp|inc) accesses {where:#x}, which is not a canonical",))
+    vectors = (SS_, GP) if on_stack else (GP,)  # QEMU and Unicorn raise #GP for either
+    return Planted(vectors, (rf"(mov|cmp|inc) accesses {where:#x}, which is not a canonical",))
 
 
 @fault("a jump to an address that is not canonical", (LONG,), user=None)
