@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,6 +24,10 @@ DEBUG_EXIT = ("-device", "isa-debug-exit,iobase=0xf4,iosize=4")
 LIMIT = 240.0
 """Seconds after which a guest of ours hangs: none takes 20 on an idle machine, ten times that on a busy one."""
 _SLACK = 30.0
+_BLAME = re.compile(
+    r"Cause:|come back from|came back from|in its handler of|again and again|arrives at vector|in service|A20 is off"
+)
+"""What text says only of a guest with a mistake."""
 
 
 PROCESSORS = ("qemu", "unicorn")
@@ -57,7 +62,10 @@ def on_qemu_alone(
 def under_trapline(
     image: Path, exceptions: str, *options: str, processor: str = "qemu", machine: tuple[str, ...] = ()
 ) -> Run:
-    """Run a guest of ours with exceptions forced; the console is on stdout as a user has it."""
+    """Run a guest of ours with exceptions forced; the console is on stdout as a user has it.
+
+    One that ends well must not be blamed.
+    """
     done = subprocess.run(
         command(image, exceptions, "--timeout", str(LIMIT), *options, processor=processor, machine=machine),
         stdin=subprocess.DEVNULL,
@@ -65,7 +73,9 @@ def under_trapline(
         timeout=LIMIT + _SLACK,
         check=False,
     )
-    return Run(done.returncode, done.stdout, done.stderr.decode(), {})
+    words = done.stderr.decode()
+    assert done.returncode or not _BLAME.search(words), words
+    return Run(done.returncode, done.stdout, words, {})
 
 
 def summed_up(image: Path, exceptions: str, folder: Path, *options: str, **where: Any) -> Run:
@@ -73,7 +83,14 @@ def summed_up(image: Path, exceptions: str, folder: Path, *options: str, **where
     file = folder / "console.txt"
     run = under_trapline(image, exceptions, "--json", "--force", "--console", str(file), *options, **where)
     assert run.console, f"no summary, but: {run.words}"
-    return run._replace(console=file.read_bytes(), summary=json.loads(run.console))
+    summary = json.loads(run.console)
+    assert run.status or blame(summary) == []
+    return run._replace(console=file.read_bytes(), summary=summary)
+
+
+def blame(summary: dict[str, Any]) -> list[Any]:
+    """Return all that a summary says to be wrong with the guest."""
+    return [summary[name] for name in ("explanation", "unreturned", "findings") if summary[name]]
 
 
 def command(

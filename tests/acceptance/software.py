@@ -120,8 +120,10 @@ def run_plain(software: Software, directory: Path) -> Observation:
         process.communicate()
 
 
-def watch(process: subprocess.Popen[bytes], software: Software, directory: Path) -> Observation:
-    """Follow a run until it ends, or has shown the text that proves it runs; then end it by QMP's `quit`."""
+def watch(
+    process: subprocess.Popen[bytes], software: Software, directory: Path, end: Callable[[], object] | None = None
+) -> Observation:
+    """Follow a run until it ends, or has shown the text that proves it runs; then end it, by QMP's `quit` or `end`."""
     begin = time.monotonic()
     raw = ""
     while True:
@@ -140,7 +142,9 @@ def watch(process: subprocess.Popen[bytes], software: Software, directory: Path)
         output = process.communicate()[0] if process.stdout else b""
         said = _ESCAPE.sub("", raw) + (output or b"").decode(errors="replace")
         raise NotStarted(f"{software.name}: ended with status {process.returncode} and:\n{said}")
-    if running:
+    if running and end is not None:
+        end()
+    elif running:
         _quit(directory)
     status = process.wait(timeout=30)
     return Observation(raw, software.normalise(raw), seconds, status)

@@ -23,6 +23,17 @@ _COUNTS = {
     "double-fault": {Vector.PF: 2, Vector.DF: 1},
     "stack-overflow": {Vector.PF: 3, Vector.DF: 1},
 }
+_CAUSES = {
+    "no-idt": "no IDT is loaded",
+    "idt-limit-0": "IDTR.limit is 0x0",
+    "gate-not-present": r"IDT entry 6 \(#UD\) is not present",
+    "bad-selector": "the selector 0x1000 in IDT entry 6 .* is beyond the end of the GDT",
+    "non-canonical-handler": "0x800000000000,? (which )?is not a canonical address",
+    "bad-tss-stack": "RSP0 in the TSS is 0x800000000000, which is not a canonical address",
+    "stack-overflow": "the kernel stack overflowed",
+    "no-ist": "RSP is 0x80000000, which does not point to a stack",
+}
+"""What is wrong with each sample that shuts down, and the last thing that is told: some begin with the exception."""
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +63,8 @@ def test_a_sample_ends_as_it_says(processor, sample, plain_run, tmp_path):
         assert lines[1:] == []
         assert [run.summary["ending"] for run in runs.values()] == ["shutdown", "shutdown"]
         assert [run.status for run in runs.values()] == [3, 3]
+        assert re.search(_CAUSES[sample.name], runs["all"].summary["explanation"]["causes"][-1])
+        assert {each["name"] for each in runs["all"].summary["unreturned"]} <= {"#UD"}
     elif sample.name in _NOT_RAISED:
         assert lines[1:] == ["nothing was raised: this CPU does not know the exception"]
         assert [run.status for run in runs.values()] == [4, 4]

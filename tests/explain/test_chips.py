@@ -10,8 +10,9 @@ REMAPPED = PicState(0, 0xFC, 0, 0x20)
 SLAVE = PicState(0, 0xFF, 0, 0x70)
 
 
-def told(state, *, cr0=CR0.PE, rflags=RFLAGS.IF, halted=True):
+def told(state, *, cr0=CR0.PE, rflags=RFLAGS.IF, halted=True, idt=0x1000):
     save = SaveArea()
+    save.idtr.base = idt
     save.cr0, save.rflags = cr0, rflags
     return list(describe_chips(state, save, halted=halted))
 
@@ -38,6 +39,11 @@ def test_an_interrupt_that_is_not_an_exception(state):
     assert text.startswith("IRQ 0 arrives at vector 8, that of #DF")
     assert "not remapped" in text
     assert told(state, cr0=0, rflags=0) == []  # real mode, where it is right
+
+
+def test_firmware_in_protected_mode_is_not_accused():
+    state = ChipState(AS_BIOS._replace(isr=1), SLAVE)
+    assert told(state, rflags=0, idt=0) == []
 
 
 def test_a_lost_end_of_interrupt():

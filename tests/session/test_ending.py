@@ -90,6 +90,14 @@ def test_a_delivery_that_failed_is_told_of_the_exception_that_came_of_it(tmp_pat
     assert "Cause: IDT entry 5 (#BR) is empty" in capsys.readouterr().out
 
 
+def test_a_guest_that_is_stopped_while_it_handles_an_exception_is_not_accused():
+    slow = b"\xba\x40\x0d\x03\x00\xff\xca\x75\xfc"  # mov edx, 200000; dec edx, jnz: nearly all of its time
+    done = ran(UD2 + b"\xff\xc1\xeb\xfa", slow + SKIP, timeout=0.4)  # inc ecx; jmp back
+    assert done.recorded > 1
+    assert (done.ending, done.unreturned, done.findings, done.exit_code) == (Ending.TIMEOUT, (), (), 124)
+    assert done.crash is not None
+
+
 def test_an_endless_handler():
     done = ran(UD2, b"\xeb\xfe", timeout=0.5)
     assert (done.ending, vectors(done), done.exit_code) == (Ending.TIMEOUT, [Vector.UD], 124)

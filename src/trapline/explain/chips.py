@@ -24,7 +24,7 @@ def describe_chips(state: ChipState, save: SaveArea, *, halted: bool) -> Iterato
     pics = ((0, state.master), (_LINES, state.slave))
     if save.cr0 & CR0.PE:
         for first, pic in pics:
-            yield from _at_exceptions(first, pic, state.arrived)
+            yield from _at_exceptions(first, pic, state.arrived, save)
     if halted and save.rflags & RFLAGS.IF:
         for first, pic in pics:
             yield from _without_end(first, pic)
@@ -36,10 +36,12 @@ def describe_chips(state: ChipState, save: SaveArea, *, halted: bool) -> Iterato
             )
 
 
-def _at_exceptions(first: int, pic: PicState, arrived: int) -> Iterator[str]:
+def _at_exceptions(first: int, pic: PicState, arrived: int, save: SaveArea) -> Iterator[str]:
+    # Firmware goes to protected mode while it serves an interrupt, and has no IDT there.
+    in_service = pic.isr if save.idtr.base else 0
     for line in range(_LINES):
         vector = pic.base + line
-        if vector < len(VECTORS) and (arrived >> vector | pic.isr >> line) & 1:
+        if vector < len(VECTORS) and (arrived >> vector | in_service >> line) & 1:
             name = f", that of {VECTORS[vector].mnemonic}" if vector in Vector._value2member_map_ else ""
             yield (
                 f"IRQ {first + line} arrives at vector {vector}{name}: it is an interrupt and not an exception. The "

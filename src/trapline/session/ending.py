@@ -43,10 +43,15 @@ class Seen(NamedTuple):
     first_exceptions: "FirstExceptions"
 
 
-def moment(crash: CrashContext, processor: Processor, seen: Seen, names: Names, syntax: str) -> Moment:
-    """Return what there is to tell of a stopped guest; its evidence goes to the file of records."""
+def moment(
+    crash: CrashContext, processor: Processor, seen: Seen, names: Names, syntax: str, known: frozenset[int] | None
+) -> Moment:
+    """Return what there is to tell of a stopped guest; its evidence goes to the file of records.
+
+    `known`: of the exceptions that it has not come back from, only the records with these numbers; None: all.
+    """
     last = list(seen.recorder.exceptions()[-BLACK_BOX:])
-    found = _unreturned(processor, seen, names)
+    found = [each for each in unreturned_now(processor, seen, names) if known is None or each.seq in known]
     disassemble = partial(instruction, syntax=syntax)
     told = []
     for record in found[:1] + found[1:][-1:]:
@@ -63,13 +68,13 @@ def before_shutdown(processor: Processor, seen: Seen, names: Names, syntax: str)
     """Return the first exception that a guest never came back from which shut down, unless it is like the last ones."""
     disassemble = partial(instruction, syntax=syntax)
     last = seen.black_box.chain()
-    for record in _unreturned(processor, seen, names)[-1:]:
+    for record in unreturned_now(processor, seen, names)[-1:]:
         if not any(record.rip == each.save.rip for each in last):
             return (Unreturned(record, _explain(processor, seen, record, names, disassemble)),)
     return ()
 
 
-def _unreturned(processor: Processor, seen: Seen, names: Names) -> list[ExceptionRecord]:
+def unreturned_now(processor: Processor, seen: Seen, names: Names) -> list[ExceptionRecord]:
     """Return the exceptions that a stopped guest never came back from, of those that were kept, the latest first."""
     from trapline.explain.unreturned import unreturned
 

@@ -1,7 +1,7 @@
 """Makes the result of a run from its session."""
 
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from trapline.arch.vectors import Vector
 from trapline.devices.power import SUCCESS
@@ -26,6 +26,15 @@ _BY_GUEST: Final = frozenset({Ending.OFF, Ending.DEBUG_EXIT})
 _UNSEEN: Final = "Where it was is not known: it could not be stopped, for it takes no NMI (its local APIC may be off)."
 
 
+class Stopped(NamedTuple):
+    """A guest after a timeout or an interrupt."""
+
+    halted: bool = True
+    """Whether it could be stopped."""
+    known: frozenset[int] | None = None
+    """Of the exceptions that it has not come back from, the numbers of the records to tell; None: all."""
+
+
 def result(
     session: "Session",
     stop: Stop | None,
@@ -34,12 +43,12 @@ def result(
     unreached: tuple[str, ...] = (),
     *,
     ruled: bool = False,
-    held: bool | None = True,
+    stopped: Stopped | None = Stopped(),  # noqa: B008  # immutable
     ended: float | None = None,
 ) -> Run:
     """Return the result of a run that ended with a stop or an error.
 
-    `ruled`: a rule stopped it. `held`: after a timeout or an interrupt the guest was stopped; None: it could not be.
+    `ruled`: a rule stopped it. `stopped`: how the guest is seen after a timeout or an interrupt; None: it is not.
     `ended`: when, on the clock of `time.monotonic`; None: now.
     """
     processor = session.processor
@@ -54,7 +63,7 @@ def result(
         crash = session.crash(explanation) if ending in _WITH_CONTEXT else None
     if session.crashed:
         crash = session.crash()
-    last = _last(session, ending, held=bool(held))
+    last = _last(session, ending, stopped)
     if last is not None:
         crash = last.crash
     findings = () if last is None else last.findings
@@ -64,7 +73,7 @@ def result(
     if ending is Ending.SHUTDOWN:
         findings = chip_findings(processor)
         unreturned = session.before_shutdown()
-    if held is None and ending is Ending.TIMEOUT:
+    if stopped is not None and not stopped.halted and ending is Ending.TIMEOUT:
         findings = (_UNSEEN,)
     failure = error if isinstance(error, TraplineError) else None
     return Run(
@@ -96,12 +105,14 @@ def result(
     )
 
 
-def _last(session: "Session", ending: Ending, *, held: bool) -> Moment | None:
+def _last(session: "Session", ending: Ending, stopped: Stopped | None) -> Moment | None:
     """Return the guest at an ending that was not its own success; None: it was, or the state is not known."""
     if ending in _LOST:
         return None if session.processor.exit_status == SUCCESS else session.departure
-    if ending is Ending.HALTED or (held and ending in (Ending.TIMEOUT, Ending.INTERRUPTED)):
+    if ending is Ending.HALTED:
         return session.moment()
+    if ending in (Ending.TIMEOUT, Ending.INTERRUPTED) and stopped is not None and stopped.halted:
+        return session.moment(stopped.known)
     return None
 
 

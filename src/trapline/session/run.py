@@ -15,7 +15,7 @@ from trapline.trace.rules import Expectation, Rule
 
 from .cpu import Cpu
 from .observing import ExceptionExit
-from .result import result
+from .result import Stopped, result
 from .rules import RuleObserver
 from .session import Session
 from .settings import Outlets, Settings
@@ -23,6 +23,9 @@ from .stops import StopObserver, check_forced
 
 _LONGEST: Final = 1_000_000_000
 """Seconds of a timeout; threads cannot wait ten times as long."""
+
+HANDLING: Final = 0.2
+"""Seconds in which a guest that works comes back from an exception, also where QEMU emulates and the host is busy."""
 
 
 def run_guest(
@@ -63,9 +66,9 @@ def run_guest(
         if stop is not None and stopping.hit is not None:
             stop = stop._replace(detail=stopping.hit)
         unreached = () if stopping.hit is not None else tuple(each.text for each in stops)
-        held = _hold(session) if isinstance(error, KeyboardInterrupt) or _is_timeout(stop) else False
+        stopped = _hold(session) if isinstance(error, KeyboardInterrupt) or _is_timeout(stop) else None
         return result(
-            session, stop, error, ruling.violations(), unreached, ruled=ruling.stopped, held=held, ended=ended
+            session, stop, error, ruling.violations(), unreached, ruled=ruling.stopped, stopped=stopped, ended=ended
         )
 
 
@@ -73,21 +76,30 @@ def _is_timeout(stop: Stop | None) -> bool:
     return stop is not None and stop.reason is StopReason.TIMEOUT
 
 
-def _hold(session: Session) -> bool | None:
-    """Stop a guest whose time is up, or that was interrupted, for a last look.
+def _hold(session: Session) -> Stopped | None:
+    """Stop a guest whose time is up, or that was interrupted, for a last look; None: there is nothing to see.
 
-    False: there is nothing to see; None: it cannot be stopped.
+    It may be handling an exception, as a kernel that pages on demand does all the time. So where it is in a handler it
+    goes on for a moment, and only what it has not come back from then is told.
     """
     if not session.vm.vcpu.resets:
-        return False
-    try:
-        return session.halt().reason is StopReason.INTERRUPTED
-    except ProcessorLost:
-        return False
-    except ProcessorError:
         return None
+    try:
+        if session.halt().reason is not StopReason.INTERRUPTED:
+            return None
+        unreturned = session.unreturned()
+        if not unreturned:
+            return Stopped()
+        after = session.run(time.monotonic() + HANDLING)
+        if _is_timeout(after):
+            after = session.halt()
+        return None if after.reason in (StopReason.OFF, StopReason.RESET) else Stopped(known=unreturned)
+    except ProcessorLost:
+        return None
+    except ProcessorError:
+        return Stopped(halted=False)
     except (TraplineError, KeyboardInterrupt):
-        return False
+        return None
 
 
 def _see(session: Session, cpu: Cpu, vcpu: Vcpu, reported: InterceptedException) -> ExceptionExit:

@@ -28,7 +28,7 @@ from trapline.trace.condition import Condition
 from .console import Console
 from .cpu import Cpu
 from .crash import crash_context
-from .ending import Moment, Seen, before_shutdown, in_double_fault_task, moment
+from .ending import Moment, Seen, before_shutdown, in_double_fault_task, moment, unreturned_now
 from .kernel_slide import place, placing
 from .observing import ExceptionExit
 from .opening import blaming, open_processor
@@ -155,13 +155,18 @@ class Session:
         """Place the symbols of the kernel that the stopped guest runs, if their slide is unknown."""
         place(self.processor, self.names)
 
-    def moment(self) -> Moment | None:
+    def unreturned(self) -> frozenset[int]:
+        """Return the numbers of the records of the exceptions that the stopped guest has not come back from."""
+        return frozenset(record.seq for record in unreturned_now(self.processor, self._seen, self.names))
+
+    def moment(self, known: frozenset[int] | None = None) -> Moment | None:
         """Return what there is to tell of the stopped guest, where it ended otherwise than by its own success.
 
-        None: its processor is lost.
+        `known` limits the exceptions that it never came back from to the records with these numbers. None: its
+        processor is lost.
         """
         try:
-            return moment(self.crash(), self.processor, self._seen, self.names, self.settings.syntax)
+            return moment(self.crash(), self.processor, self._seen, self.names, self.settings.syntax, known)
         except ProcessorError:
             return None
 
