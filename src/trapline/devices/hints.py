@@ -65,9 +65,13 @@ class Hints:
 
     def note_cpu(self) -> None:
         """Remember that the guest reset or started another CPU."""
-        self._texts["another CPU"] = ONE_CPU
+        self.tell("another CPU", ONE_CPU)
+
+    def tell(self, what: str, sentence: str) -> None:
+        """Remember a sentence, unless there is one about this already."""
+        self._texts.setdefault(what, sentence)
 
     @property
     def texts(self) -> list[str]:
-        """One sentence a device."""
+        """What was remembered, a sentence each."""
         return list(self._texts.values())

@@ -204,6 +204,10 @@ class BareMachine:
         """Sentences about devices that the guest looked for and that are not here."""
         return self._hints.texts
 
+    def tell(self, what: str, sentence: str) -> None:
+        """Keep a sentence for `hints`, unless there is one about this already."""
+        self._hints.tell(what, sentence)
+
     @property
     def _extint(self) -> bool:
         return self._lapic.lint0 and self._lapic.takes_extint

@@ -544,7 +544,7 @@ def test_a_panic_is_told(start):
     assert processor.run(None) is Outcome.RESET
     qemu.reason = "guest-panic"
     assert processor.run(None) is Outcome.OFF
-    assert processor.hints == ("the guest reported that it panicked (pvpanic)",)
+    assert processor.hints == ["the guest reported that it panicked (pvpanic)"]
 
 
 def test_a_qemu_that_ends_instead_of_a_reset(start):

@@ -25,6 +25,7 @@ def access(start):
             forbidden[number >> 3] &= ~(1 << (number & 7))
         guest.memory.write(TSS + MAP, bytes(forbidden))
         guest.gprs.rdx = port
+        access.guest = guest
         return guest.exit() == ExitCode.CPUID
 
     return access
@@ -83,3 +84,15 @@ def test_a_tss_that_is_not_canonical_permits_nothing(start):
     guest.save.tr.limit, guest.save.tr.base = 0x200, 1 << 50
     assert guest.exit() == EXCEPTION_EXITS.start + Vector.GP
     assert guest.control.exit_info_1 == 0
+
+
+@pytest.mark.parametrize(
+    ("base", "mode", "told"), [(0x40, PROTECTED_32, True), (MAP, PROTECTED_32, False), (0x40, VIRTUAL, False)]
+)
+def test_a_map_inside_the_tss_is_told(access, base, mode, told):
+    port = 8 * (MAP - base) + 1
+    assert access((1,), mode=mode, base=base, port=port)
+    hints = access.guest.processor.hints
+    hints = [hint for hint in hints if "I/O map" in hint]
+    assert len(hints) == told
+    assert not told or "the map base is 0x40, inside the TSS (limit 0x200)" in hints[0]

@@ -14,6 +14,7 @@ from trapline.arch import ioio
 from trapline.arch.exits import ExitCode, set_intercept
 from trapline.devices import keyboard
 from trapline.devices.power import RESET_CONTROL
+from trapline.machine.io_map import misplaced_at_port
 from trapline.machine.memory import GuestMemory
 
 from .completion import complete
@@ -47,6 +48,8 @@ class Ports:
         """The guest's access, while the monitor executes a part of it."""
         self._command = Command.OUT
         """What the monitor does for it."""
+        self.hints: list[str] = []
+        """Sentences on accesses that a guest cannot have meant to permit."""
         self.ended = False
         """The guest has ended the machine."""
         self.leaving = False
@@ -96,6 +99,8 @@ class Ports:
         control, save = self._vmcb.control, self._vmcb.save
         info = control.exit_info_1
         port, size, covered = ioio.port(info), ioio.size(info), ioio.covered(info)
+        if save.cpl and not self.hints and (told := misplaced_at_port(save, self._memory, port)) is not None:
+            self.hints.append(told)
         if info & ioio.STRING:
             return (yield from self._execute_string(info))
         if not info & ioio.IN:

@@ -1,6 +1,6 @@
 """QEMU as a processor: entries, exits and resets."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from types import TracebackType
 from typing import Self
@@ -67,13 +67,12 @@ class QemuProcessor:
         self.chips, self.read_screen = partial(read_chips, self._qmp), partial(read_screen, self._qmp)
         self._quirks: Quirks = (TcgQuirks if accelerator == "tcg" else KvmQuirks)(self._shared, ram, facts)
         self._mailbox.ram_low = ram.low_end if accelerator == "tcg" else 0
-        self.vmcb, self.gprs = self._shared.vmcb, self._shared.gprs
-        self.msrpm = self._shared.msrpm
+        self.vmcb, self.gprs, self.msrpm = self._shared.vmcb, self._shared.gprs, self._shared.msrpm
         self._block, self.memory = block, ram
         self.exit_status: int | None = None
-        self.hints: Sequence[str] = ()
         self.capabilities = capabilities(accelerator, facts)
         self._ports = Ports(self._shared, self._handshake, ram, qemu.command, splits=accelerator == "kvm")
+        self.hints = self._ports.hints
         self._aside = Aside(self._shared, self._handshake)
         self._msrs = Msrs(self._shared, self._aside, ram, tcg=accelerator == "tcg")
         self._begun = self._fresh = self._kicked = False
@@ -295,6 +294,7 @@ class QemuProcessor:
             raise self._qemu.launch_error()
         qemu, reason = self._qemu, self._qmp.shutdown_reason()
         end = ended(qemu.process.returncode, qemu.errors, by_guest=self._ports.ended, reason=reason)
-        self.exit_status, self.hints = end.exit_status, end.hints
+        self.exit_status = end.exit_status
+        self.hints += end.hints
         begun, self._begun = self._begun, False  # there is no machine that could begin again
         return end.outcome if begun else Outcome.OFF

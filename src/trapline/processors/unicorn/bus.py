@@ -10,6 +10,7 @@ from trapline.arch.vectors import Vector
 from trapline.devices import debugcon
 from trapline.devices.machine import BareMachine
 from trapline.devices.uart import COM1
+from trapline.machine.io_map import misplaced
 
 from .binding import Binding
 from .memory import Ram
@@ -70,14 +71,18 @@ class MachineBus:
         if task.flags >> 8 & 0xF not in IO_MAP_TSS or task.limit < IO_MAP_BASE + 1:
             return False
         try:
-            place = self._read(task.base + IO_MAP_BASE) + (port >> 3)
-            if place + 1 > task.limit:
+            base = self._read(task.base + IO_MAP_BASE)
+            place = base + (port >> 3)
+            if place + 1 > task.limit or self._read(task.base + place) >> (port & 7) & (1 << size) - 1:
                 return False
-            return not self._read(task.base + place) >> (port & 7) & (1 << size) - 1
         except PageFault as fault:
             self.refusal = (Vector.PF, fault.error_code, fault.address)
         except NotMapped:
             pass  # not canonical: #GP(0)
+        else:
+            if not flags & RFLAGS.VM and (told := misplaced(port, base, task.limit)) is not None:
+                self._machine.tell("the I/O map", told)
+            return True
         return False
 
     def _read(self, gva: int) -> int:
