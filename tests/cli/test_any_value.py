@@ -39,18 +39,30 @@ def value_options():
         if verb == "doctor":
             continue  # it finds out what is missing
         for action in command._actions:
+            if verb in SAME and action.dest not in SAME[verb]:
+                continue
             if action.nargs != 0 and not isinstance(action, argparse._HelpAction):
                 yield verb, (action.option_strings or [None])[-1], action.dest
 
 
+SAME = {
+    "record": {"guest", "output"},
+    "report": {"files", "by", "limit", "html"},
+    "show": {"files", "limit"},
+    "query": {"files", "sql", "limit"},
+}
+"""Commands whose other options are read as those of run, stat or explain, and their own ones."""
 BASES = {
     "run": (["disk.img", "--accel", "tcg"], ["code", "--entry-mode", "16", "--processor", "unicorn"]),
     "explain": (["trace"],),
     "report": (["trace"],),
     "stat": (["trace"],),
+    "show": (["trace"],),
+    "query": (["trace", "select seq from trace"],),
+    "record": (["disk.img", "--accel", "tcg"],),
     "import": (["qemu-int", "log"],),
 }
-ARGUMENTS = {"guest": 0, "file": 0, "files": 0, "format": 0, "log": 1}
+ARGUMENTS = {"guest": 0, "file": 0, "files": 0, "format": 0, "log": 1, "sql": 1}
 OF_UNICORN = {"--entry-mode", "--load-address", "--memory", "--initrd", "--append", "--symbols"}
 
 
