@@ -2,7 +2,7 @@
 
 import shlex
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -37,6 +37,11 @@ def page_of(records: Reading, names: Names, *, syntax: str = "intel") -> Page:
     counted = overview.overview(records.batches(overview.COLUMNS))
     kept = deque(_explainable(records.runs), maxlen=_EXPLAINED)
     shown = partial(instruction, syntax=syntax)
+    recorded = {place.address: place.symbol for place in counted.places if place.symbol is not None}
+
+    def name(address: int) -> str | None:
+        return names.text(address) or recorded.get(address)
+
     one = len(records.runs) == 1
     ending = _ending(kept[-1].what) if one and kept else None
     return Page(
@@ -49,8 +54,8 @@ def page_of(records: Reading, names: Names, *, syntax: str = "intel") -> Page:
         explained=[
             Explained(
                 each.what.title if one else f"{each.run}, {each.what.title}",
-                each.what.explanation(names.text, shown),
-                each.what.pictures(names.text),
+                each.what.explanation(name, shown),
+                each.what.pictures(name),
             )
             for each in kept
         ],
@@ -90,15 +95,24 @@ def _facts(name: str, metadata: Metadata) -> Iterator[Fact]:
     values = {
         "File": name,
         "Guest": ", ".join(filter(None, (metadata.guest, metadata.description))),
-        "Command line": shlex.join(metadata.command_line),
         "Forced": "" if metadata.exceptions is None else format_mask(metadata.exceptions),
         "Recorded": "" if metadata.where is None else f"where {metadata.where}",
         "Processor": ": ".join(filter(None, (metadata.processor, metadata.why))),
         "Versions": ", ".join(f"{key} {value}" for key, value in metadata.versions.items()),
-        "Started": metadata.started or "",
+        "Started": (metadata.started or "").replace("T", " ", 1).replace("+00:00", " UTC"),
         "Build ID": metadata.build_id or "",
+        "Command line": _command(metadata.command_line),
         "Symbols": ", ".join(
             each.name if each.slide is None else f"{each.name}@{each.slide}" for each in metadata.symbols
         ),
     }
     return (Fact(key, value) for key, value in values.items() if value)
+
+
+def _command(words: Sequence[str]) -> str:
+    """Return a command line without the folder of its program."""
+    if not words:
+        return ""
+    program = Path(words[0])
+    name = ("python", "-m", program.parent.name) if program.name == "__main__.py" else (program.name,)
+    return shlex.join((*name, *words[1:]))

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
+from trapline.trace.column import Numbers
+from trapline.trace.selection import process_of
+
 from .places import Place, PlaceCounter
 from .timeline import Axis, Bins
 
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
 
 COLUMNS: Final = (
     *("seq", "tsc", "vector", "error_code", "address", "cpl", "linear_rip"),
-    *("cr3", "vcpu", "mode", "symbol", "symbol_offset", "source"),
+    *("cr3", "efer", "vcpu", "mode", "symbol", "symbol_offset", "source"),
 )
 """The columns that a batch should have; without one, what is made from it is missing."""
 RARE: Final = 512
@@ -121,6 +124,12 @@ class _Chunk:
             return none if column is None else column.is_valid().to_numpy(zero_copy_only=False)
         return np.ones(self.size, np.bool_)
 
+    def processes(self) -> Numbers:
+        """Return the page tables of each record."""
+        from trapline.trace.files.layout import StoredColumns  # loads pyarrow
+
+        return process_of(StoredColumns(self._batch))
+
     def values(self, name: str, rows: "NDArray[np.intp]") -> list[Any]:
         """Return the values of some records; None where there is none."""
         column = self.column(name)
@@ -184,8 +193,12 @@ class _Pass:
             placed = np.flatnonzero(chosen & known)
             often = self.places.setdefault(vector, PlaceCounter()).add(rip[placed], numbers[placed])
             self._name(chunk, rip, placed[often])
-        for counter, name in ((self.processes, "cr3"), (self.vcpus, "vcpu")):
-            values, counts = np.unique(chunk.numbers(name)[chunk.valid(name)], return_counts=True)
+        tables = chunk.processes()
+        for counter, found in (
+            (self.processes, tables.values if tables.present is None else tables.values[tables.present]),
+            (self.vcpus, chunk.numbers("vcpu")[chunk.valid("vcpu")]),
+        ):
+            values, counts = np.unique(found, return_counts=True)
             _count(counter, dict(zip(values.tolist(), counts.tolist(), strict=True)))
         _count(self.functions, chunk.texts("symbol"))
         _count(self.modes, chunk.texts("mode"))
