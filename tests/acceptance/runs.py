@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import io
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
+from trapline.cli.main import main
 from trapline.guests.qemu import qemu_options
 from trapline.guests.recognise import recognise
 from trapline.processors.qemu.launch import find_bios
@@ -48,6 +53,20 @@ class Run(NamedTuple):
         return {row["vector"]: row["count"] for row in self.summary["counts"]}
 
 
+@contextlib.contextmanager
+def _files() -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+    """Open files for stdout and stderr. QEMU writes a console byte by byte: each would wake the reader of a pipe."""
+    with tempfile.TemporaryFile("a+b") as out, tempfile.TemporaryFile("a+b") as err:
+        yield out, err
+
+
+def _run(status: int, out: IO[bytes], err: IO[bytes]) -> Run:
+    """Return what a run left in these files."""
+    out.seek(0)
+    err.seek(0)
+    return Run(status, out.read(), err.read().decode(), {})
+
+
 def on_qemu_alone(
     image: Path, *devices: str, reboots: bool = False, cpu: str = "qemu64", debug_exit: Sequence[str] = DEBUG_EXIT
 ) -> Run:
@@ -55,8 +74,9 @@ def on_qemu_alone(
     command = [QEMU, *devices, "-cpu", f"{cpu},-svm", "-m", MEMORY, "-bios", str(find_bios())]
     command += [*qemu_options(recognise(image)), *debug_exit]
     command += ["-serial", "stdio", "-display", "none", *([] if reboots else ["-no-reboot"])]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT, check=False)
-    return Run(done.returncode, done.stdout, done.stderr.decode(), {})
+    with _files() as (out, err):
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, timeout=LIMIT, check=False)
+        return _run(done.returncode, out, err)
 
 
 def under_trapline(
@@ -64,18 +84,31 @@ def under_trapline(
 ) -> Run:
     """Run a guest of ours with exceptions forced; the console is on stdout as a user has it.
 
-    One that ends well must not be blamed.
+    One that ends well must not be blamed. The command runs in this process: trapline takes longer to load than most
+    guests to run.
     """
-    done = subprocess.run(
-        command(image, exceptions, "--timeout", str(LIMIT), *options, processor=processor, machine=machine),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=LIMIT + _SLACK,
-        check=False,
-    )
-    words = done.stderr.decode()
-    assert done.returncode or not _BLAME.search(words), words
-    return Run(done.returncode, done.stdout, words, {})
+    words = arguments(image, exceptions, "--timeout", str(LIMIT), *options, processor=processor, machine=machine)
+    with _files() as (out, err):
+        with _as_streams(out, err):
+            status = main(words)
+        gc.unfreeze()  # `main` froze what there is, for a process that ends
+        run = _run(status, out, err)
+    assert run.status or not _BLAME.search(run.words), run.words
+    return run
+
+
+@contextlib.contextmanager
+def _as_streams(*files: IO[bytes]) -> Iterator[None]:
+    """Let files be stdout and stderr of this process."""
+    out, err = (io.TextIOWrapper(file, encoding="utf-8", write_through=True) for file in files)
+    signal.alarm(int(LIMIT + _SLACK))  # ends this process, should `--timeout` not
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            yield
+    finally:
+        signal.alarm(0)
+        for stream in (out, err):
+            stream.detach()
 
 
 def summed_up(image: Path, exceptions: str, folder: Path, *options: str, **where: Any) -> Run:
@@ -97,8 +130,14 @@ def command(
     image: Path, exceptions: str, *options: str, processor: str = "qemu", machine: tuple[str, ...] = ()
 ) -> list[str]:
     """Return the command line that runs a guest of ours; `machine` are options for QEMU."""
+    return [*TRAPLINE, *arguments(image, exceptions, *options, processor=processor, machine=machine)]
+
+
+def arguments(
+    image: Path, exceptions: str, *options: str, processor: str = "qemu", machine: tuple[str, ...] = ()
+) -> list[str]:
+    """Return that command line without the program."""
     return [
-        *TRAPLINE,
         *("run", str(image), "-e", exceptions, "--memory", MEMORY, "--processor", processor, *options),
         *(("--", *machine) if machine else ()),
     ]
