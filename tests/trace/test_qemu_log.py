@@ -44,6 +44,7 @@ def test_a_page_fault():
     event = {"vector": 14, "type": "exception", "error_code": 2}
     assert record == {
         "seq": 0, "vector": 14, "name": "#PF", "error_code": 2, "address": "0x110ff8", "cpl": 0, "cs": "0x8",
+        "cs_base": "0x0",
         "rip": "0x10131c", "ss": "0x10", "rsp": "0x111000", "rflags": "0x46", "cr0": "0x80050033", "cr3": "0x10a000",
         "cr4": "0x620", "efer": "0x501", "dr6": "0xffff0ff0", "outcome": "forwarded", "injected": event,
     }  # fmt: skip

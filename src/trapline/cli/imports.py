@@ -6,10 +6,14 @@ from pathlib import Path
 
 from trapline.errors import TraplineError, UsageError
 from trapline.session.clash import File, check_clashes, check_streams, output_file, symbol_files
+from trapline.session.convert import write_pieces
 from trapline.session.output import OutputFile
 from trapline.session.symbols import placed_names
 from trapline.symbols import Names
 from trapline.trace import qemu_log
+from trapline.trace.files.jsonl import pieces_of
+from trapline.trace.files.writer import LINES, format_of
+from trapline.trace.stored import Metadata, read_record
 
 from .streams import STDOUT, output_name
 from .terminal import tell
@@ -22,10 +26,22 @@ def import_qemu_int(log: str, output: str | None, symbols: list[str], *, force: 
     check_clashes(inputs, outputs)
     check_streams(inputs, outputs)
     names = placed_names(symbols)
+    form = format_of(name)
     file = OutputFile("-o", name, force=force)
+    if form is LINES:
+        count = _write_lines(_records(log, names), file)
+    else:
+        form.check()
+        records = map(read_record, _records(log, names))
+        count = write_pieces(pieces_of(records), Metadata(registers=False), file, form)
+    tell(f"{count:,} exception{'s' * (count != 1)} imported", file=sys.stderr)
+    return 0
+
+
+def _write_lines(lines: Iterator[str], file: OutputFile) -> int:
     count = 0
     try:
-        for line in _records(log, names):
+        for line in lines:
             if not count:
                 written = file.open_text()
                 file.begin()
@@ -40,8 +56,7 @@ def import_qemu_int(log: str, output: str | None, symbols: list[str], *, force: 
         raise TraplineError(f"{file}: {error.strerror}") from error
     finally:
         file.close()
-    tell(f"{count:,} exception{'s' * (count != 1)} imported", file=sys.stderr)
-    return 0
+    return count
 
 
 def _records(name: str, names: Names) -> Iterator[str]:

@@ -120,6 +120,10 @@ def _command(options: argparse.Namespace, qemu_options: list[str]) -> int:
         from .show import show
 
         return show(options)
+    if options.verb == "convert":
+        from .convert import convert
+
+        return convert(options.trace, options.output, force=options.force)
     if options.verb == "doctor":
         from .doctor import doctor
 

@@ -56,6 +56,11 @@ def add_trace_verbs(add: AddVerb) -> None:
     _add_limit(show, "records", "all")
     _add_filters(show)
 
+    convert = add("convert", help="write a trace in another format", allow_abbrev=False)
+    convert.add_argument("trace", metavar="IN", help="a trace, also of a run that was killed")
+    convert.add_argument("output", metavar="OUT", help="its suffix is the format: .jsonl (-: to stdout), .parquet, ...")
+    add_force(convert)
+
     query = add("query", help="ask traces in SQL", allow_abbrev=False)
     query.add_argument("files", metavar="FILE", nargs="+", help=_FILES)
     query.add_argument(

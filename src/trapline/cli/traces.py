@@ -2,21 +2,16 @@
 
 import argparse
 import contextlib
-import sys
-import time
 from collections.abc import Iterator
-from typing import Any, Final
 
 from trapline.report.tables import Table
 from trapline.session.clash import File, check_streams
 from trapline.trace.reading import Reading
 from trapline.trace.selection import read_choice
 
+from .progress import progress
 from .table import print_table
 from .terminal import tell
-
-_PATIENCE: Final = 0.5
-"""Seconds after which the progress is shown."""
 
 
 @contextlib.contextmanager
@@ -28,11 +23,8 @@ def reading(options: argparse.Namespace) -> Iterator[Reading]:
     files = ["/dev/stdin" if name == "-" else name for name in options.files]
     with Reading(files, choice, options.last) as records:
         check_streams([File("the trace", run.path) for run in records.runs], ())
-        with contextlib.ExitStack() as stack:
-            if sys.stderr.isatty():
-                progress = _Progress(records.count)
-                stack.callback(progress.close)
-                records.watch(progress.seen)
+        with progress(records.count) as seen:
+            records.watch(seen)
             yield records
 
 
@@ -58,34 +50,3 @@ def print_answer(records: Reading, total: int, table: Table) -> None:
     print_table(table.heads, table.rows, right=table.right)
     if table.note is not None:
         tell(f"\n{table.note}")
-
-
-class _Progress:
-    """A bar on stderr, once a reading takes long."""
-
-    def __init__(self, total: int | None) -> None:
-        self._total, self._seen = total, 0
-        self._since = time.monotonic()
-        self._bar: Any = None
-        self._task: Any = None
-
-    def seen(self, records: int) -> None:
-        """Take the number of records that were read."""
-        self._seen += records
-        if self._bar is None and time.monotonic() > self._since + _PATIENCE:
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-            columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self._bar = Progress(*columns, console=Console(file=sys.stderr), transient=True)
-            self._task = self._bar.add_task("", total=self._total)
-            self._bar.start()
-        if self._bar is not None:
-            self._bar.update(self._task, completed=self._seen)
-
-    def close(self) -> None:
-        """Remove the bar."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
-            self._since = float("inf")

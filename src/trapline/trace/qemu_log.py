@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO, Final
 
+from trapline.arch.bits import M64
 from trapline.arch.events import Event, EventType, combine
 from trapline.arch.vectors import SOFTWARE_EXCEPTIONS, VECTORS, ErrorCode, Vector, mnemonic
 from trapline.errors import UsageError
@@ -29,8 +30,8 @@ _NAMES: Final = {
     "RFL": "rflags", "EFL": "rflags", "CR0": "cr0", "CR3": "cr3", "CR4": "cr4", "DR6": "dr6", "EFER": "efer",
 }  # fmt: skip
 _ORDER: Final = (
-    "seq", "vector", "name", "error_code", "address", "cpl", "cs", "rip", "ss", "rsp", "rflags", "cr0", "cr3", "cr4",
-    "efer", "dr6", "vectoring", "outcome", "injected", "symbol", "source",
+    "seq", "vector", "name", "error_code", "address", "cpl", "cs", "cs_base", "rip", "ss", "rsp", "rflags",
+    "cr0", "cr3", "cr4", "efer", "dr6", "vectoring", "outcome", "injected", "symbol", "source",
 )  # fmt: skip
 _NOTHING: Final = 0xFFFF_FFFF
 
@@ -168,5 +169,7 @@ def _json(fields: Fields, number: int, lookup: Lookup | None) -> str:
         fields["symbol"] = symbol.place
         if symbol.source is not None:
             fields["source"] = symbol.source
+    if address is not None:
+        fields["cs_base"] = f"{address - int(fields['rip'], 16) & M64:#x}"
     fields |= {"seq": number, "name": mnemonic(fields["vector"])}
     return json.dumps({name: fields[name] for name in _ORDER if name in fields}, separators=(",", ":")) + "\n"

@@ -188,6 +188,11 @@ def read_stored(file: BinaryIO) -> Iterator[tuple[int, Line]]:
             yield number, _decode(number, line, decoder)
 
 
+def read_record(line: str) -> StoredRecord:
+    """Return the record of a line. Raises UsageError."""
+    return _decode("record", line.encode(), _RECORD)
+
+
 def read_metadata(text: bytes) -> Metadata:
     """Return metadata that a file has as a member of its own. Raises UsageError."""
     return _decode("metadata", text, _METADATA)
@@ -202,6 +207,11 @@ def read_evidence(text: bytes) -> Iterator[StoredEvidence]:
 def metadata_text(metadata: Metadata) -> bytes:
     """Return metadata as JSON."""
     return encode(metadata)
+
+
+def evidence_line(evidence: StoredEvidence) -> str:
+    """Return evidence as a line of JSON."""
+    return '{"type":"evidence",' + encode(evidence)[1:].decode() + "\n"
 
 
 def run_line(metadata: Metadata) -> bytes:

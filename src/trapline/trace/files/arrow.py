@@ -6,9 +6,9 @@ from typing import Final
 
 import pyarrow as pa
 
-from .binary import OF_EVIDENCE, BoundedFile, found_in, found_in_text, metadata_of, present
+from .binary import OF_EVIDENCE, BoundedFile, found_in, found_in_text, metadata_of, piece_of, present
 from .layout import METADATA
-from .trace import Found
+from .trace import Found, Piece
 
 
 class ArrowSource:
@@ -31,9 +31,12 @@ class ArrowSource:
         """See `trace.Source`."""
         for batch, custom in self._read(present(self._names, OF_EVIDENCE)):
             yield from found_in(batch, outcomes)
-            text = None if custom is None else custom.get(METADATA)
-            if text is not None:
-                yield from found_in_text(text)
+            yield from found_in_text(b"" if custom is None else custom.get(METADATA, b""))
+
+    def pieces(self) -> Iterator[Piece]:
+        """See `trace.Source`."""
+        for batch, custom in self._read(self._names):
+            yield piece_of(batch, b"" if custom is None else custom.get(METADATA, b""))
 
     def close(self) -> None:
         """See `trace.Source`."""

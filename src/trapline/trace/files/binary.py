@@ -5,13 +5,15 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+import numpy as np
 import pyarrow as pa
 
 from trapline.errors import UsageError
 from trapline.trace.stored import Metadata, StoredEvidence, read_evidence, read_metadata
 
-from .layout import EVIDENCE, METADATA, types
-from .trace import Found
+from .layout import EVIDENCE, METADATA, StoredColumns, types
+from .trace import Found, Piece
+from .writer import Note
 
 OF_EVIDENCE: Final = (EVIDENCE, "outcome")
 """The columns that `found_in` reads."""
@@ -72,6 +74,17 @@ def found_in(batch: pa.RecordBatch, outcomes: set[str]) -> Iterator[Found]:
         outcomes.update(map(str, found["outcome"].unique().to_pylist()))
     for text in found[EVIDENCE].drop_null() if EVIDENCE in found else ():
         yield from found_in_text(text.as_py().encode())
+
+
+def piece_of(batch: pa.RecordBatch, after: bytes = b"") -> Piece:
+    """Return a batch, and the evidence in it and after it, for a writer."""
+    notes = []
+    if EVIDENCE in batch.schema.names:
+        texts = batch.column(batch.schema.get_field_index(EVIDENCE))
+        for place in np.flatnonzero(texts.is_valid().to_numpy(zero_copy_only=False)).tolist():
+            notes += [Note(place, line) for line in texts[place].as_py().splitlines(keepends=True)]
+    notes += [Note(batch.num_rows, line.decode()) for line in after.splitlines(keepends=True)]
+    return Piece(StoredColumns(batch), notes)
 
 
 def found_in_text(text: bytes) -> Iterator[Found]:

@@ -6,9 +6,10 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Final
 
 from trapline.errors import UsageError
-from trapline.trace.stored import Line, Metadata, StoredEvidence, StoredRecord, read_stored
+from trapline.trace.stored import Line, Metadata, StoredEvidence, StoredRecord, evidence_line, read_stored
 
-from .trace import Found
+from .trace import Found, Piece
+from .writer import Note
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -49,6 +50,10 @@ class JsonSource:
             elif isinstance(line, StoredEvidence):
                 yield Found(f"line {number}", line)
 
+    def pieces(self) -> Iterator[Piece]:
+        """See `trace.Source`."""
+        return pieces_of(line for _, line in self._lines())
+
     def close(self) -> None:
         """See `trace.Source`."""
         self._file.close()
@@ -59,3 +64,19 @@ class JsonSource:
             self._file.seek(0)
             lines = read_stored(self._file)
         return lines
+
+
+def pieces_of(lines: Iterator[Line]) -> Iterator[Piece]:
+    """Yield records and evidence as writers take them."""
+    from .json_columns import batch_of
+    from .layout import STORED, StoredColumns
+
+    while some := list(islice(lines, _AT_ONCE)):
+        records: list[StoredRecord] = []
+        notes: list[Note] = []
+        for line in some:
+            if isinstance(line, StoredEvidence):
+                notes.append(Note(len(records), evidence_line(line)))
+            elif isinstance(line, StoredRecord):
+                records.append(line)
+        yield Piece(StoredColumns(batch_of(records, STORED)), notes)

@@ -7,9 +7,9 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .binary import OF_EVIDENCE, BoundedFile, found_in, found_in_text, metadata_of, present
+from .binary import OF_EVIDENCE, BoundedFile, found_in, found_in_text, metadata_of, piece_of, present
 from .layout import LAST_EVIDENCE, types
-from .trace import Found
+from .trace import Found, Piece
 
 _AT_ONCE: Final = 1 << 16
 """Records of a batch."""
@@ -45,11 +45,21 @@ class ParquetSource:
         """See `trace.Source`."""
         for batch in self._read(present(self._names, OF_EVIDENCE), _EVIDENCE_AT_ONCE):
             yield from found_in(batch, outcomes)
-        yield from found_in_text((self._reader.metadata.metadata or {}).get(LAST_EVIDENCE, b""))
+        yield from found_in_text(self._last())
+
+    def pieces(self) -> Iterator[Piece]:
+        """See `trace.Source`."""
+        for batch in self._read(self._names, _AT_ONCE):
+            yield piece_of(batch)
+        yield piece_of(pa.RecordBatch.from_pylist([], schema=self._reader.schema_arrow), self._last())
 
     def close(self) -> None:
         """See `trace.Source`."""
         self._file.close()
+
+    def _last(self) -> bytes:
+        text: bytes = (self._reader.metadata.metadata or {}).get(LAST_EVIDENCE, b"")
+        return text
 
     def _groups(self, first: int) -> list[int]:
         """Return the row groups that have records with a `seq` from `first` on, or may have some."""

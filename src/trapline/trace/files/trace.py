@@ -5,11 +5,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 from trapline.errors import MissingExtra, UsageError
+from trapline.trace.column import Columnar
 from trapline.trace.condition import Condition
 from trapline.trace.exceptions import Selection
 from trapline.trace.schema import COLUMNS
 from trapline.trace.stored import Metadata, StoredEvidence
 from trapline.typed import one_line
+
+from .writer import Note
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,6 +24,13 @@ class Found(NamedTuple):
     place: str
     """Where it is in the file, for a message: `line 12`."""
     evidence: StoredEvidence
+
+
+class Piece(NamedTuple):
+    """Records with the evidence among them: what `Writer.write` takes."""
+
+    columns: Columnar
+    notes: Sequence[Note]
 
 
 class Source(Protocol):
@@ -42,6 +52,9 @@ class Source(Protocol):
 
     def evidence(self, outcomes: set[str]) -> Iterator[Found]:
         """Yield all evidence in the order in which it was noted, and collect what became of the records."""
+
+    def pieces(self) -> Iterator[Piece]:
+        """Yield all that the file has, piece by piece."""
 
     def close(self) -> None:
         """Close it."""
@@ -92,6 +105,15 @@ class Trace:
         """
         with blaming(self.name):
             yield from self._source.evidence(set() if outcomes is None else outcomes)
+
+    def pieces(self) -> Iterator[Piece]:
+        """Yield all that the file has but for its metadata, as writers take it. Raises UsageError and MissingExtra."""
+        try:
+            import pyarrow  # noqa: F401, ICN001  # the source needs it
+        except ImportError:
+            raise MissingExtra("pyarrow", "trace") from None
+        with blaming(self.name):
+            yield from self._source.pieces()
 
     def close(self) -> None:
         """Close the file."""

@@ -1,0 +1,28 @@
+"""`trapline convert`: writes a trace in another format; what a killed run left becomes a whole file."""
+
+import sys
+
+from trapline.session.clash import File, check_clashes, check_streams, output_file
+from trapline.session.convert import write_pieces
+from trapline.session.output import OutputFile
+from trapline.trace.files import open_trace
+from trapline.trace.files.writer import PART, format_of
+
+from .progress import progress
+from .streams import output_name
+from .terminal import tell
+
+
+def convert(given: str, wanted: str, *, force: bool) -> int:
+    """Write the trace of one file to another."""
+    source = "/dev/stdin" if given == "-" else given
+    name = output_name(wanted) or wanted
+    inputs, outputs = [File("the trace", source), File("the trace", source + PART)], [*output_file("the output", name)]
+    check_clashes(inputs, outputs)
+    check_streams(inputs, outputs)
+    form = format_of(name)
+    file = OutputFile("the output", name, force=force)
+    with open_trace(source) as trace, progress(trace.count) as seen:
+        count = write_pieces(trace.pieces(), trace.metadata, file, form, seen)
+    tell(f"{count:,} exception{'s' * (count != 1)} converted", file=sys.stderr)
+    return 0
