@@ -1,5 +1,6 @@
 """`trapline convert`: writes a trace in another format; what a killed run left becomes a whole file."""
 
+import argparse
 import sys
 
 from trapline.session.clash import File, check_clashes, check_streams, output_file
@@ -13,15 +14,15 @@ from .streams import output_name
 from .terminal import tell
 
 
-def convert(given: str, wanted: str, *, force: bool) -> int:
+def convert(options: argparse.Namespace) -> int:
     """Write the trace of one file to another."""
-    source = "/dev/stdin" if given == "-" else given
-    name = output_name(wanted) or wanted
+    source = "/dev/stdin" if options.trace == "-" else options.trace
+    name = output_name(options.output) or ""
     inputs, outputs = [File("the trace", source), File("the trace", source + PART)], [*output_file("the output", name)]
     check_clashes(inputs, outputs)
     check_streams(inputs, outputs)
     form = format_of(name)
-    file = OutputFile("the output", name, force=force)
+    file = OutputFile("the output", name, force=options.force)
     with open_trace(source) as trace, progress(trace.count) as seen:
         count = write_pieces(trace.pieces(), trace.metadata, file, form, seen)
     tell(f"{count:,} exception{'s' * (count != 1)} converted", file=sys.stderr)

@@ -6,7 +6,8 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,8 @@ from .terminal import PrintableFormatter, tell
 FAILED: Final = 1
 INTERRUPTED: Final = 130
 _OF_WRITING: Final = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO, errno.EBADF})
+_OF_TRACES: Final = {"report": "report", "stat": "report", "query": "query", "show": "show", "convert": "convert"}
+"""The modules of commands that read traces: each has a function of the command's name, which takes its options."""
 _NO_MEMORY: Final = "trapline: there is not enough memory for this command"
 
 
@@ -108,22 +111,10 @@ def _command(options: argparse.Namespace, qemu_options: list[str]) -> int:
         check_streams([File("the trace", options.file), *symbol_files(options.symbols)], ())
         names = placed_names(options.symbols)
         return explain_file(options.file, names, syntax=options.syntax, as_json=options.json)
-    if options.verb in ("report", "stat"):
-        from . import report
-
-        return {"report": report.report, "stat": report.stat}[options.verb](options)
-    if options.verb == "query":
-        from .query import query
-
-        return query(options)
-    if options.verb == "show":
-        from .show import show
-
-        return show(options)
-    if options.verb == "convert":
-        from .convert import convert
-
-        return convert(options.trace, options.output, force=options.force)
+    if options.verb in _OF_TRACES:
+        module = import_module(f".{_OF_TRACES[options.verb]}", __package__)
+        command: Callable[[argparse.Namespace], int] = getattr(module, options.verb)
+        return command(options)
     if options.verb == "doctor":
         from .doctor import doctor
 
