@@ -59,10 +59,11 @@ BASES = {
     "stat": (["trace"],),
     "show": (["trace"],),
     "query": (["trace", "select seq from trace"],),
+    "convert": (["trace", "converted"],),
     "record": (["disk.img", "--accel", "tcg"],),
     "import": (["qemu-int", "log"],),
 }
-ARGUMENTS = {"guest": 0, "file": 0, "files": 0, "format": 0, "log": 1, "sql": 1}
+ARGUMENTS = {"guest": 0, "file": 0, "files": 0, "trace": 0, "output": 1, "format": 0, "log": 1, "sql": 1}
 OF_UNICORN = {"--entry-mode", "--load-address", "--memory", "--initrd", "--append", "--symbols"}
 
 
