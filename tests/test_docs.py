@@ -40,12 +40,13 @@ def test_the_conditions_and_rules_can_be_read():
 
 
 def test_the_fields_of_stored_records():
-    page = (ROOT / "docs" / "trace-format.md").read_text()
-    records, evidence = (set(_fields(part)) for part in page.split("## From")[0].split("## Evidence"))
+    page = (ROOT / "docs" / "trace-format.md").read_text().partition("## Lines")[2].partition("## From")[0]
+    records, metadata, evidence = (set(_fields(part)) for part in re.split("^## .*$", page, flags=re.M))
     file = io.StringIO()
     trapline.run("sample:gate-not-present", exceptions="all", timeout=60, output=file)
     lines = [json.loads(line) for line in file.getvalue().splitlines()]
     assert {name for line in lines if "type" not in line for name in line} == records - {"symbol", "source"}
+    assert {name for line in lines if line.get("type") == "run" for name in line} == metadata | {"type"}
     assert {name for line in lines if line.get("type") == "evidence" for name in line} == evidence - {
         "unreturned",
         "at_end",
