@@ -3,7 +3,7 @@ import pytest
 from trapline.arch.registers import CR0, RFLAGS
 from trapline.arch.vmcb import SaveArea
 from trapline.devices.chips import ChipState, PicState
-from trapline.explain.chips import describe_chips
+from trapline.explain.chips import describe_chips, describe_waiting
 
 AS_BIOS = PicState(0, 0xB8, 0, 8)
 REMAPPED = PicState(0, 0xFC, 0, 0x20)
@@ -66,3 +66,19 @@ def test_a20():
 def test_the_line_of_the_slave_is_told_once():
     state = ChipState(REMAPPED._replace(isr=4), SLAVE._replace(isr=1))
     assert [text[:5] for text in told(state)] == ["IRQ 8"]
+
+
+@pytest.mark.parametrize(
+    ("rflags", "irr", "expected"),
+    [
+        (0, 1, ["IRQ 0 is pending, but not taken, since RFLAGS.IF is clear: the HLT waits for ever."]),
+        (0, 8, []),  # masked as well
+        (RFLAGS.IF, 0x18, ["IRQ 3 and IRQ 4 are pending, but masked (IMR 0xfc): the HLT waits for ever."]),
+        (RFLAGS.IF, 4, []),  # the slave's line
+        (RFLAGS.IF, 0, []),
+    ],
+)
+def test_interrupts_that_a_guest_waits_for_in_vain(rflags, irr, expected):
+    save = SaveArea()
+    save.rflags = rflags
+    assert list(describe_waiting(ChipState(REMAPPED._replace(irr=irr), SLAVE), save)) == expected

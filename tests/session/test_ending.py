@@ -244,3 +244,22 @@ def test_the_first_of_a_recursion_is_kept(handlers, turns, cause):
 def test_an_exception_of_a_handlers_own_instruction():
     done = ran(UD2, BAD_LOAD + HALT)
     assert vectors(done) == [Vector.GP, Vector.UD]
+
+
+TIMER = bytes.fromhex("b036 e643 b010 e640 b000 e640 b0fe e621 b9a0860100 e2fe")
+"""Start the timer, let its interrupt through, and go round a loop for longer than it takes."""
+
+
+@pytest.mark.parametrize(
+    ("code", "findings"),
+    [
+        (b"\xfa" + TIMER + b"\xf4\xeb\xfd", 1),  # cli; ...; hlt, again and again
+        (TIMER + HALT, 0),
+        (TIMER + b"\xb0\xff\xe6\x21\xe6\xa1\xfb\xf4\xeb\xfd", 1),  # all masked; sti; hlt
+    ],
+    ids=["interrupts off", "its end", "masked"],
+)
+def test_interrupts_that_cannot_end_a_halt(code, findings):
+    done = ran(code, HALT)
+    assert (done.ending, done.exit_code, len(done.findings)) == (Ending.HALTED, 0, findings)
+    assert all(finding.startswith("IRQ 0 is pending, but ") for finding in done.findings)

@@ -10,6 +10,8 @@ from trapline.devices.chips import ChipState, PicState
 from trapline.devices.hints import ONE_CPU
 
 _LINES: Final = 8
+_CASCADE: Final = 2
+"""The line of the master that is the slave's."""
 
 
 def describe_chips(state: ChipState, save: SaveArea, *, halted: bool) -> Iterator[str]:
@@ -36,6 +38,18 @@ def describe_chips(state: ChipState, save: SaveArea, *, halted: bool) -> Iterato
             )
 
 
+def describe_waiting(state: ChipState, save: SaveArea) -> Iterator[str]:
+    """Yield sentences on the interrupts that wait, of a guest in a HLT that nothing can end."""
+    enabled = bool(save.rflags & RFLAGS.IF)
+    for first, pic in ((0, state.master), (_LINES, state.slave)):
+        held = pic.irr & (pic.imr if enabled else ~pic.imr)
+        lines = [first + line for line in range(_LINES) if held >> line & 1 and first + line != _CASCADE]
+        if lines:
+            names = " and ".join(f"IRQ {line}" for line in lines)
+            why = f"masked (IMR {pic.imr:#x})" if enabled else "not taken, since RFLAGS.IF is clear"
+            yield f"{names} {'is' if len(lines) == 1 else 'are'} pending, but {why}: the HLT waits for ever."
+
+
 def _at_exceptions(first: int, pic: PicState, arrived: int, save: SaveArea) -> Iterator[str]:
     # Firmware goes to protected mode while it serves an interrupt, and has no IDT there.
     in_service = pic.isr if save.idtr.base else 0
@@ -51,7 +65,7 @@ def _at_exceptions(first: int, pic: PicState, arrived: int, save: SaveArea) -> I
 
 def _without_end(first: int, pic: PicState) -> Iterator[str]:
     for line in range(_LINES):
-        if pic.isr >> line & 1 and not (first == 0 and line == 2):  # line 2 is the slave's
+        if pic.isr >> line & 1 and first + line != _CASCADE:
             yield (
                 f"IRQ {first + line} is in service (ISR {pic.isr:#x}) while the guest waits in HLT: its handler sent "
                 "no end of interrupt (EOI), and neither it nor an IRQ of lower priority comes until one is sent."

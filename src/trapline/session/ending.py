@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+from trapline.arch.registers import RFLAGS
 from trapline.arch.vectors import Vector
 from trapline.asm.disassembler import instruction
 from trapline.devices.text_screen import screen_lines
@@ -11,6 +12,7 @@ from trapline.explain.blackbox import chains
 from trapline.explain.evidence import Evidence
 from trapline.explain.explain import Disassembler, explain, explain_delivered
 from trapline.explain.explanation import Explanation
+from trapline.machine.linear import address_mask, code_address, read_mapped
 from trapline.machine.processor import Processor
 from trapline.report.crash import CrashContext
 from trapline.report.result import Unreturned
@@ -22,6 +24,10 @@ from trapline.trace.recorder import BLACK_BOX, Recorder
 if TYPE_CHECKING:
     from trapline.explain.blackbox import BlackBox
     from trapline.explain.first_exceptions import FirstExceptions
+
+_BEFORE: Final = 16
+"""Bytes before a HLT; with a CLI among them it is the guest's end."""
+_CLI: Final = 0xFA
 
 
 class Moment(NamedTuple):
@@ -44,11 +50,19 @@ class Seen(NamedTuple):
 
 
 def moment(
-    crash: CrashContext, processor: Processor, seen: Seen, names: Names, syntax: str, known: frozenset[int] | None
+    crash: CrashContext,
+    processor: Processor,
+    seen: Seen,
+    names: Names,
+    syntax: str,
+    *,
+    known: frozenset[int] | None,
+    stuck: bool,
 ) -> Moment:
     """Return what there is to tell of a stopped guest; its evidence goes to the file of records.
 
     `known`: of the exceptions that it has not come back from, only the records with these numbers; None: all.
+    `stuck`: it waits in a HLT that nothing can end.
     """
     last = list(seen.recorder.exceptions()[-BLACK_BOX:])
     found = [each for each in unreturned_now(processor, seen, names) if known is None or each.seq in known]
@@ -60,8 +74,10 @@ def moment(
         else:
             explanation = _explain(processor, seen, record, names, disassemble)
         told.append(Unreturned(record, explanation))
-    findings = *_storms(last, processor, seen.recorder, names, disassemble), *chip_findings(processor)
-    return Moment(crash, tuple(told), findings, screen_lines(processor.read_screen()))
+    findings = [*_storms(last, processor, seen.recorder, names, disassemble), *chip_findings(processor)]
+    if stuck and not told:
+        findings += _waiting(processor)
+    return Moment(crash, tuple(told), tuple(findings), screen_lines(processor.read_screen()))
 
 
 def before_shutdown(processor: Processor, seen: Seen, names: Names, syntax: str) -> tuple[Unreturned, ...]:
@@ -109,6 +125,15 @@ def chip_findings(processor: Processor) -> tuple[str, ...]:
     if state is None:
         return ()
     return tuple(describe_chips(state, processor.vmcb.save, halted=processor.halted))
+
+
+def _waiting(processor: Processor) -> Iterator[str]:
+    from trapline.explain.chips import describe_waiting
+
+    state, save = processor.chips(), processor.vmcb.save
+    before = read_mapped(save, processor.memory, code_address(save) - _BEFORE & address_mask(save), _BEFORE)
+    wanted = not save.rflags & RFLAGS.IF and _CLI in before
+    return iter(()) if state is None or wanted else describe_waiting(state, save)
 
 
 def _storms(

@@ -110,7 +110,7 @@ def _last(session: "Session", ending: Ending, stopped: Stopped | None) -> Moment
     if ending in _LOST:
         return None if session.processor.exit_status == SUCCESS else session.departure
     if ending is Ending.HALTED:
-        return session.moment()
+        return session.moment(stuck=True)
     if ending in (Ending.TIMEOUT, Ending.INTERRUPTED) and stopped is not None and stopped.halted:
         return session.moment(stopped.known)
     return None

@@ -159,14 +159,15 @@ class Session:
         """Return the numbers of the records of the exceptions that the stopped guest has not come back from."""
         return frozenset(record.seq for record in unreturned_now(self.processor, self._seen, self.names))
 
-    def moment(self, known: frozenset[int] | None = None) -> Moment | None:
+    def moment(self, known: frozenset[int] | None = None, *, stuck: bool = False) -> Moment | None:
         """Return what there is to tell of the stopped guest, where it ended otherwise than by its own success.
 
-        `known` limits the exceptions that it never came back from to the records with these numbers. None: its
-        processor is lost.
+        `known` limits the exceptions that it never came back from to the records with these numbers. `stuck`: it waits
+        in a HLT that nothing can end. None: its processor is lost.
         """
         try:
-            return moment(self.crash(), self.processor, self._seen, self.names, self.settings.syntax, known)
+            crash, syntax = self.crash(), self.settings.syntax
+            return moment(crash, self.processor, self._seen, self.names, syntax, known=known, stuck=stuck)
         except ProcessorError:
             return None
 
