@@ -456,5 +456,27 @@ def test_a_call_to_where_the_symbols_have_nothing():
     assert reason(machine.evidence(UD), machine.attempt(UD), named) == (
         "ud2 always raises #UD; RIP is outside of all that has a symbol; it was called at 0x6000, main+0x10"
     )
-    assert reason(machine.evidence(UD), machine.attempt(UD), lambda address: "main") == "ud2 always raises #UD"
+    all_named = {CODE: "main", CODE + 2: "main"}.get
+    assert reason(machine.evidence(UD), machine.attempt(UD), all_named) == "ud2 always raises #UD"
     assert reason(machine.evidence(UD), machine.attempt(UD)) == "ud2 always raises #UD"
+
+
+@pytest.mark.parametrize(
+    ("name", "cpl", "expected"),
+    [
+        ("main+0x1f", 0, "; the stack, at 0x8000, is inside the code of main+0x1f: what is pushed overwrites it"),
+        ("boot_stack+0x1f", 0, ""),
+        ("main+0x1f", 3, ""),
+    ],
+)
+def test_a_stack_in_a_function(name, cpl, expected):
+    machine = Machine(b"\x0f\x0b", cpl=cpl)
+    names = {STACK: "after", STACK - 1: name}.get  # the next push is below the stack pointer
+    assert reason(machine.evidence(UD), machine.attempt(UD), names) == f"ud2 always raises #UD{expected}"
+
+
+def test_a_stack_in_the_tss():
+    tss = {"rsp": TSS + 0x40, "tr.base": TSS, "tr.limit": 0x67}
+    assert told(UD, b"\x0f\x0b", tss) == "ud2 always raises #UD"  # none is loaded
+    found = told(UD, b"\x0f\x0b", {**tss, "tr.selector": 0x28})
+    assert found == "ud2 always raises #UD; the stack, at 0x5040, is inside the TSS, which begins at 0x5000"

@@ -263,3 +263,9 @@ def test_interrupts_that_cannot_end_a_halt(code, findings):
     done = ran(code, HALT)
     assert (done.ending, done.exit_code, len(done.findings)) == (Ending.HALTED, 0, findings)
     assert all(finding.startswith("IRQ 0 is pending, but ") for finding in done.findings)
+
+
+def test_where_a_guest_strayed_to():
+    done = ran(b"\xb8\x00\x00\x80\x00\xff\xe0", HALT, timeout=1)  # mov eax, 8 MiB; jmp rax: there are zeros
+    (finding,) = done.findings
+    assert finding.startswith("The code at RIP is zeros, ")

@@ -37,6 +37,11 @@ def remarks(i: Instruction) -> list[str]:
     return [told for rule in _RULES if (told := rule(i)) is not None]
 
 
+def strays(i: Instruction) -> list[str]:
+    """Return what is wrong with where a CPU is, and with its stack, without an exception."""
+    return [f"{told[0].upper()}{told[1:]}." for rule in _ANYWHERE if (told := rule(i)) is not None]
+
+
 def _selector(i: Instruction) -> int:
     """Return the error code if it has a selector (APM vol. 2, 8.4.1); else 0."""
     code = i.attempt.event.error_code or 0
@@ -130,13 +135,23 @@ def _in_tables(i: Instruction) -> str | None:
 
 
 def _in_descriptors(i: Instruction) -> str | None:
-    """The stack in a table of descriptors."""
+    """The stack in a table of descriptors, or in the TSS."""
     save = i.attempt.save
     top = stack_address(save)
-    for name, table in (("IDT", save.idtr), ("GDT", save.gdtr)):
+    tss = (("TSS", save.tr),) if save.tr.selector & Selector.REFERENCE else ()
+    for name, table in (("IDT", save.idtr), ("GDT", save.gdtr), *tss):
         if not i.attempt.real and table.limit >= 7 and table.base + 8 <= top <= table.base + table.limit:
             return f"the stack, at {top:#x}, is inside the {name}, which begins at {table.base:#x}"
     return None
+
+
+def _in_code(i: Instruction) -> str | None:
+    """The stack in a function: it was too small, or its top is wrong. One that is reserved there has its own name."""
+    top = stack_address(i.attempt.save)
+    name = None if i.namer is None or i.attempt.save.cpl else i.namer(top - 1)  # where the next push ends
+    if name is None or "stack" in name.lower():
+        return None
+    return f"the stack, at {top:#x}, is inside the code of {name}: what is pushed overwrites it"
 
 
 def _handler(i: Instruction) -> str | None:
@@ -159,6 +174,8 @@ def _outside(i: Instruction) -> str | None:
 
 
 _RULES: Final[tuple[Callable[[Instruction], str | None], ...]] = (
-    _no_far_jump, _no_descriptors, _wide_code, _zeros, _in_tables, _in_descriptors, _handler, _outside, ist_in_use,
-    red_zone,
+    _no_far_jump, _no_descriptors, _wide_code, _zeros, _in_tables, _in_descriptors, _in_code, _handler, _outside,
+    ist_in_use, red_zone,
 )  # fmt: skip
+_ANYWHERE: Final = (_zeros, _in_tables, _in_descriptors, _in_code)
+"""Those that do not need an exception."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from trapline.arch.events import Event, EventType
 from trapline.arch.registers import RFLAGS
 from trapline.arch.vectors import Vector
 from trapline.asm.disassembler import instruction
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 _BEFORE: Final = 16
 """Bytes before a HLT; with a CLI among them it is the guest's end."""
 _CLI: Final = 0xFA
+_NOTHING: Final = Event(Vector.NMI, EventType.NMI)
+"""An event for a state in which none was raised."""
 
 
 class Moment(NamedTuple):
@@ -75,8 +78,9 @@ def moment(
             explanation = _explain(processor, seen, record, names, disassemble)
         told.append(Unreturned(record, explanation))
     findings = [*_storms(last, processor, seen.recorder, names, disassemble), *chip_findings(processor)]
-    if stuck and not told:
-        findings += _waiting(processor)
+    if not told:
+        findings += _strays(processor, names)
+        findings += _waiting(processor) if stuck else ()
     return Moment(crash, tuple(told), tuple(findings), screen_lines(processor.read_screen()))
 
 
@@ -125,6 +129,17 @@ def chip_findings(processor: Processor) -> tuple[str, ...]:
     if state is None:
         return ()
     return tuple(describe_chips(state, processor.vmcb.save, halted=processor.halted))
+
+
+def _strays(processor: Processor, names: Names) -> list[str]:
+    """Return what is wrong with where the CPU is."""
+    from trapline.explain.attempt import Attempt
+    from trapline.explain.evidence import capture
+    from trapline.explain.instruction import Instruction
+    from trapline.explain.state import strays
+
+    evidence = capture(processor, None, None, (None, None), None, None)
+    return strays(Instruction(Attempt.of(evidence, _NOTHING), evidence, names.text))
 
 
 def _waiting(processor: Processor) -> Iterator[str]:
