@@ -84,24 +84,28 @@ def under_trapline(
 ) -> Run:
     """Run a guest of ours with exceptions forced; the console is on stdout as a user has it.
 
-    One that ends well must not be blamed. The command runs in this process: trapline takes longer to load than most
-    guests to run.
+    One that ends well must not be blamed.
     """
     words = arguments(image, exceptions, "--timeout", str(LIMIT), *options, processor=processor, machine=machine)
-    with _files() as (out, err):
-        with _as_streams(out, err):
-            status = main(words)
-        gc.unfreeze()  # `main` froze what there is, for a process that ends
-        run = _run(status, out, err)
+    run = trapline(*words)
     assert run.status or not _BLAME.search(run.words), run.words
     return run
 
 
+def trapline(*words: str, limit: float = LIMIT) -> Run:
+    """Run a command of trapline in this process: trapline takes longer to load than most guests to run."""
+    with _files() as (out, err):
+        with _as_streams(out, err, limit + _SLACK):
+            status = main(words)
+        gc.unfreeze()  # `main` froze what there is, for a process that ends
+        return _run(status, out, err)
+
+
 @contextlib.contextmanager
-def _as_streams(*files: IO[bytes]) -> Iterator[None]:
-    """Let files be stdout and stderr of this process."""
-    out, err = (io.TextIOWrapper(file, encoding="utf-8", write_through=True) for file in files)
-    signal.alarm(int(LIMIT + _SLACK))  # ends this process, should `--timeout` not
+def _as_streams(out_file: IO[bytes], err_file: IO[bytes], limit: float) -> Iterator[None]:
+    """Let files be stdout and stderr of this process, which is ended should it take too long."""
+    out, err = (io.TextIOWrapper(file, encoding="utf-8", write_through=True) for file in (out_file, err_file))
+    signal.alarm(int(limit))
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             yield

@@ -2,17 +2,16 @@
 
 import functools
 import re
-import subprocess
 
 import pytest
 
 from tests.acceptance.runs import (
     PROCESSORS,
-    TRAPLINE,
     assert_same,
     on_qemu_alone,
     read_lines,
     summed_up,
+    trapline,
     under_trapline,
 )
 from tests.programs.kernel import build_kernel
@@ -110,8 +109,7 @@ def test_a_crash_is_explained_with_its_source_line(processor, kernel, tmp_path):
     assert run.status == 3
     live, *_ = run.words.splitlines()
     assert re.search(rf"^#PF .* crash\+0x[0-9a-f]+ \({line}\)", live)
-    told = subprocess.run([*TRAPLINE, "explain", str(file), *symbols], capture_output=True, text=True, check=True)
-    told = " ".join(told.stdout.split())
+    told = " ".join(trapline("explain", str(file), *symbols).console.decode().split())
     assert re.search(rf"#PF\(0x2\) at [0-9a-f:]+ crash\+0x[0-9a-f]+ \({line}\), CPL 0", told)
     assert " write to 0x10, a null pointer (not mapped" in told
     assert "since no IDT is loaded: IDTR has base 0 and limit 0." in told

@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,12 +10,12 @@ import pytest
 from tests.acceptance.runs import (
     LIMIT,
     QEMU,
-    TRAPLINE,
     assert_same,
     command,
     on_qemu_alone,
     read_lines,
     summed_up,
+    trapline,
     under_trapline,
     wait_for,
 )
@@ -225,21 +224,21 @@ def test_a_guest_that_does_not_wait_for_the_transmitter_loses_nothing(tmp_path):
 @pytest.mark.parametrize("bits", [36, 39])
 def test_a_cpu_may_have_few_address_bits(bits):
     done = sample_on("-cpu", f"qemu64,phys-bits={bits}")
-    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, b"done"), done.stderr.decode()
+    assert (done.status, done.console.splitlines()[-1]) == (0, b"done"), done.words
 
 
 @NEWER
 @pytest.mark.parametrize("model", ["qemu32", "pentium3"])
 def test_a_cpu_without_long_mode_is_refused(model):
     done = sample_on("-cpu", model)
-    assert done.returncode == 2
-    assert f"'s CPU {model} has no long mode" in done.stderr.decode()
+    assert done.status == 2
+    assert f"'s CPU {model} has no long mode" in done.words
 
 
 @NEWER
 def test_a_machine_without_default_devices_has_its_console():
     done = sample_on("-nodefaults")
-    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, b"done")
+    assert (done.status, done.console.splitlines()[-1]) == (0, b"done")
 
 
 @NEWER
@@ -308,10 +307,10 @@ def test_linux_boots_the_same_with_everything_forced(tmp_path):
         pytest.skip(reason)
     consoles = []
     for mask in BOTH:
-        line = [*TRAPLINE, "run", *LINUX.guest_arguments(), "-e", mask, "--timeout", str(4 * LIMIT)]
-        done = subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-        assert done.returncode == 0, done.stderr.decode()
-        consoles.append(LINUX.normalise(done.stdout.decode(errors="replace")))
+        seconds = 4 * LIMIT
+        done = trapline("run", *LINUX.guest_arguments(), "-e", mask, "--timeout", str(seconds), limit=seconds)
+        assert done.status == 0, done.words
+        consoles.append(LINUX.normalise(done.console.decode(errors="replace")))
     assert consoles[0] == consoles[1]
     assert LINUX.started in consoles[0]
 
@@ -330,7 +329,8 @@ def test_nothing_is_left_of_a_run_that_is_killed(start, image, tmp_path, victim)
 
 
 def test_doctor_says_what_it_does(qemu):
-    done = subprocess.run([*TRAPLINE, "doctor"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout
-    assert str(Path(qemu)) in done.stdout
-    assert f"INT1           raises {'#DB' if facts_of(qemu).knows_int1 else '#UD'}" in done.stdout
+    done = trapline("doctor")
+    printed = done.console.decode()
+    assert done.status == 0, printed
+    assert str(Path(qemu)) in printed
+    assert f"INT1           raises {'#DB' if facts_of(qemu).knows_int1 else '#UD'}" in printed

@@ -78,7 +78,7 @@ def _run(options: argparse.Namespace, qemu_options: list[str]) -> "Run":
             console_file = os.devnull
         console = LineWriter(patient(stream.buffer))
         stack.callback(console.finish)
-        if options.exceptions != "none":  # without exceptions there is no table
+        if options.exceptions != "none" and not options.json:  # otherwise there is no table
             _load_summary_meanwhile()
         keywords["output"], keywords["console"] = output, console if console_file is None else console_file
         live = LiveLines(functools.partial(_say_after, console))
