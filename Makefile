@@ -29,8 +29,8 @@ demo: setup ## boot Debian's kernel with every exception forced, and print the s
 test: setup guests ## check style and types, and run all tests, also with real guests; some minutes
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
-	$(PYTHON) -m mypy
-	$(PYTHON) -m pytest -rs $(PARALLEL) $(MEASURED) --cov --cov-branch --cov-report=
+	$(PYTHON) -m mypy & types=$$!; \
+	$(PYTHON) -m pytest -rs $(PARALLEL) $(MEASURED) --cov --cov-branch --cov-report= && wait $$types
 	$(PYTHON) -m coverage report --include='src/trapline/arch/*,src/trapline/hypervisor/*' --fail-under=95
 	$(PYTHON) -m pytest -rs $(PARALLEL) tests $(MEASURED:%=--ignore=%)
 
