@@ -53,8 +53,7 @@ def gate_table(drawn: Sequence[Drawn], name: Namer | None) -> Table:
     attempt = drawn[0].attempt
     limit = attempt.save.idtr.limit
     used = {each.attempt.event.vector: each for each in reversed(drawn)}
-    count = min((limit + 1) // attempt.gate_size, _SHOWN)
-    entries = (_entry(attempt, vector, used.get(vector), name) for vector in sorted({*range(count), *used}))
+    entries = (_entry(attempt, vector, used.get(vector), name) for vector in sorted({*range(_SHOWN), *used}))
     return Table("IDT", attempt.save.idtr.base, limit, tuple(entries))
 
 

@@ -58,6 +58,7 @@ class Timeline {
   }
 
   before(lane, value) {
+    if (value <= 0) return 0;  // the first bin begins before the first event
     const bins = lane.sums.length - 1;
     const place = Math.min(Math.max((value - this.axis.start) / this.axis.width, 0), bins);
     const bin = Math.floor(place);
