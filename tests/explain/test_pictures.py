@@ -148,3 +148,11 @@ def test_handlers_have_their_names():
 def test_a_descriptor_of_the_wrong_kind_is_told():
     machine = gate(GATE & ~(0xFFFF << 16) | DATA_3 << 16)
     assert ("GDT", "0x20", "type") in marks(drawn(machine))
+
+
+def test_the_base_of_a_tss_in_long_mode_has_64_bits():
+    machine = Machine(**{"gdtr.limit": 0x37})
+    machine.put(GDT + 0x28, 0x89 << 40 | 0x3000 << 16 | 0x67, 0xFFFF_FE00)
+    entries = drawn(machine).tables[1].entries
+    assert entries[5].text == "a TSS of DPL 0, base 0xfffffe0000003000, limit 0x67"
+    assert entries[6].text == "upper half of 0x28"

@@ -49,7 +49,7 @@ def descriptor_table(drawn: Sequence[Drawn], table: int) -> Table:
             continue
         entry, kept = _entry(attempt, offset | table, used.get(offset, []))
         entries.append(entry)
-        if attempt.long and kept and not kept & Attribute.S and kept & Attribute.TYPE in _SYSTEM_16:
+        if _is_long(attempt, kept):
             upper = offset + 8
     return Table("LDT" if table else "GDT", register.base, register.limit, tuple(entries))
 
@@ -73,10 +73,19 @@ def _entry(attempt: Attempt, selector: int, used: Sequence[Drawn]) -> tuple[Entr
     kept = attributes(descriptor)
     state = State.WRONG if wrong is not None else State.GOOD if kept & Attribute.P else State.ABSENT
     text = describe(attempt, selector) if selector & Selector.REFERENCE else f"{descriptor:#x}"
-    if base(descriptor) or not kept & Attribute.S:
-        text += f", base {base(descriptor):#x}, limit {limit(descriptor):#x}"
+    address = base(descriptor)
+    if _is_long(attempt, kept):
+        upper = read_entry(attempt, gva + 8, 4)
+        address |= 0 if isinstance(upper, State) else upper << 32
+    if address or not kept & Attribute.S:
+        text += f", base {address:#x}, limit {limit(descriptor):#x}"
     marked = () if failed is None or failed.failed is None else _FIELDS.get(failed.failed.check, ())
     return Entry(label, gva, text, state, _fields(descriptor, marked) if used else (), users, wrong), kept
+
+
+def _is_long(attempt: Attempt, kept: int) -> bool:
+    """Return whether a descriptor with these attributes has 16 bytes; 0: there is none."""
+    return bool(attempt.long and kept and not kept & Attribute.S and kept & Attribute.TYPE in _SYSTEM_16)
 
 
 def _holders(attempt: Attempt, selector: int) -> tuple[str, ...]:
