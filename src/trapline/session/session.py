@@ -15,7 +15,7 @@ from trapline.asm.disassembler import instruction
 from trapline.errors import ProcessorError, ProcessorLost, UsageError
 from trapline.explain.cpuid import CpuidAnswers
 from trapline.explain.explanation import Explanation
-from trapline.explain.tolerated import ask_about_cr4, tolerated, unsupported
+from trapline.explain.tolerated import ask_about_cr4, refused_state, tolerated
 from trapline.explain.undelivered import explain_undelivered
 from trapline.hypervisor.exception import InterceptedException
 from trapline.hypervisor.stop import Stop, StopReason
@@ -184,7 +184,8 @@ class Session:
 
     def warnings(self) -> tuple[str, ...]:
         """Return sentences on what the guest did that a real processor refuses, also after the machine is gone."""
-        return (*self._warnings, *unsupported(self.processor.vmcb.save, self._cpuid))
+        processor, bits = self.processor, self.processor.capabilities.physical_bits
+        return (*self._warnings, *refused_state(processor.vmcb.save, self._cpuid, bits))
 
     def explanation(self, stop: Stop) -> Explanation | None:
         """Explain the shutdown, or the exception at which the guest is stopped; None: there is neither."""
