@@ -18,6 +18,7 @@ from trapline.errors import ProcessorError
 from trapline.hypervisor.stop import StopReason
 from trapline.session.ending import Moment
 from trapline.session.run import HANDLING
+from trapline.session.session import Session
 
 from . import testguests
 
@@ -42,11 +43,12 @@ GUESTS: Final = {
 }
 
 
-def accusations(moment: Moment) -> Iterator[str]:
+def accusations(moment: Moment, session: Session) -> Iterator[str]:
     """Yield what would be told of a guest that is stopped here."""
     for each in moment.unreturned:
         yield f"record {each.record.seq}, {each.record.vector.name}: {each.explanation}"
     yield from moment.findings
+    yield from session.warnings()
 
 
 def watch(guest: Guest, every: float, seconds: float) -> Iterator[tuple[float, str]]:
@@ -72,7 +74,7 @@ def watch(guest: Guest, every: float, seconds: float) -> Iterator[tuple[float, s
             if before and machine.run(timeout=HANDLING).reason is not StopReason.TIMEOUT:
                 return
             moment = machine.session.moment(before)
-            for accusation in () if moment is None else accusations(moment):
+            for accusation in machine.session.warnings() if moment is None else accusations(moment, machine.session):
                 yield time.monotonic() - started, accusation
 
 

@@ -30,7 +30,8 @@ LIMIT = 240.0
 """Seconds after which a guest of ours hangs: none takes 20 on an idle machine, ten times that on a busy one."""
 _SLACK = 30.0
 _BLAME = re.compile(
-    r"Cause:|come back from|came back from|in its handler of|again and again|arrives at vector|in service|A20 is off"
+    r"Cause:|come back from|came back from|in its handler of|again and again|arrives at vector|in service|A20 is off|"
+    r"real processor"
 )
 """What text says only of a guest with a mistake."""
 
@@ -127,7 +128,7 @@ def summed_up(image: Path, exceptions: str, folder: Path, *options: str, **where
 
 def blame(summary: dict[str, Any]) -> list[Any]:
     """Return all that a summary says to be wrong with the guest."""
-    return [summary[name] for name in ("explanation", "unreturned", "findings") if summary[name]]
+    return [summary[name] for name in ("explanation", "unreturned", "findings", "warnings") if summary[name]]
 
 
 def command(
