@@ -50,6 +50,7 @@ SAME = {
     "report": {"files", "by", "limit", "html"},
     "show": {"files", "limit"},
     "query": {"files", "sql", "limit"},
+    "diff": {"by", "html"},
 }
 """Commands whose other options are read as those of run, stat or explain, and their own ones."""
 BASES = {
@@ -60,6 +61,7 @@ BASES = {
     "show": (["trace"],),
     "query": (["trace", "select seq from trace"],),
     "convert": (["trace", "converted"],),
+    "diff": (["trace", "trace"],),
     "record": (["disk.img", "--accel", "tcg"],),
     "import": (["qemu-int", "log"],),
 }

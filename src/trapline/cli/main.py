@@ -20,7 +20,7 @@ from .terminal import PrintableFormatter, tell
 FAILED: Final = 1
 INTERRUPTED: Final = 130
 _OF_WRITING: Final = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO, errno.EBADF})
-_OF_TRACES: Final = {"report": "report", "stat": "report", "query": "query", "show": "show", "convert": "convert"}
+_OF_TRACES: Final = {name: name for name in ("report", "query", "show", "convert", "diff")} | {"stat": "report"}
 """The modules of commands that read traces: each has a function of the command's name, which takes its options."""
 _NO_MEMORY: Final = "trapline: there is not enough memory for this command"
 
@@ -43,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         tell(message(error), file=sys.stderr)
         return error.exit_code
+    failed = UsageError.exit_code if options.verb == "diff" else FAILED  # 1 says that two traces are different
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(PrintableFormatter("trapline: %(message)s"))
     logging.basicConfig(level=logging.INFO if options.verbose else logging.WARNING, handlers=[handler])
@@ -52,10 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         gc.freeze()  # a garbage collection of all libraries at exit would take 20 ms
     except TraplineError as error:
         tell(message(error), file=sys.stderr)
-        return error.exit_code
+        return failed if error.exit_code == FAILED else error.exit_code
     except MemoryError:
         tell(_NO_MEMORY, file=sys.stderr)
-        return FAILED
+        return failed
     except KeyboardInterrupt:
         return INTERRUPTED
     except OSError as error:
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from .termination import silence
 
         silence()  # Python flushes both at exit: what they still buffer must not raise again
-        return FAILED
+        return failed
     return status
 
 

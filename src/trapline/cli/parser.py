@@ -17,7 +17,7 @@ _HIGHEST_ADDRESS: Final = (1 << 64) - 1
 _EPILOG: Final = """\
 exit codes (docs/exit-codes.md):
   0    the guest ended: power off, reset, or a debug exit with 0; or --stop ended it
-  1    trapline failed, or this machine lacks something: QEMU, a library, room on a disk
+  1    trapline failed, or this machine lacks something: QEMU, a library, room on a disk; of diff: a difference
   2    the command line cannot be used, or a file that it names
   3    the guest shut down (triple fault)
   4    the guest reported a failure through isa-debug-exit

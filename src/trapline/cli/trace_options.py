@@ -13,6 +13,8 @@ AddVerb: TypeAlias = Callable[..., argparse.ArgumentParser]
 
 SORTS: Final = ("count", "key", "first", "last")
 """A copy of `trace.questions.groups.SORTS`: that takes long to load. A test compares them."""
+PLACES: Final = ("place", "function")
+"""The same of `trace.diff.By`."""
 _MANY: Final = 1 << 62
 _FILES: Final = "a trace that `trapline run -o` wrote, of any format, or a folder of them"
 
@@ -60,6 +62,30 @@ def add_trace_verbs(add: AddVerb) -> None:
     convert.add_argument("trace", metavar="IN", help="a trace, also of a run that was killed")
     convert.add_argument("output", metavar="OUT", help="its suffix is the format: .jsonl (-: to stdout), .parquet, ...")
     add_force(convert)
+
+    diff = add(
+        "diff",
+        help="compare the exceptions of two runs",
+        description="Compare the exceptions of two runs by vector, place and error code; time and address-space "
+        "randomisation do not count. Exit code 0: they are the same; 1: they are different; 2: trouble.",
+        allow_abbrev=False,
+    )
+    diff.add_argument("files", metavar=("A", "B"), nargs=2, help=_FILES)
+    diff.add_argument(
+        "--by",
+        choices=PLACES,
+        default="place",
+        help="what a place is: the instruction, or its function alone, for two builds of a guest (default: place)",
+    )
+    diff.add_argument(
+        "--state", action="store_true", help="the registers must be equal, too: for guests without randomisation"
+    )
+    diff.add_argument("--summary", action="store_true", help="print one line")
+    _add_filters(diff)
+    page = diff.add_argument_group("a page")
+    page.add_argument("--html", metavar="FILE", help="write the report of B with the difference, as report --html does")
+    add_force(diff)
+    add_symbols(diff)
 
     query = add("query", help="ask traces in SQL", allow_abbrev=False)
     query.add_argument("files", metavar="FILE", nargs="+", help=_FILES)

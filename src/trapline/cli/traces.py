@@ -2,7 +2,7 @@
 
 import argparse
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from trapline.report.tables import Table
 from trapline.session.clash import File, check_streams
@@ -16,16 +16,22 @@ from .terminal import tell
 
 @contextlib.contextmanager
 def reading(options: argparse.Namespace) -> Iterator[Reading]:
-    """Open the files of a command. Raises UsageError and MissingExtra."""
+    """Open the files of a command, and show how far each reading is. Raises UsageError and MissingExtra."""
+    with opened(options, options.files) as records, progress(records.count) as seen:
+        records.watch(seen)
+        yield records
+
+
+@contextlib.contextmanager
+def opened(options: argparse.Namespace, names: Sequence[str]) -> Iterator[Reading]:
+    """Open some files, with the filters of a command. Raises UsageError and MissingExtra."""
     choice = read_choice(
         options.exceptions, options.where, options.function, options.process, options.first, options.until
     )
-    files = ["/dev/stdin" if name == "-" else name for name in options.files]
+    files = ["/dev/stdin" if name == "-" else name for name in names]
     with Reading(files, choice, options.last) as records:
         check_streams([File("the trace", run.path) for run in records.runs], ())
-        with progress(records.count) as seen:
-            records.watch(seen)
-            yield records
+        yield records
 
 
 def described(records: Reading) -> str:
