@@ -11,11 +11,15 @@ import tempfile
 import time
 from collections import Counter, defaultdict
 from pathlib import Path
+from typing import Final
 
 from trapline.report.text import report
 
 from .generate import generate
 from .judge import Verdict, judge, judge_twin
+
+
+_SHOWN: Final = (Verdict.WRONG, Verdict.FAILED, Verdict.NOTHING)
 
 
 def main() -> None:
@@ -44,7 +48,7 @@ def main() -> None:
             judged, result = judge(guest, Path(folder), processor)
             verdicts[judged.verdict] += 1
             kinds[guest.fault.name][judged.verdict.value] += 1
-            if judged.verdict in (Verdict.WRONG, Verdict.NOTHING) or options.show:
+            if judged.verdict in _SHOWN or options.show:
                 print(f"{judged.verdict.value} {guest} ({judged.ending}): {judged.why}\n    {judged.told}", flush=True)
             if options.show:
                 print(*report(result), sep="\n")

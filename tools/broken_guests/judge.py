@@ -16,7 +16,7 @@ from . import places
 from .generate import Broken
 from .handlers import ENDLESS
 
-_ENDLESS: Final = {"unicorn": 1.0, "qemu": 6.0}
+_ENDLESS: Final = {"unicorn": 1.0, "qemu": 4.0}
 """Seconds for a guest that does not end by itself, by processor; QEMU has to start first."""
 _TIMEOUT: Final = 60.0
 """For any other."""
@@ -32,6 +32,8 @@ class Verdict(Enum):
     WRONG = "WRONG"
     RUNS_ON = "runs on"
     """The processor does not raise the exception, and nothing was told."""
+    FAILED = "failed"
+    """Trapline ended the run by an error."""
 
 
 class Judged(NamedTuple):
@@ -67,7 +69,7 @@ def is_repaired(before: Run, after: Run) -> bool:
 
 
 def run(image: bytes, folder: Path, processor: str, *, endless: bool = False) -> Run:
-    """Run an image."""
+    """Run an image. Raises TraplineError."""
     timeout = _ENDLESS[processor] if endless else _TIMEOUT
     path = folder / "guest"
     path.write_bytes(image)
@@ -79,7 +81,12 @@ def judge(guest: Broken, folder: Path, processor: str) -> tuple[Judged, Run]:
     result = run(guest.image, folder, processor, endless=guest.style in ENDLESS)
     judged = judge_run(guest, result)
     image = repaired(guest, result)
-    if image is not None and not is_repaired(result, run(image, folder, processor, endless=True)):
+    if image is None:
+        return judged, result
+    after = run(image, folder, processor, endless=True)
+    if after.ending is Ending.FAILED:
+        return Judged(Verdict.FAILED, judged.told, after.ending.value, f"with the repair: {after.error}"), after
+    if not is_repaired(result, after):
         return judged._replace(verdict=Verdict.WRONG, why="the repair does not help"), result
     return judged, result
 
@@ -87,6 +94,8 @@ def judge(guest: Broken, folder: Path, processor: str) -> tuple[Judged, Run]:
 def judge_run(guest: Broken, result: Run) -> Judged:
     """Judge what is told of a run of the guest by what was broken."""
     told, ending, planted = tuple(clauses(result)), result.ending.value, guest.planted
+    if result.ending is Ending.FAILED:
+        return Judged(Verdict.FAILED, told, ending, f"{result.error or result.detail}")
     if succeeded(result):
         verdict = Verdict.WRONG if told else Verdict.RUNS_ON
         return Judged(verdict, told, ending, "a guest that did all")
