@@ -37,9 +37,10 @@ test: setup guests ## check style and types, and run all tests, also with real g
 soak: setup guests ## boot Linux many times with every exception forced; a quarter of an hour
 	$(PYTHON) -m pytest -m soak
 
-fuzz: setup ## read 10,000 damaged files of each kind, and run 10,000 random programs in process; an hour
+fuzz: setup ## read 10,000 damaged files of each kind, run 10,000 random programs and 1,000 broken kernels; an hour
 	$(PYTHON) -m tools.file_fuzzing --files 10000
 	$(PYTHON) -m tools.fuzzing.survival --programs 10000
+	$(PYTHON) -m tools.broken_guests --guests 1000
 
 defects: setup ## plant known defects, one at a time, and check that the tests notice each; hours
 	$(PYTHON) -m tools.plant_defects

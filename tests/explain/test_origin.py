@@ -37,6 +37,7 @@ def frame(rip=CODE, cs=CODE_0, rflags=2, rsp=STACK, ss=DATA_0):
 
 
 NO_RULE = None
+LEGACY = {"efer": 0, "cr0": CR0.PE, "cr4": 0, "cs.attributes": 0xC9B, "ds.limit": 0xFFFF_FFFF, "ds.attributes": 0xC93}
 EXCEPTIONS = [vector for vector in Vector if vector not in (Vector.DF, Vector.NMI)]
 CHANGED = [*(name for name, _ in Gprs._fields_), "rsp", "rflags", "cr4", "dr6", "fs.base", "gs.base"]
 ROWS = [
@@ -56,6 +57,12 @@ ROWS = [
     (DE, b"\x40\xf6\xf6", {"rsi": 0x1204, "rdx": 0}, "div by 0x4: the quotient is too large"),  # div sil
     (DE, b"\xf6\xf6", {"rsi": 0, "rdx": 0x1204}, "div by 0x12: the quotient is too large"),  # div dh
     (DE, b"\x90", {}, NO_RULE),
+    (fault(Vector.OF), b"\xce", LEGACY, "into, and RFLAGS.OF is set"),
+    (fault(Vector.BR), b"\x62\x03", {**LEGACY, "rax": 5, "rbx": 0x7000, "stored": (0x7000, 0xFFFF_FFFE)},
+     "bound: the index 5 is not between -2 and 0"),
+    (fault(Vector.BR), b"\x66\x62\x03", {**LEGACY, "rax": 0xFFFF, "rbx": 0x7000, "stored": (0x7000, 0x5_0000)},
+     "bound: the index -1 is not between 0 and 5"),
+    (fault(Vector.BR), b"\x90", {}, NO_RULE),
     (GP, code(lambda c: c.hlt()), {"cpl": 3}, "hlt is a privileged instruction, and the CPL is 3"),
     (GP, b"\x90", {"rip": HIGH}, f"execution went to {HIGH:#x}, which is not a canonical address"),
     (GP, code(lambda c: c.mov(EAX, Mem(RBX, 8))), {"rbx": HIGH},

@@ -18,7 +18,6 @@ from trapline.report.text import report
 from .generate import generate
 from .judge import Verdict, judge, judge_twin
 
-
 _SHOWN: Final = (Verdict.WRONG, Verdict.FAILED, Verdict.NOTHING)
 
 

@@ -5,11 +5,11 @@ from trapline.arch.registers import CR0, CR4, EFER, RFLAGS
 from trapline.arch.vectors import Vector
 from trapline.asm import operands
 from trapline.asm.assembler import Assembler
-from trapline.asm.operands import AL, AX, DS, EAX, ECX, EDX, RAX, SS, Mem
+from trapline.asm.operands import AL, EAX, EBX, ECX, EDX, RAX, Mem
 
 from . import places
 from .handlers import HALTS
-from .kernel import LONG, MODES, PROTECTED, REAL, WIDE, Kernel
+from .kernel import FLAT, LONG, MODES, NARROW, PAE, PROTECTED, REAL, WIDE, Kernel
 from .planted import Planted, fault
 
 UD, GP, SS_, NP = Vector.UD, Vector.GP, Vector.SS, Vector.NP
@@ -84,57 +84,16 @@ def _stray(k: Kernel) -> Planted:
     return Planted((GP,), (rf"(call|jmp|ret) to {where:#x}, which is not", rf"execution went to {where:#x}, which is"))
 
 
-@fault("a segment register", PROTECTED, user=None)
-def _segment(k: Kernel) -> Planted:
-    rpl = 3 if k.is_user else 0
-    rows = [
-        (places.GDT_LIMIT + 1 + 8 * k.rng.randrange(0x100), GP, "beyond the end of the GDT"),
-        (places.ABSENT, NP, "a data segment of DPL 0 that is not present"),
-        (places.CODE_ONLY, GP, "code of DPL 0"),
-        (places.SYSTEM, GP, "an LDT"),
-        (4 | 8 * k.rng.randrange(1, 20), GP, "in the LDT, and none is loaded"),
-    ]
-    if k.is_user:
-        rows[1] = (places.DATA_0, GP, "a data segment of DPL 0")
-    selector, vector, told = k.rng.choice(rows)
-    register, name = (SS, "SS") if not k.is_user and k.rng.random() < 0.3 else (DS, "DS")
-    if name == "SS" and vector == NP:
-        vector = SS_
-    good = places.DATA_3 | 3 if k.is_user else places.DATA_0
-    k.faults.mov(EAX, selector | rpl if k.broken else good)
-    k.faults.emit(lambda a: a.mov(register, AX))
-    return Planted((vector,), (rf"mov uses the selector {selector & ~3:#x}, which is.* {told}",))
-
-
-@fault("a far jump", WIDE)
-def _far_jump(k: Kernel) -> Planted:
-    selector, vector, told = k.rng.choice((
-        (places.NULL, GP, ""), (places.DATA_0, GP, "a data segment"), (places.ABSENT, GP, "a data segment"),
-        (0x800, GP, "beyond the end"), (places.SYSTEM, GP, "an LDT"), (places.CODE_3, GP, "code of DPL 3"),
-    ))  # fmt: skip
-    if k.long:  # a far return: the jump with a pointer is not an instruction there
-        k.faults.emit(lambda a: a.push(selector if k.broken else places.CODE_0))
-        k.faults.raw(b"\x48\x8d\x05\x03\0\0\0\x50\x48\xcb")  # lea rax, [rip + 3]; push rax; retfq
-        name = "retf"
-    else:
-        there = k.faults.at + 7
-        k.faults.emit(lambda a: a.far_jump(selector if k.broken else places.CODE_0, there))
-        name = "jmp far"
-    null = rf"{name} pops CS 0x0, which is null" if k.long else "0x0, which is null"
-    right = (null,) if not selector else (rf"{name} (uses the selector|pops CS) {selector:#x}, which is.*{told}",)
-    return Planted((vector,), right)
-
-
-@fault("a task register", WIDE)
-def _task(k: Kernel) -> Planted:
-    selector, vector, told = k.rng.choice((
-        (places.DATA_0, GP, "a data segment"), (places.SYSTEM, GP, "an LDT"), (0x400, GP, "beyond the end"),
-        (places.TASK, GP, "a busy TSS"), (places.CODE_0, GP, "code"),
-    ))  # fmt: skip
+@fault("an overflow or a bound", (FLAT, NARROW, PAE), user=None)
+def _bound(k: Kernel) -> Planted:
+    """INTO after an addition that overflows, BOUND with an index above the bounds (zeros)."""
+    vector, data = k.rng.choice(((Vector.OF, b"\xb0\x7f\x04\x01\xce"), (Vector.BR, b"\xb8\x05\0\0\0\x62\x03")))
+    k.gates[vector] |= 3 << 45
+    k.faults.mov(EBX, k.offset(places.DATA + 0x80))
     if k.broken:
-        k.faults.mov(EAX, selector)
-        k.faults.emit(lambda a: a.ltr(AX))
-    return Planted((vector,), (rf"ltr uses the selector {selector:#x}, which is.*{told}",))
+        k.faults.raw(data)
+    told = "bound: the index 5 is not between 0 and 0" if vector == Vector.BR else "into, and RFLAGS.OF is set"
+    return Planted((vector,), (told,))
 
 
 @fault("a privileged instruction at CPL 3", WIDE, user=True)
@@ -220,7 +179,7 @@ def _avx(k: Kernel) -> Planted:
         k.faults.mov(EAX, 1)
         k.faults.raw(data)
     told = r"(vmovaps|vxorps|xsetbv) (is an AVX instruction, and CR4.OSXSAVE is clear|needs CR4.OSXSAVE)"
-    return Planted((UD,), (told,), ("which the guest's CPU lacks", "Unicorn"))
+    return Planted((UD,), (told,), ("which the guest's CPU lacks", "QEMU has"))
 
 
 @fault("SYSCALL without SCE", (LONG,))
@@ -251,7 +210,7 @@ def _breakpoint(k: Kernel) -> Planted:
     return Planted((Vector.DB,), ("RFLAGS.RF clear, so that the execution breakpoint of DR0", "breakpoint 0", "DR0"))
 
 
-@fault("single steps", MODES, styles=(HALTS, "calls", "exits", "loops"))
+@fault("single steps", MODES, styles=(HALTS, "calls", "exits", "faults", "loops"))
 def _steps(k: Kernel) -> Planted:
     if k.broken:
 
@@ -270,7 +229,9 @@ def _steps(k: Kernel) -> Planted:
 
 @fault("zeros are executed", WIDE)
 def _zeros(k: Kernel) -> Planted:
+    """Without paging they end in an UD2, and the zeros are not told."""
     start = places.ZEROS + k.rng.randrange(0x100, 0xE00)
+    k.put(places.TARGET, b"\x0f\x0b")
     if k.broken:
         k.faults.mov(k.ax, 0x7000_0000 if k.long else 0xFFFF_F000 if k.cr0 & CR0.PG else 0)
         k.faults.mov(k.bx, k.offset(start))
@@ -278,5 +239,5 @@ def _zeros(k: Kernel) -> Planted:
     return Planted(
         (Vector.PF, UD),
         ("the code at RIP is zeros|execution ran through zeros",),
-        (r"(read of|write to) 0x[0-9a-f]+ \(not m", "may not have its LOCK", "not a valid inst", "ud2 always raises"),
+        (r"(read of|write to) 0x[0-9a-f]+ \(not mapped", "ud2 always raises"),
     )

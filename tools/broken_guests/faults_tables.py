@@ -7,11 +7,14 @@ from trapline.asm.assembler import Assembler
 from trapline.asm.operands import ECX
 
 from . import places
+from .handlers import FAULTS, STYLES
 from .kernel import LONG, PROTECTED, REAL, WIDE, Kernel
 from .planted import Planted, fault
 
 GP, NP, TS, DF, UD = Vector.GP, Vector.NP, Vector.TS, Vector.DF, Vector.UD
 _HIGH = 1 << 50
+_OTHERS = [style for style in STYLES if style != FAULTS]
+"""Where #UD cannot be delivered, a handler that raises it does so for ever."""
 
 
 def raise_one(k: Kernel) -> tuple[int, str]:
@@ -29,7 +32,7 @@ def _name(vector: int) -> str:
     return rf"IDT entry {vector} \(#{Vector(vector).name}\)"
 
 
-@fault("a gate", PROTECTED, user=None)
+@fault("a gate", PROTECTED, user=None, styles=_OTHERS)
 def _gate(k: Kernel) -> Planted:
     """The delivery raises another exception, whose handler is good."""
     if not k.broken:
@@ -85,7 +88,7 @@ def _software(k: Kernel) -> Planted:
     return Planted((GP,), (told,))
 
 
-@fault("an IST stack", (LONG,), user=None)
+@fault("an IST stack", (LONG,), user=None, styles=_OTHERS)
 def _ist(k: Kernel) -> Planted:
     if not k.broken:
         return Planted((), ())
@@ -97,7 +100,7 @@ def _ist(k: Kernel) -> Planted:
     return Planted((DF, Vector.SS, Vector.PF, GP), (told,), (reason,))
 
 
-@fault("the stack of ring 0", (LONG,), user=True)
+@fault("the stack of ring 0", (LONG,), user=True, styles=_OTHERS)
 def _rsp0(k: Kernel) -> Planted:
     """#DF has a stack of its own."""
     if not k.broken:
@@ -108,7 +111,7 @@ def _rsp0(k: Kernel) -> Planted:
     return Planted((DF, Vector.PF), (f"RSP0 in the TSS is {value:#x}, but a push there fails",), (reason,))
 
 
-@fault("the stack pointer", (LONG,))
+@fault("the stack pointer", (LONG,), styles=_OTHERS)
 def _pointer(k: Kernel) -> Planted:
     value = k.rng.choice((0, 0x7000_0000, 1 << 50))
     value += k.rng.randrange(0x100) * 16 if value else 0

@@ -6,12 +6,12 @@ from typing import Final, NamedTuple, TypeAlias
 
 from trapline.asm.assembler import Assembler
 
-from . import faults_code, faults_devices, faults_pages, faults_tables, places
+from . import faults_code, faults_devices, faults_pages, faults_segments, faults_tables, places
 from .handlers import ENDLESS
 from .kernel import REAL, WIDE, Kernel
 from .planted import FAULTS, Fault, Planted
 
-MODULES: Final = (faults_code, faults_pages, faults_tables, faults_devices)
+MODULES: Final = (faults_code, faults_pages, faults_segments, faults_tables, faults_devices)
 """They list their faults."""
 Fill: TypeAlias = Callable[[Assembler], None]
 _RARE: Final = 0.25

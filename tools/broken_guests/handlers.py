@@ -8,8 +8,11 @@ from trapline.asm.operands import AL, AX, BX, DX, EAX, EBX, EDX, ESP, RAX, RBX, 
 from trapline.devices.power import DEBUG_EXIT, RESET_CONTROL
 from trapline.devices.uart import COM1
 
-HALTS, CALLS, EXITS, RESETS, LOOPS, RETURNS = STYLES = ("halts", "calls", "exits", "resets", "loops", "returns")
-"""What a handler does: print and halt, do so in functions that it calls, end the run, reset, loop, or return."""
+HALTS, CALLS, EXITS, RESETS, FAULTS, LOOPS, RETURNS = STYLES = (
+    "halts", "calls", "exits", "resets", "faults", "loops", "returns",
+)  # fmt: skip
+"""What a handler does: print and halt, do so in functions that it calls, end the run, reset, raise #UD, loop, return.
+"""
 WAITS: Final = "waits"
 """No handler is left with an exception: the guest waits for an interrupt that does not come."""
 ENDLESS: Final = (LOOPS, RETURNS, WAITS)
@@ -37,7 +40,7 @@ def handlers(bits: int, address: int, style: str, ticks: int, *, real: bool) -> 
             _return(a, bits)
         else:
             a.mov(AL, ord("A") + row.vector)
-            a.jmp("panic")
+            a.jmp("halt" if style == FAULTS and row.vector == Vector.UD else "panic")
     _panic(a, bits, style)
     a.label(f"{END_CALL}")
     a.mov(AL, 0)
@@ -67,6 +70,8 @@ def _panic(a: Assembler, bits: int, style: str) -> None:
         a.mov(dx, RESET_CONTROL)
         a.mov(AL, 6)
         a.out(DX, AL)
+    elif style == FAULTS:
+        a.ud2()
     elif style == LOOPS:
         a.label("loop")
         a.jmp("loop")

@@ -14,7 +14,7 @@ from trapline.report.run import Run
 
 from . import places
 from .generate import Broken
-from .handlers import ENDLESS
+from .handlers import ENDLESS, FAULTS
 
 _ENDLESS: Final = {"unicorn": 1.0, "qemu": 4.0}
 """Seconds for a guest that does not end by itself, by processor; QEMU has to start first."""
@@ -50,7 +50,7 @@ def repaired(guest: Broken, result: Run) -> bytes | None:
 
     None: none is, or it changes a register, or memory that is not in the image.
     """
-    explanation = result.unreturned[0].explanation if result.unreturned else None
+    explanation = result.unreturned[-1].explanation if result.unreturned else None
     image = bytearray(guest.image)
     for change in () if explanation is None else explanation.changes:
         for gpa, data in change.stores:
@@ -63,7 +63,7 @@ def repaired(guest: Broken, result: Run) -> bytes | None:
 
 def is_repaired(before: Run, after: Run) -> bool:
     """Say whether the exception of the first run is not raised any more with the repair of it."""
-    record = before.unreturned[0].record
+    record = before.unreturned[-1].record
     same = record.vector, record.error_code, record.rip, record.vectoring
     return all((each.vector, each.error_code, each.rip, each.vectoring) != same for each in after.exceptions)
 
@@ -99,10 +99,12 @@ def judge_run(guest: Broken, result: Run) -> Judged:
     if succeeded(result):
         verdict = Verdict.WRONG if told else Verdict.RUNS_ON
         return Judged(verdict, told, ending, "a guest that did all")
+    faults = guest.style == FAULTS
+    allowed = *planted.right, *planted.facts, *(("ud2 always raises #UD",) if faults else ())
     for clause in told:
-        if not any(re.search(pattern, clause) for pattern in (*planted.right, *planted.facts)):
+        if not any(re.search(pattern, clause) for pattern in allowed):
             return Judged(Verdict.WRONG, told, ending, clause)
-    named = {int(each.record.vector) for each in result.unreturned[:1]}
+    named = {int(each.record.vector) for each in (result.unreturned[-1:] if faults else result.unreturned[:1])}
     if named - set(planted.vectors):
         return Judged(Verdict.WRONG, told, ending, f"the exception {named}")
     if any(re.search(pattern, clause) for pattern in planted.right for clause in told):

@@ -14,7 +14,7 @@ from .instruction import Instruction, Namer
 from .page_faults import page_fault
 from .protection import protection, segment, stack
 from .state import remarks
-from .undefined import divide, not_available, undefined
+from .undefined import bound, divide, not_available, overflow, undefined
 
 
 def reason(evidence: Evidence, attempt: Attempt, name: Namer | None = None) -> str | None:
@@ -46,6 +46,8 @@ def _bios_call(attempt: Attempt) -> str | None:
 
 _RULES: Final[dict[int, Callable[[Instruction], str | None]]] = {
     Vector.DE: divide,
+    Vector.OF: overflow,
+    Vector.BR: bound,
     Vector.UD: undefined,
     Vector.NM: not_available,
     Vector.TS: segment,

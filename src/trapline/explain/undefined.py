@@ -133,3 +133,21 @@ def divide(i: Instruction) -> str | None:
     if divisor is None:
         return None
     return f"{i.name} by zero" if divisor == 0 else f"{i.name} by {divisor:#x}: the quotient is too large"
+
+
+def overflow(i: Instruction) -> str | None:
+    """Say why #OF was raised (APM vol. 2, 8.2.5)."""
+    return "into, and RFLAGS.OF is set" if i.name == "into" else None
+
+
+def bound(i: Instruction) -> str | None:
+    """Say why #BR was raised (APM vol. 2, 8.2.6; vol. 3, BOUND)."""
+    operand, index = next(i.operands(), None), i.value(0) if i.name == "bound" else None
+    if operand is None or index is None:
+        return None
+    width = operand.size // 2
+    lower, upper = (i.attempt.read(operand.address + at, width) for at in (0, width))
+    if lower is None or upper is None:
+        return None
+    first, low, high = (value - (value >> 8 * width - 1 << 8 * width) for value in (index, lower, upper))
+    return f"bound: the index {first} is not between {low} and {high}"
