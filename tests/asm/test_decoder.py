@@ -100,3 +100,18 @@ def test_an_instruction_may_cross_pages(paged, ram):
     ram.write(0x3000, b"\x21")
     paged.rip = 0x5FFF
     assert decoder.decode_at_rip(paged, ram)[:3] == (Mnemonic.INT, 2, 0x21)
+
+
+@pytest.mark.parametrize(
+    ("code", "bits", "address", "target"),
+    [
+        ("ebfe", 16, 0x2_0100, 0x2_0100),
+        ("e9f000", 16, 0x2_FF80, 0x3_0073),
+        ("75f0", 16, 0x2_0004, 0x1_FFF6),
+        ("66e9f0000000", 16, 0x2_0000, 0x2_00F6),
+        ("e8f0000000", 32, 0x12_0000, 0x12_00F5),
+        ("ebfe", 64, 0xFFFF_8000_0000_0000, 0xFFFF_8000_0000_0000),
+    ],
+)
+def test_where_a_branch_leads(code, bits, address, target):
+    assert decoder.branch_target(decoder.new_decoder(bytes.fromhex(code), bits, address).decode()) == target

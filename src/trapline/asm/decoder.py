@@ -66,6 +66,17 @@ def new_decoder(code: bytes, bits: int, address: int = 0) -> iced.Decoder:
     return iced.Decoder(bits, code, iced.DecoderOptions.AMD, ip=address)
 
 
+def branch_target(instruction: iced.Instruction) -> int:
+    """Return the linear address that a near branch leads to which was decoded at its linear address.
+
+    iced keeps 16 bits of the target in 16-bit code, which is right for an offset alone.
+    """
+    target: int = instruction.near_branch_target
+    if instruction.code_size == iced.CodeSize.CODE16 and instruction.op0_kind == iced.OpKind.NEAR_BRANCH16:
+        return instruction.ip + (target - instruction.ip + 0x8000 & 0xFFFF) - 0x8000
+    return target
+
+
 def decode_at_rip(save: SaveArea, memory: GuestMemory) -> Decoded:
     """Decode the instruction at CS:RIP."""
     return _decode(read_code(save, memory), code_bits(save))

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from trapline.asm.decoder import Mnemonic, new_decoder
+from trapline.asm.decoder import Mnemonic, branch_target, new_decoder
 from trapline.machine.linear import stack_address
 
 from .attempt import Attempt
@@ -29,6 +29,6 @@ def caller(attempt: Attempt) -> int | None:
         found = new_decoder(code.to_bytes(length, "little"), attempt.bits, start).decode()
         if found.mnemonic != Mnemonic.CALL or found.len != length:
             continue
-        if found.is_call_near_indirect or found.near_branch_target == attempt.rip:
+        if found.is_call_near_indirect or branch_target(found) == attempt.rip:
             return start
     return None

@@ -21,7 +21,7 @@ def handler_code(read: Callable[[int], bytes], entry: int, bits: int) -> Handler
     """Follow a handler from its entry; `read` returns up to 15 bytes of code, fewer where nothing is mapped."""
     import iced_x86 as iced
 
-    from trapline.asm.decoder import Mnemonic, new_decoder
+    from trapline.asm.decoder import Mnemonic, branch_target, new_decoder
 
     flow = iced.FlowControl
     seen: set[int] = set()
@@ -41,10 +41,10 @@ def handler_code(read: Callable[[int], bytes], entry: int, bits: int) -> Handler
             if kind in (flow.CALL, flow.INDIRECT_CALL):
                 returns.add(instruction.next_ip)
             elif kind == flow.CONDITIONAL_BRANCH:
-                paths.append(instruction.near_branch_target)
+                paths.append(branch_target(instruction))
             elif kind == flow.UNCONDITIONAL_BRANCH:
                 near = instruction.is_jmp_short or instruction.is_jmp_near
-                at = instruction.near_branch_target if near else None
+                at = branch_target(instruction) if near else None
                 whole &= near
             elif kind in (flow.INDIRECT_BRANCH, flow.RETURN, flow.EXCEPTION):
                 whole &= kind != flow.INDIRECT_BRANCH and instruction.mnemonic not in (Mnemonic.RET, Mnemonic.RETF)
