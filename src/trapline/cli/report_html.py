@@ -9,6 +9,7 @@ from trapline.errors import TraplineError
 from trapline.report.html import Section, page
 from trapline.report.html.stored import page_of
 from trapline.session.clash import File, check_clashes, output_file, symbol_files
+from trapline.session.extras import require
 from trapline.session.output import OutputFile
 from trapline.session.symbols import placed_names
 from trapline.trace.reading import Reading, Run
@@ -26,7 +27,8 @@ def report_html(options: argparse.Namespace) -> int:
 
 
 def page_file(options: argparse.Namespace, runs: Iterable[Run]) -> OutputFile:
-    """Return the file of `--html`. Raises UsageError for one that is an input, too."""
+    """Return the file of `--html`. Raises UsageError for one that is an input, too, and MissingExtra."""
+    require("html", "jinja2")
     target = output_name(options.html) or STDOUT
     inputs = [*(File("the trace", run.path) for run in runs), *symbol_files(options.symbols)]
     check_clashes(inputs, output_file("--html", target))

@@ -9,7 +9,7 @@ from trapline.arch.events import SHUTDOWN
 from trapline.arch.vectors import Vector
 from trapline.explain.explain import explain, explain_exception
 from trapline.explain.pictures import draw
-from trapline.report.html import Explained, Fact, Page, page
+from trapline.report.html import Explained, Fact, Page, Section, page
 from trapline.trace.overview import overview
 
 HOSTILE = "</script><img src=https://example.org/ onerror=pwned()>&amp;\u202e\x1b"
@@ -22,7 +22,7 @@ def records():
     numbers = np.arange(RECORDS, dtype=np.uint64)
     vector = np.where(numbers % 10, 14, 13).astype(np.uint8)
     vector[list(RARE)] = 6
-    rip = np.uint64(0xFFFF_FFFF_8100_0000) + numbers % 10 * np.uint64(16)
+    rip = np.uint64(0xFFFF_FFFF_8100_0000) + numbers % 5 * np.uint64(16)
     names = pa.DictionaryArray.from_arrays(np.where(numbers % 50, 0, 1).astype(np.int32), pa.array(["memset", HOSTILE]))
     columns = {
         "seq": numbers,
@@ -61,7 +61,7 @@ def explained():
 
 def last():
     """Return the last records as rows."""
-    (batch,) = pa.Table.from_batches(records()).slice(RECORDS - 4).combine_chunks().to_batches()
+    (batch,) = pa.Table.from_batches(records()).slice(RECORDS - 2).combine_chunks().to_batches()
     general = {"rip": 0x1000, "cs": 0x33, "rflags": 0x10246, "cr0": 0x8005_0033, "efer": 0xD01, "rax": 1}
     return [{**row, **general, "outcome": "combined"} for row in batch.to_pylist()]
 
@@ -78,5 +78,6 @@ def hostile_page():
             explained=explained(),
             last=last(),
             console=HOSTILE,
+            sections=[Section("difference", HOSTILE, [HOSTILE])],
         )
     )

@@ -50,7 +50,7 @@ def test_what_a_guest_wrote_stays_text(text, reader):
     assert reader.tags.count("script") == 2
     assert not [each for each in reader.attributes if each[1].startswith("on") or each[1] in ("style", "src")]
     shown = "</script><img src=https://example.org/ onerror=pwned()>&amp;\\u202e\\x1b"
-    assert sum(shown in piece for piece in reader.text) > 50
+    assert sum(shown in piece for piece in reader.text) > 40
     assert not {"\u202e", "\x1b"} & set(text)
 
 

@@ -108,6 +108,7 @@
       c.fillRect(Math.min(drag.start, drag.now), 0, Math.abs(drag.now - drag.start), top);
       c.globalAlpha = 1;
     }
+    root.dataset.ready = "";
   };
   const redraw = () => { if (!pending) { pending = true; requestAnimationFrame(draw); } };
 
@@ -115,14 +116,15 @@
   const told = (from, to) => timeline.lanes
     .map((lane) => [lane.name, Math.round(timeline.count(lane, from, to))])
     .filter(([, n]) => n > 0).map(([name, n]) => `${name} ${n.toLocaleString("en")}`).join(", ") || "nothing";
-  const say = (wait = 120) => {
+  const tell = () => {
+    const size = step(timeline.to - timeline.from, 1000);
+    const whole = timeline.from === 0 && timeline.to === timeline.span;
+    view.textContent = `${whole ? "All" : "In view"}: ${label(timeline.from, size)} to ${label(timeline.to, size)}${unit()}: ${told(timeline.from, timeline.to)}.`;
+  };
+  const say = () => {
     redraw();
     clearTimeout(spoken);
-    spoken = setTimeout(() => {  // a screen reader need not read every step
-      const size = step(timeline.to - timeline.from, 1000);
-      const whole = timeline.from === 0 && timeline.to === timeline.span;
-      view.textContent = `${whole ? "All" : "In view"}: ${label(timeline.from, size)} to ${label(timeline.to, size)}${unit()}: ${told(timeline.from, timeline.to)}.`;
-    }, wait);
+    spoken = setTimeout(tell, 120);  // a screen reader need not read every step
   };
 
   const act = {
@@ -200,7 +202,8 @@
   const choose = async (axis) => {
     if (!made.has(axis.name)) made.set(axis.name, new Timeline(data, axis, await unpack(axis)));
     timeline = made.get(axis.name);
-    say(0);
+    redraw();
+    tell();
   };
   data.axes.forEach((axis, number) => {
     const label = document.createElement("label"), input = document.createElement("input");
@@ -214,6 +217,5 @@
   choose(data.axes[0]).then(() => {
     byId("controls").hidden = false;
     new ResizeObserver(redraw).observe(chart);
-    setTimeout(() => { root.dataset.ready = ""; }, 0);
   });
 })();
