@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import trapline
-from trapline.cli import trace_options, traces
+from trapline.cli import progress, trace_options
 
 pytest.importorskip("pyarrow")
 from trapline.trace.questions import groups
@@ -26,7 +26,7 @@ def test_a_report(trapline_command, trace):
     done = trapline_command("report", trace, "--by", "vector,cpl", "--sort", "key")
     assert (done.status, done.err) == (0, "")
     first, _, heads, _, *rows = done.out.splitlines()
-    assert first == f"{trace}: 2 exceptions"
+    assert first == f"{trace}, guest sample:ring3, on unicorn: 2 exceptions"
     assert heads.split() == ["share", "count", "exception", "cpl", "first", "record", "last", "record"]
     assert [row.split()[2:5] for row in rows] == [["1", "#GP", "3"], ["1", "#PF", "3"]]
 
@@ -57,7 +57,8 @@ def test_statistics(trapline_command, trace):
     told = trapline_command("stat", trace)
     assert told.status == 0
     assert "#GP (13)" in told.out
-    assert trapline_command("stat", trace, "--where", "cpl == 2").out == f"{trace}: 0 exceptions\n"
+    nothing = trapline_command("stat", trace, "--where", "cpl == 2").out
+    assert nothing == f"{trace}, guest sample:ring3, on unicorn: 0 exceptions\n"
 
 
 def test_names_cannot_write_to_the_terminal(trapline_command, tmp_path):
@@ -94,7 +95,7 @@ def test_a_trace_from_a_pipe(trace):
 
 
 def test_progress_is_shown_on_a_terminal_alone(trapline_command, trace, monkeypatch):
-    monkeypatch.setattr(traces, "_PATIENCE", 0)
+    monkeypatch.setattr(progress, "_PATIENCE", 0)
     assert trapline_command("stat", trace).err == ""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
