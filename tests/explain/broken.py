@@ -466,8 +466,12 @@ RAISED = (
     Broken(
         "IRQ 0 as vector 8",
         kernel(raises=unmapped_irq, loads_idt=False),
-        "IRQ 0 arrived at an exception vector: the interrupt controller was not remapped",
-        "reason",
+        "^interrupt 0x08 at .*IRQ 0 arrived at an exception vector: the interrupt controller was not remapped",
+    ),
+    Broken(
+        "IRQ 0 beyond the IDT",
+        kernel(raises=unmapped_irq, gates={Vector.UD: Gate(places.CODE)}),
+        "^interrupt 0x08 at .*IRQ 0 arrived at an exception vector.* IDTR.limit is 0x6f",
     ),
     Broken(
         "division by zero",

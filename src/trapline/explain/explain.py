@@ -59,8 +59,9 @@ def explain(
     except MissingMemory as missing:
         return unknown._replace(unproven=f"The evidence does not include the memory at {missing.gpa:#x}.")
     sentences = [finding.cause for finding, _ in proven]
-    if proven[0][0].early and (leading := origin.sentence) is not None:
-        sentences[0] = no_handler(sentences[0])
+    unloaded, interrupt = proven[0][0].early, origin.event.type == EventType.INTR
+    if (unloaded or interrupt) and (leading := origin.sentence) is not None:
+        sentences[0] = no_handler(sentences[0]) if unloaded else sentences[0]
         sentences.insert(0, leading)
     return found._replace(
         causes=tuple(sentences),
