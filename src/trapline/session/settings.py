@@ -70,7 +70,8 @@ class Outlets:
     output: PathLike | IO[str] | None = None
     """A file of text or the path of one, for the records with the evidence for `trapline explain`.
 
-    The suffix of a path chooses the format: `.parquet`, `.arrow`, `.jsonl.zst` or JSON lines (docs/trace-format.md).
+    The suffix of a path chooses the format: `.parquet`, `.arrow`, `.jsonl.zst`, `.pftrace` or JSON lines
+    (docs/trace-format.md).
     """
     force: bool = False
     """Whether paths of `output` and `console` may name files that hold something, which is lost once the guest runs."""

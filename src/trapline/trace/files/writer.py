@@ -80,6 +80,8 @@ FORMATS: Final = (
     Format(".arrow", ".arrow_writer:arrow_writer", ("pyarrow",)),
     Format(".parquet", ".parquet_writer:parquet_writer", ("pyarrow",), has_part=True),
 )
+VIEWS: Final = (Format(".pftrace", ".perfetto_writer:perfetto_writer", ()),)
+"""Formats for other programs, which `open_trace` does not read."""
 _OTHERS: Final = (".json", ".log", ".txt", "")
 """Suffixes of JSON lines as well."""
 
@@ -87,10 +89,10 @@ _OTHERS: Final = (".json", ".log", ".txt", "")
 def format_of(name: str | os.PathLike[str]) -> Format:
     """Return the format that a file's name asks for: JSON lines without a suffix. Raises UsageError for another one."""
     path = Path(name)
-    found = [each for each in FORMATS if path.name.lower().endswith(each.suffix)]
+    found = [each for each in (*FORMATS, *VIEWS) if path.name.lower().endswith(each.suffix)]
     if found:
         return found[-1]
     if path.suffix.lower() not in _OTHERS:
-        known = ", ".join(each.suffix for each in FORMATS)
+        known = ", ".join(each.suffix for each in (*FORMATS, *VIEWS))
         raise UsageError(f"{os.fspath(name)}: there is no format {path.suffix}; a trace is written as {known}")
     return LINES

@@ -1,0 +1,1 @@
+"""Exceptions as a trace of Perfetto: https://perfetto.dev/docs/reference/trace-packet-proto."""
