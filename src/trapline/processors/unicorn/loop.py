@@ -48,6 +48,9 @@ class RunLoop:
         self._window, self._pending, self._answers = window, pending, answers
         self._breakpoints, self._watchpoints = breakpoints, watchpoints
         self._hook_flags, self._alignment, self._binding = hook_flags, alignment, binding
+        self._plain = state.enter, answers.answer
+        self._hooked = self._enter_hooked, self._answer_hooked
+        """How the guest is entered and how its stops are answered, with and without hooks on instructions."""
         self.hit: Watchpoint | None = None
         """See `machine.Processor.hit`."""
         self._db_pending = False
@@ -60,15 +63,15 @@ class RunLoop:
         cpu, state, pending, window = self._cpu, self._state, self._pending, self._window
         if cpu.halted:
             cpu.wake_moved()
-        pacemaker = window.pacemaker
-        enter, answer = self._ways()
+        pacemaker, binding = window.pacemaker, self._binding
+        enter, answer = self._hooked if binding.hooks_code else self._plain
         window.set_deadline(deadline)
         while True:
             if pending.due or cpu.halted:
                 self._breakpoints.tidy()
                 if self._alignment.due:
                     self._alignment.install()
-                enter, answer = self._ways()
+                enter, answer = self._hooked if binding.hooks_code else self._plain
                 outcome = window.service()
                 if outcome is not None:
                     return outcome
@@ -86,12 +89,6 @@ class RunLoop:
                 follows = self._execute(event, answer)
             if follows is not RESUME:
                 return _VMEXIT if follows is EXIT else _OUTCOMES[follows]  # a look in a table takes longer
-
-    def _ways(self) -> tuple[Callable[..., int], Callable[[int], Next]]:
-        """Return how the guest is entered and how its stops are answered, with and without hooks on instructions."""
-        if self._binding.hooks_code:
-            return self._enter_hooked, self._answer_hooked
-        return self._state.enter, self._answers.answer
 
     def _execute(self, event: int, answer: Callable[[int], Next]) -> Next:
         """Let Unicorn execute the instruction of an intercept, and answer the event that follows."""
