@@ -62,11 +62,6 @@ DEPARTURES: Final = (
         rules_delivery.stack_address,
     ),
     Departure(
-        "SSE alignment",
-        "Unicorn: operands of 16 bytes need not be aligned: translate.c, gen_sse, gen_ldo_env_A0 (APM vol. 1, 4.3.2)",
-        rules_code.alignment,
-    ),
-    Departure(
         "CR4", "Unicorn: reserved bits of CR4 are dropped: helper.c, cpu_x86_update_cr4 (APM 3.1.3)", rules_code.cr4
     ),
     Departure(

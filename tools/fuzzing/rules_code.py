@@ -4,7 +4,6 @@ import re
 from typing import Final
 
 from trapline.arch.descriptors import Attribute
-from trapline.arch.events import VALID
 from trapline.arch.registers import CR0, DR6, EFER, RFLAGS
 from trapline.arch.vectors import Vector
 from trapline.machine.record import RecordFlags
@@ -14,12 +13,6 @@ from .compare import Difference
 from .evidence import only, opcode_of, ours_of, pair_of, theirs_of
 from .runner import End
 
-_ALIGNED: Final = frozenset((0x28, 0x29, 0x2B, 0xE7, *range(0x51, 0x70), *range(0x7F, 0x80), *range(0xD0, 0xFF))) - {
-    0x5A,
-    0x6E,
-    0xD6,
-}
-"""Second opcode bytes of SSE instructions whose 16 bytes in memory must be aligned."""
 _LONG_32: Final = Attribute.L | Attribute.DB
 _IN: Final = rb"[\xec\xed]"
 _INS: Final = rb"[\x6c\x6d]"
@@ -34,18 +27,6 @@ def string_input(difference: Difference) -> bool:
     if (ours.vector, theirs.vector, theirs.error_code) != (Vector.PF, Vector.GP, 0) or ours.rip != theirs.rip:
         return False
     return opcode_of(difference, theirs)[1][:1] in (b"\x6c", b"\x6d", b"\x6e", b"\x6f")
-
-
-def alignment(difference: Difference) -> bool:
-    """#GP there, of an SSE instruction with memory."""
-    theirs = theirs_of(difference, Vector.GP)
-    if theirs is None or theirs.error_code or theirs.exit_int_info & VALID:
-        return False
-    prefixes, text = opcode_of(difference, theirs)
-    if len(text) < 3 or text[0] != 0x0F or text[2] >= 0xC0:
-        return False
-    scalar = b"\xf2" in prefixes or b"\xf3" in prefixes
-    return text[1] in _ALIGNED and not scalar and (text[1] < 0x60 or b"\x66" in prefixes)
 
 
 def cr4(difference: Difference) -> bool:

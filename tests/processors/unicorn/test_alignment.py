@@ -9,6 +9,7 @@ from trapline.asm.alignment import AlignedOperand
 from trapline.asm.decoder import Register
 from trapline.asm.operands import EAX, ECX, EDX, RAX, RBX, RCX, RDX, XMM0, Mem, Reg
 from trapline.processors.unicorn import pacemaker
+from trapline.testing.conformance.code import assemble
 from trapline.testing.conformance.modes import CODE, DATA, LONG, PROTECTED_32
 
 FS = Reg(Register.FS, "SEG")
@@ -102,6 +103,15 @@ def test_the_oldest_hooks_give_way(sse):
     assert guest.exit() == GP_EXIT
     assert guest.save.rip > CODE + 900
     assert len(guest.processor._binding._hooked) == 128
+
+
+def test_code_that_takes_the_place_of_other_code_is_checked(sse):
+    guest = sse(("mov", RDX, DATA), "here:", ("movaps", XMM0, Mem(RDX)), ("movaps", XMM0, Mem(RDX, 16)), "cpuid")
+    assert guest.exit() == ExitCode.CPUID
+    other = assemble(64, ("movaps", XMM0, Mem(RDX, 16)), ("movaps", XMM0, Mem(RDX, 8))).blob
+    guest.memory.write(guest.labels["here"], other)
+    guest.save.rip = CODE
+    assert guest.exit() == GP_EXIT
 
 
 def test_code_that_has_changed_is_not_accused(sse):

@@ -86,15 +86,18 @@ class Alignment:
         if not may_have_sse(code):
             return
         self._binding.save()
-        new = [one for one in aligned_operands(code, address, self._bits) if one.address not in self._found]
-        if not new:
-            return
-        for one in new:
+        hooked = True
+        for one in aligned_operands(code, address, self._bits):
+            if self._found.get(one.address) == one:
+                continue
             self._found[one.address] = one
             self._left[one.address] = _CHECKS
-            self._new.append(one.address)
-        self._blocks.append((address, len(code)))
-        self._pending.interrupt()  # the block does not begin before
+            if one.address not in self._numbers:
+                self._new.append(one.address)
+                hooked = False
+        if not hooked:
+            self._blocks.append((address, len(code)))
+            self._pending.interrupt()  # the block does not begin before
 
     def _check(self, _: object, address: int, __: int, ___: object) -> None:
         if self._hooks.saved:
