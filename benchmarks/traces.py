@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -42,9 +41,7 @@ def traces(scratch: Path, records: int = RECORDS) -> None:
     """Ask each question once of a made trace."""
     path = scratch / "made.parquet"
     # In a process of its own: Linux counts what this one uses among the memory of what it starts.
-    writer = multiprocessing.get_context("spawn").Process(target=write_trace, args=(path, records))
-    writer.start()
-    writer.join()
+    subprocess.run([sys.executable, "-m", __name__, path, str(records)], check=True)
     size = path.stat().st_size
     print(f"{records:,} records, {size / records:.1f} bytes each")
     for name, (verb, *options) in _VERBS.items():
@@ -108,3 +105,7 @@ def _measure(arguments: list[str]) -> tuple[float, int, int]:
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     return usage.ru_utime + usage.ru_stime, usage.ru_maxrss << 10, process.returncode
+
+
+if __name__ == "__main__":
+    write_trace(Path(sys.argv[1]), int(sys.argv[2]))

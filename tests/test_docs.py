@@ -26,7 +26,7 @@ def ids(page):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "page", [ROOT / "docs" / f"{name}.md" for name in ("api", "conditions", "diff", "perfetto")], ids=ids
+    "page", [ROOT / "docs" / f"{name}.md" for name in ("api", "conditions", "diff", "perfetto", "trace")], ids=ids
 )
 def test_the_commands_of_a_page(page, tmp_path):
     check(page, tmp_path)

@@ -73,6 +73,7 @@ def test_names_cannot_write_to_the_terminal(trapline_command, tmp_path):
     ("words", "complaint"),
     [
         (["report", "TRACE", "--by", "colour"], "--by colour: there is no such key"),
+        (["report", "TRACE", "--by", "cpl,time"], "--by: time goes with no other key"),
         (["report", "TRACE", "--where", "colour"], "colour"),
         (["report", "TRACE", "--limit", "0"], "--limit 0: a whole number"),
         (["stat", "TRACE", "-e", "nothing"], "nothing"),

@@ -41,6 +41,15 @@ def test_the_newest_of_each(folder, last, counts):
     assert [seq for seq, run in found if run != "b.jsonl"] == list(range(20 - counts[1], 20))
 
 
+@pytest.mark.parametrize("where", [None, "seq == 1"])
+def test_what_is_looked_at_is_told(folder, where):
+    seen = []
+    with Reading([str(folder)], read_choice(where=where)) as reading:
+        reading.watch(seen.append)
+        assert len(rows(reading, "seq")) == (23 if where is None else 2)
+    assert sum(seen) == 23
+
+
 def test_a_choice_is_made_before_the_newest(folder):
     with Reading([str(folder / "deep/a.jsonl")], read_choice(last="10"), last=2) as reading:
         assert rows(reading, "seq") == [(9,), (10,)]

@@ -54,7 +54,7 @@ def of_totals(answer: Totals, rate: Rate) -> Table:
                 exception(row.vector),
                 f"{row.times:,}",
                 _share(row.times, answer.total),
-                "-" if often is None else f"{often:,.1f}",
+                _often(often),
                 f"{row.kernel:,}",
                 f"{row.user:,}",
                 f"{row.first:,}",
@@ -135,6 +135,10 @@ def _note(answer: Groups) -> str | None:
     if not answer.complete:
         notes.append("groups with few exceptions were left out of the counts: there are too many")
     return "; ".join(notes) or None
+
+
+def _often(rate: float | None) -> str:
+    return "-" if rate is None else f"{rate:,.1f}" if rate >= 1 else f"{rate:.2g}"
 
 
 def _share(times: int, total: int) -> str:

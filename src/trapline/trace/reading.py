@@ -88,8 +88,15 @@ class Reading:
         for run in self.runs:
             with self._opened(run) as trace:
                 batches = trace.batches(own or ("seq",), where, first=first)
+                if where is None:
+                    batches = self._told(batches)
                 for batch in batches if self._last is None else _newest(batches, self._last):
                     yield batch if names == own else _with_run(batch, names, run.name)
+
+    def _told(self, batches: "Iterator[pa.RecordBatch]") -> "Iterator[pa.RecordBatch]":
+        for batch in batches:
+            self._choice.looked_at(batch.num_rows)
+            yield batch
 
     @contextlib.contextmanager
     def _opened(self, run: Run) -> Iterator[Trace]:

@@ -94,9 +94,13 @@ class Choice:
         found = np.ones(batch.size, np.bool_)
         for selection in self._selections:
             found &= selection.mask(batch)
-        if self._seen is not None:
-            self._seen(batch.size)
+        self.looked_at(batch.size)
         return found
+
+    def looked_at(self, records: int) -> None:
+        """Tell how many records were looked at; `mask` does so by itself."""
+        if self._seen is not None:
+            self._seen(records)
 
     def watched(self, seen: Callable[[int], object]) -> "Choice":
         """Return a choice of the same records that calls `seen`."""
@@ -104,8 +108,8 @@ class Choice:
 
     @property
     def is_all(self) -> bool:
-        """Whether every record is chosen, and nobody counts them."""
-        return not self._selections and self._seen is None
+        """Whether every record is chosen."""
+        return not self._selections
 
 
 def process_of(batch: Columnar) -> Numbers:

@@ -90,6 +90,8 @@ def read_keys(text: str) -> tuple[str, ...]:
     """Read `vector,symbol`. Raises UsageError for a key that there is not."""
     keys = tuple(dict.fromkeys(part.strip().lower() for part in text.split(",")))
     for key in keys:
+        if key == "time":
+            raise UsageError("--by: time goes with no other key")
         if key not in NAMES:
             raise UsageError(f"--by {shortened(key)}: there is no such key. Keys: {', '.join(('time', *NAMES))}.")
     return keys
