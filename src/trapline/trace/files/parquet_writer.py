@@ -14,8 +14,8 @@ from .arrow_writer import ArrowWriter, Batches, Gate
 from .layout import EVIDENCE, LAST_EVIDENCE, types
 from .writer import Note, Writer
 
-_GROUP: Final = 1 << 18
-"""Records of a row group."""
+_GROUP: Final = 1 << 17
+"""Records of a row group. They are in memory until it is written, some 40 MB."""
 _MOST: Final = 1000
 """Pieces of evidence that are kept after the last record: Parquet has them in its footer, and memory until then."""
 _DELTA: Final = ("seq", "tsc")
@@ -33,6 +33,7 @@ class ParquetWriter:
         """See `writer.Writer`."""
         self._batches = Batches(metadata)
         self._last = deque[str](maxlen=_MOST)
+        self._group: list[pa.RecordBatch] = []
         self._writer = pq.ParquetWriter(
             pa.PythonFile(self._file, "w"),
             _plain(self._batches.schema),
@@ -50,7 +51,9 @@ class ParquetWriter:
             self._part.write(columns, notes)
         batch = self._batches.batch(columns, notes)
         if batch.num_rows:
-            self._writer.write_batch(batch.cast(self._writer.schema), _GROUP)
+            self._group.append(batch)
+            if sum(each.num_rows for each in self._group) >= _GROUP:
+                self._write_group()
 
     def flush(self) -> None:
         """See `writer.Writer`."""
@@ -61,6 +64,7 @@ class ParquetWriter:
     def close(self) -> None:
         """See `writer.Writer`."""
         self._last.extend(self._batches.rest())
+        self._write_group()
         self._writer.add_key_value_metadata({LAST_EVIDENCE.decode(): "".join(self._last)})
         self._writer.close()
         self._file.flush()
@@ -70,6 +74,11 @@ class ParquetWriter:
         self._file.shut()
         if self._part is not None:
             self._part.abandon()
+
+    def _write_group(self) -> None:
+        group, self._group = self._group, []
+        if group:
+            self._writer.write_table(pa.Table.from_batches(group).cast(self._writer.schema), 2 * _GROUP)
 
 
 def parquet_writer(file: BinaryIO, part: BinaryIO | None) -> Writer:
