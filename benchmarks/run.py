@@ -197,6 +197,18 @@ def traces(rounds: int, scratch: Path) -> None:
     traces(scratch)
 
 
+def recording(rounds: int, scratch: Path) -> None:
+    """Recording to files."""
+    from .recording import boots, recording
+
+    recording(scratch)
+    kernel, initrd = str(testguests.linux_kernel()), scratch / "boot.cpio"
+    busybox = next(testguests.package("busybox-static").glob("bin/busybox"))
+    initrd.write_bytes(linux_initramfs(busybox.read_bytes(), BOOT_INIT))
+    plain = [*QEMU, "-m", "256M", "-kernel", kernel, "-initrd", str(initrd), "-append", KERNEL_LINE]
+    boots([*TRAPLINE, kernel, "--initrd", str(initrd), "--append", KERNEL_LINE], plain, scratch, rounds)
+
+
 BENCHMARKS = {
     "boot": boot,
     "black-box": black_box,
@@ -204,6 +216,7 @@ BENCHMARKS = {
     "python": python,
     "ring": ring,
     "in-process": in_process,
+    "recording": recording,
     "traces": traces,
 }
 

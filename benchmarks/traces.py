@@ -55,7 +55,7 @@ def write_trace(path: Path, records: int, *, seed: int = 1) -> None:
     writer: pq.ParquetWriter | None = None
     for first in range(0, records, _PART):
         numbers = np.arange(first, min(first + _PART, records), dtype=np.uint64)
-        part = to_batch(Batch(_records(random, numbers), numbers, _name), STORED)
+        part = to_batch(Batch(made_records(random, numbers), numbers, _name), STORED)
         if writer is None:
             metadata = {METADATA: json.dumps({"guest": "made", "processor": "qemu"}).encode()}
             writer = pq.ParquetWriter(
@@ -66,7 +66,8 @@ def write_trace(path: Path, records: int, *, seed: int = 1) -> None:
     writer.close()
 
 
-def _records(random: np.random.Generator, numbers: np.ndarray) -> np.ndarray:
+def made_records(random: np.random.Generator, numbers: np.ndarray) -> np.ndarray:
+    """Return records like those of a Linux boot."""
     count = numbers.size
     found = np.zeros(count, dtype())
     vectors = random.choice(

@@ -37,6 +37,9 @@ class Columnar(Protocol):
     def over(self, column: "Column", /) -> Any:  # noqa: ANN401  # by the column's kind
         """Return an array of a column; see `Column.over`."""
 
+    def part(self, start: int, count: int, /) -> "Columnar":
+        """Return some of them, `count` at most."""
+
 
 class Batch:
     """Many records: what an array of a column is made from."""
@@ -53,6 +56,11 @@ class Batch:
     def over(self, column: "Column", /) -> Any:  # noqa: ANN401  # by the column's kind
         """Return an array of a column; see `Column.over`."""
         return column.over(self)
+
+    def part(self, start: int, count: int, /) -> "Batch":
+        """Return some of them, `count` at most."""
+        end = start + count
+        return Batch(self.records[start:end], self.numbers[start:end], self.lookup)
 
     @cached_property
     def symbols(self) -> "tuple[NDArray[np.integer[Any]], list[Symbol | None]]":

@@ -28,8 +28,18 @@ _NAMES: Final = [mnemonic(vector) for vector in range(256)]
 _HEX: Final = ("cs", "rip", "ss", "rsp", "rflags", "cr0", "cr3", "cr4", "efer", "dr6")
 
 
+_AT_ONCE: Final = 1 << 12
+"""Records whose characters fit in the processor's cache."""
+
+
 def json_block(columns: Columnar, *, registers: bool = True) -> bytes:
     """Return a line of JSON for each record. A member is left out where its column has no value, or null is written."""
+    return b"".join(
+        _block(columns.part(start, _AT_ONCE), registers=registers) for start in range(0, columns.size, _AT_ONCE)
+    )
+
+
+def _block(columns: Columnar, *, registers: bool) -> bytes:
     block = _Block(columns)
     parts = [part for member in _MEMBERS if registers or member is not _Block.registers for part in member(block)]
     text = np.empty((columns.size, sum(part.shape[-1] for part in parts)), np.uint8)

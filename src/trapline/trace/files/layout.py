@@ -63,6 +63,10 @@ class StoredColumns:
         place = self._batch.schema.get_field_index(name)
         return pa.nulls(self.size, types()[name]) if place < 0 else self._batch.column(place)
 
+    def part(self, start: int, count: int, /) -> "StoredColumns":
+        """Return some of them, `count` at most."""
+        return StoredColumns(self._batch.slice(start, count))
+
     def over(self, column: Column, /) -> Any:  # noqa: ANN401  # by the column's kind
         """Return a column as numpy's arrays; see `Column.over`."""
         array = self.array(column.name)

@@ -14,7 +14,7 @@ from trapline.trace.stored import Metadata, run_line
 
 from .writer import Note, Writer
 
-_BLOCK: Final = 1 << 15
+_BLOCK: Final = 1 << 14
 """Records of a batch, if so many come within a second."""
 _WAITING: Final = 4 * _BLOCK * RECORD_SIZE
 """Bytes of records that may wait for the thread; then the guest waits."""

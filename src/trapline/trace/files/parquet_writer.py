@@ -14,8 +14,8 @@ from .arrow_writer import ArrowWriter, Batches, Gate
 from .layout import EVIDENCE, LAST_EVIDENCE, types
 from .writer import Note, Writer
 
-_GROUP: Final = 1 << 17
-"""Records of a row group. They are in memory until it is written, some 40 MB."""
+_GROUP: Final = 1 << 16
+"""Records of a row group. They are in memory until it is written, some 20 MB."""
 _MOST: Final = 1000
 """Pieces of evidence that are kept after the last record: Parquet has them in its footer, and memory until then."""
 _DELTA: Final = ("seq", "tsc")
