@@ -102,7 +102,7 @@ _TEXT: Final[tuple[Change, ...]] = (
     _string,
     _line,
 )
-_BINARY_KINDS: Final = frozenset({"images", "symbols"})
+_BINARY_KINDS: Final = frozenset({"images", "symbols", "jsonl.zst", "arrow", "parquet"})
 
 
 def mutate(kind: str, originals: Sequence[bytes], name: str) -> bytes:

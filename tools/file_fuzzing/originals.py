@@ -5,11 +5,13 @@ import struct
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Final
 
 import trapline
+from trapline.trace.files import open_trace
+from trapline.trace.files.writer import FORMATS, LINES, Format, Note
 
 from . import images, symbol_files
 
@@ -92,6 +94,27 @@ def _runs() -> list[bytes]:
     return found
 
 
+def _converted(form: Format) -> list[bytes]:
+    """Return the stored runs of samples in another format, of Parquet also what a killed run leaves."""
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        plain, path = Path(folder) / "run.jsonl", Path(folder) / "run"
+        for content in originals("runs"):
+            plain.write_bytes(content)
+            with open_trace(plain) as trace, path.open("wb") as file:
+                writer = form.make(file)
+                writer.begin(trace.metadata)
+                for columns, notes in trace.pieces():
+                    half = columns.size // 2
+                    writer.write(columns.part(0, half), [note for note in notes if note.place < half])
+                    writer.flush()
+                    rest = [Note(note.place - half, note.line) for note in notes if note.place >= half]
+                    writer.write(columns.part(half, columns.size), rest)
+                writer.close()
+            found.append(path.read_bytes())
+    return found
+
+
 def _evidence() -> list[bytes]:
     """Return the evidence of samples alone."""
     lines = [b"".join(line for line in run.splitlines(True) if b'"evidence"' in line) for run in originals("runs")]
@@ -123,6 +146,7 @@ _KINDS: Final[dict[str, Callable[[], list[bytes]]]] = {
     "maps": _maps,
     "runs": _runs,
     "evidence": _evidence,
+    **{form.suffix.removeprefix("."): partial(_converted, form) for form in FORMATS if form is not LINES},
     "logs": _logs,
 }
 KINDS: Final = tuple(_KINDS)

@@ -14,6 +14,7 @@ from trapline.guests.qemu import qemu_options
 from trapline.guests.recognise import raw_image, recognise
 from trapline.machine.boot import Boot
 from trapline.session.symbols import open_names
+from trapline.trace.files import open_trace
 
 _MEMORY: Final = 64 << 20
 _STEP: Final = 7
@@ -71,12 +72,24 @@ def _command(*words: str) -> Callable[[Path], bool]:
     return run
 
 
+def _columns(path: Path) -> bool:
+    with open_trace(path) as trace:
+        sum(batch.num_rows for batch in trace.batches())
+        sum(len(notes) for _, notes in trace.pieces())
+    return True
+
+
+def _both(first: Callable[[Path], bool], second: Callable[[Path], bool]) -> Callable[[Path], bool]:
+    return lambda path: first(path) & second(path)
+
+
 _READERS: Final[dict[str, Callable[[Path], bool]]] = {
     "images": _image,
     "symbols": _symbols,
     "maps": _symbols,
     "runs": _command("explain"),
     "evidence": _command("explain", "--json"),
+    **{form: _both(_command("explain"), _columns) for form in ("jsonl.zst", "arrow", "parquet")},
     "logs": _command("import", "-o", os.devnull, "qemu-int"),
 }
 
