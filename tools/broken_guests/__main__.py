@@ -19,6 +19,11 @@ from .generate import generate
 from .judge import Verdict, judge, judge_twin
 
 _SHOWN: Final = (Verdict.WRONG, Verdict.FAILED, Verdict.NOTHING)
+_PROGRESS: Final = 50
+
+
+def _counts(verdicts: Counter[Verdict]) -> dict[str, int]:
+    return {verdict.value: count for verdict, count in verdicts.items()}
 
 
 def main() -> None:
@@ -47,6 +52,8 @@ def main() -> None:
             judged, result = judge(guest, Path(folder), processor)
             verdicts[judged.verdict] += 1
             kinds[guest.fault.name][judged.verdict.value] += 1
+            if not verdicts.total() % _PROGRESS:
+                print(f"{number + 1 - options.start}:", _counts(verdicts), flush=True)
             if judged.verdict in _SHOWN or options.show:
                 print(f"{judged.verdict.value} {guest} ({judged.ending}): {judged.why}\n    {judged.told}", flush=True)
             if options.show:
@@ -57,7 +64,7 @@ def main() -> None:
                     print(f"TWIN {guest} ({twin.ending}): {twin.told}", flush=True)
     for name, counts in sorted(kinds.items()):
         print(f"{name:50}", dict(counts))
-    print({verdict.value: count for verdict, count in verdicts.items()}, f"{time.monotonic() - started:.1f} s")
+    print(_counts(verdicts), f"{time.monotonic() - started:.1f} s")
     sys.exit(bool(verdicts[Verdict.WRONG]))
 
 
