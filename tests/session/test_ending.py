@@ -115,6 +115,13 @@ def test_an_exception_that_comes_back_for_ever_is_a_storm():
     assert sum("at least x64" in line for line in report(done)) == 1
 
 
+def test_a_delivery_that_fails_again_and_again_is_a_storm():
+    done = ran(b"\xcc", HALT, gp=b"\x48\x83\xc4\x08\x48\xcf", timeout=0.5)  # int3; add rsp, 8; iretq
+    (finding,) = done.findings
+    assert finding.startswith("#GP at 0008:100008 is raised again and again: the last 32 times")
+    assert finding.endswith("IDT entry 3 (#BP) is empty (all zero), not an interrupt or trap gate.")
+
+
 def test_a_loop_of_exceptions_is_not_a_storm():
     done = ran(UD2 + b"\xff\xc1\x75\xfa", SKIP, timeout=0.5)  # inc ecx; jnz back: the registers change
     assert done.recorded > 64

@@ -65,7 +65,7 @@ def _no_end(k: Kernel) -> Planted:
 def _off(k: Kernel) -> Planted:
     starts_timer(k, TIMER)
     waits(k, on=not k.broken)
-    return Planted((), ("interrupts off, in HLT",))
+    return Planted((), ("interrupts off, in HLT", "RFLAGS.IF is clear: the HLT waits for ever"))
 
 
 @fault("the timer's handler", PROTECTED, styles=(HALTS, "calls", "exits"))

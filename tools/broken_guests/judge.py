@@ -18,7 +18,7 @@ from .handlers import ENDLESS, FAULTS
 
 _ENDLESS: Final = {"unicorn": 1.0, "qemu": 4.0}
 """Seconds for a guest that does not end by itself, by processor; QEMU has to start first."""
-_TIMEOUT: Final = 20.0
+_TIMEOUT: Final = 10.0
 """For any other."""
 _STORM: Final = re.compile(r"#\w+ at .* is raised again and again: .*Its handler returns to the same instruction")
 

@@ -11,26 +11,46 @@ from .explanation import Explanation
 
 _LEAST: Final = 32
 """In a row, to be called a storm: a guest may try something a few times."""
+_CHAIN: Final = 4
+"""The most exceptions that one instruction raises in turn: one, two in deliveries that fail, and the #DF of these."""
 _BREAKPOINTS: Final = 4
 
 
 class Storm(NamedTuple):
-    """The last exceptions are all the same."""
+    """The last exceptions are all the same, or a few in turn, each raised while the one before was delivered."""
 
     record: ExceptionRecord
-    """The latest."""
+    """The latest whose handler returned."""
     times: int
-    """How many in a row were looked at."""
+    """How many like it in a row were looked at."""
+    explained: ExceptionRecord
+    """The one that tells why: itself, or the first that was raised by a delivery."""
 
 
 def storm(records: Sequence[ExceptionRecord]) -> Storm | None:
     """Return the storm in which records end; None: they do not end in one."""
-    times = 0
-    for record in reversed(records):
-        if _state(record) != _state(records[-1]):
+    for count in range(1, _CHAIN + 1):
+        last = records[-count:]
+        if len({(record.cs, record.rip) for record in last}) > 1:
+            break
+        starts = [at for at, each in enumerate(last) if each.vectoring is None and not each.synthesized]
+        if count == 1:
+            starts = [0]  # what it was raised in the delivery of may not be recorded
+        times = _repeats(records, count)
+        if len(starts) == 1 and times * count >= _LEAST:
+            start = starts[0]
+            return Storm(last[start - 1], times, last[(start + 1) % count])
+    return None
+
+
+def _repeats(records: Sequence[ExceptionRecord], count: int) -> int:
+    """Return how often the last records, so many, come in a row at the end."""
+    states, times = [_state(record) for record in records[-count:]], 1
+    for end in range(len(records) - count, count - 1, -count):
+        if [_state(record) for record in records[end - count : end]] != states:
             break
         times += 1
-    return Storm(records[-1], times) if times >= _LEAST else None
+    return times
 
 
 def _state(record: ExceptionRecord) -> tuple[object, ...]:

@@ -165,7 +165,7 @@ def _storms(
     if found is None:
         return
     total = next(row.count for row in recorder.tally.rows() if row.vector == found.record.vector)
-    evidence = recorded_evidence(found.record, processor)
+    evidence = recorded_evidence(found.explained, processor)
     explanation = explain_delivered(evidence, name=names.text, disassemble=disassemble)
     yield describe_storm(found, total, explanation, processor.vmcb.save.dr7)
 
