@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from trapline.trace.condition import Condition
     from trapline.trace.exception_record import ExceptionRecord, Outcome
     from trapline.trace.exceptions import Exceptions
+    from trapline.trace.files import Trace, open_trace
 
 __version__ = "0.1.0"
 
@@ -99,6 +100,7 @@ _HOMES = {
     "trapline.trace.condition": "Condition",
     "trapline.trace.exception_record": "ExceptionRecord Outcome",
     "trapline.trace.exceptions": "Exceptions",
+    "trapline.trace.files": "Trace open_trace",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 
@@ -138,6 +140,7 @@ __all__ = [
     "Stop",
     "StopReason",
     "Symbol",
+    "Trace",
     "TraplineError",
     "UsageError",
     "Vector",
@@ -146,6 +149,7 @@ __all__ = [
     "__version__",
     "force_intercept_exceptions_mask",
     "inject",
+    "open_trace",
     "run",
 ]
 

@@ -19,6 +19,8 @@ _HEX: Final = r"\A0x[0-9a-f]{1,16}\Z"
 Hex = Annotated[str, Meta(pattern=_HEX)]
 _U8 = Annotated[int, Meta(ge=0, le=0xFF)]
 _U32 = Annotated[int, Meta(ge=0, le=0xFFFF_FFFF)]
+Mask = _U32
+"""A bit for each exception."""
 _Vector = Annotated[int, Meta(ge=0, le=31)]
 _Name = Annotated[str, Meta(max_length=1 << 16)]
 _Path = Annotated[str, Meta(max_length=64)]
@@ -117,37 +119,38 @@ class StoredEvidence(Struct):
 class SymbolFile(Struct, frozen=True, kw_only=True):
     """A symbol file of a run."""
 
-    name: _Name
+    name: str
     slide: Hex | None = None
     """The difference from its addresses to the guest's, modulo 2 to the 64th; None: it was not known at the start."""
-    build_id: _Name | None = None
+    build_id: str | None = None
 
 
 class Metadata(Struct, frozen=True, kw_only=True):
     """What a file says of its run. Files that were imported, and old ones, lack all of it."""
 
-    version: Annotated[int, Meta(ge=1)] = 1
+    version: int = 1
     """Of the format: within a version columns and members may be added."""
-    guest: _Name | None = None
+    guest: str | None = None
     """The file as it was given, `sample:NAME`; None: QEMU's options name it, or it was code in memory."""
-    description: _Name | None = None
+    description: str | None = None
     """What the guest was recognised as."""
-    command_line: list[_Name] = []
+    command_line: list[str] = []
     """Of the program that ran it."""
-    exceptions: _U32 | None = None
+    exceptions: Mask | None = None
     """The mask of the exceptions that were forced at the start."""
-    where: _Name | None = None
+    where: str | None = None
     """The condition on what was recorded; None: everything was."""
-    processor: _Name | None = None
+    processor: str | None = None
     """`unicorn`, `qemu` or the name of a processor of the user's own."""
-    why: _Name | None = None
+    why: str | None = None
     """Why it was chosen."""
-    versions: dict[_Name, _Name] = {}
+    versions: dict[str, str] = {}
     """Of trapline, Python and the processor."""
-    build_id: _Name | None = None
+    build_id: str | None = None
     """Of the guest, if it is an ELF file that has one."""
     symbols: list[SymbolFile] = []
-    started: _Name | None = None
+    """The symbol files, when the guest began to run."""
+    started: str | None = None
     """When the machine was switched on: UTC, as in ISO 8601."""
     registers: bool = True
     """Whether records have the general registers."""

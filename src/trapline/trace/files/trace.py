@@ -24,6 +24,7 @@ class Found(NamedTuple):
     place: str
     """Where it is in the file, for a message: `line 12`."""
     evidence: StoredEvidence
+    """Its members: see docs/trace-format.md."""
 
 
 class Piece(NamedTuple):
