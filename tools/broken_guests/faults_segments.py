@@ -43,7 +43,8 @@ def _short_gdt(k: Kernel) -> Planted:
         k.faults.emit(lambda a: a.lgdt(Mem(k.bx)))
     k.faults.mov(EAX, places.DATA_0)
     k.faults.emit(lambda a: a.mov(DS, AX))
-    return Planted((GP,), (f"mov uses the selector 0x10, which is beyond the end of the GDT .limit {limit:#x}",))
+    told = rf"(mov uses the selector|iretq pops SS) 0x10, which is beyond the end of the GDT \(limit {limit:#x}"
+    return Planted((GP,), (told,))
 
 
 @fault("a far jump", WIDE)

@@ -62,7 +62,12 @@ class Damage:
             self._intact = bytes(self._shared.memory[CODE_AT:MSRPM_AT])
 
     def why_silent(self) -> str | None:
-        """Return why the monitor may not answer any more, as far as its memory tells; None: it does not."""
+        """Return why the monitor may not answer any more, as far as its memory tells; None: it does not.
+
+        Before a guest has run the firmware may not have come to the device yet.
+        """
+        if self._intact is None:
+            return None
         return self.written_over() or (None if self._mapped(self._shared.base) else "its device was taken away")
 
     def written_over(self) -> str | None:
