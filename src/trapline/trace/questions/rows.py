@@ -24,6 +24,7 @@ COLUMNS: Final = (
     *("outcome", "synthesized", "symbol", "symbol_offset", "source"),
 )
 """The columns of a row, but for the general registers."""
+_TYPES: Final = {text: number for number, text in enumerate(EVENT_TYPES)}
 _OUTCOMES: Final = {outcome.value: outcome for outcome in Outcome}
 
 
@@ -79,7 +80,7 @@ def rows(records: Batches, *, registers: bool = False) -> Iterator[Row]:
 def _events(columns: dict[str, list[Any]], name: str) -> Iterator[Event | None]:
     kinds, codes = columns[f"{name}_type"], columns[f"{name}_error_code"]
     for vector, kind, code in zip(columns[name], kinds, codes, strict=True):
-        yield None if vector is None or kind is None else Event(vector, EVENT_TYPES.index(kind), code)
+        yield None if vector is None or kind not in _TYPES else Event(vector, _TYPES[kind], code)
 
 
 def _place(symbol: str | None, offset: int | None, source: str | None) -> str | None:
