@@ -480,3 +480,12 @@ def test_a_stack_in_the_tss():
     assert told(UD, b"\x0f\x0b", tss) == "ud2 always raises #UD"  # none is loaded
     found = told(UD, b"\x0f\x0b", {**tss, "tr.selector": 0x28})
     assert found == "ud2 always raises #UD; the stack, at 0x5040, is inside the TSS, which begins at 0x5000"
+
+
+@pytest.mark.parametrize(("rsp", "inside"), [(0x40, True), (0x400, False), (0, False)])
+def test_a_stack_in_the_vector_table(rsp, inside):
+    real = {**LEGACY, "cr0": 0, "cs.base": 0, "cs.selector": 0, "cs.attributes": 0x9B, "ss.base": 0, "ss.selector": 0}
+    found = told(UD, b"\x0f\x0b", {**real, "rsp": rsp, "idtr.base": 0, "idtr.limit": 0x3FF})
+    assert found == "ud2 always raises #UD" + (
+        "; the stack, at 0x40, is inside the vector table (IVT), which begins at 0x0" if inside else ""
+    )

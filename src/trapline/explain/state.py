@@ -139,8 +139,9 @@ def _in_descriptors(i: Instruction) -> str | None:
     save = i.attempt.save
     top = stack_address(save)
     tss = (("TSS", save.tr),) if save.tr.selector & Selector.REFERENCE else ()
-    for name, table in (("IDT", save.idtr), ("GDT", save.gdtr), *tss):
-        if not i.attempt.real and table.limit >= 7 and table.base + 8 <= top <= table.base + table.limit:
+    tables = (("vector table (IVT)", save.idtr),) if i.attempt.real else (("IDT", save.idtr), ("GDT", save.gdtr), *tss)
+    for name, table in tables:
+        if table.limit >= 7 and table.base + 8 <= top <= table.base + table.limit:
             return f"the stack, at {top:#x}, is inside the {name}, which begins at {table.base:#x}"
     return None
 
