@@ -165,6 +165,11 @@ class Explanation(NamedTuple):
         return ", and ".join(change.text for change in self.changes) or None
 
     @property
+    def source(self) -> str | None:
+        """A sentence on where the state was read; None: when the exception was raised."""
+        return AT_END if self.at_end else None
+
+    @property
     def outcome(self) -> str:
         """The ending: "shutdown", "discarded", or the event that the guest gets."""
         return "discarded" if self.ending is None else _name(self.ending) or ""
@@ -189,8 +194,8 @@ class Explanation(NamedTuple):
             yield "", f"{repair[0].upper()}{repair[1:]}, {self.effect}."
         if self.unproven is not None:
             yield "", f"Cause: not proven. {self.unproven}"
-        if self.at_end:
-            yield "", AT_END
+        if (source := self.source) is not None:
+            yield "", source
 
     def __str__(self) -> str:
         return "\n".join(f"{start}{text}" for start, text in self.paragraphs())

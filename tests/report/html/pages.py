@@ -53,6 +53,7 @@ def explained():
     machine.put(IDT + 16 * Vector.UD, GATE & ~GATE_PRESENT)
     chain = [machine.evidence(fault(Vector.UD), becomes=SHUTDOWN)]
     alone = machine.evidence(None, page_fault(2), address=3 << 39, becomes=page_fault(2))
+    alone = alone._replace(at_end=True)
     return (
         Explained(HOSTILE, explain(chain, name=name), draw(chain, name=name)),
         Explained("a page fault", explain_exception(alone, name=name), draw([alone], chained=False, name=name)),

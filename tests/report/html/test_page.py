@@ -9,6 +9,7 @@ import pytest
 
 from tests.report.html.pages import RARE, RECORDS, hostile_page, records
 from trapline.arch.registers import CR0, RFLAGS
+from trapline.explain.explanation import AT_END
 from trapline.report.html import Page, page
 from trapline.report.html.decode import bits, row
 from trapline.symbols import Symbol
@@ -52,6 +53,10 @@ def test_what_a_guest_wrote_stays_text(text, reader):
     shown = "</script><img src=https://example.org/ onerror=pwned()>&amp;\\u202e\\x1b"
     assert sum(shown in piece for piece in reader.text) > 40
     assert not {"\u202e", "\x1b"} & set(text)
+
+
+def test_where_the_state_was_read_is_said(reader):
+    assert reader.text.count(AT_END) == 1
 
 
 def test_the_policy_names_what_is_in_the_page_and_allows_nothing_else(text):
