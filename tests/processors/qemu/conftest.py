@@ -7,6 +7,7 @@ import pytest
 from tests.processors.qemu.scripted_qemu import FACTS, Block, Qemu
 from trapline.arch.layout import leaves
 from trapline.processors.qemu import firmware
+from trapline.processors.qemu import processor as processor_module
 from trapline.processors.qemu.layout import SIZE, SharedMemory
 from trapline.processors.qemu.processor import QemuProcessor
 from trapline.processors.qemu.ram import Ram
@@ -105,22 +106,15 @@ def start(memory, bios):
             qemu = Qemu(script, memory)
             qemu.command += options
             wrapped = firmware.wrap(bios, unlock_svm=accelerator == "tcg")
-            processor = QemuProcessor(
-                qemu,
-                wrapped,
-                Block(),
-                Ram(qemu.ram, "pc", bios),
-                accelerator=accelerator,
-                isolated=isolated,
-                facts=facts,
-            )
-            processor._qmp.close()
-            processor._qmp = type(
+            qmp = type(
                 "Qmp",
                 (),
                 {
+                    "__init__": lambda self, connection: None,
                     "command": lambda self, name: qemu.nmi.set(),
-                    "is_halted": lambda self: False,
+                    "ask_human": lambda self, line: "",
+                    "run_state": lambda self: None,
+                    "has_memory_at": lambda self, address, slot, function: True,
                     "woke_up": lambda self: qemu.woke_up,
                     "human_command": lambda self, line: qemu.devices,
                     "created_devices": lambda self: [],
@@ -128,7 +122,18 @@ def start(memory, bios):
                     "version": lambda self: (7, 2, 22),
                     "close": lambda self: None,
                 },
-            )()
+            )
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(processor_module, "Qmp", qmp)
+                processor = QemuProcessor(
+                    qemu,
+                    wrapped,
+                    Block(),
+                    Ram(qemu.ram, "pc", bios),
+                    accelerator=accelerator,
+                    isolated=isolated,
+                    facts=facts,
+                )
             closing.enter_context(processor)
             qemu.start()
             return processor, qemu

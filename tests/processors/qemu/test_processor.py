@@ -490,8 +490,8 @@ def test_a_qemu_that_is_not_the_one_that_was_probed_is_told(start, monkeypatch, 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     key = key_of(str(program))
     store(key, FACTS)
-    processor, qemu = start(power_on)
-    qemu.command, processor._qmp.version = (str(program),), lambda: (10, 0, 13)
+    processor, _ = start(power_on)
+    processor._power_on._command, processor._qmp.version = (str(program),), lambda: (10, 0, 13)
     with pytest.raises(ProcessorError, match=r"is QEMU 10\.0\.13 now, and was 7\.2\.22; run it again"):
         processor.run(None)
     assert load(key) is None

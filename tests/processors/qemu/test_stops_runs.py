@@ -102,7 +102,7 @@ class Guest:
 def powered_on(stack):
     processor = stack.enter_context(open_qemu(guest=["-nodefaults"], options=["-cpu", "max"], memory=16 << 20))
     assert processor.run(time.monotonic() + LIMIT) is Outcome.RESET
-    processor._fresh = False  # the BIOS is not wanted
+    processor._power_on._in_firmware = False  # the BIOS is not wanted
     return processor
 
 
@@ -440,7 +440,7 @@ def test_a_reset_keeps_them_and_our_firmware_does_not_count():
         assert guest.run() is Outcome.BREAKPOINT
         processor.shutdown()
         assert guest.run() is Outcome.RESET
-        processor._fresh = False
+        processor._power_on._in_firmware = False
         guest.memory.write(guest.at, NOP + b"\xa2" + struct.pack("<H", DATA))  # the same in real mode: MOV [DATA], AL
         enter(guest.save, REAL, 0, guest.at)
         guest.intercept(FORCEABLE)

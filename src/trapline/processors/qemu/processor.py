@@ -8,24 +8,23 @@ from typing import Self
 from trapline.arch.exits import ExitCode
 from trapline.machine.processor import Outcome, Statistics, Watchpoint
 
-from . import bios, nested, pci
+from . import pci
 from .aside import Aside
-from .confinement import check_machine
 from .damage import EXITS, Damage
 from .deliveries import Deliveries
 from .ending import ended
-from .facts import Facts, capabilities, check_probed
+from .facts import Facts, capabilities
 from .firmware import Firmware
 from .gdb import GdbClient
-from .halts import Halts
 from .handshake import Handshake
 from .hostmem import ProcessMemory
 from .inspection import read_chips, read_screen
+from .kicks import Kicks
 from .layout import Command, SharedMemory
 from .msrs import Msrs
-from .placement import clear_control, place
 from .plans import write_plans
 from .ports import Ports
+from .power_on import PowerOn
 from .process import QemuProcess
 from .qmp import Qmp
 from .quirks import Quirks
@@ -34,7 +33,6 @@ from .quirks_tcg import TcgQuirks
 from .ram import Ram
 from .resets import Resets
 from .stops import Stops, why_unavailable
-from .version import check_svm
 from .watchdog import Watchdog
 
 
@@ -53,35 +51,40 @@ class QemuProcessor:
         facts: Facts,
     ) -> None:
         """`facts`: what the QEMU was found to do with the accelerator."""
-        self._qemu, self._firmware, self._isolated = qemu, firmware, isolated
+        self._qemu, self._block, self.memory = qemu, block, ram
         self._shared = SharedMemory(qemu.monitor)
         self._mailbox = self._shared.mailbox
-        self._facts, self._accelerator = facts, accelerator
+        self.vmcb, self.gprs, self.msrpm = self._shared.vmcb, self._shared.gprs, self._shared.msrpm
+        self.capabilities = capabilities(accelerator, facts)
+        self.exit_status: int | None = None
+        tcg = accelerator == "tcg"
+        self._mailbox.ram_low = ram.low_end if tcg else 0
         self._qmp = Qmp(qemu.qmp)
+        self.chips, self.read_screen = partial(read_chips, self._qmp), partial(read_screen, self._qmp)
         watchdog = Watchdog(qemu.command, self._mailbox, self._qmp.run_state)
         mapped = partial(self._qmp.has_memory_at, slot=pci.MONITOR_DEVICE[0], function=pci.MONITOR_DEVICE[1])
         self._damage = Damage(self._shared, isolated=isolated, q35=ram.machine_is_q35, mapped=mapped)
         self._resets = Resets(qemu.log, self._damage)
         self._handshake = Handshake(qemu, self._shared, self._on_wake, watchdog, self._damage, self._resets)
-        self._halts = Halts(self._handshake, self._qmp, self.kick, watches=accelerator == "tcg")
-        self.chips, self.read_screen = partial(read_chips, self._qmp), partial(read_screen, self._qmp)
-        self._quirks: Quirks = (TcgQuirks if accelerator == "tcg" else KvmQuirks)(self._shared, ram, facts)
-        self._mailbox.ram_low = ram.low_end if accelerator == "tcg" else 0
-        self.vmcb, self.gprs, self.msrpm = self._shared.vmcb, self._shared.gprs, self._shared.msrpm
-        self._block, self.memory = block, ram
-        self.exit_status: int | None = None
-        self.capabilities = capabilities(accelerator, facts)
+        self._power_on = PowerOn(
+            *(qemu.command, self._shared, self._qmp, firmware, block, ram),
+            accelerator=accelerator,
+            isolated=isolated,
+            facts=facts,
+        )
+        self._quirks: Quirks = (TcgQuirks if tcg else KvmQuirks)(self._shared, ram, facts)
         self._ports = Ports(self._shared, self._handshake, ram, qemu.command, splits=accelerator == "kvm")
         self.hints = self._ports.hints
-        self._aside = Aside(self._shared, self._handshake)
-        self._msrs = Msrs(self._shared, self._aside, ram, tcg=accelerator == "tcg")
-        self._begun = self._fresh = self._kicked = False
-        self._owed: Outcome | None = None  # what the instruction led to besides the access that is reported first
+        aside = Aside(self._shared, self._handshake)
+        self._msrs = Msrs(self._shared, aside, ram, tcg=tcg)
+        self._kicks = Kicks(self._handshake, self._qmp, aside, self._quirks.nmis, watches=tcg)
         self._handshake.watch(qemu.gdb.fileno())
         why = why_unavailable(accelerator, qemu.command)
         self._stops = Stops(GdbClient(qemu.gdb), self._qmp, self._shared, ram, why)
         self._deliveries = Deliveries(self._shared, ram, facts)
-        self._forwarded, self.halted = 0, False  # as it was when the guest was kicked
+        self._begun = False
+        self._owed: Outcome | None = None  # what the instruction led to besides the access that is reported first
+        self._forwarded = 0
 
     @property
     def signature(self) -> int:
@@ -97,6 +100,11 @@ class QemuProcessor:
     def statistics(self) -> Statistics:
         """See `machine.Processor.statistics`."""
         return self._handshake.statistics
+
+    @property
+    def halted(self) -> bool:
+        """See `machine.Processor.halted`."""
+        return self._kicks.halted
 
     @property
     def hit(self) -> Watchpoint | None:
@@ -158,17 +166,14 @@ class QemuProcessor:
 
     def _start_guest(self) -> Outcome | None:
         """Enter the guest for the hypervisor, unless there is something to tell it before."""
-        if self._kicked:
-            self._kicked = False
+        if self._kicks.withdraw():
             return Outcome.KICKED
         if self._owed is not None:
             owed, self._owed = self._owed, None
             return owed
         if self._ports.leave():
             return None
-        if self._fresh and not self._isolated:
-            bios.start(self._firmware, self.vmcb)
-        self._fresh = False
+        self._power_on.leave_firmware()
         self._quirks.before_entry()
         self._enter()
         return None
@@ -195,11 +200,10 @@ class QemuProcessor:
             self._damage.check_exit(code)
         if code != ExitCode.NMI or not self._quirks.nmis.foreign:
             return Outcome.VMEXIT
-        if not self._absorb_nmi() or not self._kicked:
-            return None
-        self._kicked = False
-        self._handshake.running = False
-        return self._halts.take()
+        kicked = self._kicks.absorb()
+        if kicked is not None:
+            self._handshake.running = False
+        return kicked
 
     def _fetches_vectors(self) -> bool:
         return bool(self._stops.watchpoints) and not self._quirks.wants_interrupts
@@ -216,8 +220,7 @@ class QemuProcessor:
 
     def kick(self) -> None:
         """See `machine.Processor.kick`: an NMI that the monitor takes makes the guest leave."""
-        self._kicked = True
-        self._handshake.wake()
+        self._kicks.kick()
 
     def shutdown(self) -> None:
         """See `machine.Processor.shutdown`."""
@@ -249,7 +252,7 @@ class QemuProcessor:
     def _place(self) -> None:
         """The machine was switched on or reset, and the firmware waits for the address of the shared memory."""
         self._resets.check()
-        place(self._shared, self.memory.end, self._qemu.command, isolated=self._isolated)
+        self._power_on.place()
         self.capabilities = self.capabilities._replace(physical_bits=self._shared.base.bit_length())
         self._handshake.expect_report()
 
@@ -259,14 +262,7 @@ class QemuProcessor:
         self._damage.keep()
         outcome = Outcome.WOKEN if self._begun and self._qmp.woke_up() else Outcome.RESET
         self._begun = True
-        check_probed(self._facts, self._qmp.version(), self._qemu.command[0], self._accelerator)
-        check_svm(self._mailbox.efer)
-        self._mailbox.reset = self._mailbox.features = self._mailbox.open_shadow = 0
-        bios.restore(self._firmware, self.memory, self._block, self._mailbox)
-        clear_control(self.vmcb.control, self._shared.base)
-        if self._isolated:
-            check_machine(self._qmp)
-            self.vmcb.control.np_control, self.vmcb.control.ncr3 = 1, nested.build(self._shared, self._firmware)
+        self._power_on.initialise()
         self._ports.reset()
         self._stops.take_outcome()
         self._stops.take_pending()
@@ -274,20 +270,10 @@ class QemuProcessor:
         self._deliveries.reset()
         self._quirks.reset()
         self._handshake.report_came()
-        self._fresh = True
         return outcome
 
-    def _absorb_nmi(self) -> bool:
-        """Take the NMI of a kick; False: it comes again, after an SMI that the guest has to take first."""
-        absorbed = self._aside.absorb_nmi()
-        self._quirks.nmis.foreign = not absorbed
-        return absorbed
-
     def _on_wake(self) -> None:
-        if self._kicked:
-            self.halted = self._halts.is_halted()
-            self._quirks.nmis.foreign = True
-            self._qmp.command("inject-nmi")
+        self._kicks.inject()
 
     def _ended(self) -> Outcome:
         if not self._handshake.reported:
