@@ -39,23 +39,28 @@ _VERBS: Final = {
 
 def traces(scratch: Path, records: int = RECORDS) -> None:
     """Ask each question once of a made trace."""
-    path = scratch / "made.parquet"
-    # In a process of its own: Linux counts what this one uses among the memory of what it starts.
-    subprocess.run([sys.executable, "-m", __name__, path, str(records)], check=True)
+    path, other = scratch / "made.parquet", scratch / "other.parquet"
+    for file, *without in ((path,), (other, records // 3, records - 9)):
+        # In a process of its own: Linux counts what this one uses among the memory of what it starts.
+        subprocess.run([sys.executable, "-m", __name__, file, str(records), *map(str, without)], check=True)
     size = path.stat().st_size
     print(f"{records:,} records, {size / records:.1f} bytes each")
-    for name, (verb, *options) in _VERBS.items():
+    for name, (verb, *options) in (_VERBS | {"diff": ["diff", os.fspath(other)]}).items():
         seconds, memory, status = _measure([verb, os.fspath(path), *options])
         print(f"  {name:<26} {seconds:6.1f} s of processor time  {memory >> 20:5} MiB  exit code {status}")
 
 
-def write_trace(path: Path, records: int, *, seed: int = 1) -> None:
-    """Write a trace like one of a Linux boot: few vectors, some thousand places, a hundred processes."""
+def write_trace(path: Path, records: int, *, seed: int = 1, without: tuple[int, ...] = ()) -> None:
+    """Write a trace like one of a Linux boot: few vectors, some thousand places, a hundred processes.
+
+    `without`: records that are left out.
+    """
     random = np.random.default_rng(seed)
     writer: pq.ParquetWriter | None = None
     for first in range(0, records, _PART):
         numbers = np.arange(first, min(first + _PART, records), dtype=np.uint64)
-        part = to_batch(Batch(made_records(random, numbers), numbers, _name), STORED)
+        kept = ~np.isin(numbers, without)
+        part = to_batch(Batch(made_records(random, numbers)[kept], numbers[kept], _name), STORED)
         if writer is None:
             metadata = {METADATA: json.dumps({"guest": "made", "processor": "qemu"}).encode()}
             writer = pq.ParquetWriter(
@@ -109,4 +114,4 @@ def _measure(arguments: list[str]) -> tuple[float, int, int]:
 
 
 if __name__ == "__main__":
-    write_trace(Path(sys.argv[1]), int(sys.argv[2]))
+    write_trace(Path(sys.argv[1]), int(sys.argv[2]), without=tuple(map(int, sys.argv[3:])))

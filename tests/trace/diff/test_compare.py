@@ -62,8 +62,17 @@ def test_processes_that_are_placed_at_random_are_compared_by_offset_in_a_page():
     assert [(each.half, each.slide) for each in found.randomised] == [(0, None)]
 
 
-def test_one_other_place_is_not_randomisation():
-    assert compare(Stored([0x1000]), Stored([0x2000])).changed == 1
+@pytest.mark.parametrize(
+    ("a", "b", "changed"),
+    [
+        ([0x1000], [0x2000], 1),
+        ([0x1010, 0x2020], [0x3010, 0x4020], 2),
+        ([0x1010, 0x2020, 0x3030], [0x5010, 0x6020, 0x7030], 0),
+        ([0x1010, 0x2020, 0x3030, 0x3040, 0x3050], [0x5010, 0x6020, 0x7030, 0x7040, 0x8050], 1),
+    ],
+)
+def test_few_places_that_are_others_are_not_randomisation(a, b, changed):
+    assert compare(Stored(a), Stored(b)).changed == changed
 
 
 def test_names_make_places_alike():

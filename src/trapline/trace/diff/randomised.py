@@ -16,10 +16,14 @@ _LOOKED_AT: Final = 1 << 20
 """Records of each trace that are looked at."""
 _VOTES: Final = 512
 """Addresses of each trace, those with the most exceptions, that are compared each with each."""
-_LEAST: Final = 8
-"""Addresses that must be equal."""
-_MOST: Final = 0.9
-"""Which share of the addresses must be equal."""
+_ALIKE: Final = 0.5
+"""Which share of the addresses is equal without randomisation, or with one slide."""
+_LEAST: Final = 3
+"""Addresses that must be equal with a slide."""
+_OFFSETS: Final = 8
+"""Offsets in a page that must be equal."""
+_ALIKE_OFFSETS: Final = 0.9
+"""Which share of the offsets must be equal."""
 
 
 class Randomised(NamedTuple):
@@ -36,12 +40,12 @@ def randomised(a: tuple[Addresses, NDArray[np.int8]], b: tuple[Addresses, NDArra
     found = []
     for half in (0, 1):
         first, second = (_frequent(places[:_LOOKED_AT], halves[:_LOOKED_AT] == half) for places, halves in (a, b))
-        if _share(first, second) >= 0.5 or min(first.size, second.size) < _LEAST:
+        if _share(first, second) >= _ALIKE:
             continue
         slide = _slide(first, second)
         if slide is not None:
             found.append(Randomised(half, slide))
-        elif half == 0 and _share(np.unique(first & _PAGE), np.unique(second & _PAGE)) >= _MOST:
+        elif half == 0 and _same_offsets(first, second):
             found.append(Randomised(half, None))
     return tuple(found)
 
@@ -56,11 +60,16 @@ def _share(a: Addresses, b: Addresses) -> float:
     return np.intersect1d(a, b, assume_unique=True).size / max(min(a.size, b.size), 1)
 
 
+def _same_offsets(a: Addresses, b: Addresses) -> bool:
+    offsets = np.unique(a & _PAGE), np.unique(b & _PAGE)
+    return min(offsets[0].size, offsets[1].size) >= _OFFSETS and _share(*offsets) >= _ALIKE_OFFSETS
+
+
 def _slide(a: Addresses, b: Addresses) -> int | None:
     """Return the number of bytes, of whole pages, from most addresses of `a` to those of `b`."""
     differences = b[None, :] - a[:, None]
     pages = differences[differences & _PAGE == 0]
     values, counts = np.unique(pages, return_counts=True)
-    if not values.size or counts.max() < max(_LEAST, _MOST * min(a.size, b.size)):
+    if not values.size or counts.max() < max(_LEAST, _ALIKE * min(a.size, b.size)):
         return None
     return int(values[counts.argmax()])
