@@ -34,8 +34,9 @@ test: setup guests ## check style and types, and run all tests, also with real g
 	$(PYTHON) -m coverage report --include='src/trapline/arch/*,src/trapline/hypervisor/*' --fail-under=95
 	$(PYTHON) -m pytest -rs $(PARALLEL) tests $(MEASURED:%=--ignore=%)
 
-soak: setup guests ## boot Linux many times with every exception forced; a quarter of an hour
+soak: setup guests ## boot Linux many times with every exception forced, and stop what works again and again; 20 minutes
 	$(PYTHON) -m pytest -m soak
+	$(PYTHON) -m tools.working_guests
 
 fuzz: setup ## read 10,000 damaged files of each kind, run 10,000 random programs and 1,000 broken kernels; an hour
 	$(PYTHON) -m tools.file_fuzzing --files 10000

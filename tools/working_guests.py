@@ -19,6 +19,7 @@ from trapline.hypervisor.stop import StopReason
 from trapline.session.ending import Moment
 from trapline.session.run import HANDLING
 from trapline.session.session import Session
+from trapline.session.settings import QEMU
 
 from . import testguests
 
@@ -51,17 +52,17 @@ def accusations(moment: Moment, session: Session) -> Iterator[str]:
     yield from session.warnings()
 
 
-def watch(guest: Guest, every: float, seconds: float) -> Iterator[tuple[float, str]]:
+def watch(guest: Guest, every: float, seconds: float, processor: str = QEMU) -> Iterator[tuple[float, str]]:
     """Run a guest, stop it at random times, and yield each accusation with its time."""
     rng, started = random.Random(1), time.monotonic()
     initrd = None if guest.initrd is None else guest.initrd()
     with trapline.Machine(
         guest.path(),
         exceptions="all",
-        processor="qemu",
+        processor=processor,
         initrd=initrd,
         append=guest.append,
-        qemu_options=(*_PC, *guest.qemu),
+        qemu_options=(*_PC, *guest.qemu) if processor == QEMU else (),
     ) as machine:
         while time.monotonic() < started + seconds:
             try:
