@@ -21,12 +21,12 @@ HALTS, EXITS = b"\xfa\xf4\xeb\xfc", b"\xb0\x00\xe6\xf4\xfa\xf4"
 """cli; hlt, again and again. Or exit with 0."""
 
 
-def image(handler):
+def image(handler, stack=places.DATA_SELECTOR):
     """Return a kernel whose #GP has no handler, and whose #DF is a task of its own."""
     task = bytearray(encode.tss(SystemType.TSS_32, [(places.DATA_SELECTOR, places.STACK)]))
     struct.pack_into("<II", task, 0x20, HANDLER, 2)
     struct.pack_into("<I", task, 0x38, places.INTERRUPT_STACK)
-    struct.pack_into("<IIII", task, 0x48, *(places.DATA_SELECTOR, places.CODE_SELECTOR), *[places.DATA_SELECTOR] * 2)
+    struct.pack_into("<IIII", task, 0x48, *(places.DATA_SELECTOR, places.CODE_SELECTOR), stack, places.DATA_SELECTOR)
     descriptor = encode.descriptor(TSS, len(task) - 1, Attribute.P | SystemType.TSS_32)
     gate = encode.gate(SPARE, 0, GateType.TASK)
     return kernel(
@@ -67,3 +67,17 @@ def test_the_task_of_a_double_fault(processor, handler, ending, code, tmp_path):
         r"delivering #GP\(0x1000\): IDT entry 13 is not present -> #NP\(0x6[ab]\) -> #DF", told
     )  # EXT or not
     assert f"delivering #DF: IDT entry 8 is a task gate: the task of TSS {SPARE:#x} starts" in told
+
+
+@pytest.mark.parametrize("processor", ["unicorn", pytest.param("qemu", marks=[pytest.mark.qemu, pytest.mark.slow])])
+def test_a_task_that_cannot_begin(processor, tmp_path):
+    guest = tmp_path / "guest"
+    guest.write_bytes(image(HALTS, stack=places.CODE_SELECTOR))
+    done = run(guest, processor=processor, timeout=60)
+    assert done.ending is Ending.SHUTDOWN
+    first, *_, last = done.explanation.causes
+    assert "IDT entry 13" in first
+    assert re.search(
+        rf"the task of TSS {SPARE:#x}, which the task gate of #DF starts, cannot begin: #TS\(0x[89]\)", last
+    )
+    assert (done.unreturned, done.warnings) == ((), ())

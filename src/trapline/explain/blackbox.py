@@ -129,6 +129,8 @@ def each_chain(evidence: Iterable[Evidence]) -> Iterator[list[Evidence]]:
 
 def _continues(before: Evidence, piece: Evidence) -> bool:
     same = all(getattr(before.save, name) == getattr(piece.save, name) for name in ("rip", "rsp", "cr3", "rflags"))
-    if not same or not isinstance(before.becomes, Event) or piece.vectoring is None:
+    if not isinstance(before.becomes, Event) or piece.vectoring is None:
+        return False
+    if not same and before.save.tr.selector == piece.save.tr.selector:  # a task gate changes them all
         return False
     return before.becomes[:2] == piece.vectoring[:2]  # real mode has no error codes

@@ -1,7 +1,7 @@
 """Explains exceptions: why one was raised, why each delivery of a chain failed, and the cause that is proven."""
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from trapline.arch import delivery
 from trapline.arch.delivery import Delivered, Failed, Step, checks
@@ -21,7 +21,9 @@ from .memory import MissingMemory
 from .origin import reason
 from .paging import cause_of_fetch, unmapped_code
 from .proof import causes
+from .task import not_started, switched
 
+_UNKNOWN: Final = Explanation(None, (), None, (), (), None)
 Disassembler: TypeAlias = Callable[[bytes, int, int], str | None]
 """Takes up to 15 bytes of code, their linear address and the code's size in bits; returns the first instruction."""
 
@@ -31,6 +33,10 @@ def explain(
 ) -> Explanation:
     """Explain a chain: evidence of one state, in the order of the exceptions."""
     last = chain[-1]
+    begun = switched(chain)
+    if begun is not None:
+        before = explain(chain[:begun], name=name, disassemble=disassemble) if begun else _UNKNOWN
+        return not_started(before._replace(at_end=last.at_end), chain[begun])
     # None of the deliveries changed the state, and the last piece of evidence includes the most memory.
     first = chain[0]._replace(save=last.save, gprs=last.gprs, memory=last.memory)
     unknown = Explanation(None, (), last.becomes, (), (), None, at_end=last.at_end)

@@ -75,7 +75,7 @@ def _addresses(save: SaveArea) -> Iterator[tuple[str, int]]:
 def _limits(save: SaveArea) -> Iterator[str]:
     """APM vol. 2, 4.12.2: TCG, which Unicorn is made of, too, checks no limit of a segment."""
     cs, ss, pointer = save.cs, save.ss, stack_pointer(save)
-    if save.rip > cs.limit:
+    if cs.attributes & Attribute.P and save.rip > cs.limit:
         yield f"The code is at offset {save.rip:#x}, beyond the limit of CS, {_limit(cs)}: {_UNCHECKED}."
     down = ss.attributes & (Attribute.CODE | Attribute.EXPAND_DOWN) == Attribute.EXPAND_DOWN
     if ss.attributes & Attribute.DB and not down and pointer > ss.limit + 1:

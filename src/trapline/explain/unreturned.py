@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from trapline.arch.bits import M32
-from trapline.arch.descriptors import GateType, gate_type
 from trapline.arch.events import Event
 from trapline.arch.registers import RFLAGS
 from trapline.arch.vectors import SOFTWARE_EXCEPTIONS
@@ -23,6 +22,7 @@ from trapline.trace.schema import mode_of
 from .attempt import Attempt
 from .handler_code import HandlerCode, handler_code
 from .memory import PartialMemory, partial_memory
+from .task import task_gate
 
 _STACK: Final = 1 << 16
 """Bytes of the stack that are searched for frames."""
@@ -59,7 +59,8 @@ def unreturned(
         event = record.injected
         if event is None:
             continue
-        if not in_task and task_gate(save, now, event, physical_bits) == save.tr.selector:
+        failed = record is not records[-1] and records[-1].vectoring == event  # its task did not begin
+        if not (in_task or failed) and task_gate(save, now, event, physical_bits) == save.tr.selector:
             found.append(record)
             in_task = True
             continue
@@ -76,14 +77,6 @@ def unreturned(
             found.append(record)
             below, inner = place, record.linear_rip
     return found
-
-
-def task_gate(save: SaveArea, memory: PartialMemory, event: Event, physical_bits: int) -> int | None:
-    """Return the selector of the TSS that an event's task gate names; None: its gate is of another kind."""
-    attempt = Attempt(save, memory, event, physical_bits)
-    if attempt.real or attempt.long or gate_type(attempt.gate) != GateType.TASK:
-        return None
-    return attempt.selector
 
 
 def _calls(code: HandlerCode, save: SaveArea, stack: _Stack, place: int) -> bool:

@@ -109,7 +109,7 @@ def unreturned_now(processor: Processor, seen: Seen, names: Names) -> list[Excep
 
 def in_double_fault_task(processor: Processor, seen: Seen, names: Names, syntax: str) -> tuple[Unreturned, ...]:
     """Return the #DF in whose task a guest ended, with its evidence alone, for the machine may be gone."""
-    from trapline.explain.unreturned import task_gate
+    from trapline.explain.task import task_gate
 
     last = next((record for record in seen.recorder.exceptions()[:-BLACK_BOX:-1] if record.vector is Vector.DF), None)
     chain = None if last is None else _chain(seen.black_box, last.seq)
@@ -190,6 +190,6 @@ def _explain_chain(black_box: "BlackBox", sequence: int, names: Names, disassemb
 
 def _chain(black_box: "BlackBox", sequence: int) -> list[Evidence] | None:
     for chain in reversed(chains(black_box.evidence)):
-        if chain[-1].sequence in (sequence, sequence - 1):  # a #DF of its own has the number after
+        if any(piece.sequence in (sequence, sequence - 1) for piece in chain):  # a #DF of its own has the number after
             return chain
     return None
