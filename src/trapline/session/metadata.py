@@ -23,7 +23,7 @@ _SAMPLE: Final = "sample:"
 
 
 class Started(Protocol):
-    """A session whose processor has started."""
+    """A session whose processor was switched on."""
 
     settings: Settings
     names: Names

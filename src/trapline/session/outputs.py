@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from trapline.trace.exception_record import Lookup
     from trapline.trace.files.output import BatchOutput, RecordOutput
     from trapline.trace.files.writer import Format
+    from trapline.trace.stored import Metadata
 
     from .metadata import Started
 
@@ -96,6 +97,7 @@ class OutputFiles:
         self._closing = contextlib.ExitStack()
         self._writer: LineWriter | None = None
         self._output: RecordOutput | None = None
+        self._metadata: Metadata | None = None
 
     def open(self, lookup: "Lookup | None") -> "RecordOutput | None":
         """Open them and return what takes records; None: there is none. Raises UsageError and MissingExtra."""
@@ -111,8 +113,15 @@ class OutputFiles:
             self._output = LineOutput(self._given, lookup)
         return self._output
 
-    def begin(self, console: Console, session: "Started") -> None:
-        """Remove what they held, and let them be written: the processor has started."""
+    def describe(self, session: "Started") -> None:
+        """Make what the file of records says of its run, if there is one: while the processor starts."""
+        if self._output is not None:
+            from .metadata import run_metadata
+
+            self._metadata = run_metadata(session)
+
+    def begin(self, console: Console) -> None:
+        """Remove what they held, and let them be written: the processor has started. `describe` comes before."""
         for file in (self._trace, self._console):
             if file is not None:
                 file.begin()
@@ -122,9 +131,8 @@ class OutputFiles:
             self._closing.callback(writer.finish)
         output, self._output = self._output, None
         if output is not None:
-            from .metadata import run_metadata
-
-            output.begin(run_metadata(session))
+            assert self._metadata is not None, "describe comes before"
+            output.begin(self._metadata)
 
     @property
     def stream(self) -> Stream | None:

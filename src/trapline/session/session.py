@@ -108,6 +108,7 @@ class Session:
             """The exceptions that were forced at any time."""
             self.departure: Moment | None = None
             """The guest just before it ended or reset its machine, the last time."""
+            self._files.describe(self)
             self._closing = undo.pop_all()
 
     def run(self, deadline: float | None = None) -> Stop:
@@ -221,7 +222,7 @@ class Session:
 
     def _enter(self, save: SaveArea, gprs: Gprs) -> None:
         """Begin the run's files, for the processor has started, and set the state in which the guest does."""
-        self._files.begin(self.console, self)
+        self._files.begin(self.console)
         ask_about_cr4(self._cpuid)
         if self._boot is not None:
             self._boot.enter(save, gprs)

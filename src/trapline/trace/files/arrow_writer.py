@@ -23,16 +23,19 @@ class Batches:
         self.schema = pa.schema(fields, {METADATA: metadata_text(metadata)})
         self._left: list[str] = []
 
-    def batch(self, columns: Columnar, notes: Sequence[Note]) -> pa.RecordBatch:
-        """Return a batch of records."""
-        texts: list[str | None] = [None] * columns.size
+    def convert(self, columns: Columnar) -> pa.RecordBatch:
+        """Return a batch of records without evidence."""
+        return to_batch(columns, self._names)
+
+    def add(self, batch: pa.RecordBatch, notes: Sequence[Note]) -> pa.RecordBatch:
+        """Add evidence to a batch."""
+        texts: list[str | None] = [None] * batch.num_rows
         for place, line in (*(Note(0, line) for line in self.rest()), *notes):
             if place < len(texts):
                 texts[place] = (texts[place] or "") + line
             else:
                 self._left.append(line)
-        found = to_batch(columns, self._names)
-        arrays = [*found.columns, pa.array(texts, pa.string())]
+        arrays = [*batch.columns, pa.array(texts, pa.string())]
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
     def rest(self) -> list[str]:
@@ -81,9 +84,13 @@ class ArrowWriter:
 
     def write(self, columns: Columnar, notes: Sequence[Note]) -> None:
         """See `writer.Writer`."""
-        batch = self._batches.batch(columns, notes)
-        if batch.num_rows:
-            self._writer.write_batch(batch)
+        self.write_batch(self._batches.convert(columns), notes)
+
+    def write_batch(self, batch: pa.RecordBatch, notes: Sequence[Note]) -> None:
+        """Do the same with what `Batches.convert` returned."""
+        whole = self._batches.add(batch, notes)
+        if whole.num_rows:
+            self._writer.write_batch(whole)
 
     def flush(self) -> None:
         """See `writer.Writer`."""

@@ -18,7 +18,7 @@ _BLOCK: Final = 1 << 14
 """Records of a batch, if so many come within a second."""
 _WAITING: Final = 4 * _BLOCK * RECORD_SIZE
 """Bytes of records that may wait for the thread; then the guest waits."""
-_EVERY: Final = 0.5
+_EVERY: Final = 0.8
 """Seconds between two flushes."""
 
 

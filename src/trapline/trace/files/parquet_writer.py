@@ -47,9 +47,10 @@ class ParquetWriter:
 
     def write(self, columns: Columnar, notes: Sequence[Note]) -> None:
         """See `writer.Writer`."""
+        converted = self._batches.convert(columns)
         if self._part is not None:
-            self._part.write(columns, notes)
-        batch = self._batches.batch(columns, notes)
+            self._part.write_batch(converted, notes)
+        batch = self._batches.add(converted, notes)
         if batch.num_rows:
             self._group.append(batch)
             if sum(each.num_rows for each in self._group) >= _GROUP:
