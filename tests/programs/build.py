@@ -69,7 +69,7 @@ VARIANTS: Final[dict[str, Variant]] = {
     "pm32": Variant("prot.asm", "the fault matrix in 32-bit protected and v8086 mode", {"WIDTH_BITS": "32"}),
     "pm32_refused": Variant(
         "prot.asm",
-        "`pm32`, plus paging with EFER.LME but without PAE, which VMRUN refuses to enter",
+        "some of `pm32`, plus paging with EFER.LME but without PAE, which VMRUN refuses to enter",
         {"WIDTH_BITS": "32", "REFUSED": "1"},
     ),
     "pm32_rom": Variant(
