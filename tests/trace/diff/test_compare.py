@@ -7,7 +7,7 @@ import pytest
 import trapline
 from trapline.symbols import Symbol
 from trapline.trace.columns import dtype
-from trapline.trace.diff import By, Kind, compare
+from trapline.trace.diff import By, Kind, compare, fetch
 from trapline.trace.exceptions import Exceptions
 from trapline.trace.reading import Reading
 
@@ -23,6 +23,7 @@ class Stored:
         for name, value in {"vector": 14, "flags": 1, "tsc": np.arange(len(rip)), **fields}.items():
             records[name] = value
         self.table = Exceptions(records.tobytes(), lookup=lookup).to_arrow()
+        self.count = len(rip)
 
     def batches(self, columns, *, first=0):
         chosen = self.table.filter(pa.compute.greater_equal(self.table["seq"], first // 50 * 50))
@@ -36,7 +37,9 @@ def places(count, seed=1):
     return code[generator.integers(0, code.size, count)]
 
 
-def test_time_and_a_slide_do_not_count():
+@pytest.mark.parametrize("far", [1 << 19, 60])
+def test_time_and_a_slide_do_not_count(monkeypatch, far):
+    monkeypatch.setattr(fetch, "_FAR", far)
     rip = places(400)
     slide = 0x1C0_0000
     found = compare(Stored(rip + KERNEL), Stored(rip + (KERNEL + slide), tsc=5, vcpu=1))
@@ -49,6 +52,9 @@ def test_time_and_a_slide_do_not_count():
     assert parting.kind is Kind.GONE
     assert parting.common == parting.a.seq == parting.b.seq
     assert parting.a.rip == rip[parting.common] + KERNEL
+    far_apart = compare(Stored(rip), Stored(np.delete(rip, [20, 180, 350])))
+    assert [change.a.rip for change in far_apart.changes] == [rip[change.a.seq] for change in far_apart.changes]
+    assert far_apart.gone == 3
     assert [(each.a, each.b) for each in found.recounted] == [
         (np.count_nonzero(rip == rip[333]), np.count_nonzero(less == rip[333]))
     ]

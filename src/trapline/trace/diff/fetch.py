@@ -1,7 +1,8 @@
 """Some records of a trace as values, by their places in it."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +13,16 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+_FAR: Final = 1 << 19
+"""So many records apart, two are read one by one where a reading can begin at any record."""
+
+
 class Records(Protocol):
     """What has records: a `reading.Reading`."""
+
+    @property
+    def count(self) -> int | None:
+        """How many there are; None: only a reading tells, and each begins at the first one."""
 
     def batches(self, columns: Iterable[str], *, first: int = 0) -> "Iterator[pa.RecordBatch]":
         """Yield some columns of records; those with a `seq` below `first` may be left out."""
@@ -52,5 +61,10 @@ def fetch(
 
     `starts`: some of the places and the `seq` of each, which grows from record to record; None: it does not.
     """
-    wanted = sorted(set(places))
-    return dict(zip(wanted, rows(_Some(records, wanted, starts), registers=registers), strict=True))
+    wanted, found = sorted(set(places)), dict[int, Row]()
+    apart = _FAR if starts is not None and records.count is not None else None
+    ends = [at for at, (one, two) in enumerate(pairwise(wanted), 1) if apart is not None and two - one > apart]
+    for start, end in pairwise((0, *ends, len(wanted))):
+        some = wanted[start:end]
+        found.update(zip(some, rows(_Some(records, some, starts), registers=registers), strict=True))
+    return found
