@@ -30,8 +30,7 @@ LIMIT = 240.0
 """Seconds after which a guest of ours hangs: none takes 20 on an idle machine, ten times that on a busy one."""
 _SLACK = 30.0
 _BLAME = re.compile(
-    r"Cause:|come back from|came back from|in its handler of|again and again|arrives at vector|in service|A20 is off|"
-    r"real processor"
+    r"Cause:|come back from|came back from|in its handler of|again and again|arrives at vector|in service|A20 is off"
 )
 """What text says only of a guest with a mistake."""
 
