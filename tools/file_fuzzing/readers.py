@@ -1,6 +1,7 @@
 """Reads a file as a command does. What is wrong with the reading is a Fault."""
 
 import contextlib
+import gc
 import io
 import os
 from collections.abc import Callable
@@ -59,6 +60,7 @@ def _command(*words: str) -> Callable[[Path], bool]:
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             status = main([*words, str(path)])
+        gc.unfreeze()  # main freezes what is left at its end, and thousands of them would be too much
         printed, told = out.getvalue(), err.getvalue()
         if status not in (0, 2):
             raise Fault(f"exit code {status}: {told}")
