@@ -231,7 +231,7 @@ def _steps(k: Kernel) -> Planted:
 def _zeros(k: Kernel) -> Planted:
     """Without paging they end in an UD2, and the zeros are not told."""
     start = places.ZEROS + k.rng.randrange(0x100, 0xE00)
-    k.put(places.TARGET, b"\x0f\x0b")
+    k.put(places.TARGET, b"\x90" * 16 + b"\x0f\x0b")  # wherever the last instruction of zeros ends
     if k.broken:
         k.faults.mov(k.ax, 0x7000_0000 if k.long else 0xFFFF_F000 if k.cr0 & CR0.PG else 0)
         k.faults.mov(k.bx, k.offset(start))
