@@ -201,8 +201,22 @@ def test_a_boot_sector(enter, build, size, drive):
     assert (save.rflags, save.idtr.limit) == (RFLAGS.IF | 2, 0x3FF)
     for vector, (offset, segment) in enumerate(struct.iter_unpack("<HH", machine.memory.read(0, 0x400))):
         assert machine.memory.read(segment * 16 + offset, 9).split(b"\xcf")[0] == HANDLERS[vector]
-    assert machine.words(0x413, "<H") == (639,)
     assert "no BIOS" in machine.boot.description
+
+
+@pytest.mark.parametrize("kind", ["multiboot", "boot sector"])
+def test_the_bios_data_area(enter, build, kind):
+    image = build.disk() if kind == "boot sector" else build.elf(content=build.multiboot_header(), entry=0x100000)
+    machine = enter(image, Entry(boot_sector=kind == "boot sector"))
+    assert machine.words(0x400, "<H") == (0x3F8,)
+    (segment,), (size,) = machine.words(0x40E, "<H"), machine.words(0x413, "<H")
+    assert (segment << 4, size << 10) == (0x9_FC00, 0x9_FC00)
+    assert machine.memory.read(segment << 4, 1) == b"\x01"
+
+
+def test_a_guest_keeps_what_it_has_in_the_bios_data_area(enter, build):
+    header = build.multiboot_header(0x10000, 0x410, 0x410, 0, 0, 0x430)
+    assert enter(header + CODE).memory.read(0x410, 16) == header[:16]
 
 
 @pytest.mark.parametrize("name", ["bzimage", "iso", "disk", "floppy"])

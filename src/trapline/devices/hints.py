@@ -32,6 +32,7 @@ PORTS: Final = (
 
 MEMORY: Final = (
     (0x000A0000, 0x000BFFFF, "a VGA"),
+    (0x000E0000, 0x000FFFFF, "a BIOS with its tables, such as ACPI's RSDP and the MP table"),
     (0xFED00000, 0xFED003FF, "an HPET"),
     (0xFED40000, 0xFED44FFF, "a TPM"),
 )

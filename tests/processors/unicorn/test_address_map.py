@@ -20,7 +20,7 @@ def test_what_is_loaded_is_ram():
 @pytest.mark.parametrize(
     ("gpa", "kept", "hinted"),
     [(0x9_FFFC, True, False), (0xA_0000, False, True), (0xB_8000, True, False), (0xC_0000, False, False),
-     (0xF_FFFC, False, False), (0x10_0000, True, False)],
+     (0xF_FFFC, False, True), (0x10_0000, True, False)],
 )  # fmt: skip
 def test_a_guest_that_writes_and_reads(start, gpa, kept, hinted):
     at = Mem(None, gpa, size=32)

@@ -9,6 +9,7 @@
 What a protocol needs beside the image is one block, as low as the image leaves room, from 0x1000 up: 16 KiB
 of stack, then the GDT and the boot information, then the page tables. RSP points to the end of the stack. GDT: 0x08
 code, 0x10 data, flat. Interrupts are off and registers zero unless a protocol defines otherwise.
+All but 16-bit raw images find interrupt vectors, BIOS data area and extended BIOS data area where they lie free.
 """
 
 from .entry import Entry, NeedsPc, bare_entry

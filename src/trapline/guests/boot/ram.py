@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from bisect import bisect_left
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from trapline.arch.paging import PAGE
 from trapline.errors import GuestImageError
 
-from . import states
+from . import bios_data, states
+from .bios_data import LOW_END
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,19 +20,10 @@ if TYPE_CHECKING:
 
 LOW_START: Final = 0x1000
 """Below lie the interrupt vectors of real mode and the BIOS data area."""
-LOW_END: Final = 0x9_FC00
-"""The end of conventional memory, where a PC has the extended BIOS data area."""
 HIGH_START: Final = 0x10_0000
 _HIGH_LIMIT: Final = 0xC000_0000
 """RAM that is told to guests ends here: devices of a PC begin above."""
 
-# push ax; mov al, 20h; out 0A0h, al (the slave's); out 20h, al; pop ax; iret
-_HANDLERS: Final = b"\x50\xb0\x20\xe6\xa0\xe6\x20\x58\xcf" + b"\x50\xb0\x20\xe6\x20\x58\xcf"
-_HANDLERS_SEGMENT: Final = 0xF000
-_RETURN: Final = 0xFF53
-"""Where the IBM PC's BIOS, and SeaBIOS after it, have the IRET that unused vectors lead to."""
-_END_SLAVE: Final = _RETURN + 1 - len(_HANDLERS)
-_END_MASTER: Final = _END_SLAVE + 9
 _STACK: Final = 0x4000
 _ZEROS: Final = bytes(1 << 20)
 
@@ -131,22 +122,21 @@ class Ram:
         self.load("the boot information", gdt_base, states.gdt(bits) + information(block.information))
         if tables_size:
             self.load("the page tables", block.tables, states.identity_tables(block.tables))
-        self.load_vectors()
+        self.load_bios_data()
         return block
 
-    def load_vectors(self) -> None:
-        """Put real mode's interrupt vectors where a BIOS leaves them: all lead to an IRET, IRQs end at the 8259s first.
+    def load_bios_data(self) -> None:
+        """Put there what a BIOS leaves in memory: vectors of real mode, the BIOS data area and the extended one.
 
-        A guest that has something of its own there keeps it.
+        A guest that has something of its own at one of them keeps it.
         """
-        handlers = _HANDLERS_SEGMENT << 4
-        vectors = [(_RETURN, _HANDLERS_SEGMENT)] * 256
-        for first, offset in ((0x08, _END_MASTER), (0x70, _END_SLAVE)):
-            vectors[first : first + 8] = [(offset, _HANDLERS_SEGMENT)] * 8
-        table = b"".join(struct.pack("<2H", *vector) for vector in vectors)
-        if not any(start < len(table) for start, _ in self._taken):
-            self.load("the interrupt vectors", 0, table)
-            self.load("the interrupt handlers", handlers + _END_SLAVE, _HANDLERS)
+        for what, pieces in (
+            ("the interrupt vectors", bios_data.vectors()),
+            ("the BIOS data area", bios_data.data_areas()),
+        ):
+            if not any(gpa < end and start < gpa + len(data) for gpa, data in pieces for start, end in self._taken):
+                for gpa, data in pieces:
+                    self.load(what, gpa, data)
 
     def _low_gap(self, size: int) -> int:
         start = LOW_START

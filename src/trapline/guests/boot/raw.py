@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from functools import partial
 from typing import Final
 
@@ -11,14 +10,11 @@ from trapline.errors import GuestImageError
 from trapline.machine.boot import Boot
 
 from . import states
-from .ram import HIGH_START, LOW_END, Ram
+from .ram import HIGH_START, Ram
 
 SECTOR: Final = 512
 BOOT_ADDRESS: Final = 0x7C00
 DEFAULT_ADDRESS: Final = {16: BOOT_ADDRESS, 32: HIGH_START, 64: HIGH_START}
-
-_MEMORY_SIZE: Final = 0x413
-"""The BIOS data area's word for conventional memory, in KiB."""
 
 
 def raw(image: bytes, mode: int, address: int, memory: int) -> Boot:
@@ -40,8 +36,7 @@ def raw(image: bytes, mode: int, address: int, memory: int) -> Boot:
 def boot_sector(image: bytes, drive: int, memory: int) -> Boot:
     """Enter a boot sector as a BIOS does, with DL the drive; its calls of the BIOS return at once."""
     ram = Ram(memory)
-    ram.load_vectors()
-    ram.load("the BIOS data area", _MEMORY_SIZE, struct.pack("<H", LOW_END >> 10))
+    ram.load_bios_data()
     ram.load("the boot sector", BOOT_ADDRESS, image[:SECTOR])
     enter = partial(states.enter_real, address=BOOT_ADDRESS, rsp=BOOT_ADDRESS, rdx=drive, rflags=RFLAGS.IF)
     description = f"boot sector at 0000:{BOOT_ADDRESS:04X}, DL={drive:#04x}; no BIOS: INT 10h, 13h and 15h do nothing"
