@@ -3,7 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from trapline.cli import parser
 from trapline.errors import TraplineError
+from trapline.guests.guest import MEDIA
 from trapline.session.output import LineWriter
 
 
@@ -72,6 +74,48 @@ def test_a_guest_that_needs_a_pc_is_refused_by_unicorn(trapline_command, tmp_pat
     assert done.status == 2
     assert "needs a PC" in done.err
     assert done.err.rstrip().endswith("leave out --processor unicorn")
+
+
+@pytest.mark.parametrize(
+    ("words", "drive", "why"),
+    [((), "ide", "--media floppy: a floppy"), (("--media", "floppy"), "floppy", "floppy image, as you said")],
+)
+def test_an_image_is_a_floppy_if_the_user_says_so(trapline_command, disk, play, words, drive, why):
+    opened = play()
+    done = trapline_command("run", disk, *words)
+    assert done.status == 0
+    assert why in done.err
+    assert any(option.endswith(f"if={drive}") for option in opened.settings["guest"])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("sample:gp", "--media", "disk"),
+        ("--media", "disk"),
+        ("kernel", "--media", "floppy", "--entry-mode", "16"),
+        ("kernel", "-m", "64"),
+        ("kernel", "-smp", "2"),
+        ("kernel", "-hda", "disk"),
+    ],
+)
+def test_options_that_have_another_place_or_guest(trapline_command, words):
+    done = trapline_command("run", *words)
+    assert (done.status, done.out, done.err.count("\n")) == (2, "", 1)
+    assert "--media is for" in done.err or f"{words[1]} is QEMU's: " in done.err
+
+
+@pytest.mark.parametrize(
+    ("option", "shared"), [("-monitor", True), ("-debugcon", True), ("-serial", False)], ids=lambda value: str(value)
+)
+def test_stdio_that_a_device_of_qemu_takes_is_shared(trapline_command, disk, play, option, shared):
+    opened = play()
+    assert trapline_command("run", disk, "--", option, "stdio").status == 0
+    assert (opened.settings["serial"] != ["-serial", "stdio"]) is shared
+
+
+def test_the_parsers_copy_of_the_media():
+    assert tuple(MEDIA) == parser.MEDIA
 
 
 def test_code_without_a_header(trapline_command, exits):

@@ -15,6 +15,9 @@ from trapline.arch.reset import reset
 from trapline.arch.vmcb import Vmcb
 from trapline.errors import GuestImageError, UsageError
 from trapline.guests.boot import Entry, NeedsPc, bare_entry
+from trapline.guests.boot.executable import executable
+from trapline.guests.boot.ram import Ram
+from trapline.guests.formats import elf
 from trapline.guests.guest import Guest, GuestKind
 from trapline.guests.recognise import raw_image, recognise
 from trapline.machine.boot import Boot
@@ -217,6 +220,21 @@ def test_the_bios_data_area(enter, build, kind):
 def test_a_guest_keeps_what_it_has_in_the_bios_data_area(enter, build):
     header = build.multiboot_header(0x10000, 0x410, 0x410, 0, 0, 0x430)
     assert enter(header + CODE).memory.read(0x410, 16) == header[:16]
+
+
+def test_a_build_id_beyond_the_ram_is_left_out():
+    parts = [(elf.PT_LOAD, 0, 0x10_0000, 16), (elf.PT_LOAD, 16, MEMORY, 8), (elf.PT_NOTE, 16, MEMORY, 8)]
+    segments = tuple(elf.Segment(kind, offset, gpa, gpa, size, size, 4) for kind, offset, gpa, size in parts)
+    image = elf.ElfImage(32, elf.EM_386, None, 0x10_0000, segments)
+    assert executable(image, CODE, Ram(MEMORY)).loads[0] == (0x10_0000, CODE[:16])
+    with pytest.raises(GuestImageError, match="beyond the RAM"):
+        executable(image._replace(segments=segments[:2]), CODE, Ram(MEMORY))
+
+
+@pytest.mark.parametrize(("bits", "gpa"), [(32, 0xC010_0000), (64, 0xFFFF_FFFF_8000_0000)])
+def test_a_kernel_of_the_higher_half_is_refused(refused, build, bits, gpa):
+    image = build.elf(bits, content=CODE, entry=gpa, virtual=gpa, gpa=gpa)
+    assert "of the higher half" in refused(image)
 
 
 @pytest.mark.parametrize("name", ["bzimage", "iso", "disk", "floppy"])

@@ -44,6 +44,11 @@ def test_a_comma_is_doubled_only_where_qemu_splits_at_it(kind, options):
     assert qemu_options(guest(kind, "/a,b.img")) == options
 
 
+def test_a_disk_is_opened_in_its_format():
+    disk = Guest(Path("/a.qcow2"), GuestKind.DISK, "", b"", format="qcow2")
+    assert qemu_options(disk)[1] == "file=/a.qcow2,format=qcow2,if=ide"
+
+
 @pytest.mark.parametrize("kind", KERNELS)
 def test_a_comma_in_an_initrds_name_is_doubled_for_multiboot_alone(kind, file):
     initrd = file(b"", "a,b")

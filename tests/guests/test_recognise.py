@@ -82,8 +82,51 @@ def test_a_64_bit_elf_with_address_fields_is_known(file, build):
 def test_a_multiboot_header_with_a_wrong_checksum_or_too_far_is_none(file, build):
     header = bytearray(build.multiboot_header())
     header[8] ^= 1
-    for content in (bytes(header), bytes(8192) + build.multiboot_header(), b"\0\0" + build.multiboot_header()):
+    for content in (bytes(header), b"\0\0" + build.multiboot_header()):
         assert known(file(build.elf(content=content)), GuestKind.ELF) == "32-bit ELF for i386, entry at 0x100000"
+
+
+def test_a_multiboot_header_beyond_8_kib_is_refused(file, build):
+    content = bytes(8192) + build.multiboot_header()
+    for image in (build.elf(content=content), content):
+        assert "where no loader looks for it: put its section first" in refused(file(image))
+
+
+def test_a_kernel_of_limine_is_refused(file, build):
+    magic = struct.pack("<2Q", 0xC7B1DD30DF4C8B88, 0x0A82E883A194F07B)
+    assert "Limine" in refused(file(build.elf(64, content=magic)))
+
+
+def test_a_floppy_is_known_by_its_boot_sector(file, build):
+    image = bytearray(build.disk(0x4000))
+    struct.pack_into("<H6xHB", image, 0x0B, 512, 2880, 0xF0)
+    assert "by its boot sector's media byte 0xf0" in known(file(bytes(image)), GuestKind.FLOPPY)
+    image[0x15] = 0xF8
+    assert known(file(bytes(image)), GuestKind.DISK)
+    assert known(file(build.disk(1474560, [(0x80, 0x83, 1, 2)])), GuestKind.DISK)
+
+
+@pytest.mark.parametrize("kind", [GuestKind.FLOPPY, GuestKind.DISK, GuestKind.ISO])
+def test_a_medium_that_the_user_names(file, build, kind):
+    for image, form in ((build.disk(1474560), "raw"), (bytes(100), "raw"), (qcow2(), "qcow2")):
+        guest = recognise(file(image), kind)
+        assert (guest.kind, guest.format) == (kind, form)
+    for image in (build.elf(), build.bzimage()):
+        with pytest.raises(GuestImageError, match="--media is for images that a BIOS boots"):
+            recognise(file(image), kind)
+
+
+def qcow2(backing=0, version=3, features=0):
+    return struct.pack(">4sIQIIQ", b"QFI\xfb", version, backing, 0, 16, 1 << 20).ljust(72, b"\0") + struct.pack(
+        ">Q", features
+    )
+
+
+def test_a_qcow2_image_is_a_disk_unless_it_names_other_files(file):
+    assert known(file(qcow2()), GuestKind.DISK) == "qcow2 disk image of 1 MiB"
+    assert known(file(qcow2(version=2, features=4)), GuestKind.DISK)
+    for image in (qcow2(backing=512), qcow2(features=4)):
+        assert "names another file" in refused(file(image))
 
 
 def test_a_flat_multiboot_image_is_known(file, build):
@@ -183,12 +226,15 @@ def test_a_hybrid_iso_is_an_iso(file, build):
     ],
 )
 def test_a_disk_is_known(file, build, disk, words):
-    assert known(file(build.disk(**disk)), GuestKind.DISK) == words
+    assert known(file(build.disk(**disk)), GuestKind.DISK) == f"{words} (--media floppy: a floppy)"
 
 
 @pytest.mark.parametrize(("size", "name"), [(1474560, "1.44 MB"), (737280, "720 KB"), (1228800, "1.2 MB")])
 def test_a_floppy_is_known_by_its_exact_size(file, build, size, name):
-    assert known(file(build.disk(size)), GuestKind.FLOPPY) == f"{name} floppy image with a boot signature"
+    assert (
+        known(file(build.disk(size)), GuestKind.FLOPPY)
+        == f"{name} floppy image, by its size (--media disk: a hard disk)"
+    )
     assert known(file(build.disk(size + 512)), GuestKind.DISK)
     assert f"the size is that of a {name} floppy" in refused(file(bytes(size)))
 
@@ -207,13 +253,14 @@ def test_a_disk_with_grubs_core_image_is_a_disk(file, build):
         (b"\x1f\x8b\x08\0", "gunzip"),
         (b"\xfd7zXZ\0", "unxz"),
         (b"\x28\xb5\x2f\xfd", "unzstd"),
-        (b"QFI\xfb", "qemu-img convert -O raw"),
+        (b"KDMV", "qemu-img convert -O raw"),
+        (b"QFI\xfb", "cut short"),
         (b"070701", "--initrd"),
         (bytes(257) + b"ustar", "tar archive"),
     ],
 )
 def test_a_file_that_is_no_guest_yet_is_named_with_the_cure(file, content, words):
-    assert words in refused(file(content + bytes(1000)))
+    assert words in refused(file(content + bytes(50)))
 
 
 def test_efi_and_windows_programs_are_named(file, build):
@@ -226,7 +273,8 @@ def test_efi_and_windows_programs_are_named(file, build):
 def test_a_file_that_nobody_knows_is_refused_with_what_was_looked_for(file):
     assert refused(file(b"hello world\n", "KERNEL.txt")) == (
         "not a known kind of guest: no bzImage header at 0x202, no ELF, no multiboot header in the first 8 KiB, "
-        "no ISO 9660 descriptor, no boot signature 55 AA at 510 (file starts with 'hello wo')"
+        "no ISO 9660 descriptor, no boot signature 55 AA at 510 (file starts with 'hello wo'); "
+        "code without a header is run with --entry-mode 16, 32 or 64"
     )
     assert "(file starts with 00 01 02)" in refused(file(b"\0\1\2"))
 
@@ -269,7 +317,9 @@ def test_a_file_that_fails_while_it_is_read_is_refused(file, build, monkeypatch)
 
 def test_a_guest_is_a_value(file, build):
     path = file(build.disk(512))
-    assert recognise(path) == Guest(path, GuestKind.DISK, "boot sector (512 bytes)", build.disk(512))
+    assert recognise(path) == Guest(
+        path, GuestKind.DISK, "boot sector (512 bytes) (--media floppy: a floppy)", build.disk(512)
+    )
     assert issubclass(GuestImageError, UsageError)
 
 

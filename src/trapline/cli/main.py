@@ -15,6 +15,7 @@ from trapline.errors import TraplineError, UsageError
 from trapline.typed import one_line, printable
 
 from .parser import parser
+from .qemu_names import check_place
 from .terminal import PrintableFormatter, tell
 
 FAILED: Final = 1
@@ -22,6 +23,7 @@ INTERRUPTED: Final = 130
 _OF_WRITING: Final = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO, errno.EBADF})
 _OF_TRACES: Final = {name: name for name in ("report", "query", "show", "convert", "diff")} | {"stat": "report"}
 """The modules of commands that read traces: each has a function of the command's name, which takes its options."""
+_OF_GUESTS: Final = ("run", "record")
 _NO_MEMORY: Final = "trapline: there is not enough memory for this command"
 
 
@@ -75,8 +77,10 @@ def _blamed(error: OSError) -> str:
 
 
 def _parse(given: Sequence[str], *, qemu_options: bool) -> argparse.Namespace:
+    if any(verb in given for verb in _OF_GUESTS):
+        check_place(given)
     options = parser().parse_args(_with_run(given))
-    if qemu_options and options.verb not in ("run", "record"):
+    if qemu_options and options.verb not in _OF_GUESTS:
         raise UsageError("only run and record take QEMU options after --")
     return options
 

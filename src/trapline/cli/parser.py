@@ -12,6 +12,8 @@ from .trace_options import AddVerb, add_trace_verbs
 
 PROCESSORS: Final = ("auto", "unicorn", "qemu")
 """A copy of `session.settings.PROCESSORS`: that takes long to load. A test compares them."""
+MEDIA: Final = ("floppy", "disk", "cdrom")
+"""A copy of `guests.guest.MEDIA`, for the same reason."""
 _HIGHEST_ADDRESS: Final = (1 << 64) - 1
 
 _EPILOG: Final = """\
@@ -91,6 +93,11 @@ def _add_run(add: AddVerb, verb: str, summary: str) -> None:
         metavar="ADDRESS",
         type=_address,
         help="where raw code is loaded and entered (default: 0x7c00 in 16-bit mode, else 1 MiB)",
+    )
+    run.add_argument(
+        "--media",
+        choices=MEDIA,
+        help="of an image that a BIOS boots: what it is an image of (default: as its size and boot sector say)",
     )
     run.add_argument("--memory", metavar="SIZE", default="256M", help="guest memory, such as 64M or 2G (default: 256M)")
     run.add_argument(

@@ -33,7 +33,18 @@ log = logging.getLogger(__name__)
 _IDLE_AFTER: Final = 0.4
 """Seconds after which a BIOS has mostly finished: until then the guest needs this CPU."""
 _OPTIONS: Final = (
-    *("exceptions", "processor", "memory", "entry_mode", "load_address", "initrd", "append", "isolate", "accel"),
+    *(
+        "exceptions",
+        "processor",
+        "memory",
+        "entry_mode",
+        "load_address",
+        "media",
+        "initrd",
+        "append",
+        "isolate",
+        "accel",
+    ),
     *("reboot", "qemu", "symbols", "syntax", "where", "force"),
 )
 """Options of the command line that are keywords of the library."""

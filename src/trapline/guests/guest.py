@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import Final
 
 from .formats.elf import ElfImage
 from .formats.multiboot import MultibootHeader
@@ -19,6 +20,11 @@ class GuestKind(Enum):
     FLOPPY = "floppy"
     ELF = "ELF"
     RAW = "raw"
+
+
+MEDIA: Final = {"floppy": GuestKind.FLOPPY, "disk": GuestKind.DISK, "cdrom": GuestKind.ISO}
+"""By the user's name."""
+MEDIA_NAMES: Final = {GuestKind.FLOPPY: "floppy", GuestKind.DISK: "hard disk", GuestKind.ISO: "CD"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,5 +46,7 @@ class Guest:
     """Of a multiboot kernel."""
     in_memory: bool = False
     """The image is not in a file."""
+    format: str = "raw"
+    """How a disk or floppy is stored, by QEMU's name."""
     whole: bool = False
     """Of an ELF file: `content` is all of it, symbols too."""

@@ -58,8 +58,8 @@ def qemu_options(guest: Guest, *, initrd: Path | None = None, append: str | None
     if guest.kind is GuestKind.ISO:
         return ["-cdrom", name, "-boot", "order=d"]
     if guest.kind is GuestKind.FLOPPY:
-        return ["-drive", f"file={_escaped(name)},format=raw,if=floppy", "-boot", "order=a"]
-    return ["-drive", f"file={_escaped(name)},format=raw,if=ide", "-boot", "order=c"]
+        return ["-drive", f"file={_escaped(name)},format={guest.format},if=floppy", "-boot", "order=a"]
+    return ["-drive", f"file={_escaped(name)},format={guest.format},if=ide", "-boot", "order=c"]
 
 
 def _kernel_options(guest: Guest, initrd: Path | None, append: str | None) -> list[str]:

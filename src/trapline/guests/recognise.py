@@ -9,8 +9,8 @@ from typing import BinaryIO, Final, NamedTuple
 
 from trapline.errors import GuestImageError
 
-from .formats import bzimage, elf, foreign, media, multiboot
-from .guest import Guest, GuestKind
+from .formats import bzimage, elf, foreign, limine, media, multiboot, qcow2
+from .guest import MEDIA_NAMES, Guest, GuestKind
 
 _HEAD_SIZE: Final = 0x9000
 """Enough for every header looked at: the farthest is El Torito's boot record, the descriptor in sector 17."""
@@ -40,10 +40,25 @@ class _File(NamedTuple):
         return self.file.read(size)
 
 
-def recognise(path: Path) -> Guest:
-    """Return the guest in a file. Raises GuestImageError that names what was looked for and what was found."""
+def recognise(path: Path, medium: GuestKind | None = None) -> Guest:
+    """Return the guest in a file; `medium`: of an image that a BIOS boots, what it is an image of.
+
+    Raises GuestImageError that names what was looked for and what was found.
+    """
     with _opened(path) as file:
-        return _classify(path, file)
+        return _classify(path, file) if medium is None else _as_medium(path, file, medium)
+
+
+def _as_medium(path: Path, file: _File, medium: GuestKind) -> Guest:
+    head = file.head
+    if bzimage.present(head) or elf.present(head):
+        raise GuestImageError("--media is for images that a BIOS boots, not for kernels")
+    described = f"{MEDIA_NAMES[medium]} image, as you said"
+    if qcow2.present(head):
+        return Guest(path, medium, f"{qcow2.describe(head)}, {described}", head, format="qcow2")
+    if (sentence := foreign.name_it(head)) and not media.boot_signature_present(head):
+        raise GuestImageError(sentence)
+    return Guest(path, medium, described, head)
 
 
 def raw_image(path: Path) -> Guest:
@@ -61,18 +76,25 @@ def _classify(path: Path, file: _File) -> Guest:
         return _classify_elf(path, file)
     if media.iso_present(head):
         return guest(GuestKind.ISO, media.describe_iso(head))
+    if qcow2.present(head):
+        return guest(GuestKind.DISK, qcow2.describe(head), format="qcow2")
     if sentence := foreign.name_it(head):
         raise GuestImageError(sentence)
     # The boot signature comes before flat multiboot: GRUB's core image, in the gap after the MBR of most
     # disks, carries a multiboot header with addresses of its own, and the disk is what the user means.
     if media.boot_signature_present(head):
-        if name := media.floppy_format(size):
-            return guest(GuestKind.FLOPPY, f"{name} floppy image with a boot signature")
-        return guest(GuestKind.DISK, media.describe_disk(head, size))
+        if floppy := media.describe_floppy(head, size):
+            return guest(GuestKind.FLOPPY, f"{floppy} (--media disk: a hard disk)")
+        return guest(GuestKind.DISK, media.describe_disk(head, size) + _other_medium(size))
     if header := multiboot.find(head):
         description = multiboot.describe_flat(header, size)
         return Guest(path, GuestKind.MULTIBOOT, description, file.read(), header=header)
+    multiboot.check_not_late(head)
     raise GuestImageError(_not_known(head, size))
+
+
+def _other_medium(size: int) -> str:
+    return " (--media floppy: a floppy)" if size <= media.LARGEST_FLOPPY else ""
 
 
 def _classify_elf(path: Path, file: _File) -> Guest:
@@ -90,6 +112,9 @@ def _classify_elf(path: Path, file: _File) -> Guest:
             f"{image.name} with a multiboot 2 header only: QEMU's -kernel takes multiboot 1 or a PVH note; "
             "add one of them, or boot it by GRUB from an ISO image (grub-mkrescue)"
         )
+    if limine.present(content):
+        raise GuestImageError(limine.REFUSAL)
+    multiboot.check_not_late(content)
     if image.needs_loader:
         raise GuestImageError(f"{image.name} that names a dynamic loader: a program for an operating system")
     return guest(GuestKind.ELF, f"{image.name}, entry at {image.entry:#x}")
@@ -131,7 +156,7 @@ def _not_known(head: bytes, size: int) -> str:
         "not a known kind of guest: no bzImage header at 0x202, no ELF, no multiboot header in the first 8 KiB, "
         "no ISO 9660 descriptor, no boot signature 55 AA at 510 "
         + (f"(the size is that of a {floppy} floppy; " if floppy else "(")
-        + f"file starts with {_shown(head[:8])})"
+        + f"file starts with {_shown(head[:8])}); code without a header is run with --entry-mode 16, 32 or 64"
     )
 
 

@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 from trapline.errors import UsageError
 from trapline.guests.boot import Entry, NeedsPc, bare_entry
-from trapline.guests.guest import Guest, GuestKind
+from trapline.guests.guest import MEDIA_NAMES, Guest, GuestKind
 from trapline.machine.boot import Boot
 
 from .settings import QEMU, UNICORN, Settings, parse_memory
@@ -18,6 +18,7 @@ _OF_QEMU: Final = (
 """Settings for QEMU only, with their defaults."""
 _LEAST, _MOST = 1 << 20, 3 << 30
 """Bytes of RAM on Unicorn: one block from address 0 up to where a PC has its devices."""
+_AFTER: Final = "options after --"
 _OF_BARE: Final = (("entry_mode", "--entry-mode"), ("load_address", "--load-address"))
 
 
@@ -36,26 +37,36 @@ def choose(settings: Settings, guest: Guest | None) -> Choice:
     """
     bare = [name for place, name in _OF_BARE if getattr(settings, place) is not None]
     of_qemu = [name for place, default, name in _OF_QEMU if getattr(settings, place) != default]
-    of_qemu += ["options after --"] if settings.qemu_options else []
+    of_qemu += [_AFTER] if settings.qemu_options else []
     if bare and (settings.processor == QEMU or of_qemu):
         raise UsageError(f"{bare[0]} is for raw code, which runs on Unicorn only; leave it out for QEMU")
     if settings.processor == QEMU:
-        return Choice(None, "you chose it")
+        return Choice(None, _and_medium("you chose it", guest))
     if settings.processor == UNICORN:
         if of_qemu:
-            raise UsageError(f"{of_qemu[0]} cannot be used with --processor unicorn: it is for QEMU")
+            raise UsageError(f"{of_qemu[0]} cannot be used with --processor unicorn: {_for_qemu(of_qemu[0])}")
         if guest is None:
             raise UsageError("--processor unicorn needs a GUEST")
     elif guest is None or of_qemu:
-        return Choice(None, f"{of_qemu[0]} is for QEMU" if of_qemu else "QEMU's options boot the guest")
+        why = _for_qemu(of_qemu[0]) if of_qemu else "QEMU's options boot the guest"
+        return Choice(None, _and_medium(why, guest))
     elif guest.kind is GuestKind.PVH:
         return Choice(None, "a PVH kernel such as Linux expects the ACPI tables of a PC")
     boot = _boot(settings, guest)
     if isinstance(boot, NeedsPc):
         if settings.processor == UNICORN:
             raise UsageError(f"{guest.path}: {boot.reason}; leave out --processor unicorn")
-        return Choice(None, boot.reason)
+        return Choice(None, _and_medium(boot.reason, guest))
     return Choice(boot, f"the guest needs no PC: {boot.description}")
+
+
+def _for_qemu(option: str) -> str:
+    return "the options after -- are QEMU's" if option == _AFTER else f"{option} is for QEMU"
+
+
+def _and_medium(why: str, guest: Guest | None) -> str:
+    """Return the reason, with what an image was taken for."""
+    return f"{why}; {guest.description}" if guest is not None and guest.kind in MEDIA_NAMES else why
 
 
 def _boot(settings: Settings, guest: Guest) -> Boot | NeedsPc:

@@ -12,6 +12,7 @@ from trapline.guests.guest import Guest
 from trapline.guests.qemu import in_file, qemu_options
 from trapline.machine.boot import Boot
 from trapline.machine.processor import Processor
+from trapline.processors.qemu.command import read_user_options, takes_stdio
 from trapline.processors.qemu.launch import blamed, facts_of, find_qemu, open_qemu
 from trapline.processors.qemu.process import Files
 from trapline.symbols import Names
@@ -98,12 +99,16 @@ def _open_qemu(
         program=settings.qemu,
         options=settings.qemu_options,
     )
-    if inherited is not None:
+    # Only one of QEMU's devices can have its standard input and output.
+    shared = takes_stdio(settings.qemu_options) and not read_user_options(settings.qemu_options).own_serial
+    if inherited is not None and not shared:
         return undo.enter_context(start(serial=["-serial", "stdio"], files=Files(stdout=inherited)))
     line = SerialLine(settings.qemu_options)
     undo.callback(line.close)  # after QEMU
     try:
-        processor = start(serial=line.serial, files=line.files)
+        processor = start(
+            serial=line.serial, files=line.files if inherited is None else line.files._replace(stdout=inherited)
+        )
     finally:
         line.close_other_end()
     line.connect(console)
@@ -114,7 +119,7 @@ def _check_own_processor(settings: Settings) -> None:
     """Refuse settings that a processor of the user's own has already decided."""
     defaults = Settings()
     for name in (
-        *("guest", "memory", "entry_mode", "load_address", "initrd", "append", "isolate", "accel", "qemu"),
+        *("guest", "memory", "entry_mode", "load_address", "media", "initrd", "append", "isolate", "accel", "qemu"),
         "qemu_options",
     ):
         if getattr(settings, name) != getattr(defaults, name):

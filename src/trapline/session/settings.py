@@ -10,7 +10,7 @@ from typing import IO, Any, Final, TypeAlias, TypedDict
 from trapline.arch.mask import parse_mask
 from trapline.arch.vectors import FORCEABLE
 from trapline.errors import UsageError
-from trapline.guests.guest import Guest, GuestKind
+from trapline.guests.guest import MEDIA, Guest, GuestKind
 from trapline.guests.open import open_guest
 from trapline.guests.recognise import raw_image
 from trapline.machine.processor import Processor
@@ -39,6 +39,7 @@ class MachineOptions(TypedDict, total=False):
     memory: int | str
     entry_mode: int | None
     load_address: int | None
+    media: str | None
     initrd: PathLike | None
     append: str | None
     isolate: bool
@@ -103,6 +104,8 @@ class Settings:
     """16, 32 or 64: the guest is code without a header."""
     load_address: int | None = None
     """The gpa where raw code is loaded and entered; None: 0x7C00 in 16-bit mode, else 1 MiB."""
+    media: str | None = None
+    """Of an image that a BIOS boots: `floppy`, `disk` or `cdrom`; None: what its size and its content say."""
     initrd: PathLike | None = None
     """The initial RAM disk of a Linux kernel, or a module of a multiboot kernel."""
     append: str | None = None
@@ -144,7 +147,13 @@ def listed(texts: Sequence[str]) -> Sequence[str]:
 
 def find_guest(settings: Settings) -> Guest | None:
     """Open the guest that the settings name, if any. Raises UsageError and GuestImageError."""
-    guest = settings.guest
+    guest, medium = settings.guest, None
+    if settings.media is not None:
+        if settings.media not in MEDIA:
+            raise UsageError(f"--media {shortened(settings.media)}: choose one of {', '.join(MEDIA)}")
+        if guest is None or isinstance(guest, bytes) or settings.entry_mode is not None:
+            raise UsageError("--media is for a GUEST that a BIOS boots")
+        medium = MEDIA[settings.media]
     if guest is None:
         return None
     if isinstance(guest, bytes):
@@ -153,7 +162,7 @@ def find_guest(settings: Settings) -> Guest | None:
         return Guest(Path("code"), GuestKind.RAW, f"{len(guest)} bytes of code", guest, in_memory=True)
     if settings.entry_mode is not None:
         return raw_image(Path(guest))
-    return open_guest(os.fspath(guest))
+    return open_guest(os.fspath(guest), medium)
 
 
 def parse_memory(size: int | str) -> int:

@@ -147,6 +147,8 @@ def test_images_of_all_usual_sizes_can_be_wrapped(bios_with, size):
         (b"", "0 bytes"),
         (bytes(0x8000), "multiple of 64 KiB"),
         (bytes(0x10001), "multiple of 64 KiB"),
+        (bytes(0x28) + b"_FVH" + bytes(0xFFD4), "UEFI firmware, which is not supported yet"),
+        (bytes(0x11_0000), "firmware of 1.0625 MiB, which is not supported yet"),
         (b"\x01" * 0x10000, "no hole of"),
         (bytes(0x10000) + b"\x01" * 0x10000, "no hole of"),
     ],

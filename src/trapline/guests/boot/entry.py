@@ -66,6 +66,8 @@ def bare_entry(
     """
     if entry.mode is None and entry.address is not None and guest.kind is not GuestKind.RAW:
         raise UsageError(f"--load-address is for raw images, but {guest.path} is {guest.description}")
+    if guest.format != "raw":
+        return NeedsPc(f"a {guest.format} image needs a PC: QEMU opens it, and has the disk")
     sector = entry.boot_sector and guest.kind in (GuestKind.DISK, GuestKind.FLOPPY)
     if guest.kind in _NEED_A_PC and not sector and entry.mode is None:
         return _NEED_A_PC[guest.kind]

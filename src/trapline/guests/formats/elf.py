@@ -23,6 +23,7 @@ _TYPES = {1: "a relocatable object (.o)", 4: "a core dump"}
 _HEADER = {1: struct.Struct("<HHIIIIIHHHHHH"), 2: struct.Struct("<HHIQQQIHHHHHH")}  # from e_type on
 _IDENT_SIZE = 16
 _LARGEST_ENTRY = 256  # a program header has 32 or 56 bytes, in a later ELF perhaps more
+_NOTES_APART = 8  # bytes that alignment may put between two
 _NOTES_LIMIT = 1 << 20  # of all segments together; a vmlinux has some hundred bytes of notes
 
 
@@ -59,6 +60,18 @@ class ElfImage(NamedTuple):
     def loaded(self) -> list[Segment]:
         """The segments that go to memory."""
         return [segment for segment in self.segments if segment.kind == PT_LOAD and segment.memory_size]
+
+    @property
+    def notes(self) -> list[tuple[int, int]]:
+        """Where in the file are notes and nothing else: start and end, in order and apart."""
+        found: list[tuple[int, int]] = []
+        for segment in sorted((each for each in self.segments if each.kind == PT_NOTE), key=lambda each: each.offset):
+            start, end = segment.offset, segment.offset + segment.file_size
+            if found and start <= found[-1][1] + _NOTES_APART:
+                start, end = found[-1][0], max(found[-1][1], end)
+                found.pop()
+            found.append((start, end))
+        return found
 
     @property
     def needs_loader(self) -> bool:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import struct
 
 _UNPACK = "{name} data: unpack it first ({tool}), then give what is in it"
-_CONVERT = "{name} disk image, not a raw one: convert it first: qemu-img convert -O raw IMAGE IMAGE.raw"
+_CONVERT = (
+    "{name} disk image, not a raw one: convert it (qemu-img convert -O raw IMAGE IMAGE.raw), or leave GUEST "
+    "out and let QEMU open it: -- -hda IMAGE"
+)
 
 # (offset, magic, sentence). Longer and surer magics come first.
 _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
-    (0, b"QFI\xfb", _CONVERT.format(name="qcow2")),
     (0, b"KDMV", _CONVERT.format(name="VMDK")),
     (0, b"# Disk DescriptorFile", _CONVERT.format(name="VMDK")),
     (0, b"vhdxfile", _CONVERT.format(name="VHDX")),

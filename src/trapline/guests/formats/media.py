@@ -29,6 +29,10 @@ _FLOPPIES = {
     1720320: "1.68 MB",
     2949120: "2.88 MB",
 }
+LARGEST_FLOPPY = max(_FLOPPIES)
+# Place and length of bytes per sector, sectors, and media byte; 0xF8 is a hard disk.
+_PARAMETERS = ((0x0B, 2), (0x13, 2), (0x15, 1))
+_FLOPPY_MEDIA = (0xF0, *range(0xF9, 0x100))
 
 
 def iso_present(head: bytes) -> bool:
@@ -58,19 +62,33 @@ def floppy_format(size: int) -> str | None:
     return _FLOPPIES.get(size)
 
 
+def describe_floppy(head: bytes, size: int) -> str | None:
+    """Return a description of a floppy's image; None: it is another disk's.
+
+    It has the size of a floppy and no partition table, or its BIOS parameter block describes a floppy (FAT
+    specification 1.03, "Boot Sector and BPB").
+    """
+    if (name := _FLOPPIES.get(size)) is not None and not _partition_types(head):
+        return f"{name} floppy image, by its size"
+    sector, sectors, media = (int.from_bytes(head[at : at + length], "little") for at, length in _PARAMETERS)
+    if sector == SECTOR and media in _FLOPPY_MEDIA and size <= sectors * SECTOR <= LARGEST_FLOPPY:
+        return f"floppy image of {readable(size)}, by its boot sector's media byte {media:#04x}"
+    return None
+
+
 def describe_disk(head: bytes, size: int) -> str:
     """Return a description of a raw disk from its first sectors."""
     if size == SECTOR:
         return "boot sector (512 bytes)"
     kinds = _partition_types(head)
     if head[SECTOR : SECTOR + 8] == _GPT_MAGIC:
-        return f"raw disk of {_readable(size)} with a GPT"
+        return f"raw disk of {readable(size)} with a GPT"
     if _GPT_PROTECTIVE in kinds:
-        return f"raw disk of {_readable(size)} with a protective MBR but no GPT header"
+        return f"raw disk of {readable(size)} with a protective MBR but no GPT header"
     if kinds:
         count = f"{len(kinds)} partition" + ("s" if len(kinds) > 1 else "")
-        return f"raw disk of {_readable(size)} with an MBR, {count}"
-    return f"raw disk of {_readable(size)} with a boot sector, no partitions"
+        return f"raw disk of {readable(size)} with an MBR, {count}"
+    return f"raw disk of {readable(size)} with a boot sector, no partitions"
 
 
 def _partition_types(head: bytes) -> list[int]:
@@ -87,7 +105,8 @@ def _partition_types(head: bytes) -> list[int]:
     return kinds
 
 
-def _readable(size: int) -> str:
+def readable(size: int) -> str:
+    """Return a size in bytes as text, in the unit that suits it."""
     for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
         if size >= unit:
             return f"{size / unit:.4g} {name}"

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .elf import ElfImage
 
 MAGIC = 0x1BADB002
+_MAGIC_BYTES = struct.pack("<I", MAGIC)
 MAGIC2 = 0xE85250D6  # multiboot 2
 SEARCHED = 8192
 _HEADER_SIZE = 48  # QEMU stops that far from the end of the searched part
@@ -64,6 +65,19 @@ def _header(searched: bytes, offset: int, flags: int) -> MultibootHeader:
         raise GuestImageError("multiboot image cut short: it ends inside the header's address fields")
     addresses = struct.unpack_from("<5I", searched, offset + 12)
     return MultibootHeader(offset, flags, *addresses)
+
+
+def check_not_late(content: bytes) -> None:
+    """Raise GuestImageError for a header where no loader looks for it."""
+    start = SEARCHED - _HEADER_SIZE
+    while (offset := content.find(_MAGIC_BYTES, start)) >= 0:
+        words = struct.unpack_from("<III", content.ljust(offset + 12, b"\xff"), offset)
+        if offset % 4 == 0 and sum(words) & 0xFFFF_FFFF == 0:
+            raise GuestImageError(
+                f"multiboot header at {offset:#x} of the file, where no loader looks for it: put its section first in "
+                "the linker script, in the first 8 KiB (ld -n, without padding to pages, may do too)"
+            )
+        start = offset + 1
 
 
 def multiboot2_present(head: bytes) -> bool:

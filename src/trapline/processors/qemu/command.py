@@ -15,7 +15,7 @@ _REFUSED: Final = {
     "-m": "the guest's memory is set with --memory",
     "-accel": "the accelerator is chosen with --accel",
     "-enable-kvm": "the accelerator is chosen with --accel",
-    "-pflash": "a guest in flash cannot be run; give a BIOS image with -bios",
+    "-pflash": "firmware in flash, such as UEFI, is not supported yet: only a PC BIOS, with -bios",
     "-daemonize": "trapline has to remain QEMU's parent",
     "-incoming": "a migrated guest already runs without its monitor",
     "-loadvm": "a saved guest already runs without its monitor",

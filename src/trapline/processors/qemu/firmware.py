@@ -60,6 +60,10 @@ CODE32: Final = 0x08
 DATA: Final = 0x10
 CODE64: Final = 0x18
 
+_LARGEST_BIOS: Final = 1 << 20
+"""Bytes: it is copied below 1 MiB."""
+_FIRMWARE_VOLUME: Final = b"_FVH"
+"""The signature of a firmware volume (UEFI Platform Initialization, vol. 3, 3.2.1)."""
 _RESET_VECTOR: Final = RESET_VECTOR & M16
 _SEGMENT: Final = 0x10000
 _FAR_JUMP: Final = 0xEA
@@ -86,12 +90,15 @@ def wrap(bios: bytes, *, unlock_svm: bool) -> Firmware:
     """
     if len(bios) < _SEGMENT or len(bios) % _SEGMENT:
         raise UsageError(f"the BIOS image has {len(bios)} bytes; a PC BIOS is a multiple of 64 KiB")
+    if _FIRMWARE_VOLUME in bios or len(bios) > _LARGEST_BIOS:
+        what = "UEFI firmware" if _FIRMWARE_VOLUME in bios else f"firmware of {len(bios) / (1 << 20):g} MiB"
+        raise UsageError(f"{what}, which is not supported yet: only a PC BIOS is, of 1 MiB at most")
     base = _TOP - len(bios) - _ENTRY_SIZE
     last = len(bios) - _SEGMENT
     size = len(_trampoline(0, base))
     hole = bios.rfind(bytes(size), last, last + _RESET_VECTOR)
     if hole < 0:
-        raise UsageError(f"the BIOS image has no hole of {size} bytes in its last 64 KiB for the entry")
+        raise UsageError(f"the BIOS image has no hole of {size} bytes in its last 64 KiB for the entry; SeaBIOS has")
     trampoline = _trampoline(hole - last, base)
     relative = (hole - last - _RESET_VECTOR - 3) & 0xFFFF
     patches = ((hole, trampoline), (last + _RESET_VECTOR, struct.pack("<BH", _NEAR_JUMP, relative)))
