@@ -223,7 +223,7 @@ DEFECTS: Final = (
            "ram.size >> 10,", _LOADING, _BOOT_TESTS),
     Defect("65", "what is loaded overlaps what was loaded before", f"{_GUESTS}/boot/ram.py",
            "if gpa < taken_end and start < end:", "if start <= gpa < taken_end:", _LOADING, _BOOT_TESTS),
-    Defect("66", "IRQ 8 to 15 not ended at the second 8259", f"{_GUESTS}/boot/ram.py",
+    Defect("66", "IRQ 8 to 15 not ended at the second 8259", f"{_GUESTS}/boot/bios_data.py",
            "(0x70, _END_SLAVE)", "(0x70, _END_MASTER)", _LOADING, _BOOT_TESTS),
     Defect("67", "a callback's error swallowed", "src/trapline/api.py", "self._raised = error", "pass", _WATCHING,
            _MACHINE_TESTS),
