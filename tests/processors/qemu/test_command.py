@@ -86,7 +86,7 @@ def test_under_kvm_there_is_none():
 
 @pytest.mark.parametrize("value", ["if=pflash,file=OVMF.fd", "file=OVMF.fd,if=pflash,readonly=on"])
 def test_a_drive_in_flash_is_refused(value):
-    with pytest.raises(UsageError, match="give a BIOS image with -bios"):
+    with pytest.raises(UsageError, match="only a PC BIOS, with -bios"):
         read_user_options(["-drive", value])
     assert read_user_options(["-drive", "file=if=pflash.img"]).rest == ("-drive", "file=if=pflash.img")
     assert read_user_options(["-drive"]).rest == ("-drive",)
