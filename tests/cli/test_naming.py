@@ -64,7 +64,7 @@ def test_live_lines_and_records_of_a_kernel_with_dwarf(trapline_command, built, 
     assert done.status == 0
     line = next(line for line in done.err.splitlines() if line.startswith("#DE"))
     assert "selftest+0x" in line
-    assert "(selftest.c:29)" in line
+    assert "(selftest.c:29 in faults, inlined at selftest.c:" in line
     user = next(line for line in done.err.splitlines() if line.startswith("#GP") and "cpl 3" in line)
     assert "user_main+0x" in user
     records = lines.records(output.read_text())
