@@ -35,6 +35,7 @@ test: setup guests ## check style and types, and run all tests, also with real g
 	$(PYTHON) -m pytest -rs $(PARALLEL) tests $(MEASURED:%=--ignore=%)
 
 soak: setup guests ## boot Linux many times with every exception forced, and stop what works again and again; 20 minutes
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable '.[soak]'
 	$(PYTHON) -m pytest -m soak
 	$(PYTHON) -m tools.working_guests
 
