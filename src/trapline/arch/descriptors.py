@@ -168,21 +168,41 @@ class StackSlot(NamedTuple):
 
 
 class TaskFields(NamedTuple):
-    """Where a legacy TSS keeps registers of its task (APM 12.2.4)."""
+    """Where a legacy TSS keeps the registers of its task (APM 12.2.4)."""
 
+    size: int
+    """Bytes up to the end of the last of these fields."""
     width: int
-    """Bytes of EIP and the flags."""
+    """Bytes of EIP, the flags and a general register; the flags follow EIP."""
+    cr3: int | None
     ip: int
-    flags: int
-    cs: int
+    gprs: int
+    """RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI."""
+    segments: int
+    """Selectors: ES, CS, SS, DS and, in a 32-bit TSS, FS, GS."""
+    step: int
+    """From a selector to the next."""
+    segment_count: int
     ldt: int
+
+    @property
+    def flags(self) -> int:
+        """EFLAGS, or FLAGS."""
+        return self.ip + self.width
+
+    @property
+    def cs(self) -> int:
+        """The second of the selectors."""
+        return self.segments + self.step
+
+
+_TASK_32: Final = TaskFields(0x68, 4, 0x1C, 0x20, 0x28, 0x48, 4, 6, 0x60)
+_TASK_16: Final = TaskFields(0x2C, 2, None, 0x0E, 0x12, 0x22, 2, 4, 0x2A)
 
 
 def task_fields(tss_type: int) -> TaskFields:
     """Return the layout of a legacy TSS by its type."""
-    return (
-        TaskFields(4, 0x20, 0x24, 0x4C, 0x60) if tss_type & Attribute.WIDE_TSS else TaskFields(2, 0xE, 0x10, 0x24, 0x2A)
-    )
+    return _TASK_32 if tss_type & Attribute.WIDE_TSS else _TASK_16
 
 
 def stack_slot(tss_type: int, level: int) -> StackSlot:

@@ -14,6 +14,7 @@ from trapline.arch.descriptors import (
     SegmentState,
     Selector,
     SystemType,
+    task_fields,
 )
 from trapline.arch.paging import IMPLICIT, WRITE
 from trapline.arch.registers import CR0, DR7, RFLAGS, Gprs
@@ -43,39 +44,12 @@ class Switched(NamedTuple):
     failed: Failed | None
 
 
-class _Layout(NamedTuple):
-    """Where a legacy TSS keeps the registers of its task (APM vol. 2, 12.2.4)."""
-
-    size: int
-    """Bytes up to the last of these fields."""
-    width: int
-    """Bytes of EIP, the flags and a general register."""
-    cr3: int | None
-    ip: int
-    gprs: int
-    segments: int
-    step: int
-    """From a selector to the next."""
-    names: tuple[str, ...]
-    """The segments that it has."""
-    ldt: int
-
-
-_WIDE: Final = _Layout(0x68, 4, 0x1C, 0x20, 0x28, 0x48, 4, _SEGMENTS, 0x60)
-_NARROW: Final = _Layout(0x2C, 2, None, 0x0E, 0x12, 0x22, 2, _SEGMENTS[:4], 0x2A)
-
-
-def _layout(tss_type: int) -> _Layout:
-    return _WIDE if tss_type & Attribute.WIDE_TSS else _NARROW
-
-
 class Old(NamedTuple):
     """The outgoing task's part: nothing can fail after it but what the new task raises."""
 
     values: dict[int, int]
     """Fields of the new TSS by their offsets."""
     tr: SegmentState
-    wide: bool
 
 
 def leave(d: Delivery, gprs: Gprs, selector: int) -> Old:
@@ -90,45 +64,45 @@ def leave(d: Delivery, gprs: Gprs, selector: int) -> Old:
         descriptors.limit(descriptor),
         descriptors.base(descriptor),
     )
-    new = _layout(tr.attributes)
+    new = task_fields(tr.attributes)
     if tr.limit < new.size - 1:
         raise CheckFailed(checks.TASK_SIZE, selector, limit=tr.limit)
-    save, old = d.save, _layout(d.save.tr.attributes)
-    fields = {new.ip: new.width, new.ip + new.width: new.width, new.ldt: 2}
+    save, old = d.save, task_fields(d.save.tr.attributes)
+    fields = {new.ip: new.width, new.flags: new.width, new.ldt: 2}
     fields |= {new.gprs + new.width * number: new.width for number in range(len(_GPRS))}
-    fields |= {new.segments + new.step * number: 2 for number in range(len(new.names))}
+    fields |= {new.segments + new.step * number: 2 for number in range(new.segment_count)}
     if new.cr3 is not None:
         fields[new.cr3] = 4
     values = {offset: d.read(tr.base + offset, size, TSS) for offset, size in fields.items()}
     _store(d, save.tr.base + old.ip, d.return_rip, old.width)
-    _store(d, save.tr.base + old.ip + old.width, d.flags, old.width)
+    _store(d, save.tr.base + old.flags, d.flags, old.width)
     for number, name in enumerate(_GPRS):
         value = getattr(save if name in _IN_SAVE else gprs, name)
         _store(d, save.tr.base + old.gprs + old.width * number, value, old.width)
-    for number, name in enumerate(old.names):
+    for number, name in enumerate(_SEGMENTS[: old.segment_count]):
         _store(d, save.tr.base + old.segments + old.step * number, getattr(save, name).selector, 2)
     _store(d, tr.base + BACK_LINK, save.tr.selector, 2)
     _store(d, where + ACCESSED_BYTE, descriptors.attributes(descriptor) | SystemType.BUSY, 1)
-    return Old(values, tr, new is _WIDE)
+    return Old(values, tr)
 
 
 def enter(save: SaveArea, gprs: Gprs, old: Old) -> None:
     """Load the registers of the new task, its selectors without their descriptors."""
-    values, new = old.values, _WIDE if old.wide else _NARROW
-    high = 0 if old.wide else M32 & ~M16
+    values, new = old.values, task_fields(old.tr.attributes)
+    high = 0 if new.width == 4 else M32 & ~M16
     load_segment(save.tr, old.tr)
     if new.cr3 is not None and save.cr0 & CR0.PG:
         save.cr3 = values[new.cr3]
     save.cr0 |= CR0.TS
     save.dr7 &= ~_LOCAL
     save.rip = values[new.ip]
-    save.rflags = values[new.ip + new.width] & ~RFLAGS.ALWAYS_ZERO | RFLAGS.ALWAYS_ONE | RFLAGS.NT
+    save.rflags = values[new.flags] & ~RFLAGS.ALWAYS_ZERO | RFLAGS.ALWAYS_ONE | RFLAGS.NT
     for number, name in enumerate(_GPRS):
         setattr(save if name in _IN_SAVE else gprs, name, values[new.gprs + new.width * number] | high)
     for name in _SEGMENTS:
         load_segment(getattr(save, name), _NOTHING)
     virtual = bool(save.rflags & RFLAGS.VM)
-    for number, name in enumerate(new.names):
+    for number, name in enumerate(_SEGMENTS[: new.segment_count]):
         selector = values[new.segments + new.step * number]
         state = SegmentState(selector, VIRTUAL_8086, M16, selector << 4) if virtual else _NOTHING
         load_segment(getattr(save, name), state._replace(selector=selector))
@@ -144,7 +118,7 @@ def start(d: Delivery, old: Old) -> None:
         for name in _LOADED:
             _load(d, name, getattr(save, name))
     if d.event.error_code is not None:
-        ss, width = segment_state(save.ss), 4 if old.wide else 2
+        ss, width = segment_state(save.ss), task_fields(old.tr.attributes).width
         mask = M32 if ss.attributes & Attribute.DB else M16
         sp, _ = d.push((d.event.error_code,), width, ss, save.rsp & mask, save.cpl)
         save.rsp = save.rsp & ~mask | sp
