@@ -40,6 +40,11 @@ FLOOD = 60_000
 """Letters: less than a pipe of plain QEMU holds."""
 NEWER = pytest.mark.parametrize("qemu", qemus.RELEASES, indirect=True)
 """For what other tests try on the QEMU that is installed."""
+*_OLDER, _NEWEST = qemus.RELEASES
+NEWEST = pytest.mark.parametrize(
+    "qemu", [*(pytest.param(each, marks=pytest.mark.soak) for each in _OLDER), _NEWEST], indirect=True
+)
+"""For what takes long."""
 
 
 @pytest.fixture(scope="module", params=[INSTALLED, *qemus.RELEASES], autouse=True)
@@ -301,7 +306,7 @@ def test_the_kernel_sees_the_same_and_each_of_its_exceptions_is_recorded(kernel,
     }
 
 
-@NEWER
+@NEWEST
 def test_linux_boots_the_same_with_everything_forced(tmp_path):
     if reason := LINUX.skip_reason():
         pytest.skip(reason)

@@ -27,8 +27,9 @@ from trapline.processors.unicorn.processor import UnicornProcessor
 
 MEMORY = 32 << 20
 IMAGE = Entry(mode=16, address=0x7C00)
-HITS, STEPS, ROUNDS = 1000, 10_000, 40
-"""So many hits of breakpoints in each mode; of a watchpoint, and so many steps, in each guest; in so many turns."""
+HITS, STEPS = 25, 250
+"""So many hits of a watchpoint, and so many steps, in each turn; as many hits of breakpoints in each mode."""
+TURNS = (8, pytest.param(40, marks=pytest.mark.soak))
 HASH = Watchpoint(0x1600, 4, False)
 """`hash_lo` of inc/report.inc."""
 ROW = struct.Struct("<6I")
@@ -114,11 +115,11 @@ def undisturbed(guest, tmp_path_factory):
     return undisturbed
 
 
-def disturb(vm, image, stages):
+def disturb(vm, image, stages, turns):
     """Stop the guest at breakpoints, at a watchpoint and by steps; return how often in which mode."""
     deadline = time.monotonic() + 2 * LIMIT
     names = labels(image)
-    turns = Counter(mode for mode, _ in stages)
+    parts = Counter(mode for mode, _ in stages)
     stops = Counter()
 
     def stop(expected, execute, times):
@@ -133,15 +134,15 @@ def disturb(vm, image, stages):
             assert vm.run(deadline).reason is StopReason.BREAKPOINT
             vm.set_breakpoints(frozenset())
         places = breakpoints(image, mode)
-        rounds = ROUNDS // len(turns) // turns[mode]
+        rounds = turns // len(parts) // parts[mode]
         for _ in range(rounds):
             vm.set_watchpoints((HASH,))
-            stop(StopReason.WATCHPOINT, vm.run, HITS // ROUNDS)
+            stop(StopReason.WATCHPOINT, vm.run, HITS)
             vm.set_watchpoints(())
             vm.set_breakpoints(places)
-            stop(StopReason.BREAKPOINT, vm.run, HITS // rounds // turns[mode])
+            stop(StopReason.BREAKPOINT, vm.run, HITS * turns // rounds // parts[mode])
             assert code_address(vm.vcpu.save) in places
-            stop(StopReason.STEP, vm.step, STEPS // ROUNDS)
+            stop(StopReason.STEP, vm.step, STEPS)
             vm.set_breakpoints(frozenset())
     assert vm.run(deadline).reason is StopReason.OFF
     return stops
@@ -149,13 +150,14 @@ def disturb(vm, image, stages):
 
 @pytest.mark.parametrize("name", STAGES)
 @pytest.mark.parametrize("processor", PROCESSORS)
-def test_the_hash_is_the_same(processor, name, guest, undisturbed, tmp_path):
+@pytest.mark.parametrize("turns", TURNS)
+def test_the_hash_is_the_same(turns, processor, name, guest, undisturbed, tmp_path):
     image = guest(name, processor)
     file = tmp_path / "console.txt"
     with machine(processor, image, file) as vm:
-        stops = disturb(vm, image, STAGES[name])
+        stops = disturb(vm, image, STAGES[name], turns)
     assert_same(file.read_bytes(), undisturbed(name, processor))
     assert b"\nHASH " in file.read_bytes()
-    assert all(stops[StopReason.BREAKPOINT, mode] >= HITS for mode, _ in STAGES[name])
+    assert all(stops[StopReason.BREAKPOINT, mode] >= HITS * turns for mode, _ in STAGES[name])
     total = Counter(reason for reason, _ in stops.elements())
-    assert (total[StopReason.WATCHPOINT], total[StopReason.STEP]) == (HITS, STEPS)
+    assert (total[StopReason.WATCHPOINT], total[StopReason.STEP]) == (HITS * turns, STEPS * turns)
