@@ -1,6 +1,7 @@
 """One program under both machines and every mask, and what differs."""
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from trapline.arch.vectors import FORCEABLE
 
@@ -8,6 +9,9 @@ from .compare import Difference, first_difference
 from .departures import departure
 from .program import Program
 from .runner import End, Run, Runner
+
+_PATIENCE: Final = 20.0
+"""Seconds for a program that has come to its end once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,4 +50,4 @@ def try_program(program: Program, unicorn: Runner, qemu: Runner | None = None, *
 def _patient(runner: Runner, program: Program, mask: int, *, ask: bool = False) -> Run:
     """Run a program; one that takes too long, on a host with much else to do, is repeated."""
     run = runner.run(program, mask, ask=ask)
-    return runner.run(program, mask, ask=ask) if run.end is End.TIME else run
+    return runner.run(program, mask, ask=ask, seconds=_PATIENCE) if run.end is End.TIME else run

@@ -78,8 +78,13 @@ class Runner:
         self.opened = 0
         """How often a processor was opened."""
 
-    def run(self, program: Program, mask: int, *, ask: bool = False, stepped: bool = False) -> Run:
-        """Run a program with exceptions forced; `ask`: an observer looks at each of them; `stepped`: step by step."""
+    def run(
+        self, program: Program, mask: int, *, ask: bool = False, stepped: bool = False, seconds: float | None = None
+    ) -> Run:
+        """Run a program with exceptions forced; `ask`: an observer looks at each of them; `stepped`: step by step.
+
+        `seconds`: more than what a program may take.
+        """
         limited = self._opened or self._begin()
         limited.memory.write(0, program.arena)
         if program.mode == "real":
@@ -91,7 +96,7 @@ class Runner:
             raise ProcessorError(f"what runs before a program ends with {end.value} {detail}")
         most = _STEPS if stepped else 0
         end, detail = self._start(
-            limited, program.save, program.gprs, mask, ask=ask, steps=most, time_limit=self._seconds
+            limited, program.save, program.gprs, mask, ask=ask, steps=most, time_limit=seconds or self._seconds
         )
         lost = end in (End.FAILED, End.OFF, End.TIME)
         run = Run(

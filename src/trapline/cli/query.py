@@ -36,7 +36,7 @@ def _print_json(answer: sql.Answer, limit: int | None) -> None:
         values = {name: _written(name, value) for name, value in zip(answer.columns, row, strict=True)}
         sys.stdout.write(between + json.dumps(values, default=str))
         between = ",\n"
-    print("]" if between != "[" else "[]")
+    sys.stdout.write("]\n" if between != "[" else "[]\n")
 
 
 def _written(name: str, value: Any) -> Any:  # noqa: ANN401  # of any type of SQL

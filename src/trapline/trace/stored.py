@@ -120,9 +120,11 @@ class SymbolFile(Struct, frozen=True, kw_only=True):
     """A symbol file of a run."""
 
     name: str
+    """Its path."""
     slide: Hex | None = None
     """The difference from its addresses to the guest's, modulo 2 to the 64th; None: it was not known at the start."""
     build_id: str | None = None
+    """Of its GNU build ID note, in hexadecimal; None: it has none."""
 
 
 class Metadata(Struct, frozen=True, kw_only=True):
