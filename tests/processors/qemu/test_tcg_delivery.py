@@ -30,7 +30,7 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="QEMU is not installed"),
 ]
 
-CASES = 800
+CASES = 2_000
 AT_CPL_3 = "protected16 20"
 """A case whose handler runs at CPL 3, with a stack of the supervisor."""
 _SAVE_AT = VMCB_AT + offset_of(Vmcb, "save")
