@@ -11,7 +11,7 @@ from trapline.trace.files.writer import PART, format_of
 
 from .progress import progress
 from .streams import output_name
-from .terminal import tell
+from .terminal import exceptions, tell
 
 
 def convert(options: argparse.Namespace) -> int:
@@ -25,5 +25,5 @@ def convert(options: argparse.Namespace) -> int:
     file = OutputFile("the output", name, force=options.force)
     with open_trace(source) as trace, progress(trace.count) as seen:
         count = write_pieces(trace.pieces(), trace.metadata, file, form, seen)
-    tell(f"{count:,} exception{'s' * (count != 1)} converted", file=sys.stderr)
+    tell(f"{exceptions(count)} converted", file=sys.stderr)
     return 0

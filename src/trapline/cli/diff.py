@@ -18,7 +18,7 @@ from trapline.typed import printable
 from .progress import progress
 from .streams import STDOUT, check_claims, output_name
 from .table import print_table
-from .terminal import tell
+from .terminal import exceptions, tell
 from .traces import described, opened
 
 SAME: Final = 0
@@ -56,7 +56,7 @@ def _print(options: argparse.Namespace, a: Reading, b: Reading, found: Differenc
         tell(difference.summary(found))
     else:
         for letter, each, count in zip("AB", (a, b), found.counts, strict=True):
-            tell(f"{letter}: {described(each)}: {count:,} exception{'s' * (count != 1)}")
+            tell(f"{letter}: {described(each)}: {exceptions(count)}")
         tell(*difference.text(found))
         if (table := difference.counts(found)) is not None:
             tell("\nexceptions with another count")

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from trapline.errors import TraplineError, UsageError
+from trapline.errors import UsageError
 from trapline.session.clash import File, check_clashes, check_streams, output_file, symbol_files
 from trapline.session.convert import write_pieces
 from trapline.session.output import OutputFile
@@ -16,7 +16,7 @@ from trapline.trace.files.writer import LINES, format_of
 from trapline.trace.stored import Metadata, read_record
 
 from .streams import STDOUT, output_name
-from .terminal import tell
+from .terminal import exceptions, tell
 
 
 def import_qemu_int(log: str, output: str | None, symbols: list[str], *, force: bool) -> int:
@@ -34,13 +34,13 @@ def import_qemu_int(log: str, output: str | None, symbols: list[str], *, force: 
         form.check()
         records = map(read_record, _records(log, names))
         count = write_pieces(pieces_of(records), Metadata(registers=False), file, form)
-    tell(f"{count:,} exception{'s' * (count != 1)} imported", file=sys.stderr)
+    tell(f"{exceptions(count)} imported", file=sys.stderr)
     return 0
 
 
 def _write_lines(lines: Iterator[str], file: OutputFile) -> int:
     count = 0
-    try:
+    with file.writing():
         for line in lines:
             if not count:
                 written = file.open_text()
@@ -50,12 +50,6 @@ def _write_lines(lines: Iterator[str], file: OutputFile) -> int:
         if not count:
             file.open()
             file.begin()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise TraplineError(f"{file}: {error.strerror}") from error
-    finally:
-        file.close()
     return count
 
 

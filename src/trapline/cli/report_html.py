@@ -5,7 +5,6 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from trapline.errors import TraplineError
 from trapline.report.html import Section, page
 from trapline.report.html.stored import page_of
 from trapline.session.clash import File, check_clashes, output_file, symbol_files
@@ -40,15 +39,9 @@ def write_page(
 ) -> None:
     """Write the page of the chosen records, with more sections. Raises UsageError and TraplineError."""
     names = placed_names(options.symbols)
-    try:
+    with file.writing():
         text = page(replace(page_of(records, names, syntax=options.syntax), sections=sections))
         written = file.open_text()
         file.begin()
         written.write(text)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise TraplineError(f"{file}: {error.strerror}") from error
-    finally:
-        file.close()
     tell(f"{options.html}: {len(text.encode()):,} bytes", file=sys.stderr)

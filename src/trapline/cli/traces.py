@@ -11,7 +11,7 @@ from trapline.trace.selection import read_choice
 
 from .progress import progress
 from .table import print_table
-from .terminal import tell
+from .terminal import exceptions, tell
 
 
 @contextlib.contextmanager
@@ -49,7 +49,7 @@ def described(records: Reading) -> str:
 
 def print_answer(records: Reading, total: int, table: Table) -> None:
     """Print how many records were chosen, and a table."""
-    tell(f"{described(records)}: {total:,} exception{'s' * (total != 1)}")
+    tell(f"{described(records)}: {exceptions(total)}")
     if not total:
         return
     print()

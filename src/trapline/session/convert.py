@@ -1,9 +1,9 @@
 """Writes what a trace has to another file, in the format that its name asks for."""
 
 from collections.abc import Callable, Iterable
+from itertools import chain, islice
 from typing import Final
 
-from trapline.errors import TraplineError
 from trapline.trace.files.trace import Piece
 from trapline.trace.files.writer import Format
 from trapline.trace.stored import Metadata
@@ -28,31 +28,22 @@ def write_pieces(
     """
     form.check()
     writer = form.make(file.open_buffered())
-    begun, count = False, 0
-    try:
+    count, pieces = 0, iter(pieces)
+    with file.writing():
         try:
-            for piece in pieces:
-                if not begun:
-                    file.begin()
-                    begun = True
-                    writer.begin(metadata)
-                writer.write(piece.columns, piece.notes)
-                if count // _FLUSHED < (count := count + piece.columns.size) // _FLUSHED:
-                    writer.flush()
-                seen(piece.columns.size)
-            if not begun:
-                file.begin()
-                begun = True
+            first = list(islice(pieces, 1))
+            file.begin()
+            try:
                 writer.begin(metadata)
-        finally:
-            if begun:
+                for piece in chain(first, pieces):
+                    writer.write(piece.columns, piece.notes)
+                    if count // _FLUSHED < (count := count + piece.columns.size) // _FLUSHED:
+                        writer.flush()
+                    seen(piece.columns.size)
+            finally:
                 writer.close()
-    except OSError as error:
-        writer.abandon()
-        file.give_up()
-        if isinstance(error, BrokenPipeError):
+        except OSError:
+            writer.abandon()
+            file.give_up()
             raise
-        raise TraplineError(f"{file}: {error.strerror}") from error
-    finally:
-        file.close()
     return count

@@ -6,7 +6,7 @@ import fcntl
 import io
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Final
 
@@ -159,6 +159,18 @@ class OutputFile:
         """See `LineWriter.wait_until`."""
         if self._file is not None:
             self._file.limit = limit
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Close the file after its writing. Raises TraplineError where it cannot be written."""
+        try:
+            yield
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise TraplineError(f"{self}: {error.strerror}") from error
+        finally:
+            self.close()
 
     def begin(self) -> None:
         """Remove what the file held. Raises TraplineError."""
