@@ -16,10 +16,10 @@ from trapline.machine.processor import Processor
 
 from .control import bits_of, lacking
 from .cpuid import CpuidAnswers
-from .evidence import capture
-from .explain import Disassembler, explain_exception
+from .explain import Disassembler
 from .instruction import Namer
 from .memory import PartialMemory
+from .undelivered import explain_undelivered
 
 _UNCHECKED: Final = "a real processor raises an exception there, and this one checks no limits"
 _NO_MEMORY: Final = PartialMemory({})
@@ -28,8 +28,7 @@ _GP = Event(Vector.GP, EventType.EXCEPTION, 0)
 
 def tolerated(processor: Processor, *, name: Namer, disassemble: Disassembler) -> str:
     """Return the sentence on the instruction at which the guest is stopped, and which its processor executes."""
-    evidence = capture(processor, _GP, _GP, (None, None), None, None)
-    origin = explain_exception(evidence, name=name, disassemble=disassemble).origin
+    origin = explain_undelivered(processor, _GP, None, name=name, disassemble=disassemble).origin
     if origin is None:
         return f"A real processor raises #GP(0) at {processor.vmcb.save.rip:#x}: this one does not check the value."
     place = origin.symbol or f"{origin.cs:04x}:{origin.rip:x}"
