@@ -157,7 +157,7 @@ DEFECTS: Final = (
            ("tests/explain/test_blackbox.py",)),
     Defect("38b", "the address of another page fault", _HANDLERS, "vcpu.save.cr2 if vectoring",
            "control.exit_info_2 if vectoring", _NO_GUEST, ("tests/hypervisor/test_recording.py",)),
-    Defect("39", "evidence that changes with the guest", f"{_EXPLAIN}/blackbox.py", "evidence.memory.detach()", "pass",
+    Defect("39", "evidence that changes with the guest", f"{_EXPLAIN}/reading.py", "evidence.memory.detach()", "pass",
            _NO_GUEST, ("tests/explain/test_blackbox.py",)),
     Defect("40", "exceptions of several states in one chain", f"{_EXPLAIN}/blackbox.py", '("rip", "rsp",', '("rsp",',
            _NO_GUEST, ("tests/explain/test_evidence.py", "-m", "not slow")),

@@ -4,7 +4,6 @@ A plain exception costs one test: those that a processor forwards on its own nev
 are only tested for an event under delivery.
 """
 
-import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Final
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from .explain import Disassembler
     from .explanation import Explanation
     from .instruction import Namer
-
-log = logging.getLogger(__name__)
 
 KEPT: Final = 64
 """How many pieces of evidence are kept."""
@@ -79,14 +76,14 @@ class BlackBox:
         return explain(chain, name=name, disassemble=disassemble) if chain else None
 
     def _keep(self, evidence: Evidence) -> None:
-        self._read(evidence)
-        evidence.memory.detach()
-        evidence.cpuid.detach()
+        from .reading import read_now  # most guests never need it
+
+        read_now(evidence, lambda disassemble: self._read(evidence, disassemble))
         self.evidence.append(evidence)
         if self._sink is not None:
             self._sink(evidence.to_json())
 
-    def _read(self, evidence: Evidence) -> None:
+    def _read(self, evidence: Evidence, disassemble: "Disassembler") -> None:
         """Read the code, the stack, and all memory that an explanation of the chain so far needs."""
         event = evidence.vectoring or evidence.event
         if event is not None:
@@ -95,17 +92,13 @@ class BlackBox:
             stack_top(attempt)
         self._seen[evidence.fatal] += 1
         if evidence.becomes is SHUTDOWN or self._seen[evidence.fatal] <= EXPLAINED:
-            from .explain import explain  # most guests never need it
+            from .explain import explain
             from .pictures import draw
 
-            try:
-                # With a disassembler, the code is read as well.
-                chain = chains([*self.evidence, evidence])[-1]
-                explain(chain, disassemble=lambda code, address, bits: None)
-                if evidence.fatal:
-                    draw(chain)
-            except Exception:
-                log.exception("the evidence cannot be explained")  # the guest's run goes on
+            chain = chains([*self.evidence, evidence])[-1]
+            explain(chain, disassemble=disassemble)
+            if evidence.fatal:
+                draw(chain)
         elif evidence.vectoring is not None:  # cheaper, for a guest that handles such exceptions again and again
             deliveries(evidence.save, evidence.vectoring, evidence.memory, physical_bits=evidence.physical_bits)
 

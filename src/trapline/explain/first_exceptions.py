@@ -3,7 +3,6 @@
 Of later ones there is the record alone: an explanation of them takes memory as it is at the end of the run.
 """
 
-import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -15,8 +14,6 @@ from .evidence import Evidence, capture
 if TYPE_CHECKING:
     from trapline.hypervisor.exception import InterceptedException
     from trapline.hypervisor.vcpu import Vcpu
-
-log = logging.getLogger(__name__)
 
 KEPT: Final = 8
 """Exceptions of a vector: each takes under 1 ms, and the processor forwards the others without an exit."""
@@ -49,23 +46,13 @@ class FirstExceptions:
         if sequence is not None and isinstance(injected, Event):
             addresses = exit.address, exit.vectoring_address
             evidence = capture(vcpu.processor, exit.event, exit.vectoring, addresses, injected, sequence)
-            _read(evidence)
+            from .explain import explain_delivered
+            from .reading import read_now
+
+            read_now(evidence, lambda disassemble: explain_delivered(evidence, disassemble=disassemble))
             self._evidence[sequence] = evidence
             self.records[sequence] = self._newest()
 
     def find(self, sequence: int) -> Evidence | None:
         """Return the evidence of the exception whose record has this number; None: there is none."""
         return self._evidence.get(sequence)
-
-
-def _read(evidence: Evidence) -> None:
-    """Read the memory that an explanation takes, and no more afterwards."""
-    from .explain import explain_delivered  # most guests never need it
-
-    try:
-        # With a disassembler, the code is read as well.
-        explain_delivered(evidence, disassemble=lambda code, address, bits: None)
-    except Exception:
-        log.exception("the evidence cannot be explained")  # the guest's run goes on
-    evidence.memory.detach()
-    evidence.cpuid.detach()
