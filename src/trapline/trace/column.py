@@ -5,6 +5,7 @@ from enum import Enum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from trapline.arch.bits import M32
 from trapline.symbols import Symbol
 
 from .exception_record import Lookup
@@ -83,6 +84,12 @@ class Numbers(NamedTuple):
     present: "NDArray[np.bool_] | None" = None
     """Where there is a value; None: everywhere."""
 
+    def known(self) -> "NDArray[np.bool_]":
+        """Return where there is a value."""
+        import numpy as np
+
+        return np.ones(len(self.values), np.bool_) if self.present is None else self.present
+
 
 class Texts(NamedTuple):
     """An array of a column of text: indices into a table; None in the table is a missing value."""
@@ -109,7 +116,11 @@ class Column(NamedTuple):
 
 def linear_addresses(batch: Batch) -> Numbers:
     """Return the linear address of each record's instruction."""
+    return Numbers(linear(batch.records["rip"], batch.records["cs_base"]))
+
+
+def linear(rip: "NDArray[Any]", cs_base: "NDArray[Any]") -> "NDArray[Any]":
+    """Return linear addresses, as `exception_record.linear_rip` does."""
     import numpy as np
 
-    rip = batch.records["rip"]
-    return Numbers(np.where(rip >> 32 != 0, rip, rip + batch.records["cs_base"] & 0xFFFF_FFFF))
+    return np.where(rip >> 32 != 0, rip, rip + cs_base & M32)

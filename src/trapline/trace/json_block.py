@@ -87,8 +87,8 @@ class _Block:
         vector, kind, code = (self.over(f"{name}{end}") for end in ("", "_type", "_error_code"))
         numbers = [EVENT_TYPES.index(text) if text in EVENT_TYPES else 0 for text in kind.table]
         words = vector.values.astype(np.uint64) | np.array(numbers, np.uint64)[kind.codes] << 8
-        words |= np.where(_present(code), code.values.astype(np.uint64) << 32 | ERROR_CODE_VALID, np.uint64(0))
-        found, places = np.unique(np.where(_present(vector), words | VALID, np.uint64(0)), return_inverse=True)
+        words |= np.where(code.known(), code.values.astype(np.uint64) << 32 | ERROR_CODE_VALID, np.uint64(0))
+        found, places = np.unique(np.where(vector.known(), words | VALID, np.uint64(0)), return_inverse=True)
         yield _text(f',"{name}":')
         yield _table(places, [event_text(int(word)) for word in found])
 
@@ -190,7 +190,3 @@ def _or_null(parts: Sequence[Part], present: Truths | None) -> Iterator[Part]:
 def _where(parts: Sequence[Part], present: Truths | None) -> Iterator[Part]:
     for part in parts:
         yield part if present is None else part * present[:, None]
-
-
-def _present(numbers: Numbers) -> Truths:
-    return np.ones(len(numbers.values), np.bool_) if numbers.present is None else numbers.present

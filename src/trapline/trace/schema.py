@@ -13,7 +13,7 @@ from trapline.arch.registers import CR0, EFER, RFLAGS
 from trapline.machine.record import GENERAL, RecordFlags
 from trapline.symbols import Symbol
 
-from .column import Batch, Column, Kind, Numbers, Texts, linear_addresses
+from .column import Batch, Column, Columnar, Kind, Numbers, Texts, linear_addresses
 from .exception_record import Outcome, outcome_of
 
 if TYPE_CHECKING:
@@ -230,3 +230,9 @@ _ALL: Final = (
 )
 COLUMNS: Final = {column.name: column for column in _ALL}
 """All columns by name."""
+
+
+def numbers_of(columns: Columnar, name: str) -> Numbers:
+    """Return a column of numbers."""
+    found: Numbers = columns.over(COLUMNS[name])
+    return found

@@ -7,7 +7,7 @@ equal with a probability of 3 in a million.
 
 from collections.abc import Iterable, Sequence
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +15,10 @@ from numpy.typing import NDArray
 from trapline.trace.column import Kind, Numbers, Texts
 from trapline.trace.files.layout import StoredColumns
 from trapline.trace.questions.groups import Batches
-from trapline.trace.schema import COLUMNS
+from trapline.trace.schema import COLUMNS, numbers_of
 
 from .anchors import Keys
 from .randomised import Randomised, randomised
-
-if TYPE_CHECKING:
-    pass
 
 NAMED: Final = np.uint64(1 << 9)
 """In `Places.rest`: the place has a name."""
@@ -134,10 +131,10 @@ def _joined(parts: list[Keys]) -> Keys:
 
 
 def _key(columns: StoredColumns, by: By | None, names: dict[str | None, int]) -> tuple[Keys, Keys]:
-    code, rip, linear = (_over(columns, name) for name in ("error_code", "rip", "linear_rip"))
-    rest = _over(columns, "vector").values.astype(np.uint64)
-    rest |= np.where(_present(code), code.values.astype(np.uint64) << np.uint64(16) | _HAS_CODE, np.uint64(0))
-    place = np.where(_present(linear), linear.values, rip.values).astype(np.uint64)
+    code, rip, linear = (numbers_of(columns, name) for name in ("error_code", "rip", "linear_rip"))
+    rest = numbers_of(columns, "vector").values.astype(np.uint64)
+    rest |= np.where(code.known(), code.values.astype(np.uint64) << np.uint64(16) | _HAS_CODE, np.uint64(0))
+    place = np.where(linear.known(), linear.values, rip.values).astype(np.uint64)
     if by is None:
         return place, rest
     texts: Texts = columns.over(COLUMNS["symbol"])
@@ -146,7 +143,7 @@ def _key(columns: StoredColumns, by: By | None, names: dict[str | None, int]) ->
     named = numbers != 0
     name = numbers << np.uint64(32)
     if by is By.PLACE:
-        offset = _over(columns, "symbol_offset")
+        offset = numbers_of(columns, "symbol_offset")
         name |= offset.values.astype(np.uint64) & np.uint64(0xFFFF_FFFF)
     return np.where(named, name, place), rest | np.where(named, NAMED, np.uint64(0))
 
@@ -166,15 +163,6 @@ def _state(columns: StoredColumns, names: Sequence[str], texts: dict[str | None,
             value = numbers.values.astype(np.uint64)
         found = mixed(found ^ value)
     return found
-
-
-def _over(columns: StoredColumns, name: str) -> Numbers:
-    found: Numbers = columns.over(COLUMNS[name])
-    return found
-
-
-def _present(numbers: Numbers) -> Any:  # noqa: ANN401  # numpy's: an array, or one truth for all
-    return True if numbers.present is None else numbers.present
 
 
 def _hash(side: Places) -> Keys:

@@ -2,18 +2,15 @@
 
 from collections.abc import Iterable
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 
 from trapline.trace.arrow import to_batch
-from trapline.trace.column import Batch, Column, Kind, Numbers, Texts
+from trapline.trace.column import Batch, Column, Kind, Numbers, Texts, linear
 from trapline.trace.columns import view
 from trapline.trace.schema import COLUMNS
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 METADATA: Final = b"trapline"
 """The key of the metadata of a schema, in Arrow and Parquet: JSON. An Arrow batch with this key has evidence there."""
@@ -80,17 +77,11 @@ class StoredColumns:
 
     def _linear(self) -> pa.Array:
         rip, base = (_numbers(self.array(name)) for name in ("rip", "cs_base"))
-        high = rip.values >> 32 != 0
-        values = np.where(high, rip.values, rip.values + base.values & 0xFFFF_FFFF)
-        missing = (~high & ~_present(base)) | ~_present(rip)
-        return pa.array(values, mask=missing)
+        missing = ((rip.values >> 32 == 0) & ~base.known()) | ~rip.known()
+        return pa.array(linear(rip.values, base.values), mask=missing)
 
 
 def _numbers(array: pa.Array) -> Numbers:
     if not array.null_count:
         return Numbers(array.to_numpy())
     return Numbers(array.fill_null(0).to_numpy(), array.is_valid().to_numpy(zero_copy_only=False))
-
-
-def _present(numbers: Numbers) -> "NDArray[np.bool_]":
-    return np.ones(len(numbers.values), np.bool_) if numbers.present is None else numbers.present

@@ -6,11 +6,11 @@ from typing import Any, BinaryIO, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from trapline.trace.column import Columnar, Numbers
+from trapline.trace.column import Columnar
 from trapline.trace.perfetto import packets
 from trapline.trace.perfetto.nesting import Nesting, Settled
 from trapline.trace.perfetto.tracks import Names, Tracks
-from trapline.trace.schema import COLUMNS
+from trapline.trace.schema import numbers_of
 from trapline.trace.stored import Metadata
 
 from .writer import Note, Writer
@@ -60,7 +60,7 @@ class PerfettoWriter:
         name, new_names = self._names.of(columns)
         rows = _rows(columns, track, name)
         self._file.write(new_tracks + new_names + self._tracks.counts(columns, rows.time))
-        cpl, rsp = (_numbers(columns, each).values.tolist() for each in ("cpl", "rsp"))
+        cpl, rsp = (numbers_of(columns, each).values.tolist() for each in ("cpl", "rsp"))
         settled = self._nesting.add(track.tolist(), cpl, rsp)
         if self._rows is not None:
             rows = _Rows(*(np.concatenate(pair) for pair in zip(self._rows, rows, strict=True)))
@@ -107,26 +107,17 @@ def perfetto_writer(file: BinaryIO, part: BinaryIO | None) -> Writer:
 
 def _rows(columns: Columnar, track: NDArray[Any], name: NDArray[Any]) -> _Rows:
     seq, tsc, cpl, rip, linear, address, code = (
-        _numbers(columns, each) for each in ("seq", "tsc", "cpl", "rip", "linear_rip", "address", "error_code")
+        numbers_of(columns, each) for each in ("seq", "tsc", "cpl", "rip", "linear_rip", "address", "error_code")
     )
-    time = np.where(_present(tsc, columns), tsc.values, seq.values)
+    time = np.where(tsc.known(), tsc.values, seq.values)
     return _Rows(
         np.minimum(time, _LAST).astype(np.uint64),
         track,
         name,
         np.where(cpl.values == 3, packets.Category.USER, packets.Category.KERNEL).astype(np.uint8),
         seq.values,
-        np.where(_present(linear, columns), linear.values, rip.values),
+        np.where(linear.known(), linear.values, rip.values),
         address.values,
         code.values,
-        _present(address, columns) | _present(code, columns).astype(np.uint8) << 1,
+        address.known() | code.known().astype(np.uint8) << 1,
     )
-
-
-def _numbers(columns: Columnar, name: str) -> Numbers:
-    found: Numbers = columns.over(COLUMNS[name])
-    return found
-
-
-def _present(numbers: Numbers, columns: Columnar) -> NDArray[np.bool_]:
-    return np.ones(columns.size, np.bool_) if numbers.present is None else numbers.present

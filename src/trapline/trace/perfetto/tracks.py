@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trapline.arch.vectors import mnemonic
-from trapline.trace.column import Columnar, Numbers, Texts
-from trapline.trace.schema import COLUMNS
+from trapline.trace.column import Columnar, Texts
+from trapline.trace.schema import COLUMNS, numbers_of
 from trapline.trace.selection import process_of
 
 from . import packets
@@ -38,7 +38,7 @@ class Tracks:
 
     def of(self, columns: Columnar) -> tuple[Rows, bytes]:
         """Return the track of each record, and the packets of those that are new."""
-        process, vcpu = process_of(columns), _over(columns, "vcpu")
+        process, vcpu = process_of(columns), numbers_of(columns, "vcpu")
         pairs = np.stack((process.values.astype(np.uint64), vcpu.values.astype(np.uint64)), axis=1)
         found, places = np.unique(pairs, axis=0, return_inverse=True)
         new: list[bytes] = []
@@ -47,7 +47,7 @@ class Tracks:
 
     def counts(self, columns: Columnar, time: Rows) -> bytes:
         """Return the packets of the counters' values."""
-        vectors = _over(columns, "vector").values.astype(np.int64)
+        vectors = numbers_of(columns, "vector").values.astype(np.int64)
         order = np.argsort(vectors, kind="stable")
         ordered = vectors[order]
         values = np.empty(vectors.size, np.int64)
@@ -85,7 +85,7 @@ class Names:
     def of(self, columns: Columnar) -> tuple[Rows, bytes]:
         """Return the number of each record's name, and the packet of those that are new."""
         symbols: Texts = columns.over(COLUMNS["symbol"])
-        vectors = _over(columns, "vector").values
+        vectors = numbers_of(columns, "vector").values
         found, places = np.unique(symbols.codes.astype(np.int64) << 8 | vectors, return_inverse=True)
         new: list[tuple[int, str]] = []
         numbers = [self._number(code & 0xFF, symbols.table[code >> 8], new) for code in found.tolist()]
@@ -97,8 +97,3 @@ class Names:
             self._known[key] = len(self._known) + 1
             new.append((self._known[key], mnemonic(vector) if symbol is None else f"{mnemonic(vector)} {symbol}"))
         return self._known[key]
-
-
-def _over(columns: Columnar, name: str) -> Numbers:
-    found: Numbers = columns.over(COLUMNS[name])
-    return found

@@ -5,10 +5,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from trapline.arch.vectors import mnemonic
-from trapline.trace.column import Numbers
 from trapline.trace.files.layout import StoredColumns
 from trapline.trace.overview.timeline import Axis, Bins
-from trapline.trace.schema import COLUMNS
+from trapline.trace.schema import numbers_of
 
 from .groups import Batches
 
@@ -46,7 +45,7 @@ def over_time(records: Batches, limit: int | None = None) -> OverTime:
     total = 0
     for batch in records.batches(("seq", "tsc", "vector")):
         stored = StoredColumns(batch)
-        seq, tsc, vectors = (_numbers(stored, name) for name in ("seq", "tsc", "vector"))
+        seq, tsc, vectors = (numbers_of(stored, name) for name in ("seq", "tsc", "vector"))
         total += batch.num_rows
         kinds = vectors.values.astype(np.uint8)
         numbers.add(seq.values.astype(np.uint64), kinds)
@@ -78,11 +77,6 @@ def document(answer: OverTime) -> dict[str, Any]:
             for interval in answer.intervals
         ],
     }
-
-
-def _numbers(stored: StoredColumns, name: str) -> Numbers:
-    numbers: Numbers = stored.over(COLUMNS[name])
-    return numbers
 
 
 def _size(axis: Axis) -> int:

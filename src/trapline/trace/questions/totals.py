@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from trapline.arch.vectors import mnemonic
-from trapline.trace.column import Numbers
 from trapline.trace.files.layout import StoredColumns
 from trapline.trace.reading import RUN
-from trapline.trace.schema import COLUMNS
+from trapline.trace.schema import numbers_of
 from trapline.trace.stored import Metadata
 
 from .groups import Batches
@@ -54,13 +53,13 @@ def totals(records: Batches) -> Totals:
     spans: dict[str, tuple[int, int]] = {}
     for batch in records.batches(("seq", "vector", "cpl", "tsc", RUN)):
         stored = StoredColumns(batch)
-        numbers, vectors, cpl, tsc = (_numbers(stored, name) for name in ("seq", "vector", "cpl", "tsc"))
+        numbers, vectors, cpl, tsc = (numbers_of(stored, name) for name in ("seq", "vector", "cpl", "tsc"))
         times += _count(vectors.values)
-        user += _count(vectors.values[_present(cpl) & (cpl.values == _USER)])
-        kernel += _count(vectors.values[_present(cpl) & (cpl.values < _USER)])
+        user += _count(vectors.values[cpl.known() & (cpl.values == _USER)])
+        kernel += _count(vectors.values[cpl.known() & (cpl.values < _USER)])
         np.minimum.at(first, vectors.values, numbers.values)
         np.maximum.at(last, vectors.values, numbers.values)
-        stamps = tsc.values[_present(tsc)]
+        stamps = tsc.values[tsc.known()]
         if stamps.size:
             run = batch.column(RUN)[0].as_py()
             least, most = spans.get(run, (int(stamps[0]), 0))
@@ -112,15 +111,6 @@ def document(answer: Totals, rate: Rate) -> dict[str, Any]:
             for row in answer.vectors
         ],
     }
-
-
-def _numbers(stored: StoredColumns, name: str) -> Numbers:
-    numbers: Numbers = stored.over(COLUMNS[name])
-    return numbers
-
-
-def _present(numbers: Numbers) -> "NDArray[np.bool_]":
-    return np.ones(len(numbers.values), np.bool_) if numbers.present is None else numbers.present
 
 
 def _count(vectors: "NDArray[np.integer[Any]]") -> "NDArray[np.int64]":
