@@ -78,7 +78,6 @@ def hostile_page():
             overview=overview(records()),
             explained=explained(),
             last=last(),
-            console=HOSTILE,
             sections=[Section("difference", HOSTILE, [HOSTILE])],
         )
     )

@@ -54,7 +54,5 @@ class Page:
     """Double and triple faults, and the exceptions that the guest never came back from."""
     last: Sequence[Mapping[str, object]] = ()
     """The last records, oldest first: values by the names of `trace.schema.COLUMNS`."""
-    console: str = ""
-    """What the guest wrote."""
     sections: Sequence[Section] = ()
     """Further sections, as the difference from another trace."""
