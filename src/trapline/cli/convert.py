@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from trapline.report.counted import counted
 from trapline.session.clash import File, check_clashes, check_streams, output_file
 from trapline.session.convert import write_pieces
 from trapline.session.output import OutputFile
@@ -11,7 +12,7 @@ from trapline.trace.files.writer import PART, format_of
 
 from .progress import progress
 from .streams import output_name
-from .terminal import exceptions, tell
+from .terminal import tell
 
 
 def convert(options: argparse.Namespace) -> int:
@@ -25,5 +26,5 @@ def convert(options: argparse.Namespace) -> int:
     file = OutputFile("the output", name, force=options.force)
     with open_trace(source) as trace, progress(trace.count) as seen:
         count = write_pieces(trace.pieces(), trace.metadata, file, form, seen)
-    tell(f"{exceptions(count)} converted", file=sys.stderr)
+    tell(f"{counted(count, 'exception')} converted", file=sys.stderr)
     return 0

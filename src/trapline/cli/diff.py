@@ -11,6 +11,7 @@ from typing import Final
 
 from trapline.errors import UsageError
 from trapline.report import difference
+from trapline.report.counted import counted
 from trapline.trace.diff import By, Difference, compare
 from trapline.trace.reading import Reading
 from trapline.typed import printable
@@ -18,7 +19,7 @@ from trapline.typed import printable
 from .progress import progress
 from .streams import STDOUT, check_claims, output_name
 from .table import print_table
-from .terminal import exceptions, tell
+from .terminal import tell
 from .traces import described, opened
 
 SAME: Final = 0
@@ -56,7 +57,7 @@ def _print(options: argparse.Namespace, a: Reading, b: Reading, found: Differenc
         tell(difference.summary(found))
     else:
         for letter, each, count in zip("AB", (a, b), found.counts, strict=True):
-            tell(f"{letter}: {described(each)}: {exceptions(count)}")
+            tell(f"{letter}: {described(each)}: {counted(count, 'exception')}")
         tell(*difference.text(found))
         if (table := difference.counts(found)) is not None:
             tell("\nexceptions with another count")

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from trapline.errors import UsageError
+from trapline.report.counted import counted
 from trapline.session.clash import File, check_clashes, check_streams, output_file, symbol_files
 from trapline.session.convert import write_pieces
 from trapline.session.output import OutputFile
@@ -16,7 +17,7 @@ from trapline.trace.files.writer import LINES, format_of
 from trapline.trace.stored import Metadata, read_record
 
 from .streams import STDOUT, output_name
-from .terminal import exceptions, tell
+from .terminal import tell
 
 
 def import_qemu_int(log: str, output: str | None, symbols: list[str], *, force: bool) -> int:
@@ -34,7 +35,7 @@ def import_qemu_int(log: str, output: str | None, symbols: list[str], *, force: 
         form.check()
         records = map(read_record, _records(log, names))
         count = write_pieces(pieces_of(records), Metadata(registers=False), file, form)
-    tell(f"{exceptions(count)} imported", file=sys.stderr)
+    tell(f"{counted(count, 'exception')} imported", file=sys.stderr)
     return 0
 
 

@@ -23,11 +23,6 @@ def tell(*lines: str, file: IO[str] | None = None) -> None:
     print(printable("\n".join(lines)), file=file or sys.stdout, flush=True)
 
 
-def exceptions(count: int) -> str:
-    """Return a number of exceptions in words, as `1 exception`."""
-    return f"{count:,} exception{'s' * (count != 1)}"
-
-
 class PrintableFormatter(logging.Formatter):
     """Formats log messages in the same way."""
 

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 from collections.abc import Iterator, Sequence
 
+from trapline.report.counted import counted
 from trapline.report.tables import Table
 from trapline.session.clash import File, check_streams
 from trapline.trace.reading import Reading
@@ -11,7 +12,7 @@ from trapline.trace.selection import read_choice
 
 from .progress import progress
 from .table import print_table
-from .terminal import exceptions, tell
+from .terminal import tell
 
 
 @contextlib.contextmanager
@@ -49,7 +50,7 @@ def described(records: Reading) -> str:
 
 def print_answer(records: Reading, total: int, table: Table) -> None:
     """Print how many records were chosen, and a table."""
-    tell(f"{described(records)}: {exceptions(total)}")
+    tell(f"{described(records)}: {counted(total, 'exception')}")
     if not total:
         return
     print()

@@ -10,6 +10,7 @@ from trapline.trace.diff.randomised import Randomised
 from trapline.trace.exception_record import line_of
 from trapline.trace.questions.rows import Row
 
+from .counted import counted
 from .tables import Table
 
 _REGISTERS: Final = (
@@ -27,7 +28,7 @@ _PARTS: Final = {
 def summary(found: Difference) -> str:
     """Return in a line whether two traces are the same."""
     if found.same:
-        return f"same: {found.common:,} {_exceptions(found.common)}"
+        return f"same: {counted(found.common, 'exception')}"
     parts = [
         ", ".join(f"{getattr(found, kind.value):,} {kind.value}" for kind in Kind),
         f"{found.common:,} in common",
@@ -38,7 +39,7 @@ def summary(found: Difference) -> str:
         row = at.a if at.b is None or (at.kind is Kind.GONE and at.a is not None) else at.b
         assert row is not None
         where = f"record {row.seq:,} of the {'first' if row is at.a else 'second'}"
-        parts.append(f"they part after {at.common:,}, at {where}: {_text(row)}")
+        parts.append(f"they part after {at.common:,}, at {where}: {line_of(row)}")
     return f"different: {'; '.join(parts)}"
 
 
@@ -56,7 +57,7 @@ def text(found: Difference) -> Iterator[str]:
         yield _compared(each)
     if (at := found.parting) is not None:
         yield ""
-        yield f"they part after {at.common:,} {_exceptions(at.common)}: {_PARTS[at.kind]}"
+        yield f"they part after {counted(at.common, 'exception')}: {_PARTS[at.kind]}"
         if at.before is not None:
             yield f"  both  {_numbered(at.before[1])}"
         yield f"  A     {_numbered(at.a)}"
@@ -68,7 +69,7 @@ def text(found: Difference) -> Iterator[str]:
     if found.states is not None:
         times = found.states.times
         yield ""
-        yield f"{times:,} {_exceptions(times)} that both have in another state, first"
+        yield f"{counted(times, 'exception')} that both have in another state, first"
         yield f"  A     {_numbered(found.states.a)}"
         yield f"  B     {_numbered(found.states.b)}"
         yield from _registers(found.states.a, found.states.b)
@@ -150,7 +151,7 @@ def _registers(a: Row, b: Row) -> Iterator[str]:
 def _change(change: Change) -> Iterator[str]:
     kind = f"  {change.kind.value:<8}"
     if change.a is not None and change.b is not None and change.kind is Kind.MOVED:
-        yield f"{kind}A {change.a.seq:,} -> B {change.b.seq:,}  {_text(change.b)}"
+        yield f"{kind}A {change.a.seq:,} -> B {change.b.seq:,}  {line_of(change.b)}"
         return
     if change.a is not None:
         yield f"{kind}A {_numbered(change.a)}"
@@ -168,17 +169,8 @@ def _compared(each: Randomised) -> str:
     return f"addresses in the {half} half: those of the second trace are {abs(slide):#x} {where}, which does not count"
 
 
-def _text(row: Row) -> str:
-    """Return an exception in a line."""
-    return line_of(row)
-
-
 def _numbered(row: Row | None) -> str:
-    return "has ended" if row is None else f"{row.seq:,}  {_text(row)}"
-
-
-def _exceptions(number: int) -> str:
-    return "exception" if number == 1 else "exceptions"
+    return "has ended" if row is None else f"{row.seq:,}  {line_of(row)}"
 
 
 def _place(row: Row) -> str:

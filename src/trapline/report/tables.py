@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from trapline.arch.vectors import mnemonic
+from trapline.symbols import place_in
 from trapline.trace.column import Kind
 from trapline.trace.questions.groups import Groups, Value, is_address
 from trapline.trace.questions.over_time import OverTime
@@ -100,7 +101,7 @@ def cell(name: str, value: Value) -> str:
 
 def place(symbol: str | None, offset: int | None) -> str:
     """Return a place as `memset+0x1a`; a dash where no symbol is known."""
-    return "-" if symbol is None else symbol if offset is None else f"{symbol}+{offset:#x}"
+    return "-" if symbol is None else place_in(symbol, offset)
 
 
 _HEADS: Final = {"vector": "exception", "symbol": "function"}

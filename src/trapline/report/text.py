@@ -11,6 +11,7 @@ from trapline.explain.explanation import Explanation
 from trapline.trace.exception_record import ExceptionRecord
 from trapline.typed import printable
 
+from .counted import counted
 from .crash import CrashContext
 from .fold import PLAIN, Width, fold, fold_line
 from .result import Ending, Result
@@ -195,10 +196,9 @@ def notes(run: Result, width: Width) -> list[str]:
 
 def costs(run: Result, width: Width) -> list[str]:
     """Return how many exceptions were recorded, and what that cost."""
-    exceptions = "exception" if run.recorded == 1 else "exceptions"
-    exits = "#VMEXIT" if run.exits == 1 else "#VMEXITs"
     return fold_line(
-        f"{run.recorded:,} {exceptions} recorded{_where(run)}; {run.exits:,} {exits} handled in Python; "
+        f"{counted(run.recorded, 'exception')} recorded{_where(run)}; "
+        f"{counted(run.exits, '#VMEXIT')} handled in Python; "
         f"guest stopped for {run.stopped_seconds * 1000:,.1f} ms ({run.stopped_seconds / run.seconds:.1%})",
         "",
         width,

@@ -8,7 +8,7 @@ An address that is not in a function has no symbol.
 """
 
 from .backtrace import Frame, backtrace
-from .files import Names, Symbol, Symbols, load, parse_option
+from .files import Names, Symbol, Symbols, load, parse_option, place_in
 from .slide import KernelValues, find_slide
 
 __all__ = [
@@ -21,4 +21,5 @@ __all__ = [
     "find_slide",
     "load",
     "parse_option",
+    "place_in",
 ]

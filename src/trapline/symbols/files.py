@@ -47,6 +47,11 @@ class Source(NamedTuple):
         return self.file is not None and any(part in f"/{self.file}" for part in _LIBRARIES)
 
 
+def place_in(name: str, offset: int | None) -> str:
+    """Return a place in a function, as `memset+0x1a`; None: where in it is not known."""
+    return name if offset is None else f"{name}+{offset:#x}"
+
+
 class Symbol(NamedTuple):
     """The symbol of an address."""
 
@@ -64,7 +69,7 @@ class Symbol(NamedTuple):
     @property
     def place(self) -> str:
         """The name with the offset: `memset+0x1a`."""
-        return f"{self.name}+{self.offset:#x}"
+        return place_in(self.name, self.offset)
 
     @property
     def source(self) -> str | None:

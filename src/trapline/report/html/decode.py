@@ -6,7 +6,7 @@ from typing import Final, NamedTuple, TypeAlias
 from trapline.arch.error_codes import describe_debug, describe_error_code
 from trapline.arch.registers import CR0, CR4, EFER, RFLAGS
 from trapline.arch.vectors import Vector, mnemonic
-from trapline.symbols import Symbol
+from trapline.symbols import Symbol, place_in
 
 Lookup: TypeAlias = Callable[[int], Symbol | None]
 _GENERAL: Final = (
@@ -75,7 +75,7 @@ def place_of(record: Mapping[str, object], lookup: Lookup | None) -> tuple[str, 
         return symbol.place, symbol.source or ""
     name, offset = record.get("symbol"), _number(record, "symbol_offset")
     if name is not None:
-        return str(name) if offset is None else f"{name}+{offset:#x}", str(record.get("source") or "")
+        return place_in(str(name), offset), str(record.get("source") or "")
     rip = _number(record, "rip") if address is None else address
     return "" if rip is None else f"{rip:#x}", ""
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
+from trapline.symbols import place_in
 from trapline.trace.column import Numbers
 from trapline.trace.selection import process_of
 
@@ -210,8 +211,7 @@ class _Pass:
             return
         symbols, offsets, sources = (chunk.values(name, new) for name in ("symbol", "symbol_offset", "source"))
         for address, symbol, offset, source in zip(rip[new].tolist(), symbols, offsets, sources, strict=True):
-            place = symbol if symbol is None or offset is None else f"{symbol}+{offset:#x}"
-            self.names[address] = place, source
+            self.names[address] = None if symbol is None else place_in(symbol, offset), source
 
 
 def overview(batches: "Iterable[pa.RecordBatch]") -> Overview:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from trapline.arch.events import Event
 from trapline.machine.record import GENERAL
+from trapline.symbols import place_in
 from trapline.trace.exception_record import Outcome
 from trapline.trace.schema import EVENT_TYPES
 
@@ -86,7 +87,7 @@ def _events(columns: dict[str, list[Any]], name: str) -> Iterator[Event | None]:
 def _place(symbol: str | None, offset: int | None, source: str | None) -> str | None:
     if symbol is None:
         return None
-    place = symbol if offset is None else f"{symbol}+{offset:#x}"
+    place = place_in(symbol, offset)
     return place if source is None else f"{place} ({source})"
 
 
