@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trapline.errors import MissingExtra
-
 from .column import Batch, Column, Columnar, Kind, Numbers, Texts
+from .libraries import need_pyarrow
 from .schema import COLUMNS
 
 if TYPE_CHECKING:
@@ -19,10 +18,9 @@ def to_table(batch: Batch) -> "pa.Table":
 
     Raises MissingExtra where pyarrow is not installed.
     """
-    try:
-        import pyarrow as pa
-    except ImportError:
-        raise MissingExtra("pyarrow", "trace") from None
+    need_pyarrow()
+    import pyarrow as pa
+
     return pa.Table.from_batches([to_batch(batch, tuple(COLUMNS))])
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from trapline.errors import MissingExtra, UsageError
+from trapline.trace.libraries import need_pyarrow
 
 from .jsonl import JsonSource
 from .trace import Source, Trace, blaming
@@ -66,10 +67,7 @@ def _recognised(name: str, file: io.BufferedReader) -> Source | None:
         raise UsageError(_NOT if head else f"it is empty, {_NOT}")
     if not seekable:
         raise UsageError("only JSON lines can be read from a pipe")
-    try:
-        import pyarrow  # noqa: F401, ICN001  # the modules below need it
-    except ImportError:
-        raise MissingExtra("pyarrow", "trace") from None
+    need_pyarrow()
     if not head.startswith(_PARQUET):
         from .arrow import ArrowSource
 

@@ -4,10 +4,11 @@ import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
-from trapline.errors import MissingExtra, UsageError
+from trapline.errors import UsageError
 from trapline.trace.column import Columnar
 from trapline.trace.condition import Condition
 from trapline.trace.exceptions import Selection
+from trapline.trace.libraries import need_pyarrow
 from trapline.trace.schema import COLUMNS
 from trapline.trace.stored import Metadata, StoredEvidence
 from trapline.typed import one_line
@@ -109,10 +110,7 @@ class Trace:
 
     def pieces(self) -> Iterator[Piece]:
         """Yield all that the file has but for its metadata, as writers take it. Raises UsageError and MissingExtra."""
-        try:
-            import pyarrow  # noqa: F401, ICN001  # the source needs it
-        except ImportError:
-            raise MissingExtra("pyarrow", "trace") from None
+        need_pyarrow()
         with blaming(self.name):
             yield from self._source.pieces()
 
@@ -127,10 +125,9 @@ class Trace:
         self.close()
 
     def _batches(self, names: Sequence[str], where: Selection | None, first: int) -> "Iterator[pa.RecordBatch]":
-        try:
-            import pyarrow as pa
-        except ImportError:
-            raise MissingExtra("pyarrow", "trace") from None
+        need_pyarrow()
+        import pyarrow as pa
+
         from .layout import StoredColumns, needed
 
         stored = needed([*names, *(() if where is None else where.columns)])

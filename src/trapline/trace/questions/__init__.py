@@ -3,9 +3,6 @@
 To import it raises MissingExtra where pyarrow is not installed.
 """
 
-from trapline.errors import MissingExtra
+from trapline.trace.libraries import need_pyarrow
 
-try:
-    import pyarrow  # noqa: F401, ICN001  # the modules of this package need it
-except ImportError:
-    raise MissingExtra("pyarrow", "trace") from None
+need_pyarrow()
