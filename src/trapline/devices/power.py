@@ -6,7 +6,9 @@ from typing import Final, NamedTuple
 SYSTEM_CONTROL: Final = 0x92
 """Port A of the PS/2: bit 0 resets, bit 1 is A20."""
 RESET_CONTROL: Final = 0xCF9
-"""The chip set's register: bit 2 resets."""
+"""The chip set's register."""
+RESET_CPU: Final = 1 << 2
+"""The bit of it that resets."""
 PM1_CONTROL: Final = (0x604, 0xB004)
 """ACPI's PM1a control block of QEMU, now and in its first years, which is also that of Bochs."""
 DEBUG_EXIT: Final = 0xF4
@@ -89,7 +91,7 @@ class Power:
     def write_reset_control(self, port: int, size: int, value: int) -> None:
         """Write port 0xCF9."""
         self._reset_type = value & 2
-        if value & 4:
+        if value & RESET_CPU:
             self.reset("port 0xcf9")
 
     def read_pm1(self, port: int, size: int) -> int:

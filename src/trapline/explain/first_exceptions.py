@@ -46,7 +46,7 @@ class FirstExceptions:
         if sequence is not None and isinstance(injected, Event):
             addresses = exit.address, exit.vectoring_address
             evidence = capture(vcpu.processor, exit.event, exit.vectoring, addresses, injected, sequence)
-            from .explain import explain_delivered
+            from .explain import explain_delivered  # not before the first exception: they load the disassembler
             from .reading import read_now
 
             read_now(evidence, lambda disassemble: explain_delivered(evidence, disassemble=disassemble))

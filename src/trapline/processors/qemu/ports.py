@@ -13,7 +13,7 @@ from typing import Final
 from trapline.arch import ioio
 from trapline.arch.exits import ExitCode, set_intercept
 from trapline.devices import keyboard
-from trapline.devices.power import RESET_CONTROL
+from trapline.devices.power import RESET_CONTROL, RESET_CPU
 from trapline.machine.io_map import misplaced_at_port
 from trapline.machine.memory import GuestMemory
 
@@ -25,7 +25,7 @@ from .handshake import Handshake
 from .layout import Command, SharedMemory
 from .string_io import Element, StringFault, next_element
 
-_RESETS: Final = {RESET_CONTROL: (1 << 2, 1 << 2), keyboard.COMMAND: (keyboard.PULSE_MASK, keyboard.PULSE)}
+_RESETS: Final = {RESET_CONTROL: (RESET_CPU, RESET_CPU), keyboard.COMMAND: (keyboard.PULSE_MASK, keyboard.PULSE)}
 """The bits of what is written that decide whether it resets, and their values, by port."""
 
 
