@@ -10,6 +10,7 @@ for exc in run.exceptions:
 # Rooms, and which may import which. Arrows only point down; neighbours on one line do not know each other.
 #
 #   cli | testing                       command line: parses, calls api, prints · what tests use
+#   debugger                            gdb, editors and agents: one machine that stops where they ask
 #   api                                 run, Machine and what they return: the library's interface
 #   session                             the parts of a run, connected
 #   report                              the result of a run as one document: values, text, JSON

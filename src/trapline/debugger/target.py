@@ -1,0 +1,176 @@
+"""One machine as every debugger sees it: stopped, run, stepped, and stopped again at what was asked for."""
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from trapline.api import DISCARD, FORWARD, STOP, Machine, Stop
+from trapline.arch.vectors import Vector, bits
+from trapline.errors import UsageError
+from trapline.explain.explanation import Explanation
+from trapline.hypervisor.exception import Decision
+from trapline.hypervisor.stop import StopReason
+from trapline.report.crash import Frame
+from trapline.session.cpu import Cpu
+from trapline.session.observing import ExceptionExit
+from trapline.trace.condition import StopAt, parse_stop
+
+FINAL: Final = frozenset({StopReason.OFF, StopReason.RESET, StopReason.SHUTDOWN, StopReason.HALTED})
+"""After these the guest does not go on by itself."""
+_CALLS: Final = frozenset({"call", "lcall", "syscall", "sysenter", "int", "int1", "int3", "into"})
+
+
+class Catch(NamedTuple):
+    """Exceptions at which the guest stops before it sees them."""
+
+    number: int
+    """From 1; a number is never used again."""
+    at: StopAt
+
+    def __str__(self) -> str:
+        return f"{self.number}: {self.at.text}"
+
+
+class Target:
+    """A machine that a debugger holds. It is stopped, or runs in the thread that called a method that runs it."""
+
+    def __init__(self, machine: Machine) -> None:
+        """Stop the machine at the first instruction that it executes. Raises ProcessorError."""
+        self.machine = machine
+        self.passed = 0
+        """A mask of vectors that are delivered without a stop, whatever is caught."""
+        self._catches: dict[Catch, Callable[[ExceptionExit], Decision | None]] = {}
+        self._numbers = 0
+        machine.interrupt()
+        self.stop: Stop = machine.run()
+        """Why and where the machine stopped last."""
+
+    @property
+    def cpu(self) -> Cpu:
+        """The CPU that stopped."""
+        return self.machine.cpus[0]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is nothing left to run."""
+        return self.stop.reason in FINAL
+
+    def catch(self, text: str) -> Catch:
+        """Stop at exceptions, given as `VECTORS [if CONDITION]`: `pf,gp if cpl == 0`. They are forced from now on.
+
+        Raises UsageError.
+        """
+        at = parse_stop(text)
+        caught = Catch(self._numbers + 1, at)
+        self.machine.set_exceptions(self.machine.session.vm.mask | at.vectors)
+
+        def stop(exc: ExceptionExit) -> Decision | None:
+            return STOP if at.matches(exc) and not self.passed >> exc.vector & 1 else None
+
+        self._catches[caught] = self.machine.on(*map(Vector, bits(at.vectors)))(stop)
+        self._numbers = caught.number
+        return caught
+
+    def release(self, caught: Catch) -> None:
+        """Stop no more at what was caught. Raises KeyError for what is not."""
+        self.machine.off(self._catches.pop(caught))
+
+    @property
+    def catches(self) -> tuple[Catch, ...]:
+        """What is caught, in order."""
+        return tuple(self._catches)
+
+    def resume(self, decision: Decision = FORWARD, timeout: float | None = None) -> Stop:
+        """Run until the machine stops. `decision` is about the exception at which it is stopped, if it is at one."""
+        self._decide(decision)
+        return self._stopped(self.machine.run(timeout))
+
+    def step(self, decision: Decision = FORWARD, timeout: float | None = None) -> Stop:
+        """Execute one instruction, or deliver one event, which is the exception at which the machine is stopped."""
+        self._decide(decision)
+        return self._stopped(self.machine.step(timeout))
+
+    def step_over(self, decision: Decision = FORWARD, timeout: float | None = None) -> Stop:
+        """Step, but run a function that the instruction calls, or the iterations of REP, to the end."""
+        line = next(iter(self.cpu.disassemble()), None)
+        if self.stop.exception is not None or line is None or not _returns(line.text):
+            return self.step(decision, timeout)
+        return self.run_to(line.address + len(line.data), timeout=timeout)
+
+    def step_out(self, timeout: float | None = None) -> Stop:
+        """Run to the caller. Raises UsageError where it is not known."""
+        callers = self.frames()[1:]
+        if not callers:
+            raise UsageError("the caller is not known: there are no frame pointers to follow")
+        return self.run_to(callers[0].address, above=self.cpu.registers.rsp, timeout=timeout)
+
+    def run_to(self, address: int, *, above: int | None = None, timeout: float | None = None) -> Stop:
+        """Run to an instruction, or to whatever stops the machine before; `above`: only where RSP is above it.
+
+        A stop there has the reason STEP.
+        """
+        breakpoints = self.machine.breakpoints
+        had = address in breakpoints
+        limit = self.cpu.registers.rsp if above is None else above + 1
+        breakpoints.add(address)
+        try:
+            while True:
+                stop = self.resume(timeout=timeout)
+                if had or stop.reason is not StopReason.BREAKPOINT or self.cpu.address != address:
+                    return stop
+                if self.cpu.registers.rsp >= limit:
+                    return self._stopped(stop._replace(reason=StopReason.STEP))
+        finally:
+            if not had:
+                breakpoints.remove(address)
+
+    def step_line(self, *, into: bool, timeout: float | None = None) -> Stop:
+        """Step until another source line begins, or to whatever stops the machine before.
+
+        Where no line is known it is one instruction. `into`: also into functions that have lines.
+        """
+        first, frame = self.line, self.cpu.registers.rsp
+        while True:
+            inside = self.cpu.symbol
+            stop = self.step(timeout=timeout) if into else self.step_over(timeout=timeout)
+            if stop.reason is not StopReason.STEP or first is None:
+                return stop
+            if into and self.line is None and self.cpu.symbol != inside and self.cpu.registers.rsp < frame:
+                stop = self.step_out(timeout)
+                if stop.reason is not StopReason.STEP:
+                    return stop
+            if self.line is not None and self.line != first:
+                return stop
+
+    @property
+    def line(self) -> tuple[str, int] | None:
+        """The source line of the stopped guest; None: unknown."""
+        symbol = self.cpu.symbol
+        return None if symbol is None or symbol.file is None or symbol.line is None else (symbol.file, symbol.line)
+
+    def frames(self) -> tuple[Frame, ...]:
+        """Return where the guest is and its callers, innermost first: the callers are a guess by frame pointers."""
+        return (Frame(self.cpu.address, self.cpu.symbol), *self.cpu.backtrace())
+
+    def explain(self) -> Explanation | None:
+        """Explain the shutdown, or the exception at which the guest is stopped; None: there is neither."""
+        return self.stop.explain()
+
+    def interrupt(self) -> None:
+        """Stop a running machine; from any thread."""
+        self.machine.interrupt()
+
+    def _decide(self, decision: Decision) -> None:
+        if self.stop.exception is not None:
+            self.stop.deliver(decision)
+        elif decision not in (FORWARD, DISCARD):
+            raise UsageError("the guest is not stopped at an exception: there is none to replace")
+
+    def _stopped(self, stop: Stop) -> Stop:
+        self.stop = stop
+        return stop
+
+
+def _returns(text: str) -> bool:
+    """Return whether an instruction comes back to the next one after it ran others, or itself."""
+    first = text.split(maxsplit=1)[0]
+    return first in _CALLS or first.startswith("rep")
