@@ -49,7 +49,8 @@ def accusations(moment: Moment, session: Session) -> Iterator[str]:
     for each in moment.unreturned:
         yield f"record {each.record.seq}, {each.record.vector.name}: {each.explanation}"
     yield from moment.findings
-    yield from session.warnings()
+    yield from session.explainer.warnings()
+    yield from session.explainer.unexplained
 
 
 def watch(guest: Guest, every: float, seconds: float, processor: str = QEMU) -> Iterator[tuple[float, str]]:
@@ -71,11 +72,13 @@ def watch(guest: Guest, every: float, seconds: float, processor: str = QEMU) -> 
                 continue  # it takes no NMI at the moment
             if stop.reason is not StopReason.TIMEOUT:
                 return
-            before = machine.session.unreturned()
+            before = machine.session.explainer.unreturned()
             if before and machine.run(timeout=HANDLING).reason is not StopReason.TIMEOUT:
                 return
             moment = machine.session.moment(before)
-            for accusation in machine.session.warnings() if moment is None else accusations(moment, machine.session):
+            for accusation in (
+                machine.session.explainer.warnings() if moment is None else accusations(moment, machine.session)
+            ):
                 yield time.monotonic() - started, accusation
 
 

@@ -276,3 +276,32 @@ def test_where_a_guest_strayed_to():
     done = ran(b"\xb8\x00\x00\x80\x00\xff\xe0", HALT, timeout=1)  # mov eax, 8 MiB; jmp rax: there are zeros
     (finding,) = done.findings
     assert finding.startswith("The code at RIP is zeros, ")
+
+
+@pytest.mark.parametrize(
+    ("broken", "handler", "code", "sentence"),
+    [
+        ("explain.explain.reason", HALT, 5, "the guest halted in its handler of #UD"),
+        ("explain.explain.reason", b"\x0f\x0b", 3, "the guest was in its handler of #UD"),
+        ("explain.unreturned.handler_code", HALT, 0, "halted, and nothing can wake it"),
+        ("explain.chips._at_exceptions", HALT, 5, "the guest halted in its handler of #UD"),
+        ("session.explaining.refused_state", HALT, 5, "the guest halted in its handler of #UD"),
+    ],
+)
+def test_an_error_in_an_explanation_costs_that_explanation_alone(
+    tmp_path, capsys, monkeypatch, broken, handler, code, sentence
+):
+    def fails(*arguments, **options):
+        raise IndexError("list index out of range")
+
+    path = tmp_path / "guest.bin"
+    path.write_bytes(guest(UD2, handler))
+    monkeypatch.setattr(f"trapline.{broken}", fails)
+    options = ["--entry-mode", "64", "--load-address", hex(CODE), "--timeout", "60", "--processor", "unicorn"]
+    assert main(["run", str(path), *options]) == code
+    told = " ".join(capsys.readouterr().err.split())
+    assert sentence in told
+    assert "This could not be explained: an error in trapline: IndexError: list index out of range (test" in told
+    assert told.count("an error in trapline") == 1
+    assert "Traceback" not in told
+    assert " recorded; " in told

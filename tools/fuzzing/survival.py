@@ -58,6 +58,8 @@ def run(seed: str, folder: Path) -> tuple[str, str | None]:
 def _complaint(document: dict[str, Any], records: list[dict[str, Any]], code: int, said: str) -> str | None:
     if _CODES.get(document["ending"]) != code or "Traceback" in said:
         return f"{document['ending']} with exit code {code}: {said}"
+    if "an error in trapline" in " ".join(document["findings"]):
+        return f"{document['findings']}"
     if document["ending"] == "failed" and "--processor qemu" not in said:
         return f"no advice: {said}"
     if [record["seq"] for record in records] != list(range(document["recorded"])):

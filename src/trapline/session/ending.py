@@ -1,6 +1,6 @@
 """What is told of a guest that ended otherwise than by its own success: where it is, what it never came back from."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -21,6 +21,8 @@ from trapline.symbols import Names
 from trapline.trace.exception_record import ExceptionRecord
 from trapline.trace.exceptions import Exceptions
 from trapline.trace.recorder import BLACK_BOX, Recorder
+
+from .unexplained import Unexplained
 
 if TYPE_CHECKING:
     from trapline.explain.blackbox import BlackBox
@@ -50,6 +52,7 @@ class Seen(NamedTuple):
     recorder: Recorder
     black_box: "BlackBox"
     first_exceptions: "FirstExceptions"
+    unexplained: Unexplained
 
 
 def moment(
@@ -67,21 +70,20 @@ def moment(
     `known`: of the exceptions that it has not come back from, only the records with these numbers; None: all.
     `stuck`: it waits in a HLT that nothing can end.
     """
-    last = list(seen.recorder.exceptions()[-BLACK_BOX:])
+    guard, last = seen.unexplained.guard, list(seen.recorder.exceptions()[-BLACK_BOX:])
     found = [each for each in unreturned_now(processor, seen, names) if known is None or each.seq in known]
     disassemble = partial(instruction, syntax=syntax)
-    told = []
-    for record in found[:1] + found[1:][-1:]:
-        if record.vector is Vector.DF:
-            explanation = _explain_chain(seen.black_box, record.seq, names, disassemble)
-        else:
-            explanation = _explain(processor, seen, record, names, disassemble)
-        told.append(Unreturned(record, explanation))
-    findings = [*_storms(last, processor, seen.recorder, names, disassemble), *chip_findings(processor)]
+    told = [
+        Unreturned(record, _explain(processor, seen, record, names, disassemble))
+        for record in found[:1] + found[1:][-1:]
+    ]
+    storms = guard(lambda: _storms(last, processor, seen.recorder, names, disassemble), ())
+    findings = [*storms, *chip_findings(processor, seen)]
     if not told:
-        findings += _strays(processor, names)
-        findings += _waiting(processor) if stuck else ()
-    return Moment(crash, tuple(told), tuple(findings), screen_lines(processor.read_screen()))
+        findings += guard(lambda: _strays(processor, names), ())
+        findings += guard(lambda: _waiting(processor), ()) if stuck else ()
+    screen = guard(lambda: screen_lines(processor.read_screen()), ())
+    return Moment(crash, tuple(told), tuple(findings), screen)
 
 
 def before_shutdown(processor: Processor, seen: Seen, names: Names, syntax: str) -> tuple[Unreturned, ...]:
@@ -96,6 +98,10 @@ def before_shutdown(processor: Processor, seen: Seen, names: Names, syntax: str)
 
 def unreturned_now(processor: Processor, seen: Seen, names: Names) -> list[ExceptionRecord]:
     """Return the exceptions that a stopped guest never came back from, of those that were kept, the latest first."""
+    return seen.unexplained.guard(lambda: _unreturned(processor, seen, names), [])
+
+
+def _unreturned(processor: Processor, seen: Seen, names: Names) -> list[ExceptionRecord]:
     from trapline.explain.unreturned import unreturned
 
     records = list(seen.recorder.exceptions()[-BLACK_BOX:])
@@ -109,6 +115,10 @@ def unreturned_now(processor: Processor, seen: Seen, names: Names) -> list[Excep
 
 def in_double_fault_task(processor: Processor, seen: Seen, names: Names, syntax: str) -> tuple[Unreturned, ...]:
     """Return the #DF in whose task a guest ended, with its evidence alone, for the machine may be gone."""
+    return seen.unexplained.guard(lambda: _in_double_fault_task(processor, seen, names, syntax), ())
+
+
+def _in_double_fault_task(processor: Processor, seen: Seen, names: Names, syntax: str) -> tuple[Unreturned, ...]:
     from trapline.explain.task import task_gate
 
     last = next((record for record in seen.recorder.exceptions()[:-BLACK_BOX:-1] if record.vector is Vector.DF), None)
@@ -121,14 +131,15 @@ def in_double_fault_task(processor: Processor, seen: Seen, names: Names, syntax:
     return (Unreturned(last, explain(chain, name=names.text, disassemble=partial(instruction, syntax=syntax))),)
 
 
-def chip_findings(processor: Processor) -> tuple[str, ...]:
+def chip_findings(processor: Processor, seen: Seen) -> tuple[str, ...]:
     """Return sentences on what the interrupt controllers and the A20 gate show."""
     from trapline.explain.chips import describe_chips
 
     state = processor.chips()
     if state is None:
         return ()
-    return tuple(describe_chips(state, processor.vmcb.save, halted=processor.halted))
+    save, halted = processor.vmcb.save, processor.halted
+    return seen.unexplained.guard(lambda: tuple(describe_chips(state, save, halted=halted)), ())
 
 
 def _strays(processor: Processor, names: Names) -> list[str]:
@@ -142,13 +153,13 @@ def _strays(processor: Processor, names: Names) -> list[str]:
     return strays(Instruction(Attempt.of(evidence, _NOTHING), evidence, names.text))
 
 
-def _waiting(processor: Processor) -> Iterator[str]:
+def _waiting(processor: Processor) -> tuple[str, ...]:
     from trapline.explain.chips import describe_waiting
 
     state, save = processor.chips(), processor.vmcb.save
     before = read_mapped(save, processor.memory, code_address(save) - _BEFORE & address_mask(save), _BEFORE)
     wanted = not save.rflags & RFLAGS.IF and _CLI in before
-    return iter(()) if state is None or wanted else describe_waiting(state, save)
+    return () if state is None or wanted else tuple(describe_waiting(state, save))
 
 
 def _storms(
@@ -157,20 +168,33 @@ def _storms(
     recorder: Recorder,
     names: Names,
     disassemble: Disassembler,
-) -> Iterator[str]:
+) -> tuple[str, ...]:
     from trapline.explain.recorded import recorded_evidence
     from trapline.explain.storm import describe_storm, storm
 
     found = storm(last)
     if found is None:
-        return
+        return ()
     total = next(row.count for row in recorder.tally.rows() if row.vector == found.record.vector)
     evidence = recorded_evidence(found.explained, processor)
     explanation = explain_delivered(evidence, name=names.text, disassemble=disassemble)
-    yield describe_storm(found, total, explanation, processor.vmcb.save.dr7)
+    return (describe_storm(found, total, explanation, processor.vmcb.save.dr7),)
 
 
 def _explain(
+    processor: Processor, seen: Seen, record: ExceptionRecord, names: Names, disassemble: Disassembler
+) -> Explanation | None:
+    """Explain an exception that a guest never came back from; None: nothing is known."""
+
+    def explain() -> Explanation | None:
+        if record.vector is Vector.DF:
+            return _explain_chain(seen.black_box, record.seq, names, disassemble)
+        return _explain_delivered(processor, seen, record, names, disassemble)
+
+    return seen.unexplained.guard(explain, None)
+
+
+def _explain_delivered(
     processor: Processor, seen: Seen, record: ExceptionRecord, names: Names, disassemble: Disassembler
 ) -> Explanation:
     from trapline.explain.recorded import recorded_evidence

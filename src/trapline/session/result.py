@@ -12,7 +12,7 @@ from trapline.report.result import Count, Ending, Place, Violation
 from trapline.report.run import Run
 from trapline.trace.exception_record import linear_rip
 
-from .ending import Moment, chip_findings
+from .ending import Moment
 from .settings import UNICORN
 
 if TYPE_CHECKING:
@@ -69,12 +69,13 @@ def result(
     findings = () if last is None else last.findings
     unreturned = () if last is None else last.unreturned
     if last is None and ending in _BY_GUEST:
-        unreturned = session.in_double_fault_task()
+        unreturned = session.explainer.in_double_fault_task()
     if ending is Ending.SHUTDOWN:
-        findings = chip_findings(processor)
+        findings = session.explainer.chip_findings()
         unreturned = session.before_shutdown()
     if stopped is not None and not stopped.halted and ending is Ending.TIMEOUT:
         findings = (_UNSEEN,)
+    warnings = session.explainer.warnings()
     failure = error if isinstance(error, TraplineError) else None
     return Run(
         ending=ending,
@@ -93,9 +94,9 @@ def result(
         crash=crash,
         explanation=explanation,
         unreturned=unreturned,
-        findings=findings,
+        findings=(*findings, *session.explainer.unexplained),
         screen=_screen(session, stop) if last is None else last.screen,
-        warnings=session.warnings(),
+        warnings=warnings,
         hints=tuple(processor.hints),
         violations=violations,
         unreached=unreached,

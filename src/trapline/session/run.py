@@ -87,7 +87,7 @@ def _hold(session: Session) -> Stopped | None:
     try:
         if session.halt().reason is not StopReason.INTERRUPTED:
             return None
-        unreturned = session.unreturned()
+        unreturned = session.explainer.unreturned()
         if not unreturned:
             return Stopped()
         after = session.run(time.monotonic() + HANDLING)

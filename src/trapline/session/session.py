@@ -7,19 +7,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
-from trapline.arch.events import DOUBLE_FAULT
 from trapline.arch.registers import Gprs
 from trapline.arch.vectors import FORCEABLE
 from trapline.arch.vmcb import SaveArea
-from trapline.asm.disassembler import instruction
 from trapline.errors import ProcessorError, ProcessorLost, UsageError
-from trapline.explain.cpuid import CpuidAnswers
 from trapline.explain.explanation import Explanation
-from trapline.explain.tolerated import ask_about_cr4, refused_state, tolerated
-from trapline.explain.undelivered import explain_undelivered
 from trapline.hypervisor.exception import InterceptedException
 from trapline.hypervisor.stop import Stop, StopReason
-from trapline.hypervisor.vcpu import Vcpu
 from trapline.machine.registers import Check, Registers, unchecked
 from trapline.report.crash import CrashContext
 from trapline.report.result import Unreturned
@@ -28,21 +22,21 @@ from trapline.trace.condition import Condition
 from .console import Console
 from .cpu import Cpu
 from .crash import crash_context
-from .ending import Moment, Seen, before_shutdown, in_double_fault_task, moment, unreturned_now
+from .ending import Moment, Seen
+from .explaining import Explainer
 from .kernel_slide import place, placing
 from .observing import ExceptionExit
 from .opening import blaming, open_processor
 from .output import LineWriter
 from .outputs import OutputFiles
 from .settings import UNICORN, Outlets, Settings, choose_mask
+from .unexplained import Unexplained
 
 if TYPE_CHECKING:
     from trapline.processors.unicorn.crash_guard import CrashGuard
 
 _READER: Final = 2.0
 """Seconds that the reader of the console has after the timeout, or after Ctrl-C."""
-_WARNINGS: Final = 16
-"""How many places are remembered at which a real processor would have raised an exception."""
 _GRACE: Final = 5.0
 """Seconds that a guest has to stop after its timeout."""
 
@@ -88,7 +82,8 @@ class Session:
             first_exceptions = FirstExceptions(
                 lambda: self.recorder.store.newest(1), lambda vectors: self.vm.stop_watching(vectors)
             )
-            self._seen = Seen(self.recorder, self.black_box, first_exceptions)
+            seen = Seen(self.recorder, self.black_box, first_exceptions, Unexplained())
+            self.explainer = Explainer(self.processor, seen, self.names, settings.syntax)
             self.vm = Vm(
                 self.processor,
                 mask=mask,
@@ -96,14 +91,12 @@ class Session:
                 enter=self._enter,
                 recorders=(Recording(self.recorder.add_one, (self.black_box, first_exceptions)),),
                 watched=FORCEABLE,
-                tolerated=self._tolerated,
+                tolerated=lambda vcpu: self.explainer.tolerate(),
             )
             self.console.interrupt = self.vm.interrupt
             self._guard = self._crash_guard() if settings.survive_crashes and self.processor_name == UNICORN else None
             self._closed = self.crashed = False
             """The processor crashed. The VMCB has the guest's state at the beginning of the block that was executed."""
-            self._warnings: dict[str, None] = {}
-            self._cpuid = CpuidAnswers(source=self.processor.cpuid)
             self.forced = self.vm.mask
             """The exceptions that were forced at any time."""
             self.departure: Moment | None = None
@@ -156,10 +149,6 @@ class Session:
         """Place the symbols of the kernel that the stopped guest runs, if their slide is unknown."""
         place(self.processor, self.names)
 
-    def unreturned(self) -> frozenset[int]:
-        """Return the numbers of the records of the exceptions that the stopped guest has not come back from."""
-        return frozenset(record.seq for record in unreturned_now(self.processor, self._seen, self.names))
-
     def moment(self, known: frozenset[int] | None = None, *, stuck: bool = False) -> Moment | None:
         """Return what there is to tell of the stopped guest, where it ended otherwise than by its own success.
 
@@ -167,39 +156,22 @@ class Session:
         in a HLT that nothing can end. None: its processor is lost.
         """
         try:
-            crash, syntax = self.crash(), self.settings.syntax
-            return moment(crash, self.processor, self._seen, self.names, syntax, known=known, stuck=stuck)
+            return self.explainer.moment(self.crash(), known=known, stuck=stuck)
         except ProcessorError:
             return None
 
     def before_shutdown(self) -> tuple[Unreturned, ...]:
         """Return the first exception that a guest never came back from which shut down, if that is another."""
         try:
-            return before_shutdown(self.processor, self._seen, self.names, self.settings.syntax)
+            return self.explainer.before_shutdown()
         except ProcessorError:
             return ()
 
-    def in_double_fault_task(self) -> tuple[Unreturned, ...]:
-        """Return the #DF in whose task the guest ended, also after the machine is gone; empty: in none."""
-        return in_double_fault_task(self.processor, self._seen, self.names, self.settings.syntax)
-
-    def warnings(self) -> tuple[str, ...]:
-        """Return sentences on what the guest did that a real processor refuses, also after the machine is gone."""
-        processor, bits = self.processor, self.processor.capabilities.physical_bits
-        return (*self._warnings, *refused_state(processor.vmcb.save, self._cpuid, bits))
-
     def explanation(self, stop: Stop) -> Explanation | None:
         """Explain the shutdown, or the exception at which the guest is stopped; None: there is neither."""
-        name, disassemble = self.names.text, partial(instruction, syntax=self.settings.syntax)
         if stop.exit is not None:
             self._check_open()
-            event, address = stop.exit.event, stop.exit.address
-            if stop.exit.synthesized and event is DOUBLE_FAULT:  # the newest evidence is of the two that combined to it
-                return self.black_box.explanation(name=name, disassemble=disassemble)
-            return explain_undelivered(self.processor, event, address, name=name, disassemble=disassemble)
-        if stop.reason is not StopReason.SHUTDOWN:
-            return None
-        return self.black_box.explanation(name=name, disassemble=disassemble)
+        return self.explainer.explanation(stop)
 
     def set_exceptions(self, exceptions: str | int) -> None:
         """Change the forced exceptions, also of a running guest."""
@@ -223,14 +195,9 @@ class Session:
     def _enter(self, save: SaveArea, gprs: Gprs) -> None:
         """Begin the run's files, for the processor has started, and set the state in which the guest does."""
         self._files.begin(self.console)
-        ask_about_cr4(self._cpuid)
+        self.explainer.begin()
         if self._boot is not None:
             self._boot.enter(save, gprs)
-
-    def _tolerated(self, vcpu: Vcpu) -> None:
-        if len(self._warnings) < _WARNINGS:
-            disassemble = partial(instruction, syntax=self.settings.syntax)
-            self._warnings[tolerated(self.processor, name=self.names.text, disassemble=disassemble)] = None
 
     def _receive(self, receive: Callable[[bytes], None], data: bytes) -> None:
         if not self.vm.call_while_stopped(lambda vcpu: receive(data)):
