@@ -11,7 +11,7 @@ PACKAGES := qemu-system-x86 seabios nasm gcc g++ binutils xorriso grub-common ch
 # Not those that run guests on Unicorn: to measure coverage there would take minutes.
 MEASURED := tests/arch tests/hypervisor tests/machine
 # Work stealing keeps neighbouring tests together: they share the run of a guest. One more than there are processors:
-# some tests wait.
+# some tests wait. The tests are compiled before, by one process: each worker would do it for itself.
 PARALLEL := --numprocesses $(shell expr $$(nproc) + 1) --maxprocesses 8 --dist worksteal
 TESTGUESTS := $(PYTHON) -m tools.testguests
 
@@ -30,6 +30,7 @@ test: setup guests ## check style and types, and run all tests, also with real g
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy & types=$$!; \
+	env -u PYTHONDONTWRITEBYTECODE $(PYTHON) -m pytest --collect-only -q tests > /dev/null; \
 	$(PYTHON) -m pytest -rs $(PARALLEL) $(MEASURED) --cov --cov-branch --cov-report= && wait $$types
 	$(PYTHON) -m coverage report --include='src/trapline/arch/*,src/trapline/hypervisor/*' --fail-under=95
 	$(PYTHON) -m pytest -rs $(PARALLEL) tests $(MEASURED:%=--ignore=%)

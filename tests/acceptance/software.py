@@ -24,8 +24,8 @@ from trapline.guests.recognise import recognise
 
 QEMU = "qemu-system-x86_64"
 
-# The guest is to see no SVM, with trapline and without. trapline's own options say these two to QEMU.
-CPU_AND_MEMORY = ("-cpu", "qemu64,-svm", "-m", "256M")
+# The guest is to see no SVM, with trapline and without. trapline's own options say so to QEMU.
+CPU = ("-cpu", "qemu64,-svm")
 
 # No network card and no disk but those asked for; to be given to QEMU in both runs.
 PC = ("-nodefaults", "-vga", "std", "-display", "none", "-no-reboot")
@@ -62,6 +62,7 @@ class Software:
     append: str | None = None
     options: tuple[str, ...] = ()
     timeout: float = 240.0
+    memory: str = "256M"
 
     def skip_reason(self) -> str | None:
         """Say why it cannot run on this machine, or None when it can."""
@@ -110,7 +111,7 @@ def run_plain(software: Software, directory: Path) -> Observation:
     boot: list[str] = []
     if files.guest:
         boot = qemu_options(recognise(files.guest), initrd=files.initrd, append=software.append)
-    command = [QEMU, *CPU_AND_MEMORY, *PC, *software.options, *boot, *channel_options(directory)]
+    command = [QEMU, *CPU, "-m", software.memory, *PC, *software.options, *boot, *channel_options(directory)]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
         return watch(process, software, directory)
@@ -253,6 +254,7 @@ MEMTEST = Software(
     normalise=_memtest,
     append="nosmp nopause",
     timeout=240.0,
+    memory="64M",  # all of it is tested
 )
 IPXE = Software(
     name="iPXE",

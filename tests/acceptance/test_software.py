@@ -10,7 +10,7 @@ import pytest
 
 from tests.acceptance import software
 from tests.acceptance.runs import TRAPLINE, blame, read_lines
-from tests.acceptance.software import ALL, CPU_AND_MEMORY, LINUX, LINUX_TRACING, PC
+from tests.acceptance.software import ALL, LINUX, LINUX_TRACING, PC
 from trapline.arch.vectors import Vector
 
 BOOTS = 20
@@ -43,10 +43,10 @@ def traced(tmp_path):
             "-e",
             exceptions,
             "--memory",
-            CPU_AND_MEMORY[-1],
+            each.memory,
             "--json",
         ]
-        command += [*options, "--memory", CPU_AND_MEMORY[-1], "--", *PC, *each.options]
+        command += [*options, "--", *PC, *each.options]
         command += software.channel_options(tmp_path)
         with (tmp_path / "stderr.txt").open("wb") as words:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=words)

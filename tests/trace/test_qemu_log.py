@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.typed import CHARACTERS
 from trapline.errors import UsageError
 from trapline.guests.samples import SAMPLES, sample_guest
 from trapline.symbols import Symbol
@@ -120,10 +121,9 @@ def test_what_is_no_log(text):
         read(text)
 
 
-LINES = (
-    st.sampled_from([raised(14), raised(13, 14), raised(14, 8), delivered(8), delivered(14, 2, cr2="8"), STATE])
-    | st.text()
-)
+LINES = st.sampled_from(
+    [raised(14), raised(13, 14), raised(14, 8), delivered(8), delivered(14, 2, cr2="8"), STATE]
+) | st.text(CHARACTERS)
 
 
 @given(st.lists(LINES))

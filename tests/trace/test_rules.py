@@ -5,13 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.typed import CHARACTERS, PRINTED
 from trapline.arch.vectors import FORCEABLE, Vector, bits
 from trapline.errors import UsageError
 from trapline.symbols import Symbol
 from trapline.trace.exceptions import Exceptions
 from trapline.trace.rules import Expectation, Privilege, Rule, parse_expectation, parse_rule
 
-PATTERNS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Zs", "Zl", "Zp"]), min_size=1, max_size=8)
+PATTERNS = st.text(PRINTED, min_size=1, max_size=8)
 RULES = st.builds(
     Rule,
     st.integers(1, (1 << 32) - 1).map(lambda mask: mask & FORCEABLE).filter(bool),
@@ -101,7 +102,7 @@ def test_a_count_is_a_whole_number(text):
         parse_expectation(text)
 
 
-@given(st.text(max_size=20))
+@given(st.text(CHARACTERS, max_size=20))
 def test_any_text_is_a_rule_or_refused(text):
     for parse in (parse_rule, parse_expectation):
         try:

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.typed import CHARACTERS
 from trapline.errors import UsageError
 from trapline.processors.qemu.command import (
     _REFUSED,
@@ -204,7 +205,7 @@ pieces = st.sampled_from(
 )
 
 
-@given(st.lists(pieces | st.text(max_size=8), max_size=8))
+@given(st.lists(pieces | st.text(CHARACTERS, max_size=8), max_size=8))
 def test_whatever_the_user_writes_the_answer_is_in_words(words):
     with contextlib.suppress(UsageError):
         assert len(read_user_options(words).rest) <= len(words)

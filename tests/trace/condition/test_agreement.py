@@ -5,6 +5,7 @@ import operator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.typed import CHARACTERS
 from trapline.errors import UsageError
 from trapline.machine.record import RECORD_SIZE
 from trapline.symbols import Symbol
@@ -138,7 +139,7 @@ PIECES = st.sampled_from(
 )  # fmt: skip
 
 
-@given(st.lists(PIECES | st.text(max_size=3), max_size=12), st.sampled_from(["", " "]))
+@given(st.lists(PIECES | st.text(CHARACTERS, max_size=3), max_size=12), st.sampled_from(["", " "]))
 def test_any_text_is_a_condition_or_refused_with_a_sentence(pieces, between):
     try:
         condition = Condition(between.join(pieces))
