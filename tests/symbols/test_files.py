@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.programs.kernel import build_kernel
 from trapline.errors import UsageError
 from trapline.report.crash import named
 from trapline.symbols import Names, load, parse_option
@@ -49,6 +50,21 @@ def test_lines_are_those_of_addr2line(kernel, symbols, listed):
             assert symbol.source is None
         else:
             assert symbol.source == place.rsplit("/", 1)[1]
+
+
+def test_each_line_has_an_address_in_each_of_its_functions(kernel, symbols, listed):
+    found = symbols.of_source("/another/machine/tasks.c")
+    expected = {}
+    for name, start, size in listed:
+        for address in range(start, start + size):
+            symbol = symbols.lookup(address)
+            place = symbol.inlined[0].place if symbol.inlined else symbol.source
+            if place is not None and place.startswith("tasks.c:"):
+                expected.setdefault(int(place.partition(":")[2]), {}).setdefault(name, address)
+    assert len(expected) > 20
+    assert found == {line: sorted(functions.values()) for line, functions in expected.items()}
+    assert symbols.directory(listed[0][1]) == str(build_kernel.HERE)
+    assert symbols.of_source("/another/machine/no.c") == {}
 
 
 def test_inlined_functions_are_those_of_addr2line(kernel, symbols, listed):

@@ -8,8 +8,9 @@ An address that is not in a function has no symbol.
 """
 
 from .backtrace import Frame, backtrace
-from .files import Names, Symbol, Symbols, load, parse_option, place_in
+from .files import Names, Symbols, load, parse_option
 from .slide import KernelValues, find_slide
+from .symbol import Symbol, place_in
 
 __all__ = [
     "Frame",

@@ -2,10 +2,10 @@
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from trapline.errors import UsageError
 from trapline.typed import read_integer, shortened
@@ -15,86 +15,12 @@ from .demangle import demangle
 from .lines import Lines
 from .ranges import Ranges
 from .slide import ENTRY, LANDMARKS, KernelValues, find_slide
+from .symbol import Source, Symbol, first_own
 
 _KEPT: Final = 1 << 16
 """How many addresses are cached."""
 _LARGEST: Final = 1 << 64
-_LIBRARIES: Final = (
-    "/rustc/", "/rustlib/src/", "/.cargo/registry/", "/.cargo/git/", "/usr/include/", "/usr/lib/", "/zig/lib/",
-)  # fmt: skip
-"""Parts of the paths of sources that a user did not write."""
-
 _UNKNOWN: Final = (None, None)
-
-
-class Source(NamedTuple):
-    """A place in the sources, in a function that may have been inlined."""
-
-    function: str
-    """Names of C++ and Rust are demangled."""
-    file: str | None
-    """None: unknown."""
-    line: int | None
-
-    @property
-    def place(self) -> str | None:
-        """File and line: `lib/string.c:88`."""
-        return None if self.file is None else f"{self.file}:{self.line}"
-
-    @property
-    def is_library(self) -> bool:
-        """Whether the file is of a compiler's or a package manager's library, and not the user's own."""
-        return self.file is not None and any(part in f"/{self.file}" for part in _LIBRARIES)
-
-
-def place_in(name: str, offset: int | None) -> str:
-    """Return a place in a function, as `memset+0x1a`; None: where in it is not known."""
-    return name if offset is None else f"{name}+{offset:#x}"
-
-
-class Symbol(NamedTuple):
-    """The symbol of an address."""
-
-    name: str
-    """The function; names of C++ and Rust are demangled."""
-    offset: int
-    """Bytes from the start of the function."""
-    file: str | None = None
-    """The source file; None: unknown. Where functions were inlined: the innermost that is not a library's."""
-    line: int | None = None
-    """The source line."""
-    inlined: tuple[Source, ...] = ()
-    """The functions that were inlined there, innermost first, then the function itself; empty: none were."""
-
-    @property
-    def place(self) -> str:
-        """The name with the offset: `memset+0x1a`."""
-        return place_in(self.name, self.offset)
-
-    @property
-    def source(self) -> str | None:
-        """File and line: `lib/string.c:88`."""
-        return None if self.file is None else f"{self.file}:{self.line}"
-
-    def __str__(self) -> str:
-        if self.file is None:
-            return self.place
-        own = _own(self.inlined)
-        text = self.source or ""
-        if own < len(self.inlined) - 1:
-            text += f" in {self.inlined[own].function}"
-        if own:
-            text += f", which inlines {self.inlined[own - 1].function}"
-        for number, outer in enumerate(self.inlined[own + 1 :], own + 2):
-            text += f", inlined at {outer.place or outer.function}"
-            if number < len(self.inlined):
-                text += f" in {outer.function}"
-        return f"{self.place} ({text})"
-
-
-def _own(sources: Sequence[Source]) -> int:
-    """Return the number of the first place that is not a library's."""
-    return next((number for number, source in enumerate(sources) if not source.is_library), 0)
 
 
 class Symbols:
@@ -132,8 +58,27 @@ class Symbols:
         lines = line, *(call.line or _UNKNOWN for call in calls)
         names = *(call.name for call in calls), name
         sources = tuple(Source(name, *each) for name, each in zip(names, lines, strict=True))
-        shown = sources[_own(sources)]
+        shown = sources[first_own(sources)]
         return Symbol(name, offset, shown.file, shown.line, sources)
+
+    def directory(self, address: int) -> str | None:
+        """Return the directory in which the source of a linear address of the guest was compiled; None: unknown."""
+        return None if self._lines is None else self._lines.directory(address - self.slide)
+
+    def of_source(self, path: str) -> dict[int, list[int]]:
+        """Return for each line of a source that has code the addresses in the guest, one in each function that has it.
+
+        A function that is inlined is a part of each that inlines it. `path` is as for `Lines.of_source`.
+        """
+        found = {} if self._lines is None else self._lines.of_source(path)
+        lines: dict[int, list[int]] = {}
+        for line, addresses in found.items():
+            first: dict[int | None, int] = {}
+            for address in sorted(addresses):
+                function = self._ranges.find(address)
+                first.setdefault(None if function is None else function.start, address + self.slide)
+            lines[line] = sorted(first.values())
+        return lines
 
     def addresses(self, names: Iterable[str]) -> dict[str, int]:
         """Return the addresses of functions and NASM's local labels in the file, by name; unknown ones are left out."""
@@ -188,6 +133,17 @@ class Names:
             if name in found:
                 return found[name] + file.slide
         return None
+
+    def directory(self, address: int) -> str | None:
+        """Return the directory in which the source of a linear address was compiled; None: unknown."""
+        return next((found for file in self.files if (found := file.directory(address)) is not None), None)
+
+    def of_source(self, path: str) -> dict[int, list[int]]:
+        """Return for each line of a source that has code the addresses in the guest, as the first file has them.
+
+        `path` may be where a user has the source: see `source_paths.best`. Empty: the source is unknown.
+        """
+        return next((found for file in self.files if (found := file.of_source(path))), {})
 
     def caller(self, address: int) -> Symbol | None:
         """Return the symbol of a return address: of its call, which may be the last instruction of a function."""

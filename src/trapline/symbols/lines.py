@@ -15,6 +15,7 @@ from trapline.errors import UsageError
 from .bounded import Meter, check_line_header, open_dwarf, open_elf
 from .elf import Opener
 from .inlined import Functions, ranges
+from .source_paths import SourcePath, best
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,9 @@ _TABLE: Final = 400_000
 """Reads of a line table: most rows take one."""
 _ENTRIES: Final = 1_000_000
 """Reads of all entries in which inlined functions are looked for: three seconds."""
+_SEARCH: Final = 1_000_000
+"""Reads of the line tables in which a source is looked for: three seconds."""
+_NAMELESS: Final = SourcePath("", "")
 
 
 class Line(NamedTuple):
@@ -64,6 +68,7 @@ class Lines:
         self._units: list[tuple[int, int, int]] | None = None
         self._tables: dict[int, _Table] = {}
         self._functions: dict[int, Functions | None] = {}
+        self._sources: dict[int, SourcePath] = {}
         self._left = _ENTRIES
 
     def find(self, address: int) -> Line | None:
@@ -97,12 +102,72 @@ class Lines:
         places = (Line(files[file], line) if line and files.get(file) else None for _, file, line in calls)
         return tuple(Inlined(call.name, place) for call, place in zip(calls, places, strict=True))[::-1]
 
-    def _unit(self, address: int) -> int | None:
-        """Return the offset of the unit that an address is in."""
+    def directory(self, address: int) -> str | None:
+        """Return the directory in which the source of an address was compiled; None: unknown."""
+        unit = self._unit(address)
+        return None if unit is None else self._source(unit).directory or None
+
+    def of_source(self, path: str) -> dict[int, list[int]]:
+        """Return for each line of a source the addresses of its rows; empty: the source is unknown.
+
+        `path` need not be where the compiler found it: see `source_paths.best`.
+        """
+        wanted = SourcePath("", path)
+        units = sorted({unit for _, _, unit in self._all_units()})
+        units = [unit for unit in units if self._source(unit).name == wanted.name] or units
+        read = list(self._searched(units, path))
+        chosen = best(wanted, {self._at(unit, file) for unit in read for file in self._table(unit).files.values()})
+        lines: dict[int, list[int]] = {}
+        for unit in read:
+            table = self._table(unit)
+            last = dict(zip(table.addresses, table.lines, strict=True))  # of rows at one address the last one counts
+            for address, line in last.items():
+                if line is not None and self._at(unit, line.file) in chosen:
+                    lines.setdefault(line.number, []).append(address)
+        return lines
+
+    def _searched(self, units: list[int], path: str) -> Iterator[int]:
+        """Yield units until it took too long to read their tables."""
+        left = _SEARCH
+        for unit in units:
+            if unit not in self._tables:
+                self._table(unit)
+                left -= _TABLE - self._meter.left
+            yield unit
+            if left < 0:
+                log.warning("%s: its line tables are too long to look for %s in all of them", self._name, path)
+                return
+
+    def _at(self, unit: int, file: str) -> SourcePath:
+        return SourcePath(self._source(unit).directory, file)
+
+    def _source(self, unit: int) -> SourcePath:
+        """Return the source of a unit."""
+        if unit not in self._sources:
+            self._sources[unit] = _NAMELESS  # unless it can be read
+            self._meter.left = _TABLE
+            try:
+                attributes = self._dwarf.get_CU_at(unit).get_top_DIE().attributes
+                values = [attributes.get(f"DW_AT_{name}") for name in ("comp_dir", "name")]
+                self._sources[unit] = SourcePath(
+                    *(each.value.decode("utf-8", "replace") if each else "" for each in values)
+                )
+            except MemoryError:
+                raise
+            except Exception as error:  # noqa: BLE001  # as in _open
+                log.debug("%s: %r", self._name, error)
+        return self._sources[unit]
+
+    def _all_units(self) -> list[tuple[int, int, int]]:
         if self._units is None:
             self._units = self._open()
-        place = bisect_right(self._units, (address, 1 << 64, 0)) - 1
-        begin, end, unit = self._units[place] if place >= 0 else _NOWHERE
+        return self._units
+
+    def _unit(self, address: int) -> int | None:
+        """Return the offset of the unit that an address is in."""
+        units = self._all_units()
+        place = bisect_right(units, (address, 1 << 64, 0)) - 1
+        begin, end, unit = units[place] if place >= 0 else _NOWHERE
         return unit if begin <= address < end else None
 
     def _table(self, unit: int) -> _Table:
