@@ -5,6 +5,7 @@ from typing import Final, NamedTuple
 
 from trapline.arch.events import VALID, decode
 from trapline.arch.layout import leaves
+from trapline.arch.registers import RFLAGS
 from trapline.arch.vectors import mnemonic
 from trapline.arch.vmcb import SaveArea
 from trapline.machine.record import Record, RecordFlags
@@ -65,6 +66,9 @@ def _fields(one: Record, two: Record) -> dict[str, tuple[int, int]]:
     found = {path: (getattr(one, path), getattr(two, path)) for path in _IN_RECORDS}
     # Whether the processor or the hypervisor found an SVM instruction undefined does not count.
     found["flags"] = (one.flags & ~RecordFlags.SYNTHESIZED, two.flags & ~RecordFlags.SYNTHESIZED)
+    # QEMU and Unicorn end RF with a block of code, not with an instruction, and a kick begins another block. What a
+    # delivery pushes is compared with the memory.
+    found["rflags"] = (one.rflags & ~RFLAGS.RF, two.rflags & ~RFLAGS.RF)
     for word in ("exit_int_info", "event"):
         found[word] = tuple(value if value & VALID else 0 for value in found[word])  # type: ignore[assignment]
     return {path: values for path, values in found.items() if values[0] != values[1]}
