@@ -34,6 +34,10 @@ class Broken(NamedTuple):
     expected: str
     place: str = "cause"
     """`cause` or `reason`: of the failed delivery, or of the exception itself."""
+    symbols: str = ""
+    """A System.map of it."""
+    cpu: str | None = None
+    """The CPU model that QEMU needs."""
 
     def found_in(self, explanation):
         """Say whether the explanation names what was planted."""

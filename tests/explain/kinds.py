@@ -28,14 +28,14 @@ RAW = places.LAZY_PAGES
 LARGE = P | RW | PS
 
 
-def raw(data, bits=64, prepare=None, **attributes):
-    """Return a kernel without an IDT that jumps to code that is given as bytes."""
+def raw(data, bits=64, prepare=None, more=(), **attributes):
+    """Return a kernel without an IDT that jumps to code that is given as bytes, as `more` patches are."""
 
     def raises(made):
         made.code.mov(RAX if bits == 64 else EAX, RAW)
         made.code.jmp(RAX if bits == 64 else EAX)
 
-    return kernel(bits, raises=raises, prepare=prepare, loads_idt=False, patches=[(RAW, data)], **attributes)
+    return kernel(bits, raises=raises, prepare=prepare, loads_idt=False, patches=[(RAW, data), *more], **attributes)
 
 
 def sets(register, bits, clears=0):
@@ -255,7 +255,13 @@ FIRST_FAULTS = (
         "the CPU sets the accessed bit of descriptor 0x48",
         "reason",
     ),
-    Broken("SMEP", kernel(raises=jumps_to_user, loads_idt=False), "which SMEP does not let the supervisor", "reason"),
+    Broken(
+        "SMEP",
+        kernel(raises=jumps_to_user, loads_idt=False),
+        "which SMEP does not let the supervisor",
+        "reason",
+        cpu="max",
+    ),
     Broken(
         "stack in the page tables",
         kernel(raises=lambda k: (k.code.mov(RSP, places.DIRECTORY + 0x800), undefined(k)), loads_idt=False),
@@ -279,5 +285,3 @@ FIRST_FAULTS = (
 )
 
 KINDS = (*PAGING, *MODES, *FIRST_FAULTS)
-ON_QEMU = tuple(kind for kind in (*PAGING, *MODES) if kind.name != "LME without PAE")
-"""TCG of QEMU 7.2 takes any value of CR0. The rules about instructions ask the state alone."""

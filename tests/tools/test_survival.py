@@ -21,8 +21,11 @@ def test_each_run_has_its_summary_and_all_records():
 
 def test_a_run_without_its_records_is_noticed(tmp_path, monkeypatch):
     monkeypatch.setattr(survival, "generate", lambda seed: (32, b"\x0f\x0b"))
+    monkeypatch.setattr(survival, "_TIMEOUT", "60")
     assert run("", tmp_path) == ("shutdown", None)
-    monkeypatch.setattr(survival, "trapline", lambda command: print('{"ending": "shutdown", "recorded": 9}') or 3)
+    monkeypatch.setattr(
+        survival, "trapline", lambda command: print('{"ending": "shutdown", "findings": [], "recorded": 9}') or 3
+    )
     assert run("", tmp_path)[1] == "5 records of 9"
     monkeypatch.setattr(survival, "trapline", lambda command: print("{") or 3)
     assert run("", tmp_path)[1].startswith("Expecting")
