@@ -1,49 +1,206 @@
 """One machine as every debugger sees it."""
 
-from trapline.api import DISCARD, Machine
+import contextlib
+import subprocess
+import threading
+
+import pytest
+
+from trapline.api import DISCARD, Machine, inject
 from trapline.arch.vectors import Vector
 from trapline.debugger.target import Target
+from trapline.errors import UsageError
 from trapline.hypervisor.stop import StopReason
 
 LOOP = bytes.fromhex("b90300 e80400 e2fb 0f0b 40 c3 f4")
 """`mov cx, 3; again: call add; loop again; ud2; add: inc ax; ret; hlt`, in real mode."""
-LOOPS, UD2, HLT = 0x7C06, 0x7C08, 0x7C0C
+LOOPS, UD2, ADD, HLT = 0x7C06, 0x7C08, 0x7C0A, 0x7C0C
+OFF = bytes.fromhex("b0fe e664 f4")
+"""`mov al, 0xfe; out 0x64, al; hlt`: the keyboard controller resets the machine."""
+RECURSION = bytes.fromhex("b90300 e80100 f4 49 7403 e8faff 90 c3")
+"""`mov cx, 3; call down; hlt; down: dec cx; jz end; call down; end: nop; ret`, in real mode."""
+
+
+@contextlib.contextmanager
+def target_of(code, **options):
+    """A target with code for real mode."""
+    with Machine(code, entry_mode=16, **options) as machine:
+        yield Target(machine)
 
 
 def test_it_stops_at_the_first_instruction() -> None:
-    with Machine(LOOP, entry_mode=16) as machine:
-        target = Target(machine)
+    with target_of(LOOP) as target:
         assert target.cpu.address == 0x7C00
+        assert target.stop.reason is StopReason.INTERRUPTED
         assert not target.is_over
 
 
 def test_a_call_is_stepped_over() -> None:
-    with Machine(LOOP, entry_mode=16) as machine:
-        target = Target(machine)
+    with target_of(LOOP) as target:
         target.step()
         assert target.step_over().reason is StopReason.STEP
         assert (target.cpu.address, target.cpu.registers.rax & 0xFF) == (LOOPS, 1)
-        assert not list(machine.breakpoints)
+        assert not list(target.machine.breakpoints)
+
+
+def test_a_step_over_a_recursive_call_ends_in_the_frame_that_made_it() -> None:
+    with target_of(RECURSION) as target:
+        target.run_to(0x7C07)
+        target.step()
+        target.step()
+        stack = target.cpu.registers.rsp
+        assert target.cpu.disassemble()[0].text.startswith("call")
+        target.step_over()
+        assert (target.cpu.address, target.cpu.registers.rsp) == (0x7C0D, stack)
+        assert target.cpu.registers.rcx & 0xFF == 0
+
+
+def test_repeated_iterations_are_stepped_over() -> None:
+    with target_of(bytes.fromhex("b90500 f3aa f4")) as target:
+        target.step()
+        target.step_over()
+        assert (target.cpu.address, target.cpu.registers.rcx & 0xFF) == (0x7C05, 0)
+
+
+def test_a_function_is_stepped_out_of() -> None:
+    with target_of(bytes.fromhex("e80100 f4 55 89e5 90 5d c3")) as target:
+        target.run_to(0x7C07)
+        assert target.frames()[1].address == 0x7C03
+        assert target.step_out().reason is StopReason.STEP
+        assert target.cpu.address == 0x7C03
+        with pytest.raises(UsageError, match="the caller is not known"):
+            target.step_out()
+
+
+def test_a_breakpoint_on_the_way_stops_a_step_over_and_stays() -> None:
+    with target_of(LOOP) as target:
+        target.step()
+        target.machine.breakpoints.add(ADD)
+        assert target.step_over().reason is StopReason.BREAKPOINT
+        assert target.cpu.address == ADD
+        assert list(target.machine.breakpoints) == [ADD]
+        assert target.run_to(LOOPS).reason is StopReason.STEP
+        assert target.run_to(ADD).reason is StopReason.BREAKPOINT
+
+
+def test_a_guest_that_ends_inside_a_step_over() -> None:
+    with target_of(bytes.fromhex("e80100 f4") + OFF) as target:
+        assert target.step_over().reason is StopReason.RESET
+        assert target.is_over
 
 
 def test_an_exception_that_is_caught_stops_before_its_delivery() -> None:
-    with Machine(LOOP, entry_mode=16, exceptions="none") as machine:
-        target = Target(machine)
+    with target_of(LOOP, exceptions="none") as target:
         caught = target.catch("ud if rax == 3")
         stop = target.resume()
         assert stop.exception is not None
         assert stop.exception.vector is Vector.UD
         assert target.cpu.address == UD2
+        assert target.explain() is not None
         target.release(caught)
-        machine.cpus[0].registers.rip += 2
+        target.cpu.registers.rip += 2
         assert target.step(DISCARD).reason is StopReason.STEP
         assert target.cpu.registers.rax == 4
 
 
+def test_another_exception_is_delivered_in_its_place() -> None:
+    with target_of(LOOP) as target:
+        target.catch("ud")
+        target.resume()
+        target.machine.memory.write(4 * Vector.GP, HLT.to_bytes(4, "little"))
+        target.step(inject(Vector.GP))
+        assert target.cpu.address == HLT
+        with pytest.raises(UsageError, match="not stopped at an exception"):
+            target.resume(inject(Vector.GP))
+
+
+def test_a_step_over_an_exception_is_its_delivery() -> None:
+    with target_of(LOOP) as target:
+        target.catch("ud")
+        target.resume()
+        target.machine.memory.write(4 * Vector.UD, HLT.to_bytes(4, "little"))
+        target.step_over()
+        assert target.cpu.address == HLT
+
+
 def test_vectors_that_are_passed_do_not_stop() -> None:
-    with Machine(LOOP, entry_mode=16) as machine:
-        target = Target(machine)
+    with target_of(LOOP) as target:
         target.catch("ud")
         target.passed = 1 << Vector.UD
-        machine.memory.write(4 * Vector.UD, HLT.to_bytes(4, "little"))
+        target.machine.memory.write(4 * Vector.UD, HLT.to_bytes(4, "little"))
         assert target.resume().reason is StopReason.HALTED
+
+
+def test_catches_are_numbered_once() -> None:
+    with target_of(LOOP) as target:
+        first, second = target.catch("ud"), target.catch("ud")
+        target.release(first)
+        assert target.catches == (second,)
+        assert [str(caught) for caught in (target.catch("pf if cpl == 0"), second)] == ["3: pf if cpl == 0", "2: ud"]
+        with pytest.raises(KeyError):
+            target.release(first)
+
+
+@pytest.mark.parametrize("text", ["", "nmi", "pf if colour", "pf if"])
+def test_what_cannot_be_caught(text: str) -> None:
+    with target_of(LOOP, exceptions="none") as target:
+        with pytest.raises(UsageError):
+            target.catch(text)
+        assert target.catches == ()
+        assert target.machine.session.vm.mask == 0
+
+
+def test_a_running_guest_is_interrupted() -> None:
+    with target_of(bytes.fromhex("ebfe")) as target:
+        timer = threading.Timer(0.05, target.interrupt)
+        timer.start()
+        assert target.resume().reason is StopReason.INTERRUPTED
+        timer.join()
+        assert target.run_to(0x7C02, timeout=0.05).reason is StopReason.TIMEOUT
+        assert not list(target.machine.breakpoints)
+
+
+def test_a_shutdown_shows_the_state_before_the_reset() -> None:
+    with Machine("sample:stack-overflow") as machine:
+        target = Target(machine)
+        assert target.resume().reason is StopReason.SHUTDOWN
+        assert target.is_over
+        assert target.explain() is not None
+        assert target.cpu.registers.cr3
+        with pytest.raises(UsageError, match="cannot run any more"):
+            target.step()
+
+
+def test_a_line_is_stepped(compiled) -> None:
+    source = """int twice(int value);
+void _start(void) {
+    int value = 21;
+    value = twice(value);
+    value++;
+    for (;;) ;
+}
+int twice(int value) {
+    int doubled = value + value;
+    return doubled;
+}
+"""
+    program = compiled(
+        source, "-g", "-O0", "-fno-pic", "-no-pie", "-Wl,-e,_start", "-Wl,-Ttext=0x200000", "-fcf-protection=none"
+    )
+    text = program.with_name("code")
+    subprocess.run(["objcopy", "-O", "binary", "-j", ".text", program, text], check=True)
+    with Machine(text, entry_mode=64, load_address=0x200000, symbols=[str(program)]) as machine:
+        target = Target(machine)
+        target.step_line(into=False)
+        assert target.line is not None
+        assert target.line[1] == 3
+        target.step_line(into=False)
+        assert target.line[1] == 4
+        target.step_line(into=True)
+        assert target.cpu.symbol is not None
+        assert target.cpu.symbol.name == "twice"
+        target.step_line(into=True)
+        assert target.line[1] == 9
+        target.step_out()
+        target.step_line(into=False)
+        assert target.line[1] == 5

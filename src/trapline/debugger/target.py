@@ -1,5 +1,6 @@
 """One machine as every debugger sees it: stopped, run, stepped, and stopped again at what was asked for."""
 
+import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -12,6 +13,7 @@ from trapline.hypervisor.stop import StopReason
 from trapline.report.crash import Frame
 from trapline.session.cpu import Cpu
 from trapline.session.observing import ExceptionExit
+from trapline.session.stops import check_forced
 from trapline.trace.condition import StopAt, parse_stop
 
 FINAL: Final = frozenset({StopReason.OFF, StopReason.RESET, StopReason.SHUTDOWN, StopReason.HALTED})
@@ -59,9 +61,10 @@ class Target:
 
         Raises UsageError.
         """
-        at = parse_stop(text)
+        at, session = parse_stop(text), self.machine.session
         caught = Catch(self._numbers + 1, at)
-        self.machine.set_exceptions(self.machine.session.vm.mask | at.vectors)
+        self.machine.set_exceptions(session.vm.mask | at.vectors)
+        check_forced("catch", {at.text: at.vectors}, session.vm.mask, session.processor.capabilities)
 
         def stop(exc: ExceptionExit) -> Decision | None:
             return STOP if at.matches(exc) and not self.passed >> exc.vector & 1 else None
@@ -94,7 +97,7 @@ class Target:
         line = next(iter(self.cpu.disassemble()), None)
         if self.stop.exception is not None or line is None or not _returns(line.text):
             return self.step(decision, timeout)
-        return self.run_to(line.address + len(line.data), timeout=timeout)
+        return self.run_to(line.address + len(line.data), above=self.cpu.registers.rsp - 1, timeout=timeout)
 
     def step_out(self, timeout: float | None = None) -> Stop:
         """Run to the caller. Raises UsageError where it is not known."""
@@ -110,17 +113,18 @@ class Target:
         """
         breakpoints = self.machine.breakpoints
         had = address in breakpoints
-        limit = self.cpu.registers.rsp if above is None else above + 1
+        deadline = None if timeout is None else time.monotonic() + timeout
         breakpoints.add(address)
         try:
             while True:
-                stop = self.resume(timeout=timeout)
+                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                stop = self.resume(timeout=left)
                 if had or stop.reason is not StopReason.BREAKPOINT or self.cpu.address != address:
                     return stop
-                if self.cpu.registers.rsp >= limit:
+                if above is None or self.cpu.registers.rsp > above:
                     return self._stopped(stop._replace(reason=StopReason.STEP))
         finally:
-            if not had:
+            if not had and not self.is_over:
                 breakpoints.remove(address)
 
     def step_line(self, *, into: bool, timeout: float | None = None) -> Stop:

@@ -1,0 +1,3 @@
+from tests.symbols.conftest import compiled, kernel
+
+__all__ = ["compiled", "kernel"]
