@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from typing import Final
 
 _QEMU: Final = "src/trapline/processors/qemu"
-_TCG, _MONITOR, _POWER_ON, _PLANS, _STOPS, _DELIVERIES, _RING, _BIOS = (
-    f"{_QEMU}/{name}.py"
-    for name in ("quirks_tcg", "monitor/monitor", "power_on", "plans", "stops", "deliveries", "ring", "bios")
+_TCG, _MONITOR, _PLANS, _STOPS, _DELIVERIES, _RING, _BIOS = (
+    f"{_QEMU}/{name}.py" for name in ("quirks_tcg", "monitor/monitor", "plans", "stops", "deliveries", "ring", "bios")
 )
 _SOFT, _GUEST_CODE = f"{_QEMU}/software_interrupts.py", f"{_QEMU}/monitor/guest_code.py"
 _EMULATION: Final = "src/trapline/arch/emulation.py"
@@ -117,8 +116,7 @@ DEFECTS: Final = (
            "code.and_(EBX, layout.RING_RECORDS // 2 - 1)"),
     Defect("20", "back-pressure removed", _MONITOR, "cmp(EDX, layout.RING_RECORDS)", "cmp(EDX, 0x7FFF_FFFF)"),
     Defect("21", "PG not repaired", _MONITOR, "code.or_(ECX, CR0.PG)", "pass"),
-    Defect("22", "PAM opened again on reset", _POWER_ON, "mailbox.features = mailbox.open_shadow = 0",
-           "mailbox.features = 0"),
+    Defect("22", "PAM opened again on reset", _BIOS, "open_shadow = int(firmware.uefi)", "open_shadow = 1"),
     Defect("23a", "a missing value compared as 0", _CLOSURES,
            "(one := left(exception)) is not None and compare(one, constant)",
            "compare(left(exception) or 0, constant)", _AFTER),

@@ -26,6 +26,20 @@ def make_bios(size=BIOS_SIZE, hole=HOLE, first=b"\xea\x5b\xe0\x00\xf0"):
     return bytes(image)
 
 
+def make_uefi(size=0x3C000, hole=(0x2C123, 0x3B000), first=b"\x90\x90\xe9\x5b\xff"):
+    """UEFI firmware of the size of a flash chip: like the BIOS, but with a volume's signature and a hole of ones."""
+    image = bytearray(1 + place * 7 % 253 for place in range(size))
+    image[0x28:0x2C] = b"_FVH"
+    image[hole[0] : hole[1]] = b"\xff" * (hole[1] - hole[0])
+    image[size - 16 : size - 16 + len(first)] = first
+    return bytes(image)
+
+
+@pytest.fixture
+def uefi():
+    return make_uefi()
+
+
 @pytest.fixture
 def bios():
     return make_bios()
@@ -102,10 +116,10 @@ def start(memory, bios):
     """Return a function that starts a machine which plays a script."""
     with contextlib.ExitStack() as closing:
 
-        def start(*script, accelerator="tcg", isolated=False, facts=FACTS, options=()):
+        def start(*script, accelerator="tcg", isolated=False, facts=FACTS, options=(), bios=bios):
             qemu = Qemu(script, memory)
             qemu.command += options
-            wrapped = firmware.wrap(bios, unlock_svm=accelerator == "tcg")
+            wrapped = firmware.wrap(bios, unlock_svm=accelerator == "tcg", flash=len(bios) % 0x10000 != 0)
             qmp = type(
                 "Qmp",
                 (),

@@ -14,20 +14,29 @@ from trapline.processors.qemu.command import (
     read_user_options,
     takes_stdio,
 )
+from trapline.processors.qemu.flash import Chip
 
 FILES = Descriptors(monitor=11, firmware=12, doorbell=13, qmp=14, gdb=15, log=16)
 
 
 def line(
-    *words, accelerator="tcg", guest=(), serial=("-serial", "stdio"), hide_svm=True, isolated=False, memory=128 << 20
+    *words,
+    accelerator="tcg",
+    guest=(),
+    serial=("-serial", "stdio"),
+    hide_svm=True,
+    isolated=False,
+    memory=128 << 20,
+    descriptors=FILES,
+    user=None,
 ):
     return command(
         "/bin/qemu",
         accelerator=accelerator,
         memory=memory,
-        descriptors=FILES,
+        descriptors=descriptors,
         guest=guest,
-        user=read_user_options(words),
+        user=user or read_user_options(words),
         hide_svm=hide_svm,
         isolated=isolated,
         serial=serial,
@@ -85,12 +94,53 @@ def test_under_kvm_there_is_none():
     assert values(line(accelerator="kvm"), "-machine")[-1] == "accel=kvm,smm=off"
 
 
-@pytest.mark.parametrize("value", ["if=pflash,file=OVMF.fd", "file=OVMF.fd,if=pflash,readonly=on"])
-def test_a_drive_in_flash_is_refused(value):
-    with pytest.raises(UsageError, match="only a PC BIOS, with -bios"):
-        read_user_options(["-drive", value])
+@pytest.mark.parametrize(
+    ("words", "chip", "rest"),
+    [
+        (["-drive", "if=pflash,file=a,,b.fd"], Chip("a,b.fd", writable=True), ()),
+        (["-drive", "file=C.fd,if=pflash,readonly=on,format=raw"], Chip("C.fd"), ()),
+        (["-pflash", "a,b", "--pflash", "V"], Chip("a,b", writable=True), ("if=pflash,format=raw,file=V,unit=1",)),
+        (
+            ["-drive", "if=pflash,unit=1,file=V", "-drive", "if=pflash,file=C,readonly"],
+            Chip("C"),
+            ("if=pflash,unit=1,file=V",),
+        ),
+    ],
+)
+def test_the_first_chip_of_flash_is_taken_and_the_others_stay(words, chip, rest):
+    user = read_user_options([*words, "-nodefaults"])
+    assert user.flash == chip
+    assert user.rest == (*(part for drive in rest for part in ("-drive", drive)), "-nodefaults")
+
+
+def test_other_drives_are_not_flash():
     assert read_user_options(["-drive", "file=if=pflash.img"]).rest == ("-drive", "file=if=pflash.img")
     assert read_user_options(["-drive"]).rest == ("-drive",)
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["-drive", "if=pflash,unit=1,file=V"], "there is no unit 0"),
+        (["-drive", "if=pflash,format=raw"], "named by file="),
+        (["-drive", "if=pflash,format=qcow2,file=C"], "not in qcow2"),
+        (["-pflash", "C", "-bios", "B"], "-bios cannot be given to QEMU: the firmware is in flash"),
+        (["-pflash"], "-pflash needs a value"),
+    ],
+)
+def test_flash_without_firmware_is_refused(words, why):
+    with pytest.raises(UsageError, match=why):
+        read_user_options(words)
+
+
+def test_flash_is_a_copy_of_ours_and_so_are_the_variables_of_firmware_that_was_found():
+    user = read_user_options([])._replace(flash=Chip("C.fd", variables="V.fd"))
+    written = line(user=user, descriptors=FILES._replace(variables=17))
+    assert "-bios" not in written
+    assert values(written, "-drive") == [
+        "if=pflash,format=raw,file=/proc/self/fd/12,unit=0,readonly=on",
+        "if=pflash,format=raw,file=/proc/self/fd/17,unit=1,readonly=off",
+    ]
 
 
 @pytest.mark.parametrize("value", ["1", "cpus=1", "1,maxcpus=1", "sockets=1,cores=1,threads=1", "1,sockets=1"])

@@ -24,7 +24,7 @@ REGIONS = {
     "scratch": (layout.SCRATCH_AT, PAGE),
     "ring": (layout.RING_AT, layout.RING_RECORDS * RECORD_SIZE),
     "nested tables": (layout.NESTED_AT, MIB),
-    **{f"BIOS piece {number}": (place, MIB) for number, place in enumerate(layout.BIOS_PIECES)},
+    "pages of the firmware": (layout.BIOS_PAGES_AT, MIB),
 }
 
 

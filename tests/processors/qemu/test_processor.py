@@ -145,6 +145,18 @@ def test_only_our_own_bytes_are_taken_out_of_the_bios_in_ram(start, bios):
     assert qemu.ram[at:MIB] == expected  # a reset copies nothing: the guest's own changes stay
 
 
+def test_of_uefi_firmware_the_shadow_is_what_is_in_rom(start, uefi):
+    def overwritten(qemu):
+        assert qemu.shared.mailbox.open_shadow == 1
+        power_on(qemu)
+        qemu.ram[MIB - 0x20000 : MIB] = b"g" * 0x20000
+
+    processor, qemu = start(power_on, overwritten, leave(0x7F), bios=uefi)
+    for _ in range(2):
+        processor.run(None)
+        assert qemu.ram[MIB - 0x20000 : MIB] == uefi[-0x20000:]
+
+
 def test_the_guest_starts_where_the_bios_would(start):
     processor, qemu = start(power_on, leave(0x7F))
     processor.run(None)

@@ -6,7 +6,7 @@ from trapline.arch import address_space, paging
 from trapline.arch.layout import offset_of
 from trapline.arch.registers import CR0, CR4, EFER
 from trapline.errors import FaultError
-from trapline.processors.qemu import firmware, tables
+from trapline.processors.qemu import firmware_entry, tables
 from trapline.processors.qemu.layout import (
     ENTRY_TABLES_AT,
     ENTRY_TABLES_RAM,
@@ -81,7 +81,7 @@ def operand(written, base):
 
 
 def test_the_operands_lead_to_the_tables(operand):
-    assert struct.unpack("<4Q", operand("gdt_operand")) == firmware.DESCRIPTORS
+    assert struct.unpack("<4Q", operand("gdt_operand")) == firmware_entry.DESCRIPTORS
     assert len(operand("idt_operand")) == 3 * 16
     assert operand("null_idt_operand") == b"\0"  # too short for any gate
 
@@ -91,8 +91,8 @@ def test_only_an_nmi_has_a_gate(operand):
     assert not any(idt[:32])
     low, selector, attributes, middle, high, reserved = struct.unpack("<HHHHII", idt[32:])
     assert low | middle << 16 | high << 32 == HANDLER
-    assert (selector, attributes, reserved) == (firmware.CODE64, 0x8E00, 0)
-    assert firmware.DESCRIPTORS[selector // 8] >> 53 & 1  # 64-bit code
+    assert (selector, attributes, reserved) == (firmware_entry.CODE64, 0x8E00, 0)
+    assert firmware_entry.DESCRIPTORS[selector // 8] >> 53 & 1  # 64-bit code
 
 
 def test_nothing_is_written_beyond_its_page(written, base):

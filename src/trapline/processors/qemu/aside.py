@@ -15,7 +15,7 @@ from trapline.arch.vectors import Vector
 from trapline.arch.vmcb import Vmcb, load_segment
 
 from . import layout, placement
-from .firmware import CODE64, DATA, DESCRIPTORS
+from .firmware_entry import CODE64, DATA, DESCRIPTORS
 from .handshake import Handshake
 from .layout import Command, SharedMemory
 from .monitor import monitor

@@ -13,18 +13,21 @@ _SHADOW_END: Final = 0x10_0000
 
 
 def restore(firmware: Firmware, memory: Ram, block: ProcessMemory, mailbox: Mailbox) -> None:
-    """Put the BIOS in RAM at the first power-on; after a reset replace only copies of our patches in it.
+    """Put the firmware in RAM at the first power-on; after a reset replace only copies of our patches in it.
 
-    A reset keeps the shadow RAM, with what the guest wrote there. At the first power-on `block` is located in QEMU as
-    well, by its token.
+    A reset keeps a BIOS's shadow RAM, with what the guest wrote there. Of UEFI firmware it has what is in ROM else.
+    At the first power-on `block` is located in QEMU as well, by its token.
     """
-    start = _SHADOW_END - len(firmware.bios)
-    if mailbox.token:
+    mailbox.open_shadow = int(firmware.uefi)
+    start = _SHADOW_END - len(firmware.shadow)
+    first = bool(mailbox.token)
+    if first:
         token = mailbox.token.to_bytes(8, "little")
         block.locate(TOKEN_AT, token)
         memory.write(TOKEN_AT, bytes(len(token)))
-        memory.write(start, firmware.bios)
         mailbox.token = 0
+    if first or firmware.uefi:
+        memory.write(start, firmware.shadow)
         return
     for offset, ours in firmware.patches:
         gpa = start + offset

@@ -7,15 +7,15 @@ from typing import Final, NamedTuple
 from trapline.errors import UsageError
 from trapline.typed import read_integer, shortened
 
-from . import debug_exit, layout, pci
+from . import debug_exit, flash, layout, pci
 from .debug_exit import exit_ports
+from .flash import Chip
 from .ram import below_4g
 
 _REFUSED: Final = {
     "-m": "the guest's memory is set with --memory",
     "-accel": "the accelerator is chosen with --accel",
     "-enable-kvm": "the accelerator is chosen with --accel",
-    "-pflash": "firmware in flash, such as UEFI, is not supported yet: only a PC BIOS, with -bios",
     "-daemonize": "trapline has to remain QEMU's parent",
     "-incoming": "a migrated guest already runs without its monitor",
     "-loadvm": "a saved guest already runs without its monitor",
@@ -23,6 +23,7 @@ _REFUSED: Final = {
     "-preconfig": "trapline starts the machine itself",
     "-microvm": "only pc and q35 machines can be run",
 }
+_AS_DRIVE: Final = "give firmware in flash with -drive if=pflash,format=raw,file=FILE"
 _REFUSED_PROPERTIES: Final = {
     "accel": _REFUSED["-accel"],
     "memory": _REFUSED["-m"],
@@ -30,8 +31,8 @@ _REFUSED_PROPERTIES: Final = {
     "max-ram-below-4g": "trapline reads the guest's memory where QEMU puts it by itself",
     "smp": "a guest has one processor here so far",
     "firmware": "give a BIOS image with -bios",
-    "pflash0": _REFUSED["-pflash"],
-    "pflash1": _REFUSED["-pflash"],
+    "pflash0": _AS_DRIVE,
+    "pflash1": _AS_DRIVE,
 }
 """Properties of the machine, by the part of their name before a dot."""
 GDB_CHARDEV: Final = "trapline.gdb"
@@ -53,6 +54,8 @@ class UserOptions(NamedTuple):
 
     cpu: str | None
     bios: str | None
+    flash: Chip | None
+    """The flash chip that has the firmware; the others are in the rest."""
     machines: tuple[str, ...]
     """The machine types and properties, option by option: QEMU merges them."""
     own_serial: bool
@@ -72,7 +75,7 @@ class UserOptions(NamedTuple):
 
 def read_user_options(arguments: Sequence[str]) -> UserOptions:
     """Sort the options after `--`; raises UsageError for one that cannot work here."""
-    taken: dict[str, list[str]] = {"-cpu": [], "-bios": [], "-machine": [], "-smp": []}
+    taken: dict[str, list[str]] = {"-cpu": [], "-bios": [], "-machine": [], "-smp": [], "-pflash": []}
     rest: list[str] = []
     own_serial = False
     position = 0
@@ -86,22 +89,28 @@ def read_user_options(arguments: Sequence[str]) -> UserOptions:
         if name in taken:
             if position == len(arguments):
                 raise UsageError(f"{argument} needs a value")
-            taken[name].append(arguments[position])
+            value = arguments[position]
+            taken[name].append(flash.drive(value) if name == "-pflash" else value)
             position += 1
-        elif name == "-drive" and "if=pflash" in "".join(arguments[position : position + 1]).split(","):
-            raise UsageError(f"-drive if=pflash: {_REFUSED['-pflash']}")
+        elif name == "-drive" and flash.is_flash("".join(arguments[position : position + 1])):
+            taken["-pflash"].append(arguments[position])
+            position += 1
         elif name != "-no-reboot":  # what happens anyway
             own_serial = own_serial or _places_serial(name, arguments[position : position + 1])
             rest.append(argument)
     _check_machine(",".join(taken["-machine"]))
     if any(_processors(value) != 1 for value in taken["-smp"]):
         raise UsageError(f"-smp: {_REFUSED_PROPERTIES['smp']}")
+    chip, other_chips = flash.take_firmware(taken["-pflash"])
+    if chip is not None and taken["-bios"]:
+        raise UsageError("-bios cannot be given to QEMU: the firmware is in flash, with if=pflash")
     return UserOptions(
         taken["-cpu"][-1] if taken["-cpu"] else None,
         taken["-bios"][-1] if taken["-bios"] else None,
+        chip,
         tuple(taken["-machine"]),
         own_serial,
-        tuple(rest),
+        (*(part for one in other_chips for part in ("-drive", one)), *rest),
     )
 
 
@@ -152,6 +161,8 @@ class Descriptors(NamedTuple):
     qmp: int
     gdb: int
     log: int
+    variables: int | None = None
+    """A second flash chip."""
 
 
 def command(
@@ -189,7 +200,7 @@ def command(
         *("-chardev", f"socket,id=trapline.qmp,fd={descriptors.qmp}"),
         *("-mon", "chardev=trapline.qmp,mode=control"),
         *("-chardev", f"socket,id={GDB_CHARDEV},fd={descriptors.gdb}"),
-        *("-bios", by_number(descriptors.firmware)),
+        *_firmware(descriptors, user.flash),
         *("-display", "none"),
         *(
             ("-d", "cpu_reset", "-D", by_number(descriptors.log))
@@ -202,6 +213,13 @@ def command(
         *guest,
         *user.rest,
     ]
+
+
+def _firmware(descriptors: Descriptors, chip: Chip | None) -> tuple[str, ...]:
+    if chip is None:
+        return "-bios", by_number(descriptors.firmware)
+    files = (descriptors.firmware, descriptors.variables)
+    return flash.options([by_number(file) for file in files if file is not None], writable=chip.writable)
 
 
 def _logs(options: Sequence[str]) -> bool:

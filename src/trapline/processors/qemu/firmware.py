@@ -1,253 +1,104 @@
-"""The firmware that QEMU starts: the user's BIOS with its first jump redirected to an entry below it.
+"""The firmware that QEMU starts: the user's, with its reset vector redirected to an entry of ours.
 
-    4 GiB - size   entry: GDT, code that enters long mode with SVM and jumps to the monitor
-    4 GiB - BIOS   the BIOS as it is, but for the reset vector and 30 bytes in a hole of its last 64 KiB
+Of a PC BIOS the last 64 KiB have a hole of zeros, where a jump has room; the entry is below the BIOS:
 
-The guest then starts at the BIOS's own first instruction, as after a reset.
+    4 GiB - size   the entry: GDT, code that enters long mode with SVM and jumps to the monitor
+    4 GiB - BIOS   the BIOS as it is, but for the reset vector and 30 bytes in the hole
+
+UEFI firmware, which may be in flash, has nothing below it that is ours. Its last 64 KiB have a hole of ones, free space
+of a firmware volume that takes the entry too.
+
+The guest then starts at the firmware's own first instruction, as after a reset.
 """
 
 import struct
 from typing import Final, NamedTuple
 
-from trapline.arch import cpuid
 from trapline.arch.bits import M16
-from trapline.arch.descriptors import CODE_32, CODE_64, DATA_32
-from trapline.arch.encode import flat_descriptor, pseudo_descriptor
-from trapline.arch.layout import offset_of
-from trapline.arch.msr import EFER as EFER_MSR
-from trapline.arch.paging import PAGE
-from trapline.arch.registers import CR0, CR4, EFER
 from trapline.arch.reset import RESET_VECTOR
-from trapline.asm import operands
-from trapline.asm.assembler import Assembler
-from trapline.asm.operands import (
-    AL,
-    AX,
-    CS,
-    DS,
-    DX,
-    EAX,
-    EBP,
-    EBX,
-    ECX,
-    EDI,
-    EDX,
-    ES,
-    ESI,
-    RAX,
-    RBX,
-    RCX,
-    RDI,
-    RSI,
-    SS,
-    Mem,
-    Reg,
-)
 from trapline.errors import UsageError
 
-from . import layout, pci, unlock
-from .layout import Owner
+from . import firmware_entry
+from .firmware_entry import trampoline
 
 _TOP: Final = 1 << 32
-_ENTRY_SIZE: Final = 0x10000
-_GDT, _CODE32, _CODE64 = range(0, 3 * PAGE, PAGE)
-_NO_IDT: Final = 0x800
-"""Zeros: the operand of a LIDT after which no exception can be delivered."""
-
-DESCRIPTORS: Final = (0, *map(flat_descriptor, (CODE_32, DATA_32, CODE_64)))
-"""Null, flat 32-bit code, flat data, 64-bit code."""
-CODE32: Final = 0x08
-DATA: Final = 0x10
-CODE64: Final = 0x18
-
+_BELOW: Final = 0x10000
+"""Bytes of the image below a PC BIOS."""
 _LARGEST_BIOS: Final = 1 << 20
-"""Bytes: it is copied below 1 MiB."""
+"""Bytes of a PC BIOS: it is copied below 1 MiB."""
+_UEFI_SHADOW: Final = 0x2_0000
+"""Bytes of the end of larger firmware that a PC shows below 1 MiB (QEMU: pc_sysfw.c, pc_isa_bios_init)."""
 _FIRMWARE_VOLUME: Final = b"_FVH"
 """The signature of a firmware volume (UEFI Platform Initialization, vol. 3, 3.2.1)."""
 _RESET_VECTOR: Final = RESET_VECTOR & M16
 _SEGMENT: Final = 0x10000
+_FLASH_BLOCK: Final = 0x1000
 _FAR_JUMP: Final = 0xEA
 _NEAR_JUMP: Final = 0xE9
 
 
 class Firmware(NamedTuple):
-    """The image for QEMU, and what was changed in the BIOS."""
+    """The image for QEMU, and what was changed in the firmware."""
 
     image: bytes
     bios: bytes
-    """The BIOS as it came."""
+    """The firmware as it came."""
     patches: tuple[tuple[int, bytes], ...]
-    """(offset from the BIOS's start, our bytes) for each place that differs."""
+    """(offset from the firmware's start, our bytes) for each place that differs."""
     start: tuple[int, int] | None
-    """Selector and offset of the BIOS's first jump, where it is a far one."""
+    """Selector and offset of its first jump, where its first instruction is a far one."""
+    uefi: bool
+    """It is not a PC BIOS, which shadows itself in RAM below 1 MiB and finds out there whether it did."""
+
+    @property
+    def shadow(self) -> bytes:
+        """Its end, as far as it is put in RAM below 1 MiB."""
+        return self.bios[-_UEFI_SHADOW:] if self.uefi else self.bios
 
 
-def wrap(bios: bytes, *, unlock_svm: bool) -> Firmware:
-    """Put the entry below the BIOS and redirect the reset vector to it.
+def wrap(bios: bytes, *, unlock_svm: bool, flash: bool = False) -> Firmware:
+    """Redirect the reset vector to an entry, below a PC BIOS or inside UEFI firmware.
 
-    `unlock_svm`: set EFER.SVME on a CPU whose CPUID shows no SVM. Raises UsageError for an image that is not a PC
-    BIOS.
+    `unlock_svm`: set EFER.SVME on a CPU whose CPUID shows no SVM. `flash`: the image is that of a flash chip. Raises
+    UsageError for an image that is neither.
     """
-    if len(bios) < _SEGMENT or len(bios) % _SEGMENT:
-        raise UsageError(f"the BIOS image has {len(bios)} bytes; a PC BIOS is a multiple of 64 KiB")
-    if _FIRMWARE_VOLUME in bios or len(bios) > _LARGEST_BIOS:
-        what = "UEFI firmware" if _FIRMWARE_VOLUME in bios else f"firmware of {len(bios) / (1 << 20):g} MiB"
-        raise UsageError(f"{what}, which is not supported yet: only a PC BIOS is, of 1 MiB at most")
-    base = _TOP - len(bios) - _ENTRY_SIZE
+    granularity = _FLASH_BLOCK if flash else _SEGMENT
+    if len(bios) < _SEGMENT or len(bios) % granularity:
+        what = "flash is a multiple of 4 KiB, and 64 KiB at least" if flash else "a PC BIOS is a multiple of 64 KiB"
+        raise UsageError(f"the firmware image has {len(bios)} bytes; {what}")
+    uefi = flash or _FIRMWARE_VOLUME in bios
+    if not uefi and len(bios) > _LARGEST_BIOS:
+        raise UsageError(
+            f"firmware of {len(bios) / (1 << 20):g} MiB: a PC BIOS has 1 MiB at most, and UEFI has volumes"
+        )
     last = len(bios) - _SEGMENT
-    size = len(_trampoline(0, base))
-    hole = bios.rfind(bytes(size), last, last + _RESET_VECTOR)
-    if hole < 0:
-        raise UsageError(f"the BIOS image has no hole of {size} bytes in its last 64 KiB for the entry; SeaBIOS has")
-    trampoline = _trampoline(hole - last, base)
-    relative = (hole - last - _RESET_VECTOR - 3) & 0xFFFF
-    patches = ((hole, trampoline), (last + _RESET_VECTOR, struct.pack("<BH", _NEAR_JUMP, relative)))
+    size = len(trampoline(0, 0))
+    if uefi:
+        hole = _hole(bios, size + firmware_entry.SIZE, last, 0xFF)
+        base = _TOP - len(bios) + hole + size
+    else:
+        hole = _hole(bios, size, last, 0)
+        base = _TOP - len(bios) - _BELOW
+    entry = firmware_entry.entry(base, unlock_svm=unlock_svm)
+    relative = (hole - last - _RESET_VECTOR - 3) & M16
+    patches = (
+        (hole, trampoline(hole - last, base) + (entry if uefi else b"")),
+        (last + _RESET_VECTOR, struct.pack("<BH", _NEAR_JUMP, relative)),
+    )
     patched = bytearray(bios)
     for offset, data in patches:
         patched[offset : offset + len(data)] = data
     opcode, offset, selector = struct.unpack_from("<BHH", bios, last + _RESET_VECTOR)
     start = (selector, offset) if opcode == _FAR_JUMP else None
-    return Firmware(_entry(base, unlock_svm) + bytes(patched), bios, patches, start)
+    image = bytes(patched) if uefi else entry.ljust(_BELOW, b"\0") + bytes(patched)
+    return Firmware(image, bios, patches, start, uefi)
 
 
-def _trampoline(offset: int, base: int) -> bytes:
-    """From the reset vector in real mode to 32-bit protected mode; the GDT's operand follows the code."""
-    blob = b""
-    for _ in range(2):  # the operand's address depends on the code's length
-        code = Assembler(16)
-        code.lgdt(Mem(None, offset + len(blob) or 0x1000, segment=CS, size=32))
-        code.mov(EAX, operands.CR0)
-        code.or_(EAX, CR0.PE)
-        code.mov(operands.CR0, EAX)
-        code.far_jump(CODE32, base + _CODE32)
-        blob = code.assemble(offset)
-    return blob + pseudo_descriptor(base + _GDT, len(DESCRIPTORS) * 8 - 1, bits=16)
-
-
-def _entry(base: int, unlock_svm: bool) -> bytes:
-    blob = bytearray(_ENTRY_SIZE)
-    struct.pack_into("<4Q", blob, _GDT, *DESCRIPTORS)
-    for offset, code in ((_CODE32, _protected_mode(base, unlock_svm)), (_CODE64, _long_mode(unlock_svm))):
-        machine_code = code.assemble(base + offset)
-        blob[offset : offset + len(machine_code)] = machine_code
-    return bytes(blob)
-
-
-def _protected_mode(base: int, unlock_svm: bool) -> Assembler:
-    """Map the shared memory and enter long mode. EDX: the CPU's signature, as RESET left it.
-
-    EBX is then the high half of the shared memory's address.
-    """
-    code = Assembler(32)
-    code.mov(EBP, EDX)
-    code.mov(EAX, DATA)
-    for segment in (DS, ES, SS):
-        code.mov(segment, AX)
-    if unlock_svm:
-        unlock.make_init_a_reset(code, no_idt=base + _NO_IDT)
-    for register, value in ((pci.BAR2, layout.LOW_BASE), (pci.BAR2 + 4, 0), (pci.COMMAND, pci.MEMORY_ENABLE)):
-        _configure(code, register, value)
-    _ask_for_place(code)
-    _leave_token(code)
-    code.mov(ESI, layout.ENTRY_TABLES_RAM)
-    code.mov(EDI, layout.LOW_BASE + layout.ENTRY_TABLES_AT)
-    code.mov(ECX, layout.ENTRY_TABLES_SIZE // 4)
-    _swap(code, ESI, EDI, ECX, EAX)
-    _configure(code, pci.BAR2 + 4, EBX)
-    _configure(code, pci.BAR2, 0)
-    code.mov(EAX, CR4.PAE)
-    code.mov(operands.CR4, EAX)
-    code.mov(EAX, layout.ENTRY_TABLES_RAM)
-    code.mov(operands.CR3, EAX)
-    code.mov(ECX, EFER_MSR)
-    code.rdmsr()
-    code.or_(EAX, EFER.LME | (0 if unlock_svm else EFER.SVME))
-    code.wrmsr()
-    code.mov(EAX, operands.CR0)
-    code.and_(EAX, 0xFFFF_FFFF & ~(CR0.CD | CR0.NW))
-    code.or_(EAX, CR0.PG)
-    code.mov(operands.CR0, EAX)
-    code.far_jump(CODE64, base + _CODE64)
-    return code
-
-
-def _configure(code: Assembler, register: int, value: int | Reg) -> None:
-    """Write a configuration register of the shared memory's device."""
-    code.mov(DX, pci.CONFIG_ADDRESS)
-    code.mov(EAX, pci.address(pci.MONITOR_DEVICE, register))
-    code.out(DX, EAX)
-    code.mov(DX, pci.CONFIG_DATA)
-    code.mov(EAX, value)
-    code.out(DX, EAX)
-
-
-def _ask_for_place(code: Assembler) -> None:
-    """Describe the CPU in the mailbox, and wait for the high half of the shared memory's address, in EBX then."""
-    code.mov(EDI, layout.LOW_BASE + layout.MAILBOX_AT)
-    code.mov(EAX, cpuid.LARGEST_EXTENDED)
-    code.cpuid()
-    code.mov(ESI, EAX)
-    for field in ("features", "address_bits"):
-        code.mov(_low(field, 32), 0)
-    for function, register, field in ((cpuid.EXTENDED, EDX, "features"), (cpuid.SIZES, EAX, "address_bits")):
-        code.cmp(ESI, function)
-        code.jb("described")
-        code.mov(EAX, function)
-        code.cpuid()
-        code.mov(_low(field), register)
-    code.label("described")
-    code.mov(_low("placing", 32), 1)
-    code.mov(ECX, Owner.HOST.value)
-    code.xchg(_low("owner"), ECX)
-    code.mov(DX, layout.DOORBELL_PORT)
-    code.out(DX, AL)
-    code.label("placing")
-    code.pause()
-    code.cmp(_low("owner", 32), Owner.HOST.value)
-    code.je("placing")
-    code.mov(EBX, _low("base_high"))
-
-
-def _low(field: str, size: int | None = None) -> Mem:
-    """Return the operand for a field of the mailbox before the shared memory has its place; EDI is its address."""
-    return Mem(EDI, offset_of(layout.Mailbox, field), size=size)
-
-
-def _leave_token(code: Assembler) -> None:
-    """Write the token into the guest's RAM, if there is one; EDI is the address of the mailbox."""
-    for number in range(2):
-        code.mov(EAX, Mem(EDI, offset_of(layout.Mailbox, "token") + 4 * number))
-        code.cmp(EAX, 0)
-        code.je("found")
-        code.mov(Mem(None, layout.TOKEN_AT + 4 * number), EAX)
-    code.label("found")
-
-
-def _swap(code: Assembler, one: Reg, other: Reg, count: Reg, passing: Reg) -> None:
-    """Exchange the contents of two places in memory, of `count` times as many bytes as `passing` has."""
-    size = 8 if passing == RAX else 4
-    code.label("swap")
-    first, second = (Mem(place, -size, index=count, scale=size) for place in (one, other))
-    code.mov(passing, first)
-    code.xchg(second, passing)
-    code.mov(first, passing)
-    code.dec(count)
-    code.jne("swap")
-
-
-def _long_mode(unlock_svm: bool) -> Assembler:
-    """Take the monitor's page tables, give the RAM of the others back, and jump to the monitor."""
-    code = Assembler(64)
-    code.shl(RBX, 32)
-    code.lea(RAX, Mem(RBX, layout.PML4_AT))
-    code.mov(operands.CR3, RAX)
-    code.mov(RSI, layout.ENTRY_TABLES_RAM)
-    code.lea(RDI, Mem(RBX, layout.ENTRY_TABLES_AT))
-    code.mov(RCX, layout.ENTRY_TABLES_SIZE // 8)
-    _swap(code, RSI, RDI, RCX, RAX)
-    if unlock_svm:
-        unlock.set_svme(code)
-    code.mov(ESI, EBP)
-    code.lea(RAX, Mem(RBX, layout.CODE_AT))
-    code.jmp(RAX)
-    return code
+def _hole(bios: bytes, size: int, last: int, fill: int) -> int:
+    """Return where the last 64 KiB, from `last` on, have the last room of `size` bytes that are all `fill`."""
+    found = bios.rfind(bytes((fill,)) * size, last, last + _RESET_VECTOR)
+    if found < 0:
+        raise UsageError(
+            f"the firmware has no hole of {size} bytes in its last 64 KiB for trapline's entry; SeaBIOS and OVMF have"
+        )
+    return found

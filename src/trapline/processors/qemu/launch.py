@@ -16,8 +16,10 @@ from . import layout
 from .command import Descriptors, UserOptions, command, read_user_options
 from .facts import Facts, Key, key_of, load, store
 from .firmware import wrap
+from .flash import Chip
 from .kvm import nested_svm_missing
 from .process import NO_FILES, Files, QemuProcess
+from .uefi import find_uefi
 
 if TYPE_CHECKING:
     from .firmware import Firmware
@@ -162,6 +164,7 @@ def open_qemu(
     memory: int,
     accelerator: str = "tcg",
     isolated: bool = False,
+    uefi: bool = False,
     program: str | None = None,
     options: Sequence[str] = (),
     serial: Sequence[str] = (),
@@ -169,12 +172,16 @@ def open_qemu(
 ) -> "QemuProcessor":
     """Start QEMU with the guest's options and the user's, and return it as a processor.
 
-    `memory` is the guest's RAM in bytes. `isolated`: hide and protect the monitor by nested paging. `serial` are QEMU
-    options that say where the console goes, `files` are those of this process that they need.
+    `memory` is the guest's RAM in bytes. `isolated`: hide and protect the monitor by nested paging. `uefi`: start UEFI
+    firmware, unless the user's options name another. `serial` are QEMU options that say where the console goes, `files`
+    are those of this process that they need.
     """
     if memory % (1 << 20) or not _SMALLEST <= memory <= _LARGEST:
         raise UsageError(f"--memory: a guest has 4M to {_LARGEST >> 30}G of memory, in whole MiB")
     user = read_user_options(options)
+    if uefi and user.flash is None and user.bios is None:
+        found = find_uefi()
+        user = user._replace(flash=Chip(str(found.code), variables=str(found.variables)))
     if isolated and "q35" in user.machine:
         raise UsageError("--isolate needs a pc machine: a q35's MMCONFIG reaches the monitor's device")
     if accelerator == "kvm" and user.asks_for_smm:
@@ -204,14 +211,21 @@ def open_qemu(
     return processor
 
 
-def _read_bios(path: Path, *, unlock_svm: bool) -> "Firmware":
+def _read_firmware(user: UserOptions, *, unlock_svm: bool) -> "Firmware":
+    in_flash = user.flash is not None
+    path = Path(user.flash.file) if user.flash else find_bios(user.bios)
     try:
-        with path.open("rb") as file:
-            return wrap(file.read(_LARGEST_BIOS + 1), unlock_svm=unlock_svm)
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from error
+        return wrap(_read(path), unlock_svm=unlock_svm, flash=in_flash)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(_LARGEST_BIOS + 1)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
 
 
 def _start(
@@ -226,7 +240,8 @@ def _start(
     isolated: bool,
 ) -> "tuple[QemuProcess, Firmware]":
     tcg = accelerator == "tcg"
-    firmware = _read_bios(find_bios(user.bios), unlock_svm=tcg)
+    firmware = _read_firmware(user, unlock_svm=tcg)
+    variables = _read(Path(user.flash.variables)) if user.flash and user.flash.variables else b""
 
     def arguments(descriptors: Descriptors) -> list[str]:
         return command(
@@ -241,4 +256,5 @@ def _start(
             serial=serial,
         )
 
-    return QemuProcess(arguments, monitor=layout.SIZE, firmware=firmware.image, files=files), firmware
+    image = firmware.image
+    return QemuProcess(arguments, monitor=layout.SIZE, firmware=image, variables=variables, files=files), firmware

@@ -127,7 +127,7 @@ class Mailbox(Structure):
     """The guest's CR0 that the monitor's own was last matched to."""
     seen_cr4: u64 = at(0x30)
     open_shadow: u32 = at(0x38)
-    """The monitor is to map RAM at the BIOS area: true at the first power-on only."""
+    """The monitor is to map RAM at the BIOS area: of a PC BIOS at the first power-on only."""
     efer: u32 = at(0xC8)
     """EFER as the firmware left it."""
     injected: u32 = at(0x3C)
@@ -200,8 +200,8 @@ ENTRY_TABLES_AT: Final = 0x18000
 RING_AT: Final = 2 << 20
 NESTED_AT: Final = 4 << 20
 """Nested page tables, up to 1 MiB of them."""
-BIOS_PIECES: Final = tuple(mebibyte << 20 for mebibyte in (6, 8, 10, 12))
-"""The guest's own view of its BIOS, 1 MiB in each place, when nested paging shows it."""
+BIOS_PAGES_AT: Final = 6 << 20
+"""The pages of the guest's firmware that differ in ours, as nested paging shows them, up to 1 MiB of them."""
 
 DMA_AT: Final = MAILBOX_AT + offset_of(Mailbox, "dma")
 

@@ -12,7 +12,7 @@ from trapline.arch.encode import page_entry
 from trapline.arch.paging import PAGE, page_size
 
 from .firmware import Firmware
-from .layout import BIOS_PIECES, NESTED_AT, SIZE, SharedMemory
+from .layout import BIOS_PAGES_AT, NESTED_AT, SIZE, SharedMemory
 
 _HUGE: Final = page_size(3)
 _FOUR_GIB: Final = 1 << 32
@@ -29,22 +29,20 @@ def build(shared: SharedMemory, firmware: Firmware) -> int:
     """
     memory, base = shared.memory, shared.base
     end, nothing = 2 * base, shared.nothing
-    piece_size = BIOS_PIECES[1] - BIOS_PIECES[0] >> 1
-    for number, start in enumerate(range(0, len(firmware.bios), piece_size)):
-        piece = firmware.bios[start : start + piece_size]
-        memory[BIOS_PIECES[number] : BIOS_PIECES[number] + len(piece)] = piece
     rom_at, bios_at = _FOUR_GIB - len(firmware.image), _FOUR_GIB - len(firmware.bios)
+    shown = dict[int, int]()
+    for offset in _patched_pages(firmware):
+        at = BIOS_PAGES_AT + len(shown) * PAGE
+        memory[at : at + PAGE] = firmware.bios[offset : offset + PAGE]
+        shown[bios_at + offset] = base + at
 
     def target(gpa: int) -> int:
         """Return where a page of the guest really is."""
         if base <= gpa < base + SIZE:
             return nothing + gpa - base
-        if bios_at <= gpa < _FOUR_GIB:
-            number, offset = divmod(gpa - bios_at, piece_size)
-            return base + BIOS_PIECES[number] + offset
         if rom_at <= gpa < bios_at:
             return nothing + gpa % _HUGE % SIZE
-        return gpa
+        return shown.get(gpa, gpa)
 
     tables = _Tables(memory, base)
     root = tables.new()
@@ -71,6 +69,12 @@ def _fill(
             below = tables.new()
             tables.set(table, index, page_entry(below, _TABLE))
             _fill(tables, below, level - 1, gpas[index * size :], target, special)
+
+
+def _patched_pages(firmware: Firmware) -> list[int]:
+    """Return the offsets of the pages of the firmware that differ in ours."""
+    first_and_last = ((at // PAGE, (at + len(data) - 1) // PAGE) for at, data in firmware.patches)
+    return sorted({page * PAGE for first, last in first_and_last for page in range(first, last + 1)})
 
 
 def _touches(start: int, size: int, ranges: tuple[tuple[int, int], ...]) -> bool:

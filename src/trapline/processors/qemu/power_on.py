@@ -45,7 +45,7 @@ class PowerOn:
         mailbox, control = self._shared.mailbox, self._shared.vmcb.control
         check_probed(self._facts, self._qmp.version(), self._command[0], self._accelerator)
         check_svm(mailbox.efer)
-        mailbox.reset = mailbox.features = mailbox.open_shadow = 0
+        mailbox.reset = mailbox.features = 0
         bios.restore(self._firmware, self._ram, self._block, mailbox)
         clear_control(control, self._shared.base)
         if self._isolated:

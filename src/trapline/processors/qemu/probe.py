@@ -30,7 +30,7 @@ from . import layout
 from .aside import enter_monitor
 from .damage import Damage
 from .facts import MANUAL, Facts
-from .firmware import CODE64
+from .firmware_entry import CODE64
 from .handshake import Handshake
 from .layout import Command, SharedMemory
 from .placement import place

@@ -42,9 +42,12 @@ class QemuProcess:
         *,
         monitor: int,
         firmware: bytes,
+        variables: bytes = b"",
         files: Files = NO_FILES,
     ) -> None:
         """Start QEMU. `monitor` is the size of the shared memory in bytes, `files` are those of ours that it gets.
+
+        `variables` is the content of a second flash chip, if any.
 
         Raises LaunchError when QEMU cannot be started, ProcessorError when there is no room for the memory.
         """
@@ -53,8 +56,8 @@ class QemuProcess:
             undo.callback(self._closing.close)
             shared = self._memory("monitor", monitor)
             self.monitor = shared[1]
-            image = self._memory("firmware", len(firmware))
-            image[1][:] = firmware
+            image = self._file("firmware", firmware)
+            second = self._file("variables", variables) if variables else None
             log = os.memfd_create("trapline-log", os.MFD_CLOEXEC)
             self._closing.callback(os.close, log)
             self.doorbell, doorbell = self._pair()
@@ -63,12 +66,13 @@ class QemuProcess:
             self._errors = self._closing.enter_context(os.fdopen(os.memfd_create("trapline-errors"), "w+b"))
             theirs = [doorbell, qmp, gdb]
             descriptors = Descriptors(
-                shared[0], image[0], doorbell=doorbell.fileno(), qmp=qmp.fileno(), gdb=gdb.fileno(), log=log
+                *(shared[0], image, doorbell.fileno(), qmp.fileno(), gdb.fileno(), log),
+                variables=second,
             )
             self.command = arguments(descriptors)
             self.log = log if "-D" in self.command and by_number(log) in self.command else None
             """QEMU's log of resets; None: it writes none, or one of the user's."""
-            self.process = self._start([*descriptors, *files.inherited], files)
+            self.process = self._start([*filter(None, descriptors), *files.inherited], files)
             for one in theirs:
                 one.close()
             self.doorbell.setblocking(False)
@@ -116,6 +120,11 @@ class QemuProcess:
         except (OSError, ValueError, OverflowError) as error:
             raise ProcessorError(f"no room for {size >> 20} MiB of guest memory: {error}") from error
         return descriptor, memoryview(mapped)
+
+    def _file(self, name: str, content: bytes) -> int:
+        descriptor, memory = self._memory(name, len(content))
+        memory[:] = content
+        return descriptor
 
     def _pair(self) -> tuple[socket.socket, socket.socket]:
         ours, theirs = socket.socketpair()

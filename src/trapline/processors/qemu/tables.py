@@ -8,7 +8,7 @@ from trapline.arch.encode import long_gate, page_entry, page_table, pseudo_descr
 from trapline.arch.layout import offset_of
 from trapline.arch.vectors import Vector
 
-from .firmware import CODE64, DESCRIPTORS
+from .firmware_entry import CODE64, DESCRIPTORS
 from .layout import ENTRY_TABLES_AT, ENTRY_TABLES_RAM, ENTRY_TABLES_SIZE, PML4_AT, TABLES_AT, Tables
 
 

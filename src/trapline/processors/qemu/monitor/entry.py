@@ -40,7 +40,7 @@ def enter(code: Assembler) -> None:
 def _open_shadow(code: Assembler) -> None:
     """Map RAM at 0xC0000-0xFFFFF, as the BIOS itself would, when the machine is switched on.
 
-    A reset keeps what the guest chose: warm boot and resume from S3 depend on it.
+    A reset keeps what a BIOS chose: warm boot and resume from S3 depend on it.
     """
     code.cmp(mailbox("open_shadow", 32), 0)
     code.je("opened")
