@@ -1,6 +1,5 @@
 """Which entry of which page table denies an access, and which change of one entry would allow it."""
 
-import contextlib
 from typing import Final, NamedTuple
 
 from trapline.arch.address_space import AddressSpace
@@ -164,13 +163,27 @@ def walk(attempt: Attempt, gva: int, access: int, ac: bool = False) -> str | Non
     return f"{gva:#x}: CR3 {attempt.save.cr3:#x}, {entries}"
 
 
-def tables(attempt: Attempt, gva: int) -> set[int]:
-    """Return the gpas of the tables that a walk reads, as far as it comes."""
+def walked(attempt: Attempt, gva: int) -> tuple[tuple[Entry, ...], int | PageFault | None]:
+    """Return the entries that a read by the supervisor walks, and where it ends: at a gpa, or with a page fault.
+
+    None: the address is not canonical. Without paging there are no entries.
+    """
     save, reads = attempt.save, _Reads(attempt.memory)
     space = AddressSpace(reads, save.cr0, save.cr3, save.cr4, save.efer, attempt.physical_bits)
-    with contextlib.suppress(PageFault, NotMapped):
-        space.translate(gva & space.mask, READ | IMPLICIT)
-    return {gpa & -PAGE for gpa, _, _ in reads.noted}
+    end: int | PageFault | None
+    try:
+        end = space.translate(gva & space.mask, READ, True)
+    except PageFault as fault:
+        end = fault
+    except NotMapped:
+        end = None
+    top = (5 if save.cr4 & CR4.LA57 else 4) if space.long else 3 if save.cr4 & CR4.PAE else 2
+    return tuple(Entry(top - number, *noted) for number, noted in enumerate(reads.noted)), end
+
+
+def tables(attempt: Attempt, gva: int) -> set[int]:
+    """Return the gpas of the tables that a walk reads, as far as it comes."""
+    return {entry.gpa & -PAGE for entry in walked(attempt, gva)[0]}
 
 
 def mapped(attempt: Attempt, gva: int, access: int, ac: bool = False, *, empty: bool = True) -> Change | None:

@@ -29,32 +29,33 @@ _SYSTEM_16: Final = (SystemType.LDT, SystemType.TSS_32, SystemType.TSS_32 | Syst
 _HELD: Final = ("cs", "ss", "ds", "es", "tr", "ldtr")
 
 
-def descriptor_table(drawn: Sequence[Drawn], table: int) -> Table:
+def descriptor_table(
+    attempt: Attempt, drawn: Sequence[Drawn], table: int, *, shown: int = _SHOWN, detailed: bool = False
+) -> Table:
     """Return the first entries, and those that the deliveries used; `table` is Selector.TI for the LDT, 0 for the GDT.
 
-    `drawn` are the deliveries whose gates have a selector of the table.
+    `drawn` are the deliveries whose gates have a selector of the table. `detailed`: all entries have fields.
     """
-    attempt = drawn[0].attempt
     register = attempt.save.ldtr if table else attempt.save.gdtr
     used: dict[int, list[Drawn]] = {}
     for each in drawn:
         used.setdefault(each.selector & Selector.INDEX, []).append(each)
     used = {offset: users for offset, users in used.items() if offset}
-    end = min((register.limit + 1) & ~7, 8 * _SHOWN)
+    end = min((register.limit + 1) & ~7, 8 * shown)
     entries: list[Entry] = []
     upper = -1
     for offset in sorted({*range(0, end, 8), *used}):
         if offset == upper and offset not in used:
             entries.append(Entry(f"{offset:#x}", register.base + offset, f"upper half of {offset - 8:#x}", State.GOOD))
             continue
-        entry, kept = _entry(attempt, offset | table, used.get(offset, []))
+        entry, kept = _entry(attempt, offset | table, used.get(offset, []), detailed)
         entries.append(entry)
         if _is_long(attempt, kept):
             upper = offset + 8
     return Table("LDT" if table else "GDT", register.base, register.limit, tuple(entries))
 
 
-def _entry(attempt: Attempt, selector: int, used: Sequence[Drawn]) -> tuple[Entry, int]:
+def _entry(attempt: Attempt, selector: int, used: Sequence[Drawn], detailed: bool) -> tuple[Entry, int]:
     """Return an entry and the attributes that it has."""
     table = attempt.save.ldtr if selector & Selector.TI else attempt.save.gdtr
     offset = selector & Selector.INDEX
@@ -80,7 +81,8 @@ def _entry(attempt: Attempt, selector: int, used: Sequence[Drawn]) -> tuple[Entr
     if address or not kept & Attribute.S:
         text += f", base {address:#x}, limit {limit(descriptor):#x}"
     marked = () if failed is None or failed.failed is None else _FIELDS.get(failed.failed.check, ())
-    return Entry(label, gva, text, state, _fields(descriptor, marked) if used else (), users, wrong), kept
+    fields = _fields(descriptor, marked) if detailed or used else ()
+    return Entry(label, gva, text, state, fields, users, wrong), kept
 
 
 def _is_long(attempt: Attempt, kept: int) -> bool:

@@ -16,7 +16,7 @@ from .descriptors import descriptor_table
 from .gates import gate_table
 from .stack import interrupted_stack, pushed_stack
 from .step import Drawn
-from .task import task_state
+from .task import used_task_state
 from .values import Pictures, Stack, Table, recorded
 from .walk import page_walk
 
@@ -53,13 +53,14 @@ def _tables(drawn: Sequence[Drawn], name: Namer | None) -> list[Table]:
     """Return the tables that the deliveries used, in the order in which a delivery does."""
     if not drawn:
         return []
-    found = [gate_table(drawn, name)]
-    if not drawn[0].attempt.real:
+    attempt = drawn[0].attempt
+    found = [gate_table(attempt, drawn, name)]
+    if not attempt.real:
         for table in (0, Selector.TI):
             used = [each for each in drawn if each.selector & Selector.TI == table]
             if used:
-                found.append(descriptor_table(used, table))
-        found += task_state(drawn)
+                found.append(descriptor_table(attempt, used, table))
+        found += used_task_state(attempt, drawn)
     return found
 
 

@@ -48,16 +48,20 @@ _FIELDS: Final[Mapping[Check, str]] = {
 _ENTRY: Final = (checks.IDT_LIMIT, checks.IDT_ADDRESS, checks.IDT_PAGE)
 
 
-def gate_table(drawn: Sequence[Drawn], name: Namer | None) -> Table:
-    """Return the entries of exceptions, and of what else was delivered."""
-    attempt = drawn[0].attempt
+def gate_table(
+    attempt: Attempt, drawn: Sequence[Drawn], name: Namer | None, *, shown: int = _SHOWN, detailed: bool = False
+) -> Table:
+    """Return the first entries, which are those of exceptions, and of what else was delivered.
+
+    `detailed`: all have fields, and not only those that a delivery used.
+    """
     limit = attempt.save.idtr.limit
     used = {each.attempt.event.vector: each for each in reversed(drawn)}
-    entries = (_entry(attempt, vector, used.get(vector), name) for vector in sorted({*range(_SHOWN), *used}))
+    entries = (_entry(attempt, vector, used.get(vector), name, detailed) for vector in sorted({*range(shown), *used}))
     return Table("IDT", attempt.save.idtr.base, limit, tuple(entries))
 
 
-def _entry(attempt: Attempt, vector: int, used: Drawn | None, name: Namer | None) -> Entry:
+def _entry(attempt: Attempt, vector: int, used: Drawn | None, name: Namer | None, detailed: bool) -> Entry:
     size = attempt.gate_size
     gva = attempt.save.idtr.base + vector * size & attempt.space.mask
     label = f"{vector} {mnemonic(vector)}" if vector in _NAMED else str(vector)
@@ -78,7 +82,7 @@ def _entry(attempt: Attempt, vector: int, used: Drawn | None, name: Namer | None
     state = _state(attempt, gate)
     if wrong is not None and state is State.GOOD:
         state = State.WRONG
-    fields = _fields(attempt, gate, name, field) if used is not None else ()
+    fields = _fields(attempt, gate, name, field) if detailed or used is not None else ()
     return Entry(label, gva, _text(attempt, gate, name), state, fields, users, wrong)
 
 

@@ -1,6 +1,6 @@
 """The task-state segment: where a delivery finds its stack (APM 12.2.4, 12.2.5)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from trapline.arch.delivery import checks
@@ -20,20 +20,24 @@ _ABOUT: Final = (
 """Checks of what the TSS has."""
 _PUSH: Final = (checks.PUSH_ADDRESS, checks.PUSH_LIMIT, checks.PUSH_PAGE)
 
+_UNUSED: Final[Mapping[int, Sequence[Drawn]]] = {}
 
-def task_state(drawn: Sequence[Drawn]) -> list[Table]:
+
+def used_task_state(attempt: Attempt, drawn: Sequence[Drawn]) -> list[Table]:
     """Return the stacks that the TSS has, if a delivery took one from it; else nothing."""
-    attempt = drawn[0].attempt
     used: dict[int, list[Drawn]] = {}
     for each in drawn:
         slot = recorded(each.attempt.slot)
         if slot is not None and _took(each):
             used.setdefault(slot.offset, []).append(each)
-    if not used:
-        return []
+    return [task_state(attempt, used)] if used else []
+
+
+def task_state(attempt: Attempt, used: Mapping[int, Sequence[Drawn]] = _UNUSED) -> Table:
+    """Return the stacks that the TSS has; `used` are the deliveries that took one, by its offset."""
     tr = attempt.save.tr
     entries = tuple(_entry(attempt, slot, used.get(slot.offset, [])) for slot in _slots(attempt))
-    return [Table("TSS", tr.base, tr.limit, entries)]
+    return Table("TSS", tr.base, tr.limit, entries)
 
 
 def _took(each: Drawn) -> bool:
