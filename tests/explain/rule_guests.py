@@ -89,7 +89,7 @@ FAR_RETURN = b"\x6a\x48\x68" + (RAW + 9).to_bytes(4, "little") + b"\x48\xcb"
 """push SPARE; push what follows; retfq."""
 XCR0_OF_SSE = b"\x31\xc9\x31\xd2\xb8\x03\0\0\0\x0f\x01\xd1"
 """xor ecx, ecx; xor edx, edx; mov eax, 3; xsetbv."""
-VXORPS = b"\xc5\xf4\x57\xc9"
+VXORPS = b"\xc5\xf0\x57\xc9"
 ELSEWHERE = places.FRAMES
 
 INSTRUCTIONS = (

@@ -87,6 +87,8 @@ class Answers:
             return Next.BREAKPOINT
         if event == Stop.MISALIGNED:
             return cpu.raise_exception(Vector.GP)
+        if event == Stop.NO_AVX:
+            return cpu.raise_exception(Vector.UD)
         if event == Stop.PORT:
             return cpu.raise_exception(*self._bus.refusal)
         if event == Stop.SYSCALL:

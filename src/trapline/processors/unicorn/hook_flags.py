@@ -20,7 +20,8 @@ from .memory import Ram
 from .stops import DEBUG_TRAP, INTERCEPTED, Stop
 
 _BETWEEN: Final = (
-    Stop.ASKED, Stop.BREAKPOINT, Stop.MISALIGNED, Stop.NO_CODE, Stop.FAILED, INTERCEPTED + ExitCode.VINTR, DEBUG_TRAP,
+    Stop.ASKED, Stop.BREAKPOINT, Stop.MISALIGNED, Stop.NO_AVX, Stop.NO_CODE, Stop.FAILED, DEBUG_TRAP,
+    INTERCEPTED + ExitCode.VINTR,
 )  # fmt: skip
 """Events between two instructions."""
 _FIRST_EXCEPTION: Final = INTERCEPTED + EXCEPTION_EXITS.start

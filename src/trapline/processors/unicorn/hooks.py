@@ -18,7 +18,7 @@ _ASKED: Final = int(Stop.ASKED)
 _HFLAGS, _RIP = word("hflags"), word("rip")
 _GIF: Final = HF2_GIF << 32
 """hflags2 is the upper half of that word."""
-_BEFORE: Final = (Stop.BREAKPOINT, Stop.MISALIGNED)
+_BEFORE: Final = (Stop.BREAKPOINT, Stop.MISALIGNED, Stop.NO_AVX)
 """Stops by the hook of an instruction."""
 _NO_TABLES: Final = 0xFFFF_F000
 """A CR3 where no RAM is: no page is mapped."""

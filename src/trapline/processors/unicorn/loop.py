@@ -10,7 +10,6 @@ from trapline.arch.vectors import Vector
 from trapline.arch.vmcb import Vmcb
 from trapline.machine.processor import Outcome, Watchpoint
 
-from .alignment import Alignment
 from .answers import Answers
 from .binding import Binding
 from .breakpoints import Breakpoints
@@ -18,6 +17,7 @@ from .cpu import Cpu
 from .event_window import EventWindow
 from .hook_flags import HookFlags
 from .pending import Pending
+from .simd import SimdChecks
 from .state import State
 from .stops import DEBUG_TRAP, EXIT, INTERCEPTED, RESUME, Next
 from .watchpoints import Watchpoints
@@ -40,14 +40,14 @@ class RunLoop:
         breakpoints: Breakpoints,
         watchpoints: Watchpoints,
         hook_flags: HookFlags,
-        alignment: Alignment,
+        simd: SimdChecks,
         binding: Binding,
     ) -> None:
         self._vmcb, self._control = vmcb, vmcb.control
         self._state, self._cpu = state, cpu
         self._window, self._pending, self._answers = window, pending, answers
         self._breakpoints, self._watchpoints = breakpoints, watchpoints
-        self._hook_flags, self._alignment, self._binding = hook_flags, alignment, binding
+        self._hook_flags, self._simd, self._binding = hook_flags, simd, binding
         self._plain = state.enter, answers.answer
         self._hooked = self._enter_hooked, self._answer_hooked
         """How the guest is entered and how its stops are answered, with and without hooks on instructions."""
@@ -69,8 +69,8 @@ class RunLoop:
         while True:
             if pending.due or cpu.halted:
                 self._breakpoints.tidy()
-                if self._alignment.due:
-                    self._alignment.install()
+                if self._simd.due:
+                    self._simd.install()
                 enter, answer = self._hooked if binding.hooks_code else self._plain
                 outcome = window.service()
                 if outcome is not None:

@@ -24,7 +24,6 @@ from trapline.machine.boot import Boot
 from trapline.machine.processor import Outcome, Statistics, Watchpoint
 
 from .address_map import between, holes
-from .alignment import Alignment
 from .answers import Answers
 from .binding import Binding
 from .breakpoints import Breakpoints
@@ -41,6 +40,7 @@ from .interrupts import Interrupts
 from .loop import RunLoop
 from .memory import Ram
 from .pending import Pending
+from .simd import SimdChecks
 from .state import State
 from .uc_context import HF_GUEST, Context
 from .watchpoints import Watchpoints
@@ -105,8 +105,8 @@ class UnicornProcessor:
         )
         flags = HookFlags(vmcb, binding, self.memory, engine)
         stops = self._breakpoints, self._watchpoints
-        alignment = Alignment(vmcb, binding, hooks, self.memory, pending)
-        self._loop = RunLoop(vmcb, state, cpu, self._window, pending, answers, *stops, flags, alignment, binding)
+        simd = SimdChecks(vmcb, binding, hooks, self.memory, pending)
+        self._loop = RunLoop(vmcb, state, cpu, self._window, pending, answers, *stops, flags, simd, binding)
         self.signature = self.cpuid(FEATURES, 0)[EAX]
         self.capabilities = capabilities(sets_rf=sets_rf)
         self.exit_status: int | None = None

@@ -26,7 +26,9 @@ class Stop(IntEnum):
     """A port access that is not permitted."""
     BREAKPOINT = -7
     MISALIGNED = -8
-    """An operand of SSE is not aligned: see `alignment`."""
+    """An operand of SSE is not aligned: see `simd`."""
+    NO_AVX = -9
+    """An instruction of AVX, which Unicorn takes for one of SSE."""
     NO_CODE = -5
     """An instruction was fetched from where no memory is."""
     FAILED = -6

@@ -1,11 +1,14 @@
-"""The #GP of a misaligned SSE operand, which Unicorn does not raise (APM vol. 2, 8.2.14).
+"""The exceptions of SSE and AVX that Unicorn does not raise (APM vol. 2, 8.2.7, 8.2.14).
+
+A misaligned operand of SSE is #GP. Unicorn has no AVX, but takes some of its instructions for those of SSE with the
+same opcode: they are #UD.
 
 Code is searched as it is translated. Each instruction whose operand must be aligned gets a hook that checks it before
 it executes: the first `_CHECKS` times, since a hook takes some microseconds. A request to stop that comes in the middle
 of a block, which is some twenty times a second, makes Unicorn call no more than the oldest hook until its end.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from unicorn import x86_const as x86
@@ -13,6 +16,7 @@ from unicorn import x86_const as x86
 from trapline.arch.registers import CR0, CR4
 from trapline.arch.vmcb import Vmcb
 from trapline.asm.alignment import ALIGNMENT, AlignedOperand, aligned_operands, may_have_sse
+from trapline.asm.avx import AvxInstruction, avx_instructions, may_have_avx
 from trapline.errors import FaultError
 from trapline.machine.linear import LONGEST
 
@@ -35,14 +39,14 @@ _MISALIGNED_MODE: Final = 1 << 17
 """MXCSR.MM: operands need not be aligned (APM vol. 1, 4.2.2)."""
 
 
-class Alignment:
-    """Stops the CPU with MISALIGNED before an instruction whose operand is not aligned."""
+class SimdChecks:
+    """Stops the CPU before an instruction: with MISALIGNED if its operand is not aligned, with NO_AVX if it is AVX."""
 
     def __init__(self, vmcb: Vmcb, binding: Binding, hooks: Hooks, ram: Ram, pending: Pending) -> None:
         self._save = vmcb.save
         self._binding, self._hooks, self._ram, self._pending = binding, hooks, ram, pending
         self._words, self._context = binding.words, binding.context
-        self._found: dict[int, AlignedOperand] = {}
+        self._found: dict[int, AlignedOperand | AvxInstruction] = {}
         """What is to be checked, by address; what was checked often enough, too."""
         self._numbers: dict[int, int] = {}
         """The hooks, by address, the oldest first."""
@@ -77,17 +81,17 @@ class Alignment:
 
     def _search(self, address: int, pieces: Sequence[tuple[int, int]]) -> None:
         """Look for instructions in a block that was translated, and is not executed yet."""
-        if not self._save.cr4 & CR4.OSFXSR:
-            return
         try:
             code = b"".join(self._ram.read(*piece) for piece in pieces)
         except FaultError:
             return
-        if not may_have_sse(code):
+        sse = bool(self._save.cr4 & CR4.OSFXSR) and may_have_sse(code)
+        avx = may_have_avx(code)
+        if not sse and not avx:
             return
         self._binding.save()
         hooked = True
-        for one in aligned_operands(code, address, self._bits):
+        for one in self._checked(code, address, sse=sse, avx=avx):
             if self._found.get(one.address) == one:
                 continue
             self._found[one.address] = one
@@ -103,20 +107,27 @@ class Alignment:
         if self._hooks.saved:
             return
         self._binding.save()
-        words, one = self._words, self._found[address]
+        one = self._found[address]
+        if isinstance(one, AvxInstruction) and self._is_there(one):
+            self._hooks.refuse(Stop.NO_AVX)
+            return
         left = self._left[address] = self._left[address] - 1
-        at = one.displacement
+        if isinstance(one, AlignedOperand) and self._address(one) & _OFFSET and self._counts(one):
+            self._hooks.refuse(Stop.MISALIGNED)
+        elif not left:
+            self._over.append(address)
+            self._pending.interrupt()
+
+    def _address(self, one: AlignedOperand) -> int:
+        """Return the linear address of an operand; the context is saved."""
+        words, at = self._words, one.displacement
         if one.base >= 0:
             at += words[_GPRS + one.base]
         if one.scaled >= 0:
             at += words[_GPRS + one.scaled] * one.scale
         if one.segment >= 0:
             at += words[_SEGMENTS + _SEGMENT_WORDS * one.segment + _BASE]
-        if at & _OFFSET and self._counts(one):
-            self._hooks.refuse(Stop.MISALIGNED)
-        elif not left:
-            self._over.append(address)
-            self._pending.interrupt()
+        return at
 
     def _counts(self, one: AlignedOperand) -> bool:
         """Return whether the instruction is still the one that was found, and nothing else comes before its #GP."""
@@ -125,6 +136,10 @@ class Alignment:
             or self._binding.read_register(x86.UC_X86_REG_MXCSR) & _MISALIGNED_MODE
         ):
             return False
+        return self._is_there(one)
+
+    def _is_there(self, one: AlignedOperand | AvxInstruction) -> bool:
+        """Return whether an instruction is still the one that was found."""
         gpa = self._binding.physical(one.address)
         if gpa is None:
             return False
@@ -132,7 +147,15 @@ class Alignment:
             code = self._ram.read(gpa, min(LONGEST, self._ram.size - gpa))
         except FaultError:
             return False
-        return next(aligned_operands(code, one.address, self._bits), None) == one
+        avx = isinstance(one, AvxInstruction)
+        return next(self._checked(code, one.address, sse=not avx, avx=avx), None) == one
+
+    def _checked(self, code: bytes, address: int, *, sse: bool, avx: bool) -> Iterator[AlignedOperand | AvxInstruction]:
+        """Yield the instructions that are to be checked; the context is saved."""
+        if sse:
+            yield from aligned_operands(code, address, self._bits)
+        if avx:
+            yield from avx_instructions(code, address, self._bits)
 
     @property
     def _bits(self) -> int:

@@ -1,4 +1,4 @@
-"""Misaligned operands of SSE raise #GP, as Unicorn alone does not."""
+"""Misaligned operands of SSE raise #GP, and AVX raises #UD, as Unicorn alone does not."""
 
 import pytest
 
@@ -116,13 +116,44 @@ def test_code_that_takes_the_place_of_other_code_is_checked(sse):
 
 def test_code_that_has_changed_is_not_accused(sse):
     guest = sse(("mov", RDX, DATA + 8), "here:", ("mov", RAX, Mem(RDX)), "cpuid")
-    alignment = guest.processor._loop._alignment
+    checks = guest.processor._loop._simd
     misplaced = guest.labels["here"]
     assert guest.exit() == ExitCode.CPUID
     guest.save.rip = CODE
-    alignment._found[misplaced] = AlignedOperand(misplaced, 2, -1, 1, 0, -1)
-    alignment._left[misplaced] = 5
-    alignment._new.append(misplaced)
-    alignment._blocks.append((CODE, 0x20))
+    checks._found[misplaced] = AlignedOperand(misplaced, 2, -1, 1, 0, -1)
+    checks._left[misplaced] = 5
+    checks._new.append(misplaced)
+    checks._blocks.append((CODE, 0x20))
     guest.processor._pending.due = True
     assert guest.exit() == ExitCode.CPUID
+
+
+@pytest.mark.parametrize(
+    ("code", "cr4"),
+    [
+        (b"\xc5\xf8\x28\xc1", CR4.OSFXSR),  # vmovaps xmm0, xmm1: an instruction of SSE for Unicorn
+        (b"\xc5\xf0\x58\xc2", CR4.OSFXSR),  # vaddps xmm0, xmm1, xmm2: it would add XMM0
+        (b"\xc4\xc1\x70\x58\xc0", CR4.OSFXSR),  # vaddps xmm0, xmm1, xmm8
+        (b"\xc5\xf8\x77", 0),  # vzeroupper
+        (b"\xc4\xe2\x7d\x18\x02", 0),  # vbroadcastss ymm0, [rdx]
+        (b"\xc4\xe2\x71\xb8\xc2", 0),  # vfmadd231ps xmm0, xmm1, xmm2
+    ],
+)
+def test_avx_is_undefined(sse, code, cr4):
+    guest = sse(("mov", RDX, DATA), ("cmp", RDX, RDX), *["nop"] * len(code), "cpuid", cr4=cr4)
+    guest.control.intercept_exceptions |= 1 << Vector.UD
+    guest.memory.write(at := CODE + 13, code)
+    for _ in range(2):
+        assert guest.exit() == 0x40 + Vector.UD
+        assert guest.save.rip == at
+        assert guest.save.rflags & RFLAGS.ZF
+    guest.memory.write(at, b"\x90" * len(code))
+    assert guest.exit() == ExitCode.CPUID
+
+
+def test_vex_on_general_registers_is_executed(sse):
+    guest = sse(("mov", RAX, 6), ("mov", RCX, 2), *["nop"] * 5, "cpuid", cr4=0)
+    guest.memory.write(CODE + 20, b"\xc4\xe2\xf0\xf2\xd0")  # andn rdx, rcx, rax
+    guest.control.intercept_exceptions |= 1 << Vector.UD
+    assert guest.exit() == ExitCode.CPUID
+    assert guest.gprs.rdx == 4
