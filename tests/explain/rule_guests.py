@@ -185,6 +185,18 @@ JUMPS = (
         NAMED,
     ),
     Broken(
+        "a jump through a register",
+        early(lambda code: (code.mov(operands.RBX, places.UNMAPPED), code.jmp(operands.RBX))),
+        "RBX holds that address, as for a jump through RBX",
+        "reason",
+    ),
+    Broken(
+        "a return to nowhere",
+        early(lambda code: (code.mov(RAX, 0), code.push(RAX), code.ret()), unmapped={0}),
+        "the stack has that address below its top, at 0x111ff8, as a return leaves it",
+        "reason",
+    ),
+    Broken(
         "half a kernel",
         early(calls(ELSEWHERE), unmapped={0}),
         "the code at RIP is zeros.*; the last call on the stack is at 0x1013",

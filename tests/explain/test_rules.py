@@ -321,6 +321,44 @@ def test_a_call_through_a_null_pointer():
     )
 
 
+RETURNED = "the stack has that address below its top, at 0x7ff8, as a return leaves it"
+
+
+@pytest.mark.parametrize(
+    ("fields", "stored", "expected"),
+    [
+        ({"rcx": 1 << 40}, (), "RCX holds that address, as for a jump through RCX"),
+        ({"rax": 1 << 40, "r15": 1 << 40}, (), "RAX and R15 hold that address, as for a jump through one of them"),
+        (
+            {"rax": 1 << 40},
+            [(STACK - 8, 1 << 40)],
+            RETURNED,
+        ),
+        ({"rbp": 1 << 40, "rip": 0}, (), None),
+        (
+            {"rip": 0},
+            [(STACK - 8, 0)],
+            RETURNED,
+        ),
+        ({"rip": 0, "rax": 0}, [(STACK - 8, 1)], None),
+        ({"rcx": 1}, (), None),
+    ],
+)
+def test_a_jump_to_where_nothing_is_mapped(fields, stored, expected):
+    wild = {"rip": 1 << 40, **fields}
+    found = told(page_fault(0x10), b"", wild, address=wild["rip"], stored=[*UNMAPPED_0, (STACK - 8, 5), *stored])
+    _, _, arrived = found.partition("); ")
+    assert arrived == (expected or "")
+
+
+def test_a_jump_to_an_address_that_is_not_canonical():
+    found = told(GP, b"", {"rip": 1 << 47, "r9": 1 << 47})
+    assert found == (
+        "execution went to 0x800000000000, which is not a canonical address; R9 holds that address, as for a jump "
+        "through R9"
+    )
+
+
 def test_execution_of_zeros():
     found = told(page_fault(2), b"\x90", {"rip": CODE + 0x48}, address=1 << 40, stored=[(STACK, 0)])
     assert found.endswith(

@@ -81,7 +81,8 @@ def _stray(k: Kernel) -> Planted:
                 a.ret()
 
         k.faults.emit(fill)
-    return Planted((GP,), (rf"(call|jmp|ret) to {where:#x}, which is not", rf"execution went to {where:#x}, which is"))
+    right = (rf"(call|jmp|ret) to {where:#x}, which is not", rf"execution went to {where:#x}, which is")
+    return Planted((GP,), right, ("it was called at", "that address.* as (a return leaves it|for a jump through RAX)"))
 
 
 @fault("an overflow or a bound", (FLAT, NARROW, PAE), user=None)

@@ -5,6 +5,7 @@ from functools import cache
 from itertools import takewhile
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from trapline.arch.bits import M32, M64
 from trapline.arch.layout import Structure
 from trapline.arch.paging import PAGE
 from trapline.machine.linear import LONGEST, stack_address
@@ -201,6 +202,14 @@ class Instruction:
         area: Structure = self.attempt.save if name in ("rax", "rsp") else self._gprs
         value = int(getattr(area, name)) >> (8 if high else 0)
         return value & (1 << 8 * int(ext.size(number))) - 1
+
+    def holders(self, value: int) -> list[str]:
+        """Return the names of the general registers but the stack pointer that have a value, as RAX or EAX."""
+        wide = self.bits == 64
+        names = [name for name in (_ORDER if wide else _ORDER[:8]) if name != "rsp"]
+        areas: dict[str, Structure] = {"rax": self.attempt.save}
+        found = [name for name in names if getattr(areas.get(name, self._gprs), name) & (M64 if wide else M32) == value]
+        return [(name if wide else f"e{name[1:]}").upper() for name in found]
 
     def operands(self) -> Iterator[Operand]:
         """Yield the explicit memory operand, if there is one; LEA, NOP and INVLPG access none."""

@@ -9,8 +9,8 @@ from trapline.arch.registers import RFLAGS
 from trapline.machine.linear import stack_address
 
 from . import pages
+from .arrival import arrival
 from .attempt import Attempt
-from .callers import caller
 from .instruction import Instruction
 from .tables import Access
 
@@ -43,12 +43,8 @@ def page_fault(i: Instruction, address: int | None) -> str:
     return "; ".join([text, *(told for rule in rules if (told := rule(i, address)) is not None)])
 
 
-def _called(i: Instruction, address: int) -> str | None:
-    """The near call that went there (APM vol. 1, 3.7.3)."""
-    if address != i.attempt.rip:
-        return None
-    call = caller(i.attempt)
-    return None if call is None else f"it was called at {i.place(call)}"
+def _arrival(i: Instruction, address: int) -> str | None:
+    return arrival(i) if address == i.attempt.rip else None
 
 
 def _gs(i: Instruction, address: int) -> str | None:
@@ -101,5 +97,5 @@ def _overflow(i: Instruction, address: int) -> str | None:
 
 
 _Rule = Callable[[Instruction, int], str | None]
-_FETCH: Final[tuple[_Rule, ...]] = (_called,)
+_FETCH: Final[tuple[_Rule, ...]] = (_arrival,)
 _DATA: Final[tuple[_Rule, ...]] = (_gs, _direction, _accessed, _overflow)

@@ -7,6 +7,7 @@ from trapline.arch.descriptors import DPL_SHIFT, Attribute, Selector, attributes
 from trapline.arch.error_codes import SELECTOR_IDT
 from trapline.arch.registers import RFLAGS
 
+from .arrival import arrival
 from .control import control_register, extended_control, model_specific
 from .frames import bad_frame, returns
 from .instruction import Instruction
@@ -19,7 +20,7 @@ def protection(i: Instruction) -> str | None:
     """Say why #GP was raised (APM vol. 2, 8.2.14)."""
     code = i.attempt.event.error_code or 0
     if not i.attempt.space.is_canonical(i.attempt.rip):
-        return f"execution went to {i.attempt.rip:#x}, which is not a canonical address"
+        return _stray(i)
     if not i.valid:
         return None
     if returns(i):
@@ -29,6 +30,12 @@ def protection(i: Instruction) -> str | None:
     if code & ~3:
         return _selector(i, code)
     return next((told for rule in _PROTECTION if (told := rule(i)) is not None), None)
+
+
+def _stray(i: Instruction) -> str:
+    """APM vol. 2, 5.3.1: a processor may raise the exception at the target of the branch."""
+    told, came = f"execution went to {i.attempt.rip:#x}, which is not a canonical address", arrival(i)
+    return told if came is None else f"{told}; {came}"
 
 
 def stack(i: Instruction) -> str | None:
