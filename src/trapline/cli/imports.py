@@ -12,9 +12,10 @@ from trapline.session.output import OutputFile
 from trapline.session.symbols import placed_names
 from trapline.symbols import Names
 from trapline.trace import qemu_log
+from trapline.trace.files.json_rows import joined
 from trapline.trace.files.jsonl import pieces_of
 from trapline.trace.files.writer import LINES, format_of
-from trapline.trace.stored import Metadata, read_record
+from trapline.trace.stored import Metadata
 
 from .streams import STDOUT, output_name
 from .terminal import tell
@@ -33,8 +34,8 @@ def import_qemu_int(log: str, output: str | None, symbols: list[str], *, force: 
         count = _write_lines(_records(log, names), file)
     else:
         form.check()
-        records = map(read_record, _records(log, names))
-        count = write_pieces(pieces_of(records), Metadata(registers=False), file, form)
+        pieces = pieces_of(joined(_records(log, names)))
+        count = write_pieces(pieces, Metadata(registers=False), file, form)
     tell(f"{counted(count, 'exception')} imported", file=sys.stderr)
     return 0
 

@@ -42,14 +42,10 @@ def mode_of(cr0: int, efer: int, rflags: int) -> str:
     return "v86" if rflags & RFLAGS.VM else "protected"
 
 
-def _mode(exception: Any) -> str:  # noqa: ANN401 - any object with the attributes of a record
-    return mode_of(exception.cr0, exception.efer, exception.rflags)
-
-
-def _modes(batch: Batch) -> Texts:
+def modes_of(cr0: "NDArray[Any]", efer: "NDArray[Any]", rflags: "NDArray[Any]") -> Texts:
+    """Return the operating modes of many."""
     import numpy as np
 
-    cr0, efer, rflags = (batch.records[name] for name in ("cr0", "efer", "rflags"))
     chosen = [cr0 & CR0.PE == 0, efer & EFER.LMA != 0, rflags & RFLAGS.VM != 0]
     codes = [MODES.index(name) for name in ("real", "long", "v86")]
     return Texts(np.select(chosen, codes, MODES.index("protected")), MODES)
@@ -197,7 +193,7 @@ _ALL: Final = (
         Kind.TEXT,
         "operating mode; long is compatibility mode too",
         lambda e: mode_of(e.cr0, e.efer, e.rflags),
-        _modes,
+        lambda batch: modes_of(*(batch.records[name] for name in ("cr0", "efer", "rflags"))),
         MODES,
     ),
     Column(

@@ -12,7 +12,7 @@ from msgspec.json import Decoder, encode
 from trapline.arch.bits import M64
 from trapline.errors import UsageError
 
-_LONGEST: Final = 1 << 20
+LONGEST: Final = 1 << 20
 """Bytes of a line; the longest evidence that was seen has 60 KiB."""
 
 _HEX: Final = r"\A0x[0-9a-f]{1,16}\Z"
@@ -32,7 +32,7 @@ _Answer = Annotated[list[Hex], Meta(min_length=4, max_length=4)]
 _S = TypeVar("_S", bound=Struct)
 
 
-class RecordedEvent(Struct):
+class RecordedEvent(Struct, gc=False):
     """An event of a record; its type is a name, or the number of a reserved type."""
 
     vector: _U8
@@ -173,29 +173,25 @@ _METADATA: Final = Decoder(Metadata)
 Line: TypeAlias = StoredRecord | StoredEvidence | Metadata
 
 
-def read_stored(file: BinaryIO) -> Iterator[tuple[int, Line]]:
+def read_stored(file: BinaryIO, before: int = 0) -> Iterator[tuple[int, Line]]:
     """Yield the number and the content of each line that is a record, evidence or metadata; other types are left out.
 
-    The last line may be cut off, by a run that was killed. Raises UsageError, without the file's name.
+    `before`: lines before the first. The last line may be cut off, by a run that was killed. Raises UsageError, without
+    the file's name.
     """
-    number = 0
-    while line := file.readline(_LONGEST + 1):
+    number = before
+    while line := file.readline(LONGEST + 1):
         number += 1
         if not line.startswith(b"{"):
             raise UsageError(f"line {number} is not a record: run -o did not write this file")
-        if len(line) > _LONGEST:
-            raise UsageError(f"line {number} is longer than {_LONGEST:,} bytes: run -o did not write this file")
+        if len(line) > LONGEST:
+            raise UsageError(f"line {number} is longer than {LONGEST:,} bytes: run -o did not write this file")
         if not line.endswith(b"\n"):
             return
         kind = _decode(number, line, _KIND).type
         decoder = _DECODERS.get(kind)
         if decoder is not None:
             yield number, _decode(number, line, decoder)
-
-
-def read_record(line: str) -> StoredRecord:
-    """Return the record of a line. Raises UsageError."""
-    return _decode("record", line.encode(), _RECORD)
 
 
 def read_metadata(text: bytes) -> Metadata:

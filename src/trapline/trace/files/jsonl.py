@@ -1,21 +1,18 @@
 """Traces of JSON lines, as a source of columns and of evidence."""
 
 import io
-from collections.abc import Iterator, Sequence
-from itertools import chain, islice
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from trapline.errors import UsageError
-from trapline.trace.stored import Line, Metadata, StoredEvidence, StoredRecord, evidence_line, read_stored
+from trapline.trace.stored import Metadata, read_stored
 
+from .json_rows import Block, RowReader, read_blocks
 from .trace import Found, Piece
-from .writer import Note
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-_AT_ONCE: Final = 1 << 13
-"""Records of a batch."""
 
 
 class JsonSource:
@@ -26,57 +23,52 @@ class JsonSource:
     def __init__(self, file: io.BufferedReader) -> None:
         """Read the first line. Raises UsageError where there is none of a trace."""
         self._file = file
-        lines = read_stored(file)
-        head = list(islice(lines, 1))
-        self._first: Iterator[tuple[int, Line]] | None = chain(head, lines)
-        if not head:
-            raise UsageError("not a trace: it has no line of JSON for an exception, as run -o and import write them")
-        first = head[0][1]
-        self.metadata: Metadata = first if isinstance(first, Metadata) else Metadata()
+        self._begun: Iterator[Block] | None = None
+        """What begins with the blocks that were read already."""
+        blocks = read_blocks(file)
+        for block in blocks:
+            for _, line in read_stored(io.BytesIO(block.text), block.before):
+                self.metadata: Metadata = line if isinstance(line, Metadata) else Metadata()
+                self._begun = chain([block], blocks)
+                return
+        raise UsageError("not a trace: it has no line of JSON for an exception, as run -o and import write them")
 
     def batches(self, names: Sequence[str], first: int) -> "Iterator[pa.RecordBatch]":
         """See `trace.Source`."""
-        from .json_columns import batch_of
+        from .json_columns import read_columns
 
-        records = (line for _, line in self._lines() if isinstance(line, StoredRecord))
-        while some := list(islice(records, _AT_ONCE)):
-            yield batch_of(some, names)
+        for batch, _ in read_columns(self._blocks(), names):
+            yield batch
 
     def evidence(self, outcomes: set[str]) -> Iterator[Found]:
         """See `trace.Source`."""
-        for number, line in self._lines():
-            if isinstance(line, StoredRecord):
-                outcomes.add(str(line.outcome))
-            elif isinstance(line, StoredEvidence):
-                yield Found(f"line {number}", line)
+        reader = RowReader(["outcome"])
+        for block in self._blocks():
+            rows, noted = reader.read(block)
+            outcomes.update({str(row.outcome) for row in rows})
+            for _, line, evidence in noted:
+                yield Found(f"line {line}", evidence)
 
     def pieces(self) -> Iterator[Piece]:
         """See `trace.Source`."""
-        return pieces_of(line for _, line in self._lines())
+        return pieces_of(self._blocks())
 
     def close(self) -> None:
         """See `trace.Source`."""
         self._file.close()
 
-    def _lines(self) -> Iterator[tuple[int, Line]]:
-        lines, self._first = self._first, None
-        if lines is None:
+    def _blocks(self) -> Iterator[Block]:
+        blocks, self._begun = self._begun, None
+        if blocks is None:
             self._file.seek(0)
-            lines = read_stored(self._file)
-        return lines
+            blocks = read_blocks(self._file)
+        return blocks
 
 
-def pieces_of(lines: Iterator[Line]) -> Iterator[Piece]:
+def pieces_of(blocks: Iterable[Block]) -> Iterator[Piece]:
     """Yield records and evidence as writers take them."""
-    from .json_columns import batch_of
+    from .json_columns import read_columns
     from .layout import STORED, StoredColumns
 
-    while some := list(islice(lines, _AT_ONCE)):
-        records: list[StoredRecord] = []
-        notes: list[Note] = []
-        for line in some:
-            if isinstance(line, StoredEvidence):
-                notes.append(Note(len(records), evidence_line(line)))
-            elif isinstance(line, StoredRecord):
-                records.append(line)
-        yield Piece(StoredColumns(batch_of(records, STORED)), notes)
+    for batch, notes in read_columns(blocks, STORED):
+        yield Piece(StoredColumns(batch), notes)
