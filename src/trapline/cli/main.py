@@ -124,6 +124,10 @@ def _command(options: argparse.Namespace, qemu_options: list[str]) -> int:
         from .doctor import doctor
 
         return doctor(as_json=options.json, program=options.qemu)
+    if options.verb == "dap":
+        from .dap import dap
+
+        return dap(options)
     if options.verb == "record":
         from .record import record
 

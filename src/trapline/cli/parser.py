@@ -15,6 +15,7 @@ PROCESSORS: Final = ("auto", "unicorn", "qemu")
 MEDIA: Final = ("floppy", "disk", "cdrom")
 """A copy of `guests.guest.MEDIA`, for the same reason."""
 _HIGHEST_ADDRESS: Final = (1 << 64) - 1
+_HIGHEST_PORT: Final = (1 << 16) - 1
 
 _EPILOG: Final = """\
 exit codes (docs/exit-codes.md):
@@ -47,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
     _add_run(verbs.add_parser, "record", "run a guest, and write its exceptions to a file that is named after it")
     _add_stored(verbs.add_parser)
     add_trace_verbs(verbs.add_parser)
+    _add_debuggers(verbs.add_parser)
     _add_lists(verbs.add_parser)
     return top
 
@@ -187,6 +189,18 @@ def _add_stored(add: AddVerb) -> None:
     add_symbols(take, syntax=False)
 
 
+def _add_debuggers(add: AddVerb) -> None:
+    dap = add(
+        "dap",
+        help="debug a guest in VS Code and other editors (Debug Adapter Protocol)",
+        description="Serve an editor on standard input and output, which starts this command itself: docs/vscode.md.",
+        allow_abbrev=False,
+    )
+    dap.add_argument(
+        "--port", metavar="PORT", type=_port, help="serve on this port of 127.0.0.1 instead; 0: a free one"
+    )
+
+
 def _add_lists(add: AddVerb) -> None:
     vectors = add("vectors", help="list the exception vectors and which may be forced", allow_abbrev=False)
     vectors.add_argument("--json", action="store_true", help="print JSON")
@@ -201,6 +215,10 @@ def _add_lists(add: AddVerb) -> None:
 
 def _address(text: str) -> int:
     return integer(text, "--load-address", 0, _HIGHEST_ADDRESS)
+
+
+def _port(text: str) -> int:
+    return integer(text, "--port", 0, _HIGHEST_PORT)
 
 
 def _mode(text: str) -> int:

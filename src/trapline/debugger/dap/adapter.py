@@ -1,0 +1,141 @@
+"""The adapter: takes requests, and posts responses and events. What runs the guest it returns, for another thread."""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from trapline.api import Stop
+from trapline.errors import TraplineError
+from trapline.hypervisor.stop import StopReason
+from trapline.typed import shortened
+
+from . import stops
+from .messages import Message, Request, Response, read_arguments, refusal
+from .requests import REQUESTS
+from .state import State, When, Work, internal
+
+_GONE: Final = frozenset({StopReason.OFF, StopReason.RESET})
+"""After these nothing is left to look at."""
+
+
+class Adapter:
+    """One session of a client."""
+
+    def __init__(self, post: Callable[[Message], None], *, stdio: bool = False) -> None:
+        """`post` sends a message, from any thread. `stdio`: this process's standard streams are the client's."""
+        self._state = State(post, stdio=stdio)
+        self._post = post
+        self._running = self._pausing = False
+        self._after: Request | None = None
+        """Is answered when the guest was interrupted."""
+        self._waiting: deque[Request] = deque()
+        """Are answered between two instructions."""
+        self._called = False
+        """Whether the guest was told to stop for them."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the client has left."""
+        return self._state.is_done
+
+    @property
+    def must_retry(self) -> bool:
+        """Whether requests wait for a guest that could not be told to stop for them: call `retry` soon."""
+        return bool(self._waiting) and not self._called
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether a running guest was interrupted in order to end it."""
+        return self._after is not None
+
+    def handle(self, request: Request) -> Work | None:
+        """Answer a request now or later. Work is what now runs the guest: give what it returns, or raises, to `ran`."""
+        row = REQUESTS.get(request.command)
+        if request.command == "pause":
+            self._pause(request)
+        elif row is None:
+            self._post(refusal(request, f"the request {shortened(request.command)} is not known"))
+        elif not self._running or row.when is When.ALWAYS:
+            return self._answer(request)
+        elif row.when is When.STOPPED:
+            self._post(refusal(request, "the guest runs: pause it first"))
+        elif row.when is When.BETWEEN:
+            self._waiting.append(request)
+            self.retry()
+        elif self._after is not None:
+            self._post(refusal(request, f"{self._after.command} was asked for already"))
+        else:
+            self._after = request
+            self._interrupt()
+        return None
+
+    def retry(self) -> None:
+        """Tell the running guest to stop for requests that wait."""
+        if self._waiting and not self._called:
+            vm = self._state.guest.machine.session.vm
+            self._called = vm.call_while_stopped(lambda vcpu: self._answer_waiting())
+
+    def ran(self, result: Stop | TraplineError) -> Work | None:
+        """Tell the client why the guest stopped, or that its processor failed. Work is as for `handle`."""
+        self._running = False
+        self._answer_waiting()
+        pausing, self._pausing = self._pausing, False
+        if self._after is not None:
+            request, self._after = self._after, None
+            return self._answer(request)
+        state = self._state
+        if isinstance(result, TraplineError):
+            events = list(stops.failed(result))
+            state.close()
+        elif result.reason in _GONE or (result.reason is StopReason.SHUTDOWN and not state.stops_at_shutdown):
+            events = list(stops.ended(state.guest))
+            state.close()
+        elif result.reason is StopReason.INTERRUPTED and not pausing:  # of a pause that came as it stopped anyway
+            return self._start(state.running(state.guest.target.resume, state.guest.target.resume))
+        else:
+            events = [stops.of(result, state.hit)]
+        for event in events:
+            self._post(event)
+        return None
+
+    def leave(self) -> None:
+        """Switch the guest off: the client is gone. The guest must not run."""
+        self._state.close()
+
+    def interrupt(self) -> None:
+        """Stop a running guest; `ran` is then to be called."""
+        if self._running:
+            self._interrupt()
+
+    def _pause(self, request: Request) -> None:
+        if self._running:
+            self._pausing = True
+            self._interrupt()
+        self._post(Response(request.seq, True, request.command))
+
+    def _interrupt(self) -> None:
+        self._state.guest.target.interrupt()
+
+    def _answer_waiting(self) -> None:
+        while self._waiting:
+            self._answer(self._waiting.popleft())
+        self._called = False
+
+    def _answer(self, request: Request) -> Work | None:
+        row = REQUESTS[request.command]
+        try:
+            done = row.answer(self._state, read_arguments(request, row.arguments))
+        except TraplineError as error:
+            self._post(refusal(request, str(error.args[0])))
+            return None
+        except Exception as error:  # noqa: BLE001  # the session goes on
+            self._post(refusal(request, str(internal(error))))
+            return None
+        self._post(Response(request.seq, True, request.command, None, done.body))
+        for event in done.events:
+            self._post(event)
+        return None if done.work is None else self._start(done.work)
+
+    def _start(self, work: Work) -> Work:
+        self._running = True
+        return work

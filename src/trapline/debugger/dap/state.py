@@ -1,0 +1,125 @@
+"""What a session of a client knows: the guest, and what was asked for before it was launched."""
+
+import codecs
+import logging
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from trapline.api import Stop
+from trapline.errors import TraplineError, UsageError
+from trapline.hypervisor.stop import StopReason
+
+from .arguments import FilterOption, Launch
+from .bodies import CONSOLE
+from .breakpoints import Point, Points
+from .debuggee import Debuggee
+from .exceptions import DEFAULT, SHUTDOWN, set_filters
+from .messages import Event, Message
+from .stops import output
+
+log = logging.getLogger(__name__)
+
+Work: TypeAlias = Callable[[], Stop]
+"""Runs the guest until it stops."""
+_COUNTED: Final = frozenset({StopReason.BREAKPOINT, StopReason.WATCHPOINT})
+
+
+def internal(error: Exception) -> TraplineError:
+    """Return an error of trapline's own as one that a client is told."""
+    log.debug("an error in trapline", exc_info=error)
+    return TraplineError(f"an error in trapline: {type(error).__name__}: {error}")
+
+
+class When(Enum):
+    """When a request is answered."""
+
+    ALWAYS = "at once"
+    BETWEEN = "between two instructions, if the guest runs"
+    STOPPED = "while the guest is stopped, else never"
+    INTERRUPTS = "once a running guest was interrupted"
+
+
+class Done(NamedTuple):
+    """What a request leads to."""
+
+    body: Any = None
+    """Of the response."""
+    events: Sequence[Event] = ()
+    """Sent after it."""
+    work: Work | None = None
+    """Started after them."""
+
+
+class State:
+    """The state of a session."""
+
+    def __init__(self, post: Callable[[Message], None], *, stdio: bool) -> None:
+        """`post` sends a message, from any thread. `stdio`: this process's standard streams are the client's."""
+        self.post, self._stdio = post, stdio
+        self.base = 1
+        """The client's number of the first line of a file."""
+        self.debuggee: Debuggee | None = None
+        self.points = Points()
+        self.filters = [FilterOption(name) for name in DEFAULT]
+        self.hit: list[Point] = []
+        """The breakpoints at which the guest stopped."""
+        self.is_done = False
+        """Whether the client has left."""
+
+    @property
+    def guest(self) -> Debuggee:
+        """The guest. Raises UsageError where there is none."""
+        if self.debuggee is None:
+            raise UsageError("there is no guest: it was not launched, or it is over")
+        return self.debuggee
+
+    @property
+    def stops_at_shutdown(self) -> bool:
+        """Whether the guest stops at a triple fault, and does not just end."""
+        return any(option.filter_id == SHUTDOWN for option in self.filters) and not self.guest.launch.no_debug
+
+    def launch(self, launch: Launch) -> None:
+        """Switch a guest on, with the breakpoints and filters that are set. Raises UsageError and ProcessorError."""
+        if self.debuggee is not None:
+            raise UsageError("a guest was launched already")
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+        def console(data: bytes) -> None:
+            if text := decoder.decode(data):
+                self.post(output(text, CONSOLE))
+
+        self.debuggee = guest = Debuggee(launch, console, stdio=self._stdio)
+        if not launch.no_debug:
+            set_filters(guest.target, self.filters)
+            for point in self.points.launched(guest):
+                self.post(Event("breakpoint", {"reason": "changed", "breakpoint": point.body()}))
+
+    def close(self) -> None:
+        """Switch the guest off, if there is one."""
+        guest, self.debuggee = self.debuggee, None
+        if guest is not None:
+            guest.machine.close()
+
+    def running(self, first: Work, again: Work | None = None) -> Work:
+        """Return work that starts by `first`; past breakpoints whose conditions do not hold it goes on by `again`."""
+        guest = self.guest
+        guest.containers.forget()
+
+        def work() -> Stop:
+            stop = first()
+            while stop.reason in _COUNTED and not self._stops(guest, stop):
+                if again is None:
+                    return stop._replace(reason=StopReason.STEP)
+                stop = again()
+            return stop
+
+        return work
+
+    def _stops(self, guest: Debuggee, stop: Stop) -> bool:
+        """Return whether a breakpoint stops the guest, and remember which."""
+        points = self.points.at(guest.target.cpu.address)
+        if stop.watchpoint is not None:
+            points = self.points.on(stop.watchpoint)
+        self.hit = [point for point in points if point.stops(guest, lambda text: self.post(output(text)))]
+        return bool(self.hit)
