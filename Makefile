@@ -6,8 +6,8 @@ TRAPLINE := $(VENV)/bin/trapline
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -q
 
-PROGRAMS := qemu-system-x86_64 nasm gcc g++ ld objcopy xorriso grub-mkimage chromium-headless-shell
-PACKAGES := qemu-system-x86 seabios nasm gcc g++ binutils xorriso grub-common chromium-headless-shell python3-venv
+PROGRAMS := qemu-system-x86_64 nasm gcc g++ ld objcopy xorriso grub-mkimage chromium-headless-shell node
+PACKAGES := qemu-system-x86 seabios nasm gcc g++ binutils xorriso grub-common chromium-headless-shell nodejs python3-venv
 # Not those that run guests on Unicorn: to measure coverage there would take minutes.
 MEASURED := tests/arch tests/hypervisor tests/machine
 # Work stealing keeps neighbouring tests together: they share the run of a guest. One more than there are processors:
@@ -53,10 +53,11 @@ bench: setup guests ## compare the speed with plain QEMU and with QEMU -d int
 
 setup: $(VENV)/.installed ## install QEMU and the tools of the tests, and trapline into .venv
 
-guests: setup ## download the kernels and disks that the tests boot, and axe-core
+guests: setup ## download the kernels and disks that the tests boot, axe-core, and a client of debug adapters
 	@$(TESTGUESTS) > /dev/null || { $(APT) update && $(TESTGUESTS) > /dev/null; } \
 	    || echo "some guests could not be downloaded: their tests will be skipped"
 	@$(PYTHON) -m tools.axe > /dev/null || echo "pages will not be checked for accessibility"
+	@$(PYTHON) -m tools.debug_client > /dev/null || echo "the debug adapter will not be tested by VS Code's client"
 
 kvm: setup ## run guests under KVM on an AMD host that QEMU emulates; a quarter of an hour
 	$(PYTHON) -m tools.kvm

@@ -106,8 +106,8 @@ class _Reader:
 
     def read(self, node: ast.expr) -> Value:
         match node:
-            case ast.Constant(value=number) if type(number) is int:
-                return Value(number & M64)
+            case ast.Constant(value=number) if type(number) is int and number <= M64:
+                return Value(number)
             case ast.Name(id=name):
                 return self._name(name)
             case ast.List(elts=[address]):

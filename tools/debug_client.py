@@ -1,0 +1,36 @@
+"""Get the client that VS Code's makers test debug adapters with, from npm's registry; it is kept in the cache.
+
+`python -m tools.debug_client` prints the path of its module for node.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Final
+
+from .npm import package
+from .testguests import Unobtainable
+
+_NAME: Final = "@vscode/debugadapter-testsupport"
+_VERSION: Final = "1.68.0"
+_SHA256: Final = "d323290681405fd77808bebfa8e0f2ffeee4e6e6a35fdeb0d4c3a0540fda9e9c"
+
+
+def debug_client() -> Path:
+    """Return the module, downloading it at first."""
+    return package(_NAME, _VERSION, _SHA256) / "lib" / "main.js"
+
+
+def main() -> int:
+    """Print the path; the exit status is 1 when it is not available."""
+    try:
+        print(debug_client())
+    except Unobtainable as reason:
+        print(reason, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
