@@ -100,6 +100,7 @@ INSTRUCTIONS = (
         r"the guest's CPU lacks PKE \(CPUID function 0x7, ECX bit 3\)",
         "reason",
     ),
+    Broken("a null selector", raw(b"\xea\0\0\0\0\0\0", 32), "jmp far loads CS with 0x0, which is null", "reason"),
     Broken("FSGSBASE", raw(b"\xf3\x48\x0f\xae\xd8"), "wrgsbase .*FSGSBASE", "reason"),
     Broken(
         "IRETW",

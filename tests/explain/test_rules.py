@@ -212,6 +212,31 @@ def test_a_far_jump_is_named_whole():
     assert far == "jmp far uses the selector 0x1000, which is beyond the end of the GDT (limit 0x27)"
 
 
+JMP_FAR = b"\xea\x00\x60\x00\x00\x03\x00"
+BY_RBX = {"rbx": 0x7000}
+
+
+@pytest.mark.parametrize(
+    ("code", "fields", "stored", "expected"),
+    [
+        (JMP_FAR, {**LEGACY, **FLAT}, (), "jmp far loads CS with 0x3, which is null"),
+        (b"\xff\x2b", {**LEGACY, **FLAT, **BY_RBX}, [(0x7000, CODE)], "jmp far loads CS with 0x0, which is null"),
+        (b"\xff\x1b", BY_RBX, [(0x7000, CODE | 1 << 32)], "call far loads CS with 0x1, which is null"),
+        (b"\xff\x2b", BY_RBX, [(0x7000, CODE | 8 << 32)], None),
+        (b"\x8e\xd0", {**LEGACY, **FLAT, "rax": 0}, (), "mov loads SS with 0x0, which is null"),
+        (b"\x8e\xd0", {"rax": 0}, (), None),
+        (b"\x8e\xd0", {"rax": 1}, (), "mov loads SS with 0x1, which is null"),
+        (b"\x17", {**LEGACY, **FLAT}, [(STACK, 0)], "pop loads SS with 0x0, which is null"),
+        (b"\x0f\xb2\x23", {**LEGACY, **FLAT, **BY_RBX}, [(0x7000, CODE)], "lss loads SS with 0x0, which is null"),
+        (b"\x0f\x00\xd8", {"rax": 0}, (), "ltr loads TR with 0x0, which is null"),
+        (b"\x8e\xd8", {"rax": 0}, (), None),
+        (JMP_FAR, {**LEGACY, **FLAT, "rflags": 2 | RFLAGS.VM}, (), None),
+    ],
+)
+def test_a_null_selector(code, fields, stored, expected):
+    assert told(GP, code, fields, stored=stored) == expected
+
+
 FRAME = (CODE, CODE_0, 2, STACK + 0x100, DATA_0)
 USER_FRAME = (CODE, CODE_3 | 3, 0x202, STACK + 0x100, DATA_3 | 3)
 IRETQ, IRETD, RETFQ = b"\x48\xcf", b"\xcf", b"\x48\xcb"
@@ -520,10 +545,25 @@ def test_a_stack_in_the_tss():
     assert found == "ud2 always raises #UD; the stack, at 0x5040, is inside the TSS, which begins at 0x5000"
 
 
-@pytest.mark.parametrize(("rsp", "inside"), [(0x40, True), (0x400, False), (0, False)])
-def test_a_stack_in_the_vector_table(rsp, inside):
+@pytest.mark.parametrize(
+    ("table", "rsp", "inside"),
+    [
+        ("idtr", 0x800, True), ("idtr", 0x1008, False), ("gdtr", 0x800, False),
+        ("tr", 0x40, True), ("tr", 0x68, False),
+    ],
+)  # fmt: skip
+def test_a_limit_says_little_of_a_tables_size(table, rsp, inside):
+    fields = {f"{table}.base": 0xC000, f"{table}.limit": 0xFFFF, "tr.selector": 0x28}
+    found = told(UD, b"\x0f\x0b", {**fields, "rsp": 0xC000 + rsp})
+    assert found.startswith("ud2 always raises #UD; the stack, at 0xc") is inside
+
+
+@pytest.mark.parametrize(("limit", "rsp", "inside"), [
+    (0x3FF, 0x40, True), (0x3FF, 0x400, False), (0x3FF, 0, False), (0xFFFF, 0x40, True), (0xFFFF, 0x7B70, False),
+])  # fmt: skip
+def test_a_stack_in_the_vector_table(limit, rsp, inside):
     real = {**LEGACY, "cr0": 0, "cs.base": 0, "cs.selector": 0, "cs.attributes": 0x9B, "ss.base": 0, "ss.selector": 0}
-    found = told(UD, b"\x0f\x0b", {**real, "rsp": rsp, "idtr.base": 0, "idtr.limit": 0x3FF})
+    found = told(UD, b"\x0f\x0b", {**real, "rsp": rsp, "idtr.base": 0, "idtr.limit": limit})
     assert found == "ud2 always raises #UD" + (
         "; the stack, at 0x40, is inside the vector table (IVT), which begins at 0x0" if inside else ""
     )

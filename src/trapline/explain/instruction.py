@@ -166,6 +166,13 @@ class Instruction:
         return self.whole_name.endswith(" far") or self.name.startswith("iret")
 
     @property
+    def far_selector(self) -> int | None:
+        """The selector in the instruction, of a far jump or call to a pointer; None: it has none."""
+        i, kinds = self.decoded, self._iced.OpKind
+        far = i.op_count and i.op_kind(0) in (kinds.FAR_BRANCH16, kinds.FAR_BRANCH32)
+        return int(i.far_branch_selector) if far else None
+
+    @property
     def moves_to_cs(self) -> bool:
         """Whether it is a MOV to CS, which is not an instruction."""
         i, iced = self.unchecked, self._iced

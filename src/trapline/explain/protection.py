@@ -11,6 +11,7 @@ from .arrival import arrival
 from .control import control_register, extended_control, model_specific
 from .frames import bad_frame, returns
 from .instruction import Instruction
+from .null_selectors import null_selector
 from .segments import describe
 
 _PORTS: Final = ("in", "out", "insb", "insw", "insd", "outsb", "outsw", "outsd")
@@ -134,5 +135,5 @@ def _segment_access(i: Instruction) -> str | None:
 
 
 _PROTECTION: Final[tuple[Callable[[Instruction], str | None], ...]] = (
-    _privileged, _branch, _operand, _segment_access, control_register, model_specific, extended_control,
+    _privileged, _branch, _operand, _segment_access, null_selector, control_register, model_specific, extended_control,
 )  # fmt: skip

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Final
 
-from trapline.arch.descriptors import Attribute, Selector, attributes
+from trapline.arch.descriptors import REAL_IDT_LIMIT, TSS_SIZE, Attribute, Selector, attributes
 from trapline.arch.error_codes import SELECTOR_IDT, SELECTOR_LDT
 from trapline.arch.paging import FETCH, PAGE
 from trapline.arch.registers import CR0, EFER, RFLAGS
@@ -30,6 +30,9 @@ _AFTER_REX: Final = frozenset((0x01, 0x03, 0x0F, 0x29, 0x2B, 0x31, 0x39, 0x3B, 0
 _SEEN: Final = 16
 """Bytes before and after RIP in which they are counted, each pair once: a table of vectors has one again and again."""
 _MANY: Final = 2
+_VECTORS: Final = 256
+_WHOLE: Final = 0xFFFF
+"""A limit that says nothing of a table's size."""
 
 
 def remarks(i: Instruction) -> list[str]:
@@ -135,13 +138,18 @@ def _in_tables(i: Instruction) -> str | None:
 
 
 def _in_descriptors(i: Instruction) -> str | None:
-    """The stack in a table of descriptors, or in the TSS."""
-    save = i.attempt.save
+    """The stack in a table of descriptors, or in the TSS. Many set limits that are far beyond what a table has."""
+    attempt, save = i.attempt, i.attempt.save
     top = stack_address(save)
-    tss = (("TSS", save.tr),) if save.tr.selector & Selector.REFERENCE else ()
-    tables = (("vector table (IVT)", save.idtr),) if i.attempt.real else (("IDT", save.idtr), ("GDT", save.gdtr), *tss)
-    for name, table in tables:
-        if table.limit >= 7 and table.base + 8 <= top <= table.base + table.limit:
+    tables = [("IDT", save.idtr, _VECTORS * attempt.gate_size)]
+    if attempt.real:
+        tables = [("vector table (IVT)", save.idtr, REAL_IDT_LIMIT + 1)]
+    elif save.gdtr.limit < _WHOLE:
+        tables.append(("GDT", save.gdtr, _WHOLE))
+    if not attempt.real and save.tr.selector & Selector.REFERENCE:
+        tables.append(("TSS", save.tr, TSS_SIZE))
+    for name, table, most in tables:
+        if table.limit >= 7 and table.base + 8 <= top <= table.base + min(table.limit, most - 1):
             return f"the stack, at {top:#x}, is inside the {name}, which begins at {table.base:#x}"
     return None
 
