@@ -202,15 +202,19 @@ def test_the_guest_and_the_options_reach_qemu(trapline_command, disk, kernel, pl
 @pytest.mark.parametrize(
     "words",
     [
-        *(["-m", "1G"], ["-accel", "kvm"], ["-enable-kvm"], ["-smp", "2"], ["-daemonize"], ["-pflash", "x"]),
+        *(["-m", "1G"], ["-accel", "kvm"], ["-enable-kvm"], ["-smp", "2"], ["-daemonize"]),
         *(["-machine", "microvm"], ["-incoming", "x"], ["-qmp", "stdio"], ["-machine", "pflash0=x"], ["-cpu"]),
-        *(["-M", "accel=kvm"], ["-bios", "/nowhere/bios"]),
+        *(["-M", "accel=kvm"], ["-bios", "/nowhere/bios"], ["-drive", "if=pflash,unit=1,file=x"]),
+        ["-pflash", "/nowhere/flash"],
     ],
 )
 def test_options_that_qemu_cannot_be_given(trapline_command, disk, words):
     done = trapline_command("run", disk, "--", *words)
     assert (done.status, done.out) == (2, "")
-    assert done.err.startswith(f"trapline: {words[0]}".replace(" -M", " -machine"))
+    of_file = "the firmware /nowhere/flash: No such file"
+    assert done.err.startswith(
+        f"trapline: {of_file if words[0] == '-pflash' else words[0]}".replace(" -M", " -machine")
+    )
     assert done.err.count("\n") == 1
 
 

@@ -6,8 +6,9 @@ import pytest
 
 from trapline.errors import UsageError
 from trapline.guests.boot import bare_entry
+from trapline.guests.formats.fat import has_efi_directory
 from trapline.guests.guest import Guest, GuestKind
-from trapline.guests.qemu import qemu_options
+from trapline.guests.qemu import in_file, qemu_options
 from trapline.guests.recognise import recognise
 
 KERNELS = [GuestKind.BZIMAGE, GuestKind.MULTIBOOT, GuestKind.PVH]
@@ -42,6 +43,33 @@ def test_an_empty_command_line_is_passed_on():
 )
 def test_a_comma_is_doubled_only_where_qemu_splits_at_it(kind, options):
     assert qemu_options(guest(kind, "/a,b.img")) == options
+
+
+def test_a_folder_is_a_disk_that_is_not_written_to():
+    folder = Guest(Path("/a,b"), GuestKind.FOLDER, "", b"", uefi=True)
+    assert qemu_options(folder, uefi=True)[1] == "file.driver=vvfat,file.dir=/a,,b,format=raw,snapshot=on,if=ide"
+
+
+def test_an_efi_program_is_where_firmware_looks_on_a_disk():
+    program = bytes(range(256)) * 5000
+    with in_file(Guest(Path("/x.efi"), GuestKind.EFI, "", program, uefi=True)) as guest:
+        image = guest.path.read_bytes()
+        assert qemu_options(guest, uefi=True)[1] == f"file={guest.path},format=raw,if=ide"
+    assert has_efi_directory(image, lambda offset, size: image[offset : offset + size])
+    assert program in image
+
+
+def test_uefi_firmware_boots_no_multiboot_kernel_and_no_floppy_drive():
+    with pytest.raises(UsageError, match="UEFI firmware starts no such kernel"):
+        qemu_options(guest(GuestKind.MULTIBOOT), uefi=True)
+    assert qemu_options(guest(GuestKind.FLOPPY), uefi=True)[1].endswith("if=ide")
+    assert qemu_options(guest(GuestKind.BZIMAGE), uefi=True)[0] == "-kernel"
+
+
+@pytest.mark.parametrize("kind", [GuestKind.EFI, GuestKind.FOLDER])
+def test_an_efi_program_gets_no_command_line(kind):
+    with pytest.raises(UsageError, match=f"--append is for kernels, but /images/guest is an {kind.value}: "):
+        qemu_options(guest(kind), append="x", uefi=True)
 
 
 def test_a_disk_is_opened_in_its_format():

@@ -4,11 +4,13 @@ import io
 import os
 import stat
 import struct
+import uuid
 from pathlib import Path
 
 import pytest
 
 from trapline.errors import GuestImageError, UsageError
+from trapline.guests.formats.fat import has_efi_directory, volume
 from trapline.guests.guest import Guest, GuestKind
 from trapline.guests.recognise import raw_image, recognise
 
@@ -263,11 +265,105 @@ def test_a_file_that_is_no_guest_yet_is_named_with_the_cure(file, content, words
     assert words in refused(file(content + bytes(50)))
 
 
-def test_efi_and_windows_programs_are_named(file, build):
-    assert refused(file(build.efi_program())).startswith("EFI program (PE)")
-    assert refused(file(build.efi_program(subsystem=3))).startswith("Windows program (PE)")
-    zboot = build.efi_program()
-    assert "built as bzImage" in refused(file(zboot[:4] + b"zimg" + zboot[8:]))
+def test_an_efi_program_is_known(file, build):
+    guest = recognise(file(build.efi_program()))
+    assert (guest.kind, guest.uefi, guest.content) == (GuestKind.EFI, True, build.efi_program())
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"subsystem": 3}, "Windows program (PE)"),
+        ({"subsystem": 11}, "EFI boot driver: the guest's firmware starts programs only"),
+        ({"machine": 0xAA64}, "EFI program for AArch64: "),
+        ({"machine": 1}, "EFI program for machine 0x1: "),
+    ],
+)
+def test_other_portable_executables_are_named(file, build, fields, words):
+    assert refused(file(build.efi_program(**fields))).startswith(words)
+
+
+SYSTEM_PARTITION = uuid.UUID("c12a7328-f81f-11d2-ba4b-00a0c93ec93b")
+
+
+def gpt(kind=SYSTEM_PARTITION, code=b""):
+    image = bytearray(1 << 20)
+    image[: len(code)] = code
+    image[446:462] = bytes((0, 0, 2, 0, 0xEE, 0, 0, 0, 1, 0, 0, 0, 255, 0, 0, 0))
+    image[510:512] = b"\x55\xaa"
+    image[512:520] = b"EFI PART"
+    image[512 + 72 : 512 + 88] = struct.pack("<QII", 2, 128, 128)
+    image[1024 + 128 : 1024 + 144] = kind.bytes_le
+    return bytes(image)
+
+
+def mbr(kind, code=b""):
+    image = bytearray(code.ljust(1 << 20, b"\0"))
+    image[446:462] = bytes((0, 0, 2, 0, kind, 0, 0, 0, 1, 0, 0, 0, 255, 0, 0, 0))
+    image[510:512] = b"\x55\xaa"
+    return bytes(image)
+
+
+def formatted(text, name="EFI"):
+    """A FAT volume as mkfs.fat leaves it, with a directory."""
+    image = bytearray(volume((name, "X"), b""))
+    image[62 : 62 + len(text)] = text
+    return bytes(image)
+
+
+@pytest.mark.parametrize(
+    ("image", "needed"),
+    [
+        (gpt(), True),
+        (gpt(code=b"\xeb\x63"), False),
+        (gpt(kind=uuid.UUID(int=1)), False),
+        (mbr(0xEF), True),
+        (mbr(0x83), False),
+        (mbr(0xEF, b"\xfa\x33\xc0"), False),
+        (formatted(b"This is not a bootable disk."), True),
+        (formatted(b""), True),
+        (formatted(b"\xfa\x33\xc0 my loader"), False),
+        (formatted(b"This is not a bootable disk.", name="GAMES"), False),
+    ],
+)
+def test_a_disk_without_boot_code_is_for_uefi_where_it_has_a_system_partition(file, image, needed):
+    guest = recognise(file(image))
+    assert guest.uefi is needed
+    assert ("which UEFI firmware boots" in guest.description) is needed
+
+
+def test_fat32_has_its_root_in_a_cluster():
+    image = bytearray(1 << 20)
+    struct.pack_into("<HBHB", image, 11, 512, 2, 32, 2)
+    struct.pack_into("<I", image, 36, 8)
+    struct.pack_into("<I", image, 44, 5)
+    at = (32 + 2 * 8 + 3 * 2) * 512 + 64
+    image[at : at + 12] = b"EFI        \x10"
+    assert has_efi_directory(bytes(image[:512]), lambda offset, size: bytes(image[offset : offset + size]))
+
+
+@pytest.mark.parametrize(
+    ("platforms", "needed"), [((0xEF,), True), ((0, 0xEF), False), ((0,), False), ((), False), ((None, 0xEF), True)]
+)
+def test_an_iso_image_is_for_uefi_where_no_bios_boots_it(file, build, platforms, needed):
+    image = bytearray(build.iso().ljust(21 * 2048, b"\0"))
+    struct.pack_into("<I", image, 0x8847, 20)
+    catalog = 20 * 2048
+    if platforms:
+        image[catalog], image[catalog + 1] = 1, platforms[0] or 0
+        image[catalog + 32] = 0 if platforms[0] is None else 0x88
+    for number, platform in enumerate(platforms[1:], 2):
+        image[catalog + 32 * number : catalog + 32 * number + 2] = bytes((0x91, platform))
+    assert recognise(file(bytes(image))).uefi is needed
+
+
+def test_a_folder_is_a_guest_where_firmware_finds_a_program(tmp_path):
+    assert refused(tmp_path) == "is a directory, not a guest image, and has no EFI/BOOT/BOOTX64.EFI"
+    (tmp_path / "efi" / "Boot").mkdir(parents=True)
+    assert refused(tmp_path).startswith("is a directory")
+    (tmp_path / "efi" / "Boot" / "bootx64.efi").write_bytes(b"MZ")
+    guest = recognise(tmp_path)
+    assert (guest.kind, guest.uefi) == (GuestKind.FOLDER, True)
 
 
 def test_a_file_that_nobody_knows_is_refused_with_what_was_looked_for(file):
@@ -281,7 +377,6 @@ def test_a_file_that_nobody_knows_is_refused_with_what_was_looked_for(file):
 
 def test_empty_missing_and_odd_files_are_refused(file, tmp_path):
     assert refused(file(b"")) == "is empty"
-    assert refused(tmp_path) == "is a directory, not a guest image"
     assert refused(tmp_path / "absent") == "no such file"
     assert "cannot be read" in refused(file(b"x") / "below")
     os.mkfifo(tmp_path / "fifo")

@@ -97,11 +97,12 @@ def disk(size: int = 1 << 20, partitions: Sequence[tuple[int, int, int, int]] = 
     return bytes(image)
 
 
-def efi_program(subsystem: int = 10) -> bytes:
+def efi_program(subsystem: int = 10, machine: int = 0x8664) -> bytes:
     """Build an EFI program without code."""
     image = bytearray(0x200)
     image[:2] = b"MZ"
     struct.pack_into("<I", image, 0x3C, 0x80)
     image[0x80:0x84] = b"PE\0\0"
+    struct.pack_into("<H", image, 0x84, machine)
     struct.pack_into("<H", image, 0x80 + 0x5C, subsystem)
     return bytes(image)

@@ -101,6 +101,8 @@ def _add_run(add: AddVerb, verb: str, summary: str) -> None:
         choices=MEDIA,
         help="of an image that a BIOS boots: what it is an image of (default: as its size and boot sector say)",
     )
+    text = "boot by UEFI firmware, such as OVMF; done anyway for EFI programs and images that no BIOS boots"
+    run.add_argument("--uefi", action="store_true", help=text)
     run.add_argument("--memory", metavar="SIZE", default="256M", help="guest memory, such as 64M or 2G (default: 256M)")
     run.add_argument(
         "--accel",

@@ -42,6 +42,7 @@ _OPTIONS: Final = (
         "media",
         "initrd",
         "append",
+        "uefi",
         "isolate",
         "accel",
     ),

@@ -19,6 +19,8 @@ class GuestKind(Enum):
     DISK = "disk"
     FLOPPY = "floppy"
     ELF = "ELF"
+    EFI = "EFI program"
+    FOLDER = "EFI folder"
     RAW = "raw"
 
 
@@ -48,5 +50,7 @@ class Guest:
     """The image is not in a file."""
     format: str = "raw"
     """How a disk or floppy is stored, by QEMU's name."""
+    uefi: bool = False
+    """UEFI firmware boots it, and a BIOS does not."""
     whole: bool = False
     """Of an ELF file: `content` is all of it, symbols too."""

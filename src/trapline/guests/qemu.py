@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from trapline.errors import UsageError
 
+from .formats.esp import PROGRAM
+from .formats.fat import volume
 from .guest import GuestKind
 
 if TYPE_CHECKING:
@@ -24,40 +26,53 @@ _BARE = {
     GuestKind.RAW: "QEMU's PC boots no code without a header",
 }
 _KERNELS = frozenset({GuestKind.BZIMAGE, GuestKind.MULTIBOOT, GuestKind.PVH})
+_BIOS_ONLY = frozenset({GuestKind.MULTIBOOT, GuestKind.PVH})
 
 
 @contextlib.contextmanager
 def in_file(guest: Guest) -> Iterator[Guest]:
-    """Give an image in memory a file without a name, which is gone when this process is. Other guests have a file."""
-    if not guest.in_memory:
+    """Give an image in memory a file without a name, which is gone when this process is; an EFI program a volume there.
+
+    Other guests have a file.
+    """
+    if not guest.in_memory and guest.kind is not GuestKind.EFI:
         yield guest
         return
     with os.fdopen(os.memfd_create("trapline.guest"), "wb") as file:
-        file.write(guest.content)
+        file.write(volume(PROGRAM, guest.content) if guest.kind is GuestKind.EFI else guest.content)
         file.flush()
         yield replace(guest, path=Path(f"/proc/{os.getpid()}/fd/{file.fileno()}"))
 
 
-def qemu_options(guest: Guest, *, initrd: Path | None = None, append: str | None = None) -> list[str]:
+def qemu_options(
+    guest: Guest, *, initrd: Path | None = None, append: str | None = None, uefi: bool = False
+) -> list[str]:
     """Return QEMU's options for the guest; raise UsageError where its kind takes no initrd or command line.
 
     File names are made absolute: QEMU reads `name:rest` as a protocol, and may run in another directory.
-    A disk or floppy is written to by its guest, as with QEMU itself.
+    A disk or floppy is written to by its guest, as with QEMU itself, a folder is not. `uefi`: UEFI firmware boots it.
     """
+    if uefi and guest.kind in _BIOS_ONLY:
+        raise UsageError(f"{guest.path}: {guest.description}: UEFI firmware starts no such kernel; a boot loader does")
     if guest.kind in _KERNELS:
         return _kernel_options(guest, initrd, append)
     if guest.kind in _BARE:
         raise UsageError(f"{guest.path}: {guest.description}: {_BARE[guest.kind]}")
+    of_efi = guest.kind in (GuestKind.EFI, GuestKind.FOLDER)
+    what = f"an {guest.kind.value}" if of_efi else f"a {guest.kind.value} image"
     for value, option, why in (
         (initrd, "--initrd", "its own boot loader loads what it needs"),
         (append, "--append", "its command line is in its own boot loader's configuration"),
     ):
         if value is not None:
-            raise UsageError(f"{option} is for kernels, but {guest.path} is a {guest.kind.value} image: {why}")
+            raise UsageError(f"{option} is for kernels, but {guest.path} is {what}: {why}")
     name = str(guest.path.absolute())
     if guest.kind is GuestKind.ISO:
         return ["-cdrom", name, "-boot", "order=d"]
-    if guest.kind is GuestKind.FLOPPY:
+    if guest.kind is GuestKind.FOLDER:
+        drive = f"file.driver=vvfat,file.dir={_escaped(name)},format=raw,snapshot=on,if=ide"
+        return ["-drive", drive, "-boot", "order=c"]
+    if guest.kind is GuestKind.FLOPPY and not uefi:
         return ["-drive", f"file={_escaped(name)},format={guest.format},if=floppy", "-boot", "order=a"]
     return ["-drive", f"file={_escaped(name)},format={guest.format},if=ide", "-boot", "order=c"]
 

@@ -9,7 +9,7 @@ from typing import BinaryIO, Final, NamedTuple
 
 from trapline.errors import GuestImageError
 
-from .formats import bzimage, elf, foreign, limine, media, multiboot, qcow2
+from .formats import bzimage, elf, esp, foreign, limine, media, multiboot, pe, qcow2
 from .guest import MEDIA_NAMES, Guest, GuestKind
 
 _HEAD_SIZE: Final = 0x9000
@@ -45,6 +45,8 @@ def recognise(path: Path, medium: GuestKind | None = None) -> Guest:
 
     Raises GuestImageError that names what was looked for and what was found.
     """
+    if medium is None and esp.folder_present(path):
+        return Guest(path, GuestKind.FOLDER, f"folder with {'/'.join(esp.PROGRAM)}", b"", uefi=True)
     with _opened(path) as file:
         return _classify(path, file) if medium is None else _as_medium(path, file, medium)
 
@@ -75,22 +77,32 @@ def _classify(path: Path, file: _File) -> Guest:
     if elf.present(head):
         return _classify_elf(path, file)
     if media.iso_present(head):
-        return guest(GuestKind.ISO, media.describe_iso(head))
+        return guest(GuestKind.ISO, media.describe_iso(head), uefi=esp.iso_needs_uefi(head, file.part))
     if qcow2.present(head):
         return guest(GuestKind.DISK, qcow2.describe(head), format="qcow2")
+    if (program := pe.find(head)) is not None and pe.is_efi_program(program):
+        return Guest(path, GuestKind.EFI, f"EFI program of {media.readable(size)}", file.read(), uefi=True)
     if sentence := foreign.name_it(head):
         raise GuestImageError(sentence)
     # The boot signature comes before flat multiboot: GRUB's core image, in the gap after the MBR of most
     # disks, carries a multiboot header with addresses of its own, and the disk is what the user means.
     if media.boot_signature_present(head):
-        if floppy := media.describe_floppy(head, size):
-            return guest(GuestKind.FLOPPY, f"{floppy} (--media disk: a hard disk)")
-        return guest(GuestKind.DISK, media.describe_disk(head, size) + _other_medium(size))
+        return _classify_disk(path, file)
     if header := multiboot.find(head):
         description = multiboot.describe_flat(header, size)
         return Guest(path, GuestKind.MULTIBOOT, description, file.read(), header=header)
     multiboot.check_not_late(head)
     raise GuestImageError(_not_known(head, size))
+
+
+def _classify_disk(path: Path, file: _File) -> Guest:
+    head, size = file.head, file.size
+    guest = partial(Guest, path, content=head)
+    if esp.disk_needs_uefi(head, file.part):
+        return guest(GuestKind.DISK, f"{media.describe_disk(head, size)}, which UEFI firmware boots", uefi=True)
+    if floppy := media.describe_floppy(head, size):
+        return guest(GuestKind.FLOPPY, f"{floppy} (--media disk: a hard disk)")
+    return guest(GuestKind.DISK, media.describe_disk(head, size) + _other_medium(size))
 
 
 def _other_medium(size: int) -> str:
@@ -142,7 +154,7 @@ def _size(path: Path) -> int:
     except ValueError:  # a NUL byte in the name
         raise GuestImageError("not a file name") from None
     if stat.S_ISDIR(status.st_mode):
-        raise GuestImageError("is a directory, not a guest image")
+        raise GuestImageError(f"is a directory, not a guest image, and has no {'/'.join(esp.PROGRAM)}")
     if not stat.S_ISREG(status.st_mode):
         raise GuestImageError("is not a regular file")
     if status.st_size == 0:

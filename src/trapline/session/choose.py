@@ -11,6 +11,7 @@ from trapline.machine.boot import Boot
 from .settings import QEMU, UNICORN, Settings, parse_memory
 
 _OF_QEMU: Final = (
+    ("uefi", False, "--uefi"),
     ("isolate", False, "--isolate"),
     ("accel", "auto", "--accel"),
     ("qemu", None, "--qemu"),

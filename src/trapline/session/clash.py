@@ -1,5 +1,6 @@
 """Whether the files of a run are different ones: what it writes must not be what it reads, nor be written twice."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -9,9 +10,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
-from trapline.errors import UsageError
+from trapline.errors import ProcessorMissing, UsageError
 from trapline.processors.qemu.launch import PROGRAM, bios_candidates
 from trapline.processors.qemu.named_files import named_files
+from trapline.processors.qemu.uefi import find_uefi
 
 from .settings import PathLike, Settings
 
@@ -99,6 +101,9 @@ def input_files(settings: Settings) -> Iterator[File]:
     for named in (None, *(value for option, value in pairwise(settings.qemu_options) if option.endswith("-bios"))):
         for path in bios_candidates(named):
             yield File("the BIOS", path)
+    with contextlib.suppress(ProcessorMissing):
+        for path in find_uefi():
+            yield File("UEFI firmware", path)
     qemu = shutil.which(settings.qemu or PROGRAM)
     if qemu is not None:
         yield File("QEMU", qemu)

@@ -89,13 +89,15 @@ def _open_qemu(
 ) -> Processor:
     require("qemu", "qemu.qmp")
     guest = None if guest is None else undo.enter_context(in_file(guest))
-    options = _guest_options(settings, guest)
+    uefi = settings.uefi or (guest is not None and guest.uefi)
+    options = _guest_options(settings, guest, uefi=uefi)
     start = partial(
         open_qemu,
         guest=options,
         memory=parse_memory(settings.memory),
         accelerator=choose_accelerator(settings.accel, settings.qemu),
         isolated=settings.isolate,
+        uefi=uefi,
         program=settings.qemu,
         options=settings.qemu_options,
     )
@@ -119,20 +121,20 @@ def _check_own_processor(settings: Settings) -> None:
     """Refuse settings that a processor of the user's own has already decided."""
     defaults = Settings()
     for name in (
-        *("guest", "memory", "entry_mode", "load_address", "media", "initrd", "append", "isolate", "accel", "qemu"),
-        "qemu_options",
+        *("guest", "memory", "entry_mode", "load_address", "media", "uefi", "initrd", "append", "isolate"),
+        *("accel", "qemu", "qemu_options"),
     ):
         if getattr(settings, name) != getattr(defaults, name):
             raise UsageError(f"{name} cannot be given with your own processor, which has its guest already")
 
 
-def _guest_options(settings: Settings, guest: Guest | None) -> list[str]:
+def _guest_options(settings: Settings, guest: Guest | None, *, uefi: bool) -> list[str]:
     if guest is not None:
         initrd = None if settings.initrd is None else Path(settings.initrd)
-        return qemu_options(guest, initrd=initrd, append=settings.append)
+        return qemu_options(guest, initrd=initrd, append=settings.append, uefi=uefi)
     if settings.initrd is not None or settings.append is not None:
         raise UsageError("--initrd and --append need a GUEST that is a Linux or multiboot kernel")
-    if not settings.qemu_options:
+    if not settings.qemu_options and not uefi:
         raise UsageError("nothing to run: name a GUEST, or give QEMU options after --")
     return []
 

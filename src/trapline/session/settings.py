@@ -40,6 +40,7 @@ class MachineOptions(TypedDict, total=False):
     entry_mode: int | None
     load_address: int | None
     media: str | None
+    uefi: bool
     initrd: PathLike | None
     append: str | None
     isolate: bool
@@ -106,6 +107,8 @@ class Settings:
     """The gpa where raw code is loaded and entered; None: 0x7C00 in 16-bit mode, else 1 MiB."""
     media: str | None = None
     """Of an image that a BIOS boots: `floppy`, `disk` or `cdrom`; None: what its size and its content say."""
+    uefi: bool = False
+    """Whether UEFI firmware boots the guest, on QEMU; EFI programs and images that no BIOS boots have it anyway."""
     initrd: PathLike | None = None
     """The initial RAM disk of a Linux kernel, or a module of a multiboot kernel."""
     append: str | None = None

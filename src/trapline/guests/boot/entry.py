@@ -39,6 +39,12 @@ _NEED_A_PC: Final = {
     GuestKind.DISK: NeedsPc("a disk image needs a PC: the BIOS that its boot sector calls, and the disk itself"),
     GuestKind.FLOPPY: NeedsPc("a floppy image needs a PC: the BIOS that its boot sector calls, and the floppy itself"),
 }
+_NEEDS_UEFI: Final = {
+    GuestKind.EFI: "an EFI program",
+    GuestKind.FOLDER: "a folder with an EFI program",
+    GuestKind.ISO: "an ISO image with a boot loader for UEFI only",
+    GuestKind.DISK: "a disk image with an EFI system partition and no boot sector",
+}
 
 
 class Entry(NamedTuple):
@@ -68,6 +74,8 @@ def bare_entry(
         raise UsageError(f"--load-address is for raw images, but {guest.path} is {guest.description}")
     if guest.format != "raw":
         return NeedsPc(f"a {guest.format} image needs a PC: QEMU opens it, and has the disk")
+    if guest.uefi:
+        return NeedsPc(f"{_NEEDS_UEFI[guest.kind]} needs a PC with UEFI firmware")
     sector = entry.boot_sector and guest.kind in (GuestKind.DISK, GuestKind.FLOPPY)
     if guest.kind in _NEED_A_PC and not sector and entry.mode is None:
         return _NEED_A_PC[guest.kind]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import struct
+from . import pe
 
 _UNPACK = "{name} data: unpack it first ({tool}), then give what is in it"
 _CONVERT = (
@@ -35,26 +35,9 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
 
 def name_it(head: bytes) -> str | None:
     """Return a sentence that names the kind of file and what to do; None: it is not one of these."""
-    if sentence := _portable_executable(head):
-        return sentence
+    if (program := pe.find(head)) is not None:
+        return pe.refusal(program)
     for offset, magic, sentence in _SIGNATURES:
         if head[offset : offset + len(magic)] == magic:
             return sentence
     return None
-
-
-def _portable_executable(head: bytes) -> str | None:
-    if head[:2] != b"MZ" or len(head) < 0x40:
-        return None
-    (offset,) = struct.unpack_from("<I", head, 0x3C)
-    if head[offset : offset + 4] != b"PE\0\0" or len(head) < offset + 0x5E:
-        return None
-    if head[4:8] == b"zimg":
-        return "Linux kernel packed for EFI only (zboot): give the kernel built as bzImage"
-    (subsystem,) = struct.unpack_from("<H", head, offset + 0x5C)
-    # PE/COFF, "Windows Subsystem": 10-13 are the EFI ones.
-    what = "EFI program (PE)" if subsystem in range(10, 14) else "Windows program (PE)"
-    return (
-        f"{what}: the guest's firmware is a BIOS, which cannot start it; "
-        "give a bzImage, a multiboot or PVH kernel, or an image with a boot sector"
-    )

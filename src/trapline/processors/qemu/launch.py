@@ -212,10 +212,10 @@ def open_qemu(
 
 
 def _read_firmware(user: UserOptions, *, unlock_svm: bool) -> "Firmware":
-    in_flash = user.flash is not None
     path = Path(user.flash.file) if user.flash else find_bios(user.bios)
+    image = _read(path)
     try:
-        return wrap(_read(path), unlock_svm=unlock_svm, flash=in_flash)
+        return wrap(image, unlock_svm=unlock_svm, flash=user.flash is not None)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
 
@@ -225,7 +225,7 @@ def _read(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(_LARGEST_BIOS + 1)
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from error
+        raise UsageError(f"the firmware {path}: {error.strerror}") from error
 
 
 def _start(

@@ -12,6 +12,7 @@ from trapline.processors.qemu.layout import DMA_AT, SIZE, Command
 
 AT = 0x3000
 SWAPPED = int.from_bytes(AT.to_bytes(4, "big"), "little")
+BYTE, IN = 1 << 4, 1
 DONE = 0x0100_0000  # an error, as it is in memory
 
 
@@ -50,14 +51,37 @@ def test_the_guest_does_not_find_our_device(cpu, address, goes_out):
     assert_complete(cpu)
 
 
-@pytest.mark.parametrize("port", [pci.CONFIG_ADDRESS, HIGH, LOW])
-@pytest.mark.parametrize(("rflags", "form"), [(RFLAGS.TF, 1 << 6), (0, 1 << 5), (0, 1 << 6 | 1), (0, 1 << 6 | 1 << 2)])
+@pytest.mark.parametrize(
+    ("kept", "found", "read"),
+    [
+        (0x8000_8086, 0x8000_8086, 0x8000_8086),
+        (0x8000_8086, 0x0000_8086, 0x8000_8086),  # as it goes out where it names our device
+        (0x8001_8086, 0x0000_8086, 0x0000_8086),  # changed since
+    ],
+)
+def test_the_configuration_address_is_read_as_the_guest_wrote_it(cpu, kept, found, read):
+    step = out(pci.CONFIG_ADDRESS, 0x1122_3344_5566_7788, form=1 << 6 | IN)
+
+    def with_address(cpu):
+        step(cpu)
+        cpu.mailbox.config_address, cpu.bridge = kept, found >> 16  # what each IN of this CPU reads
+
+    cpu.run(with_address)
+    assert cpu.vmcb.save.rax == read
+    assert_complete(cpu)
+
+
+@pytest.mark.parametrize(
+    ("port", "rflags", "form"),
+    [
+        *((port, *how) for port in (pci.CONFIG_ADDRESS, HIGH, LOW) for how in ((RFLAGS.TF, 1 << 6), (0, 1 << 5))),
+        *((port, 0, 1 << 6 | 1 | 1 << 2) for port in (pci.CONFIG_ADDRESS, HIGH, LOW)),
+        *((port, 0, 1 << 6 | 1) for port in (HIGH, LOW)),
+    ],
+)
 def test_python_answers_all_that_is_not_plain(cpu, port, rflags, form):
     cpu.run(out(port, 0x8000_1234, rflags, form))
     assert (cpu.asked, cpu.outputs, cpu.vmcb.save.rip) == (2, [], 0)
-
-
-BYTE, IN = 1 << 4, 1
 
 
 def test_the_keyboard_controllers_status_is_read_for_the_guest(cpu):

@@ -32,6 +32,8 @@ def guard_ports(code: Assembler) -> None:
     for port, name in ((pci.CONFIG_ADDRESS, "configure"), (fw_cfg_dma.HIGH, "dma high"), (fw_cfg_dma.LOW, "dma low")):
         code.cmp(EDX, port << ioio.PORT_SHIFT | ioio.DWORD)
         code.je(name)
+    code.cmp(EDX, pci.CONFIG_ADDRESS << ioio.PORT_SHIFT | ioio.DWORD | ioio.IN)
+    code.je("configured")
     code.cmp(EDX, COMMAND << ioio.PORT_SHIFT | ioio.BYTE | ioio.IN)
     code.je("keyboard status")
     code.cmp(EDX, COMMAND << ioio.PORT_SHIFT | ioio.BYTE)
@@ -44,7 +46,7 @@ def guard_ports(code: Assembler) -> None:
 
 
 def _configure(code: Assembler) -> None:
-    """Write the configuration address; one that names our device goes out without its enable bit."""
+    """Write or read the configuration address; one that names our device goes out without its enable bit."""
     code.label("configure")
     code.mov(EDX, vmcb("save.rax"))
     code.mov(mailbox("config_address"), EDX)
@@ -58,6 +60,20 @@ def _configure(code: Assembler) -> None:
     code.mov(DX, pci.CONFIG_ADDRESS)
     code.out(DX, EAX)
     code.lea(RAX, place(layout.VMCB_AT))
+    code.jmp("written")
+    code.label("configured")
+    code.mov(DX, pci.CONFIG_ADDRESS)
+    code.in_(EAX, DX)
+    code.mov(ECX, EAX)
+    code.mov(EBX, mailbox("config_address"))
+    code.or_(EBX, pci.ENABLE)
+    code.or_(EAX, pci.ENABLE)
+    code.cmp(EAX, EBX)
+    code.lea(RAX, place(layout.VMCB_AT))
+    code.jne("not kept")  # it was changed since
+    code.mov(ECX, mailbox("config_address"))
+    code.label("not kept")
+    code.mov(vmcb("save.rax"), RCX)
     code.label("written")
     code.mov(RDX, vmcb("control.exit_info_2"))
     code.mov(vmcb("save.rip"), RDX)
