@@ -6,13 +6,8 @@ TRAPLINE := $(VENV)/bin/trapline
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -q
 
-<<<<<<< HEAD
 PROGRAMS := qemu-system-x86_64 nasm gcc g++ ld objcopy xorriso grub-mkimage chromium-headless-shell node
-PACKAGES := qemu-system-x86 seabios nasm gcc g++ binutils xorriso grub-common chromium-headless-shell nodejs python3-venv
-=======
-PROGRAMS := qemu-system-x86_64 nasm gcc g++ ld objcopy xorriso grub-mkimage chromium-headless-shell
-PACKAGES := qemu-system-x86 seabios ovmf nasm gcc g++ binutils xorriso grub-common chromium-headless-shell python3-venv
->>>>>>> fabedf2 (guests, session, cli: EFI programs, folders and images that only UEFI boots; --uefi)
+PACKAGES := qemu-system-x86 seabios ovmf nasm gcc g++ binutils xorriso grub-common chromium-headless-shell nodejs python3-venv
 # Not those that run guests on Unicorn: to measure coverage there would take minutes.
 MEASURED := tests/arch tests/hypervisor tests/machine
 # Work stealing keeps neighbouring tests together: they share the run of a guest. One more than there are processors:
