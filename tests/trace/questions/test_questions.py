@@ -74,6 +74,7 @@ def test_groups(batches, stored, data):
             times = [group.times for group in answer.groups]
             assert times == sorted(times, reverse=True)
             assert groups(reading, by, limit=2).groups == answer.groups[:2]
+        assert groups(reading, ["seq"]).distinct == len(records)
 
 
 @settings(deadline=None, max_examples=8)

@@ -23,6 +23,8 @@ MOST: Final = 1 << 21
 """How many groups are counted at a time; of more, those with the fewest records are dropped."""
 SORTS: Final = ("count", "key", "first", "last")
 """By what groups are sorted: the most records first, or ascending by their keys or first or last records."""
+_NUMBER: Final = "number"
+"""The column with the numbers of records, beside the keys: `seq` may be one of them."""
 _MERGED_AT: Final = 1 << 18
 """Rows of counts that are merged at a time, at least."""
 
@@ -144,8 +146,8 @@ class _Counter:
 
     def add(self, values: Sequence[pa.Array], numbers: pa.Array) -> None:
         self.total += len(numbers)
-        table = pa.table([*values, numbers], [*self._names, "seq"])
-        sums = [([], "count_all"), ("seq", "min"), ("seq", "max")]
+        table = pa.table([*values, numbers], [*self._names, _NUMBER])
+        sums = [([], "count_all"), (_NUMBER, "min"), (_NUMBER, "max")]
         counted = _plain(table.group_by(self._names, use_threads=False).aggregate(sums))
         self._parts.append(counted.rename_columns([*self._names, "times", "first", "last"]))
         self._rows += counted.num_rows
