@@ -1,7 +1,7 @@
 """Runs a guest to its end, under rules and to the stops that were asked for, and makes the result."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -37,8 +37,12 @@ def run_guest(
     expectations: Sequence[Expectation],
     keep_going: bool,
     stops: Sequence[StopAt],
+    opened: Callable[[Session], object] = lambda session: None,
 ) -> Run:
-    """Switch a machine on, run its guest and return the result; see `trapline.run`."""
+    """Switch a machine on, run its guest and return the result; see `trapline.run`.
+
+    `opened` gets the session before the guest runs: another thread can interrupt it.
+    """
     if timeout is not None and not 0 < timeout <= _LONGEST:  # NaN is refused too
         raise UsageError(f"--timeout {timeout}: a timeout is more than 0 seconds, and at most {_LONGEST:,}")
     with Session(settings, outlets) as session:
@@ -52,6 +56,7 @@ def run_guest(
         for observer in (ruling, stopping):  # in this order: where both would stop the guest, a rule is violated
             if observer.vectors:
                 session.vm.observers.add(observer)
+        opened(session)
         stop: Stop | None = None
         error: BaseException | None = None
         try:
