@@ -36,8 +36,8 @@ def value_options():
     """Yield the command and the name of each option that takes a value, and of each argument without a name."""
     verbs = next(action for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
     for verb, command in verbs.choices.items():
-        if verb in ("doctor", "dap"):
-            continue  # it finds out what is missing; it serves for ever
+        if verb in ("doctor", "dap", "mcp"):
+            continue  # one finds out what is missing, the others serve until their input ends
         for action in command._actions:
             if verb in SAME and action.dest not in SAME[verb]:
                 continue

@@ -128,6 +128,10 @@ def _command(options: argparse.Namespace, qemu_options: list[str]) -> int:
         from .dap import dap
 
         return dap(options)
+    if options.verb == "mcp":
+        from .mcp import mcp
+
+        return mcp(options)
     if options.verb == "record":
         from .record import record
 

@@ -50,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     add_trace_verbs(verbs.add_parser)
     _add_debuggers(verbs.add_parser)
     _add_lists(verbs.add_parser)
+    _add_servers(verbs.add_parser)
     return top
 
 
@@ -213,6 +214,21 @@ def _add_lists(add: AddVerb) -> None:
     doctor = add("doctor", help="check what this machine can run", allow_abbrev=False)
     doctor.add_argument("--json", action="store_true", help="print JSON")
     doctor.add_argument("--qemu", metavar="PROGRAM", help="the QEMU program to check")
+
+
+def _add_servers(add: AddVerb) -> None:
+    mcp = add("mcp", help="serve agents over stdin and stdout, by the Model Context Protocol", allow_abbrev=False)
+    mcp.add_argument(
+        "--allow",
+        metavar="DIR",
+        action="append",
+        default=[],
+        help="let clients name files below DIR, too, and not only below the working directory; may be given more than "
+        "once",
+    )
+    text = "let clients give options to QEMU, which can name any file or program"
+    mcp.add_argument("--allow-qemu-options", action="store_true", help=text)
+    mcp.add_argument("--qemu", metavar="PROGRAM", help="the QEMU program (default: qemu-system-x86_64 on PATH)")
 
 
 def _address(text: str) -> int:
