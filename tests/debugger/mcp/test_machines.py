@@ -60,6 +60,23 @@ def test_a_triple_fault_is_held_in_the_state_before_the_reset(talk):
         below = await session.call("memory", address="0x10fff0", size=64)
         assert (below["size"], len(below["lines"])) == (16, 1)
         assert "0x110000" in below["note"]
+        walk = await session.call("page_walk", address="rsp+8")
+        assert (walk["physical"], [each["name"] for each in walk["steps"]]) == (
+            "0x111008",
+            ["PML4E", "PDPE", "PDE", "PTE"],
+        )
+        denied = await session.call("page_walk", address="0x110ff8")
+        assert (denied.get("physical"), denied["steps"][-1]["denies"]) == (None, True)
+        assert "not mapped" in denied["denied"]
+        tables = {each["name"]: each for each in (await session.call("tables"))["tables"]}
+        assert tables.keys() == {"IDT", "GDT", "TSS"}
+        whole, cursor = [], None
+        while cursor is not None or not whole:
+            answer = await session.call("tables", table="idt", limit=10, cursor=cursor)
+            whole += answer["tables"][0]["entries"]
+            cursor = answer.get("next_cursor")
+        assert [each["label"] for each in whole[:2]] == ["0 #DE", "1 #DB"]
+        assert len(whole) + answer["tables"][0]["empty"] == 32
 
     talk(conversation)
 

@@ -6,7 +6,7 @@ from trapline.arch.mode import mode, paging
 from trapline.errors import FaultError, UsageError
 from trapline.typed import read_integer
 
-from .answers import CodeAnswer, MemoryAnswer, RegistersAnswer
+from .machine_answers import CodeAnswer, MemoryAnswer, RegistersAnswer
 from .machines import Held
 from .told import code_lines, dump
 

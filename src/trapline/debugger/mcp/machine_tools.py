@@ -8,12 +8,13 @@ from pydantic import Field
 
 from trapline.errors import ProcessorError, UsageError
 
-from . import looking, stopping
-from .answers import CodeAnswer, MemoryAnswer, RegistersAnswer, StopAnswer
+from . import decoded, looking, stopping
 from .guests import Access, Options, Timeout
+from .machine_answers import CodeAnswer, MemoryAnswer, RegistersAnswer, StopAnswer, TablesAnswer, WalkAnswer
 from .machines import Held, Machines
 from .stored import Runs
-from .threads import Work, in_thread
+from .threads import Work, Worker, in_thread
+from .tools import Cursor, Limit
 
 Number: TypeAlias = Annotated[
     str | None, Field(description="The machine, such as r1; the one that was started last if it is left out.")
@@ -60,10 +61,11 @@ class MachineTools:
             raise UsageError("give either a guest, for a new machine, or the machine that is to run on")
         if guest is None:
             return await self._with(machine, partial(stopping.catch, at=at, timeout=timeout))
-        closed = await self._machines.make_room()
+        closed, worker = await self._machines.make_room(), Worker()
         answer = await in_thread(
             partial(
                 stopping.start,
+                worker=worker,
                 access=self._access,
                 runs=self._runs,
                 machines=self._machines,
@@ -72,7 +74,8 @@ class MachineTools:
                 exceptions=exceptions,
                 timeout=timeout,
                 options=options or Options(),
-            )
+            ),
+            worker.start,
         )
         answer.note = None if closed is None else f"{closed}, the oldest machine, was closed; its trace is kept"
         return answer
@@ -136,15 +139,31 @@ class MachineTools:
         """Disassemble code of a stopped machine, in the mode in which it runs."""
         return await self._look(machine, partial(looking.disassemble, address=address, count=count))
 
+    async def tables(
+        self,
+        machine: Number = None,
+        table: Annotated[
+            Literal["idt", "gdt", "ldt", "tss"] | None, Field(description="One of them; left out: the start of all.")
+        ] = None,
+        limit: Limit = 40,
+        cursor: Cursor = None,
+    ) -> TablesAnswer:
+        """Decode the tables of a stopped CPU: IDT (in real mode the vector table), GDT, LDT, the stacks of the TSS."""
+        return await self._look(machine, partial(decoded.tables, name=table, limit=limit, cursor=cursor))
+
+    async def page_walk(self, address: Address, machine: Number = None) -> WalkAnswer:
+        """Show how a linear address becomes a physical one: each entry that the CPU reads, and which denies what."""
+        return await self._look(machine, partial(decoded.page_walk, address=address))
+
     async def _look(self, number: str | None, look: Callable[[Held], _A]) -> _A:
         async with self._machines.using(number) as held:
-            return await in_thread(lambda work: look(held))
+            return await in_thread(lambda work: look(held), held.worker.start)
 
     async def _with(self, number: str | None, go: Callable[[Work, Machines, Held], _A]) -> _A:
         machines = self._machines
         async with machines.using(number) as held:
             try:
-                return await in_thread(lambda work: go(work, machines, held))
+                return await in_thread(lambda work: go(work, machines, held), held.worker.start)
             except ProcessorError:
                 machines.close(held.stored.number)
                 raise

@@ -13,7 +13,7 @@ from trapline.hypervisor.stop import StopReason
 from trapline.typed import shortened
 
 from .stored import Runs, Stored
-from .threads import in_thread
+from .threads import Worker, in_thread
 
 MOST: Final = 4
 """Machines that are held; the oldest is closed for another one."""
@@ -24,8 +24,8 @@ _GONE: Final = FINAL - {StopReason.SHUTDOWN, StopReason.HALTED}
 class Held:
     """A machine that is held. One request uses it at a time."""
 
-    def __init__(self, stored: Stored, machine: Machine) -> None:
-        self.stored, self.machine = stored, machine
+    def __init__(self, stored: Stored, machine: Machine, worker: Worker) -> None:
+        self.stored, self.machine, self.worker = stored, machine, worker
         self.lock = anyio.Lock()
         self.target: Target
         """Set once the machine has stopped at its first instruction."""
@@ -45,6 +45,7 @@ class Held:
         except TraplineError:  # its processor is lost
             pass
         self.machine.close()
+        self.worker.end()
 
 
 class Machines:
@@ -75,8 +76,8 @@ class Machines:
         if len(self._held) < MOST:
             return None
         oldest = next(iter(self._held))
-        async with self.using(oldest):
-            await in_thread(lambda work: self.close(oldest))
+        async with self.using(oldest) as held:
+            await in_thread(lambda work: self.close(oldest), held.worker.start)
         return oldest
 
     def add(self, held: Held) -> None:
@@ -93,6 +94,7 @@ class Machines:
         """Close all."""
         for held in self._held.values():
             held.machine.close()
+            held.worker.end()
         self._held.clear()
 
     def recorded(self, number: str) -> Machine | None:

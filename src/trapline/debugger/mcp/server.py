@@ -71,6 +71,8 @@ def make_server(access: Access) -> MCPServer[None]:
             _tool(of_machines.resume, "Run a held guest on", _RUNS),
             _tool(of_machines.step, "Step a held guest", _RUNS),
             _tool(of_machines.registers, "Show registers", _READS),
+            _tool(of_machines.tables, "Decode IDT, GDT, LDT and TSS", _READS),
+            _tool(of_machines.page_walk, "Walk the page tables", _READS),
             _tool(of_machines.memory, "Show memory", _READS),
             _tool(of_machines.disassemble, "Show code", _READS),
         ],

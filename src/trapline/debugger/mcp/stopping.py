@@ -13,11 +13,12 @@ from trapline.hypervisor.exception import Decision
 from trapline.hypervisor.stop import StopReason
 from trapline.typed import integer, shortened
 
-from .answers import NextStep, Place, StopAnswer
+from .answers import NextStep, Place
 from .guests import Access, Options, keywords
+from .machine_answers import StopAnswer
 from .machines import Held, Machines
 from .stored import Runs, Stored
-from .threads import Work
+from .threads import Work, Worker
 from .told import callers, code_lines, raised, tail, why
 
 KEPT: Final = 100_000
@@ -28,6 +29,7 @@ _AROUND: Final = 5
 
 def start(
     work: Work,
+    worker: Worker,
     access: Access,
     runs: Runs,
     machines: Machines,
@@ -41,9 +43,10 @@ def start(
     try:
         name, chosen = keywords(access, stored.guest, options)
         chosen["exceptions"], chosen["output"], chosen["keep"] = exceptions, stored.path, KEPT
-        held = Held(stored, Machine(name, **chosen))
+        held = Held(stored, Machine(name, **chosen), worker)
     except BaseException:
         runs.drop(stored)
+        worker.end()
         raise
     try:
         held.target = Target(held.machine)
@@ -56,6 +59,7 @@ def start(
     except BaseException:
         held.machine.close()
         runs.drop(stored)
+        worker.end()
         raise
 
 

@@ -1,6 +1,7 @@
 """Work that blocks, in a thread: the server answers meanwhile, and the work stops when its request is cancelled."""
 
 import contextlib
+import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -47,8 +48,32 @@ class Work:
                 self._interrupt()
 
 
-async def in_thread(do: Callable[[Work], _T]) -> _T:
-    """Return what a function returns that runs in a thread. If the request is cancelled, wait until it has stopped."""
+class Worker:
+    """A thread of a machine's own: Linux kills a QEMU when the thread that started it ends."""
+
+    def __init__(self) -> None:
+        self._tasks = queue.SimpleQueue[Callable[[], None] | None]()
+        threading.Thread(target=self._work, name="trapline machine", daemon=True).start()
+
+    def start(self, task: Callable[[], None]) -> None:
+        """Let it do something after what it was given before."""
+        self._tasks.put(task)
+
+    def end(self) -> None:
+        """Let it end after all that."""
+        self._tasks.put(None)
+
+    def _work(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            task()
+
+
+def _in_new_thread(task: Callable[[], None]) -> None:
+    threading.Thread(target=task, name="trapline request", daemon=True).start()
+
+
+async def in_thread(do: Callable[[Work], _T], start: Callable[[Callable[[], None]], None] = _in_new_thread) -> _T:
+    """Return what a function returns that a thread runs. If the request is cancelled, wait until it has stopped."""
     work, over, token = Work(), anyio.Event(), anyio.lowlevel.current_token()
     future = Future[_T]()
 
@@ -60,7 +85,7 @@ async def in_thread(do: Callable[[Work], _T]) -> _T:
         with contextlib.suppress(RuntimeError):  # the loop is closed
             anyio.from_thread.run_sync(over.set, token=token)
 
-    threading.Thread(target=run, name="trapline mcp", daemon=True).start()
+    start(run)
     try:
         await over.wait()
     except anyio.get_cancelled_exc_class():

@@ -75,7 +75,7 @@ class Tools:
         """
         if self._machines.recorded(trace) is not None:
             async with self._machines.using(trace) as held:
-                return await in_thread(lambda work: traces.explain_held(held))
+                return await in_thread(lambda work: traces.explain_held(held), held.worker.start)
         return await in_thread(
             partial(
                 traces.explain,
