@@ -1,0 +1,84 @@
+"""How gdb lets a guest go on: vCont, and the older packets c, s, C and S."""
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from trapline.api import DISCARD, FORWARD, Stop
+from trapline.debugger.target import Target
+from trapline.errors import UsageError
+from trapline.hypervisor.exception import Decision
+from trapline.hypervisor.stop import StopReason
+
+from . import signals
+
+CONTINUE: Final = "c"
+STEP: Final = "s"
+RANGE: Final = "r"
+"""Step as long as the guest is in a range of addresses: a source line."""
+ACTIONS: Final = b"vCont;c;C;s;S;r"
+
+
+class Action(NamedTuple):
+    """What gdb wants the guest to do."""
+
+    kind: str
+    signal: int = signals.NONE
+    """The signal that gdb passes on."""
+    start: int = 0
+    """The range of addresses, for RANGE."""
+    end: int = 0
+
+
+def parse(text: str) -> Action:
+    """Read the actions of a vCont packet: the first that is about thread 1, or about all. Raises ValueError."""
+    for action, threads in _actions(text):
+        if threads in ("", "1", "-1", "0"):
+            return action
+    raise ValueError("no action is about a thread that there is")
+
+
+def _actions(text: str) -> Iterator[tuple[Action, str]]:
+    for part in text.split(";"):
+        what, _, threads = part.partition(":")
+        kind, rest = what[:1], what[1:]
+        if kind in (CONTINUE, STEP) and not rest:
+            yield Action(kind), threads
+        elif kind in ("C", "S"):
+            yield Action(kind.lower(), int(rest, 16)), threads
+        elif kind == RANGE:
+            start, end = rest.split(",")
+            yield Action(RANGE, start=int(start, 16), end=int(end, 16)), threads
+        else:
+            raise ValueError(f"no action is {what!r}")
+
+
+def decide(target: Target, signal: int) -> Decision:
+    """Return what a signal says about the exception at which the guest is stopped: no signal, no exception.
+
+    gdb never passes SIGTRAP on by itself, so exceptions with that signal are delivered in any case. Raises UsageError
+    for the signal of another exception.
+    """
+    exception = target.stop.exception
+    own = signals.NONE if exception is None else signals.of_vector(exception.vector)
+    if signal in (own, signals.TRAP) or exception is None:
+        return FORWARD
+    if signal == signals.NONE:
+        return FORWARD if own == signals.TRAP else DISCARD
+    raise UsageError(
+        f"{exception.vector.mnemonic} has the signal {own} and gdb passes {signal}: `monitor inject` replaces it"
+    )
+
+
+def execute(target: Target, action: Action, decision: Decision) -> Stop:
+    """Let the guest go on, until it stops."""
+    if action.kind == CONTINUE:
+        return target.resume(decision)
+    stop = target.step(decision)
+    if action.kind == STEP:
+        return stop
+    breakpoints = frozenset(target.machine.breakpoints)
+    while stop.reason is StopReason.STEP and action.start <= target.cpu.address < action.end:
+        if target.cpu.address in breakpoints:
+            return stop._replace(reason=StopReason.BREAKPOINT)
+        stop = target.step()
+    return stop

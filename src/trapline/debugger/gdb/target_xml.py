@@ -1,0 +1,147 @@
+"""What gdb is told about registers: target descriptions, and the layout of the packets that follow from them.
+
+gdb takes one description at a time, and an architecture with it. A guest changes its mode, so there is one for each
+size of code; gdb reads the one that fits when it connects, and again at `unset tdesc filename`.
+"""
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from trapline.arch.registers import CR0, CR4, EFER, RFLAGS
+from trapline.debugger.registers import Group, Register, find, group_of
+from trapline.symbols import Names
+
+_CORE: Final = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi")
+_ORDER_64: Final = (
+    *("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp"),
+    *(f"r{number}" for number in range(8, 16)),
+)
+_SELECTORS: Final = ("cs", "ss", "ds", "es", "fs", "gs")
+_X87: Final = ("fctrl", "fstat", "ftag", "fiseg", "fioff", "foseg", "fooff", "fop")
+_TYPES: Final = {"rsp": "data_ptr", "rbp": "data_ptr"}
+_BASES: Final = ("cs_base", "ss_base", "ds_base", "es_base", "fs_base", "gs_base", "kernel_gs_base")
+_OWN: Final = (*("cr0", "cr2", "cr3", "cr4", "efer", "cpl"), *(row.name for row in group_of(Group.EXCEPTION)))
+"""Registers that gdb has no names for. On x86 it lists all integers in `info registers`: these are few for that."""
+_FLAGS: Final[Mapping[str, type]] = {"eflags": RFLAGS, "cr0": CR0, "cr4": CR4, "efer": EFER}
+"""Registers that gdb shows bit by bit, and what names the bits."""
+_ARCHITECTURES: Final = {
+    64: ("i386:x86-64", "i386"),
+    32: ("i386", "i386:x86-64"),
+    16: ("i8086", "i386:x86-64"),
+}
+"""gdb's name, and that of symbol files which it then takes too."""
+
+PC: Final = "pc"
+"""The linear address of the instruction, which gdb takes RIP for: breakpoints and disassembly use it."""
+STALE: Final = "stale"
+"""1 if another description fits the code that the guest executes now."""
+
+
+class Row(NamedTuple):
+    """A register as gdb knows it."""
+
+    name: str
+    bits: int
+    """As packets have it: a multiple of 8."""
+    type: str
+    source: Register | str | None
+    """Where its value comes from: a register of ours, PC, STALE; None: it is not available."""
+
+
+class Layout(NamedTuple):
+    """A target description, with the registers in the order of its numbers."""
+
+    bits: int
+    """The size of code that gdb disassembles: 16, 32 or 64."""
+    rows: tuple[Row, ...]
+    xml: bytes
+
+
+def symbols_bits(names: Names) -> int | None:
+    """Return the width of the addresses in the first symbol file that tells: 32 or 64; None: there is none."""
+    for file in names.files:
+        try:
+            with Path(file.name).open("rb") as opened:
+                head = opened.read(5)
+        except (OSError, ValueError):
+            continue
+        if head[:4] == b"\x7fELF":
+            return 64 if head[4:] == b"\x02" else 32
+        return 64  # a System.map or kallsyms: of a 64-bit kernel, unless the CPU says otherwise
+    return None
+
+
+def fitting(code_bits: int, symbols: int | None) -> int:
+    """Return the description for a CPU that executes code of this size, with symbols of this width.
+
+    gdb cuts addresses to the width of its architecture: with 64-bit symbols it is always the 64-bit one.
+    """
+    return 64 if symbols == 64 else code_bits
+
+
+@cache
+def layout(bits: int) -> Layout:
+    """Return the layout for code of 16, 32 or 64 bits."""
+    features = [
+        ("org.gnu.gdb.i386.core", _core(bits)),
+        *([("org.gnu.gdb.i386.segments", _rows(_BASES[4:6]))] if bits == 64 else []),
+        ("org.trapline.cpu", _own(bits)),
+    ]
+    rows = tuple(row for _, rows in features for row in rows)
+    architecture, compatible = {64: ("i386:x86-64", "i386"), 32: ("i386", "i386:x86-64"), 16: ("i8086", "i386:x86-64")}[
+        bits
+    ]
+    lines = [
+        '<?xml version="1.0"?>',
+        '<!DOCTYPE target SYSTEM "gdb-target.dtd">',
+        f"<target><architecture>{architecture}</architecture><osabi>none</osabi><compatible>{compatible}</compatible>",
+    ]
+    for name, members in features:
+        lines.append(f'<feature name="{name}">')
+        lines += (_flags(row) for row in members if row.name in _FLAGS)
+        lines += (f'<reg name="{row.name}" bitsize="{row.bits}" type="{row.type}"/>' for row in members)
+        lines.append("</feature>")
+    return Layout(bits, rows, "\n".join([*lines, "</target>"]).encode())
+
+
+def _core(bits: int) -> list[Row]:
+    width, names = (64, _ORDER_64) if bits == 64 else (32, _CORE)
+    rows = []
+    for name in names:
+        shown = name if bits == 64 else f"e{name[1:]}"
+        rows.append(Row(shown, width, _TYPES.get(name, f"int{width}"), find(name)))
+    rows.append(Row("rip" if bits == 64 else "eip", width, "code_ptr", PC))
+    rows.append(Row("eflags", 32, "eflags_t", find("rflags")))
+    rows += [Row(name, 32, "int32", find(name)) for name in _SELECTORS]
+    rows += [Row(f"st{number}", 80, "i387_ext", None) for number in range(8)]
+    rows += [Row(name, 32, "int", None) for name in _X87]
+    return rows
+
+
+def _own(bits: int) -> list[Row]:
+    bases = tuple(name for name in _BASES if bits != 64 or name not in _BASES[4:6])
+    rows = [Row("ip", 64, "int64", find("rip")), *_rows(bases), *_rows(_OWN)]
+    return [*rows, Row(STALE, 8, "int8", STALE)]
+
+
+def _rows(names: Iterable[str]) -> list[Row]:
+    found = []
+    for register in map(find, names):
+        width = max(8, 1 << (register.bits - 1).bit_length())
+        shown = f"{register.name}_t" if register.name in _FLAGS else f"int{width}"
+        found.append(Row(register.name, width, shown, register))
+    return found
+
+
+def _flags(row: Row) -> str:
+    """Return the type of a register whose bits have names."""
+    named = vars(_FLAGS[row.name])
+    single = {name: value for name, value in named.items() if isinstance(value, int) and value.bit_count() == 1}
+    fields = (
+        f'<field name="{name}" start="{place}" end="{place}"/>'
+        for name, value in single.items()
+        if (place := value.bit_length() - 1) < row.bits and name != "ALWAYS_ONE"
+    )
+    return f'<flags id="{row.name}_t" size="{row.bits // 8}">{"".join(fields)}</flags>'
