@@ -23,7 +23,7 @@ INTERRUPTED: Final = 130
 _OF_WRITING: Final = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO, errno.EBADF})
 _OF_TRACES: Final = {name: name for name in ("report", "query", "show", "convert", "diff")} | {"stat": "report"}
 """The modules of commands that read traces: each has a function of the command's name, which takes its options."""
-_OF_GUESTS: Final = ("run", "record")
+_OF_GUESTS: Final = ("run", "record", "gdb")
 _NO_MEMORY: Final = "trapline: there is not enough memory for this command"
 
 
@@ -81,7 +81,7 @@ def _parse(given: Sequence[str], *, qemu_options: bool) -> argparse.Namespace:
         check_place(given)
     options = parser().parse_args(_with_run(given))
     if qemu_options and options.verb not in _OF_GUESTS:
-        raise UsageError("only run and record take QEMU options after --")
+        raise UsageError("only run, record and gdb take QEMU options after --")
     return options
 
 

@@ -46,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     verbs = top.add_subparsers(dest="verb", required=True, metavar="COMMAND")
     _add_run(verbs.add_parser, "run", "run a guest")
     _add_run(verbs.add_parser, "record", "run a guest, and write its exceptions to a file that is named after it")
+    _add_run(verbs.add_parser, "gdb", "run a guest in gdb")
     _add_stored(verbs.add_parser)
     add_trace_verbs(verbs.add_parser)
     _add_debuggers(verbs.add_parser)
@@ -174,8 +175,36 @@ def _add_run(add: AddVerb, verb: str, summary: str) -> None:
         default="trapline",
         help="guest: after a debug exit, exit with QEMU's (value << 1) | 1",
     )
+    _add_debugger(run, verb)
     add_symbols(run)
     run.add_argument("--qemu", metavar="PROGRAM", help="the QEMU program (default: qemu-system-x86_64 on PATH)")
+
+
+def _add_debugger(run: argparse.ArgumentParser, verb: str) -> None:
+    if verb == "gdb":
+        run.add_argument("--gdb-program", metavar="PROGRAM", help="the gdb to start (default: gdb on PATH)")
+        run.add_argument(
+            "--gdb-option",
+            metavar="OPTION",
+            action="append",
+            default=[],
+            help="an option of gdb, such as --gdb-option=-batch; may be given more than once",
+        )
+    else:
+        run.add_argument(
+            "--gdb",
+            metavar="WHERE",
+            help="stop at the first instruction, and wait for gdb at [HOST:]PORT (of this machine, if HOST is left "
+            "out), unix:PATH or stdio (docs/gdb.md)",
+        )
+    run.add_argument(
+        "--catch",
+        metavar="STOP",
+        action="append",
+        default=[],
+        help="in gdb: stop at such exceptions before they are delivered, given as for --stop; may be given more than "
+        "once",
+    )
 
 
 def _add_stored(add: AddVerb) -> None:

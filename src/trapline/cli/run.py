@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from trapline.report.run import Run
     from trapline.session.output import LineWriter
 
+    from .gdb import Debugger
+
 log = logging.getLogger(__name__)
 
 _IDLE_AFTER: Final = 0.4
@@ -55,7 +57,7 @@ def run(options: argparse.Namespace, qemu_options: list[str]) -> int:
     """Run a guest, print its result and return the exit code."""
     with Termination() as termination:
         try:
-            result = _run(options, qemu_options)
+            result = _run(options, qemu_options, termination)
             code = _exit_code(options, result, termination)
             _print_result(options, result, code)
         except KeyboardInterrupt:
@@ -68,7 +70,7 @@ def run(options: argparse.Namespace, qemu_options: list[str]) -> int:
     return code
 
 
-def _run(options: argparse.Namespace, qemu_options: list[str]) -> "Run":
+def _run(options: argparse.Namespace, qemu_options: list[str], termination: Termination) -> "Run":
     from trapline.api import run as run_guest
     from trapline.session.output import LineWriter
     from trapline.session.patient_file import patient
@@ -78,14 +80,18 @@ def _run(options: argparse.Namespace, qemu_options: list[str]) -> "Run":
     output, console_file = output_name(options.output), output_name(options.console)
     if options.stat and options.live:
         raise UsageError("--stat and --live both write to the terminal: give one of them")
-    check_claims({"--json": options.json, "-o": output == STDOUT, "--console": console_file == STDOUT})
+    debugger = _debugger(options)
+    in_terminal = debugger is not None and debugger.endpoint is None and options.console is None
+    stdio = debugger is not None and debugger.endpoint is not None and debugger.endpoint.stdio
+    claims = {"--json": options.json, "-o": output == STDOUT, "--console": console_file == STDOUT}
+    check_claims({**claims, "--gdb stdio": stdio})
     console_file = None if console_file == STDOUT else console_file
     check_streams(
         input_files(read_options(options.guest, keywords)[0]),
         [*record_files(output), *output_file("--console", console_file)],
     )
     with contextlib.ExitStack() as stack:
-        stream = sys.stderr if options.json or output == STDOUT else sys.stdout
+        stream = sys.stderr if options.json or output == STDOUT or stdio else sys.stdout
         if options.stat and options.console is None and stream.isatty():
             console_file = os.devnull
         console = LineWriter(patient(stream.buffer))
@@ -100,6 +106,13 @@ def _run(options: argparse.Namespace, qemu_options: list[str]) -> "Run":
         keywords["tally"] = tally = Tally()
         if options.stat:
             stack.enter_context(LiveCounts(tally))
+        if debugger is not None:
+            from .gdb import run_in_gdb
+
+            del keywords["keep"]
+            if in_terminal:
+                del keywords["console"]
+            return run_in_gdb(options.guest, keywords, debugger, lambda run: _exit_code(options, run, termination))
         return run_guest(
             options.guest,
             timeout=options.timeout,
@@ -110,6 +123,14 @@ def _run(options: argparse.Namespace, qemu_options: list[str]) -> "Run":
             inherit=stream.buffer if console_file is None else None,
             **keywords,
         )
+
+
+def _debugger(options: argparse.Namespace) -> "Debugger | None":
+    if options.verb != "gdb" and options.gdb is None and not options.catch:
+        return None
+    from .gdb import wanted
+
+    return wanted(options)
 
 
 def _exit_code(options: argparse.Namespace, result: "Run", termination: Termination) -> int:

@@ -1,6 +1,7 @@
 """Runs a guest in a thread of its own, so that one loop can wait for it and for a debugger's client."""
 
 import queue
+import signal
 import socket
 import threading
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from typing import Final, Generic, Self, TypeVar
 _T = TypeVar("_T")
 
 _DONE: Final = b"."
+_BLOCKED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Python handles signals in the main thread: it is to wake for them."""
 
 
 class Runner(Generic[_T]):
@@ -66,6 +69,7 @@ class Runner(Generic[_T]):
         self.close()
 
     def _run(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
         while (work := self._work.get()) is not None:
             try:
                 self._result.append(work())

@@ -40,8 +40,8 @@ def parse_endpoint(text: str) -> Endpoint:
     if text.startswith(_UNIX) and len(text) > len(_UNIX):
         return Endpoint(path=Path(text.removeprefix(_UNIX)))
     host, _, port = text.rpartition(":")
-    if not (port.isascii() and port.isdecimal() and len(port) <= 5 and int(port) <= _HIGHEST_PORT):
-        raise UsageError(f"{shortened(text)}: give [HOST:]PORT, unix:PATH or stdio")
+    if not (port.isascii() and port.isdecimal() and len(port) <= 5 and 0 < int(port) <= _HIGHEST_PORT):
+        raise UsageError(f"--gdb {shortened(text)}: give [HOST:]PORT, unix:PATH or stdio")
     return Endpoint(host or LOOPBACK, int(port))
 
 

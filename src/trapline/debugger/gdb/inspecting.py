@@ -4,6 +4,8 @@ import struct
 from typing import Final
 
 from trapline.arch.events import encode
+from trapline.asm.disassembler import SYNTAXES, disassemble
+from trapline.machine.linear import LONGEST
 
 from . import target_xml
 from .packets import LARGEST, escape, unescape
@@ -104,6 +106,18 @@ def _set_physical(state: State, rest: str) -> bytes:
     return OK
 
 
+def _disassemble(state: State, rest: str) -> bytes:
+    """Return the length and the text of an instruction; nothing where gdb's own disassembler is right."""
+    place, _, syntax = rest.partition(",")
+    (address,) = numbers(place, 1)
+    cpu = state.target.cpu
+    if state.layout.bits == cpu.bits or syntax not in SYNTAXES:
+        return UNSUPPORTED
+    code = read_memory(state.target, address, LONGEST, physical=False)
+    line = disassemble(code, address, cpu.bits, syntax=syntax, count=1)[0]
+    return b"%x;%b" % (len(line.data), line.text.encode().hex().encode())
+
+
 # Threads are the CPUs of the guest, numbered from 1.
 
 
@@ -142,6 +156,7 @@ QUERIES: Final[Queries] = {
     "qsThreadInfo": _no_more_threads,
     "qThreadExtraInfo,": _about_thread,
     "qC": _current_thread,
+    "qTrapline.Disassemble:": _disassemble,
     "qqemu.PhyMemMode": _get_physical,
     "Qqemu.PhyMemMode:": _set_physical,
     "T": _is_thread,

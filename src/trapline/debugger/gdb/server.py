@@ -30,9 +30,9 @@ class Server:
     def __init__(
         self,
         target: Target,
-        *,
-        listener: Listener | None = None,
+        listener: Listener | None,
         connection: Connection | None = None,
+        *,
         attached: bool,
         exit_code: Callable[[], int],
         say: Callable[[str], None],

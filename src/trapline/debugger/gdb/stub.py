@@ -93,7 +93,7 @@ class Stub:
         self._halted_at = cpu.address if stop.reason is StopReason.HALTED else None
         self._reply, text = told(stop, self._state.points, details=self._details)
         lines = [] if text is None else [text]
-        if self._state.is_stale and self._told_bits != cpu.bits:
+        if self._attached and self._state.is_stale and self._told_bits != cpu.bits:
             lines.append(f"the guest executes {cpu.bits}-bit code: `unset tdesc filename` has gdb read it as such")
         self._told_bits = cpu.bits
         return Answer((*(said(f"trapline: {line}\n") for line in lines), self._reply))
