@@ -6,8 +6,8 @@ TRAPLINE := $(VENV)/bin/trapline
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -q
 
-PROGRAMS := qemu-system-x86_64 nasm gcc g++ ld objcopy xorriso grub-mkimage chromium-headless-shell node
-PACKAGES := qemu-system-x86 seabios ovmf nasm gcc g++ binutils xorriso grub-common chromium-headless-shell nodejs python3-venv
+PROGRAMS := qemu-system-x86_64 nasm gcc g++ ld objcopy xorriso grub-mkimage chromium-headless-shell node gdb
+PACKAGES := qemu-system-x86 seabios ovmf nasm gcc g++ binutils xorriso grub-common chromium-headless-shell nodejs gdb python3-venv
 # Not those that run guests on Unicorn: to measure coverage there would take minutes.
 MEASURED := tests/arch tests/hypervisor tests/machine
 # Work stealing keeps neighbouring tests together: they share the run of a guest. One more than there are processors:
@@ -82,7 +82,7 @@ $(VENV)/.installed: Makefile pyproject.toml $(VENV)/.programs
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable '.[qemu,symbols,dev]'
 	@touch $@
 
-$(VENV)/.programs:
+$(VENV)/.programs: Makefile
 	@missing=; for program in $(PROGRAMS); do command -v $$program > /dev/null || missing=$$program; done; \
 	python3 -c 'import ensurepip' 2> /dev/null || missing=python3-venv; \
 	test -e /usr/share/OVMF/OVMF_CODE_4M.fd || missing=ovmf; \

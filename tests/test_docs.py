@@ -26,7 +26,9 @@ def ids(page):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "page", [ROOT / "docs" / f"{name}.md" for name in ("api", "conditions", "diff", "perfetto", "trace")], ids=ids
+    "page",
+    [ROOT / "docs" / f"{name}.md" for name in ("api", "conditions", "diff", "gdb", "perfetto", "trace")],
+    ids=ids,
 )
 def test_the_commands_of_a_page(page, tmp_path):
     check(page, tmp_path)

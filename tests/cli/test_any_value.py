@@ -47,6 +47,7 @@ def value_options():
 
 SAME = {
     "record": {"guest", "output"},
+    "gdb": {"guest", "gdb_program", "gdb_options"},
     "report": {"files", "by", "limit", "html"},
     "show": {"files", "limit"},
     "query": {"files", "sql", "limit"},
@@ -63,6 +64,7 @@ BASES = {
     "convert": (["trace", "converted"],),
     "diff": (["trace", "trace"],),
     "record": (["disk.img", "--accel", "tcg"],),
+    "gdb": (["disk.img", "--gdb-program", "nowhere"],),
     "import": (["qemu-int", "log"],),
 }
 ARGUMENTS = {"guest": 0, "file": 0, "files": 0, "trace": 0, "output": 1, "format": 0, "log": 1, "sql": 1}

@@ -47,7 +47,7 @@ def test_the_version(trapline_command):
         (["run", "--accel", "xen"], "invalid choice: 'xen'"),
         (["run", "--timeout", "soon"], "--timeout soon: not a number of seconds"),
         (["vectors", "guest.img"], "unrecognized arguments: guest.img"),
-        (["vectors", "--", "-m", "1G"], "only run and record take QEMU options after --"),
+        (["vectors", "--", "-m", "1G"], "only run, record and gdb take QEMU options after --"),
     ],
 )
 def test_a_wrong_command_line_is_exit_code_2(trapline_command, words, complaint):

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -24,6 +25,7 @@ from trapline.errors import ProcessorError, TraplineError, UsageError
 from trapline.report.run import Run
 from trapline.session.result import result
 from trapline.session.settings import MachineOptions
+from trapline.typed import shortened
 
 from .terminal import tell
 
@@ -59,7 +61,10 @@ def wanted(options: argparse.Namespace) -> Debugger | None:
         raise UsageError(f"--gdb-program {options.gdb_program}: no such program")
     if program is None:
         raise TraplineError("gdb is not installed (Debian: apt-get install gdb)")
-    return Debugger(None, program, options.gdb_option, options.catch)
+    try:
+        return Debugger(None, program, shlex.split(options.gdb_options), options.catch)
+    except ValueError as error:  # a quotation without an end
+        raise UsageError(f"--gdb-options {shortened(options.gdb_options)}: {error}") from error
 
 
 def run_in_gdb(guest: str | None, keywords: MachineOptions, debugger: Debugger, exit_code: Callable[[Run], int]) -> Run:

@@ -184,11 +184,10 @@ def _add_debugger(run: argparse.ArgumentParser, verb: str) -> None:
     if verb == "gdb":
         run.add_argument("--gdb-program", metavar="PROGRAM", help="the gdb to start (default: gdb on PATH)")
         run.add_argument(
-            "--gdb-option",
-            metavar="OPTION",
-            action="append",
-            default=[],
-            help="an option of gdb, such as --gdb-option=-batch; may be given more than once",
+            "--gdb-options",
+            metavar="OPTIONS",
+            default="",
+            help="options of gdb, such as --gdb-options='-x FILE'",
         )
     else:
         run.add_argument(

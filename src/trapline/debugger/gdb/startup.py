@@ -36,9 +36,9 @@ else:
                 return None
             flavor = gdb.parameter("disassembly-flavor")
             answer = connection.send_packet("qTrapline.Disassemble:%x,%s" % (info.address, flavor))
-            length, _, text = answer.decode().partition(";")
-            if not text:
+            if not answer:
                 return None
+            length, _, text = answer.decode().partition(";")
             return gdb.disassembler.DisassemblerResult(int(length, 16), bytes.fromhex(text).decode())
     gdb.disassembler.register_disassembler(_OfGuest())
 end

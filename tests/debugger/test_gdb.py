@@ -1,0 +1,229 @@
+"""Transcripts of Debian's gdb in batch mode, with guests on both processors."""
+
+import re
+import shutil
+import subprocess
+import sys
+from typing import NamedTuple
+
+import pytest
+
+from tests.acceptance.runs import LIMIT
+from tests.programs import build
+from tests.programs.kernel import build_kernel
+from trapline.api import Machine
+from trapline.debugger.target import Target
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("gdb") is None, reason="gdb is not installed"),
+]
+PROCESSORS = ["unicorn", pytest.param("qemu", marks=pytest.mark.qemu)]
+STEPS = 1000
+
+BOOT_SECTOR = r"""
+asm(".code16\n"
+    ".globl _start\n_start: xor %ax, %ax\n mov %ax, %ds\n mov %ax, %ss\n mov $0x7000, %sp\n ljmp $0, $main\n"
+    ".globl main\nmain: call helper\n mov $1, %bx\n"
+    ".globl spin\nspin: test %bx, %bx\n jnz spin\n"
+    "wrong: ud2\n mov $0xfe, %al\n out %al, $0x64\n1: hlt\n jmp 1b\n"
+    ".globl helper\nhelper: mov $5, %cx\n2: incw counter\n loop 2b\n ret\n"
+    ".globl counter\ncounter: .word 0\n .org 510\n .word 0xaa55\n");
+"""
+INTERRUPT = """
+python
+import os, signal, threading
+def running(event):
+    threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+gdb.events.cont.connect(running)
+end
+continue
+python gdb.events.cont.disconnect(running)
+"""
+
+
+class Done(NamedTuple):
+    """A session that is over."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def gdb(tmp_path):
+    """Return a function that runs a guest in gdb, which executes commands."""
+
+    def gdb(commands, *words):
+        script = tmp_path / "commands"
+        script.write_text(commands)
+        options = f"-nx -batch -x {script}"
+        command = [sys.executable, "-m", "trapline", "gdb", *map(str, words), f"--gdb-options={options}"]
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT, check=False
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    return gdb
+
+
+@pytest.fixture(scope="module")
+def crashing(tmp_path_factory):
+    """The kernel of tests/programs/kernel that loses its IDT and follows a null pointer."""
+    if missing := build_kernel.missing_tools():
+        pytest.skip(f"{missing[0]} is not installed")
+    return build_kernel.build(tmp_path_factory.mktemp("kernel"), CRASH=1)
+
+
+@pytest.fixture(scope="module")
+def landed(crashing):
+    """Where the kernel is so many steps after its first instruction."""
+    with Machine(crashing.image, symbols=[str(crashing.symbols)], processor="unicorn") as machine:
+        target = Target(machine)
+        assert target.cpu.address == machine.resolve("start")
+        for _ in range(STEPS):
+            target.step()
+        return target.cpu.address
+
+
+def in_order(text, *parts):
+    """Check that a text has parts, in this order."""
+    place = 0
+    for part in parts:
+        found = re.compile(part, re.MULTILINE).search(text, place)
+        assert found is not None, f"{part!r} is not in:\n{text[place:]}"
+        place = found.end()
+
+
+@pytest.mark.parametrize("processor", PROCESSORS)
+def test_a_kernel_from_its_first_instruction_to_its_triple_fault(gdb, crashing, landed, processor):
+    commands = f"""
+if $pc != (unsigned long)&start
+  break *start
+  continue
+  delete
+end
+x/3i $pc
+stepi {STEPS}
+printf "landed at %#lx\\n", $pc
+watch next_page
+continue
+delete
+tbreak traps_start
+continue
+backtrace
+continue
+backtrace
+info locals
+print $cpl
+monitor why
+continue
+"""
+    done = gdb(commands, crashing.image, "--processor", processor, "--symbols", crashing.symbols)
+    in_order(
+        done.out,
+        r"^=> 0x101000 <start>:\tcli",
+        r"lgdt 0x1\w+$",  # 32-bit code, while gdb's description is the 64-bit one of the symbols
+        rf"^landed at {landed:#x}$",
+        r"Hardware watchpoint \d: next_page",
+        r"Old value = \d+\nNew value = \d+",
+        r"Temporary breakpoint \d, traps_start \(\) at traps.c:\d+",
+        r"#0  traps_start .*\n#1  0x\w+ in kernel_main \(\) at main.c:",
+        r"Program received signal SIGABRT",
+        r"#0  0x\w+ in crash \(\) at selftest.c:98\n#1 .* in selftest .*\n#2 .* in kernel_main",
+        r"^none = {limit = 0, base = 0}$",
+        r"^\$1 = 0$",
+        r"exited with code 03",
+    )
+    in_order(done.err, "^kernel: up$", "state before the reset", "Cause: no handler could be called, since no IDT")
+    assert done.status == 3
+
+
+@pytest.mark.parametrize("processor", PROCESSORS)
+def test_a_boot_sector(gdb, compiled, processor):
+    options = ("-m16", "-fno-pic", "-no-pie", "-Wl,-Ttext=0x7c00", "-Wl,--build-id=none", "-Wl,-e,_start")
+    symbols = compiled(BOOT_SECTOR, *options)
+    image = symbols.with_suffix(".img")
+    subprocess.run(["objcopy", "-O", "binary", "-j", ".text", symbols, image], check=True)
+    commands = f"""
+break helper
+continue
+x/3i $pc
+watch *(short *)&counter
+continue
+print $cx
+delete
+{INTERRUPT}
+info symbol $pc
+set $ebx = 0
+monitor catch ud
+continue
+x/i $pc
+info symbol $pc
+print $vector
+monitor discard skip
+continue
+"""
+    entry = ["--entry-mode", "16"] if processor == "unicorn" else []
+    done = gdb(commands, image, "--processor", processor, "--symbols", symbols, *entry)
+    in_order(
+        done.out,
+        r"^Breakpoint 1, 0x00007c\w\w in helper",
+        r"<helper>:\tmov    \$0x5,%cx\n.*incw   0x7c",
+        r"Old value = 0\nNew value = 1",
+        r"^\$1 = 5$",
+        r"Program received signal SIGINT",
+        r"^spin",
+        r"Program received signal SIGILL",
+        r"^wrong",
+        r"^\$2 = 6$",
+        r"exited normally",
+    )
+    assert done.status == 0
+
+
+@pytest.mark.parametrize("processor", PROCESSORS)
+def test_a_guest_that_gdb_leaves_goes_on_to_its_own_end(gdb, processor):
+    commands = """
+monitor catch pf if cpl == 3
+monitor catch pf if cpl == 0
+continue
+print $error_code
+detach
+"""
+    done = gdb(commands, "sample:panic", "--processor", processor)
+    in_order(done.out, "Program received signal SIGSEGV", r"^\$1 = 2$", "detached")
+    assert done.status == 4, done.err
+
+
+@pytest.mark.parametrize(
+    ("processor", "guest", "defines"),
+    [
+        ("unicorn", "long", {"BARE": 1, "SHORT": 1}),
+        pytest.param("qemu", "real", {}, marks=pytest.mark.qemu),
+    ],
+)
+def test_stops_at_every_exception_change_nothing(gdb, tmp_path, processor, guest, defines):
+    if shutil.which("nasm") is None:
+        pytest.skip("nasm is not installed")
+    image = build.build(guest, tmp_path / "guest.img", **defines)
+    commands = """
+monitor catch all
+handle SIGSEGV SIGFPE SIGILL SIGBUS SIGTRAP nostop print pass
+continue
+"""
+    words = [image, "--processor", processor, *(["--entry-mode", "16"] if processor == "unicorn" else [])]
+    plain = subprocess.run(
+        [sys.executable, "-m", "trapline", "run", *words, "--console", tmp_path / "plain"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    done = gdb(commands, *words, "--console", tmp_path / "debugged")
+    assert (tmp_path / "debugged").read_bytes() == (tmp_path / "plain").read_bytes()
+    assert b"HASH" in (tmp_path / "plain").read_bytes()
+    (count,) = re.findall(r"^([\d,]+) exceptions recorded", plain.stderr, re.MULTILINE)
+    assert done.out.count("Program received signal") == int(count.replace(",", "")) > 100
+    assert (plain.returncode, done.status) == (0, 0)
