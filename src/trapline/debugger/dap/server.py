@@ -44,8 +44,10 @@ class Connection:
         self._adapter = Adapter(self._outbox.post, stdio=stdio)
         self._runner: Runner[Stop | TraplineError] = Runner()
         self._is_gone = False
+        self._late: float | None = None
+        """When a guest that was interrupted should have stopped, on the clock of `time.monotonic`; None: none was."""
         self._gathering: float | None = None
-        """Until when output of the guest is gathered, on the clock of `time.monotonic`; None: it is not."""
+        """Until when output of the guest is gathered, on the same clock; None: it is not."""
 
     def serve(self) -> None:
         """Serve the client until it leaves, or hangs up.
@@ -53,15 +55,13 @@ class Connection:
         Raises UsageError where what it sends is not the protocol, or ends within a message.
         """
         while not (self._is_gone or (self._adapter.is_done and self._outbox.is_empty and not self._unsent)):
-            ready = self._wait()
-            if not ready and self._adapter.is_ending and self._gathering is None:
-                self._adapter.leave()
-            for descriptor in ready:
+            for descriptor in self._wait():
                 if descriptor == self._read:
                     self._receive()
                 elif descriptor == self._runner.fileno():
                     self._start(self._adapter.ran(self._runner.take()))
             self._adapter.retry()
+            self._force()
             self._send()
 
     def __enter__(self) -> Self:
@@ -81,7 +81,7 @@ class Connection:
         self._runner.close()
 
     def _wait(self) -> list[int]:
-        """Wait for the client, the guest and messages; return the descriptors that are ready."""
+        """Wait for the client, the guest and messages; return the descriptors that have something to read."""
         poll = select.poll()
         for descriptor in (self._read, self._runner.fileno()):
             poll.register(descriptor, select.POLLIN)
@@ -90,7 +90,7 @@ class Connection:
         if self._unsent:
             poll.register(self._write, select.POLLOUT | select.POLLIN * (self._write == self._read))
         ready = poll.poll(None if (seconds := self._patience()) is None else seconds * 1000)
-        return [descriptor for descriptor, _ in ready]
+        return [descriptor for descriptor, events in ready if events & ~select.POLLOUT]
 
     def _patience(self) -> float | None:
         """Return how long to wait at most; None: until something happens."""
@@ -99,6 +99,15 @@ class Connection:
         if self._adapter.must_retry:
             return _RETRY
         return _PATIENCE if self._adapter.is_ending else None
+
+    def _force(self) -> None:
+        """Switch the machine off of a guest that should have stopped long ago."""
+        if not self._adapter.is_ending:
+            self._late = None
+        elif self._late is None:
+            self._late = time.monotonic() + _PATIENCE
+        elif time.monotonic() >= self._late:
+            self._adapter.leave()
 
     def _receive(self) -> None:
         try:
@@ -119,7 +128,7 @@ class Connection:
 
     def _start(self, work: Work | None) -> None:
         if work is not None:
-            self._runner.start(lambda: _result(work))
+            self._runner.start(lambda: run(work))
 
     def _send(self) -> None:
         now = time.monotonic()
@@ -137,7 +146,7 @@ class Connection:
             self._unsent = self._unsent[written:]
 
 
-def _result(work: Work) -> Stop | TraplineError:
+def run(work: Work) -> Stop | TraplineError:
     """Run a guest; return why it stopped, or what failed."""
     try:
         return work()
@@ -155,7 +164,7 @@ def listen(port: int, ready: Callable[[int], None]) -> None:
     try:
         listener = socket.create_server((LOOPBACK, port))
     except OSError as error:
-        raise UsageError(f"--port {port}: {error.strerror}") from None
+        raise UsageError(f"--port {port}: {os.strerror(error.errno or 0)}") from None
     with listener:
         ready(listener.getsockname()[1])
         while True:
