@@ -3,9 +3,11 @@
 import contextlib
 import json
 import random
+import re
 import threading
 
 import pytest
+from msgspec import Raw
 
 from tests.debugger.dap.schema import check
 from trapline.debugger.dap.adapter import Adapter
@@ -36,8 +38,31 @@ NAMES = (
     *("path", "condition", "hitCondition", "logMessage", "dataId", "accessType", "filterId", "instructionReference"),
     *("asAddress", "sourceReference", "linesStartAt1", "arguments", "resolveSymbols", "endLine"),
 )
+PLACES = ("0x7c06", "0x7c0a", "rip", "rsp - 8", "phys:0x7c00", "[0x7c02]", "0x100000", "colour")
+VALUES = ("rax", "rip", "cs_base", "error_code", "0x55", "rbx + 1", "dword [0x7c00]", "bl", "ax", "why", "last 2")
+KINDS = {
+    **dict.fromkeys(("memoryReference", "instructionReference"), PLACES),
+    **dict.fromkeys(("name", "value", "expression"), (*VALUES, "discard", "discard skip", "inject gp 0", "rax = 5")),
+    **dict.fromkeys(("count", "instructionCount", "variablesReference"), range(40)),
+    **dict.fromkeys(("column", "line", "offset", "startFrame", "levels", "frameId", "endLine"), range(-3, 9)),
+    "instructionOffset": range(-20, 20),
+    "filters": ([], ["ud"], ["ud", "shutdown", "df"], ["colour"], ["pf", "ud"]),
+    "filterId": ("ud", "shutdown", "colour"),
+    "condition": (None, "rax == 1", "cpl == 0", "colour", "byte [rip] == 0x40"),
+    "hitCondition": ("2", "> 1", "% 2", "colour", ""),
+    "logMessage": ("rax is {rax}", "{colour} {", ""),
+    "accessType": ("read", "write", "readWrite"),
+    "dataId": ("0x7c00/1", "0x7bfe/2", "0x0/0", "colour"),
+    "data": ("QA==", "kJCQ", "6/4=", "!"),
+    "text": ("dis", "[r", "inject "),
+    "granularity": ("instruction", "line", "statement"),
+    "context": ("repl", "hover", "watch"),
+    "source": ({"path": "main.c"}, {"name": "x"}, {}),
+    "breakpoints": ([],),
+    "filterOptions": ([],),
+}
 NEEDED = {
-    "evaluate": ["expression"],
+    "evaluate": ["expression", "context"],
     "variables": ["variablesReference"],
     "scopes": ["frameId"],
     "setVariable": ["variablesReference", "name", "value"],
@@ -50,33 +75,36 @@ NEEDED = {
     "completions": ["text", "column"],
     **{f"set{kind}Breakpoints": ["breakpoints", "source"] for kind in ("", "Function", "Instruction", "Data")},
 }
+INSIDE = ("line", "name", "instructionReference", "dataId", "filterId", "condition", "hitCondition")
+"""What breakpoints and filters have: those of one kind leave out what is another's."""
 LAST = ("terminate", "disconnect")
 
 
 class Dice(random.Random):
     """Makes requests."""
 
+    seen = ()
+    """Numbers of containers that were told last."""
+
     def value(self, name="", depth=0):
         """Return something for an argument, mostly of its kind."""
-        if self.random() < 0.05:
+        kinds = KINDS.get(name)
+        if kinds is None or self.random() < 0.1:
             return self.choice((*WORDS, *NUMBERS, [], {}))
+        if name == "variablesReference" and self.seen:
+            return self.choice(self.seen[-20:])
         if name in ("breakpoints", "filterOptions") and depth < 2:
-            return [self.named(depth + 1) for _ in range(self.randrange(4))]
-        if name == "source" and depth < 2:
-            return self.named(depth + 1)
-        if name == "filters":
-            return self.sample(WORDS, self.randrange(3))
-        if name.endswith(("Reference", "Id")) or name in ("count", "column", "line", "offset", "instructionOffset"):
-            return self.choice(WORDS if name in ("memoryReference", "instructionReference", "dataId") else NUMBERS)
-        return self.choice(NUMBERS if name.startswith("instructionC") else WORDS)
+            return [self.named(depth + 1, INSIDE) for _ in range(self.randrange(4))]
+        return self.choice(kinds)
 
     def named(self, depth, names=()):
         """Return an object with arguments."""
-        return {name: self.value(name, depth) for name in (*names, *self.sample(NAMES, self.randrange(5)))}
+        more = self.sample(NAMES, self.randrange(5)) if self.random() < 0.2 else ()
+        return {name: self.value(name, depth) for name in (*names, *more)}
 
     def request(self, number):
         """Return a request."""
-        command = self.choice([*REQUESTS, "continue", "next", "stepIn", "pause", "evaluate", "colour"])
+        command = self.choice([*REQUESTS, "continue", "next", "stepIn", "pause", "evaluate", "restart", "colour"])
         return {
             "seq": number,
             "type": "request",
@@ -98,6 +126,8 @@ def test_any_requests_are_answered(seed, tmp_path):
             found if found["command" if "command" in found else "event"] != "colour" else {**found, "command": "next"}
         )
         assert "an error in trapline" not in json.dumps(found), (request, found)
+        dice.seen = re.findall(r'"variablesReference": ([1-9]\d*)', json.dumps(found)) or dice.seen
+        dice.seen = [int(each) for each in dice.seen]
         if found["type"] == "response":
             answered.append(found["request_seq"])
 
@@ -109,6 +139,7 @@ def test_any_requests_are_answered(seed, tmp_path):
                 adapter.leave()
             adapter = Adapter(post)
             launched = {"guest": str(path), "entryMode": 16, "stopOnEntry": dice.random() < 0.8}
+            adapter.handle(Request(PAUSE, "setExceptionBreakpoints", Raw(b'{"filters": ["ud", "shutdown"]}')))
             request = {**request, "command": "launch", "arguments": launched}
         if request["command"] in ("launch", "restart"):
             request["arguments"] = launched if request["command"] == "launch" else {}

@@ -31,6 +31,7 @@ class Launch(Arguments):
     entry_mode: Literal[16, 32, 64] | None = None
     load_address: str | Natural | None = None
     media: str | None = None
+    uefi: bool = False
     initrd: str | None = None
     append: str | None = None
     accel: str = "auto"

@@ -13,7 +13,19 @@ from .arguments import Launch
 
 _SAMPLE: Final = "sample:"
 _SAME: Final = (
-    *("exceptions", "processor", "memory", "entry_mode", "media", "append", "accel", "isolate", "reboot", "qemu"),
+    *(
+        "exceptions",
+        "processor",
+        "memory",
+        "entry_mode",
+        "media",
+        "uefi",
+        "append",
+        "accel",
+        "isolate",
+        "reboot",
+        "qemu",
+    ),
     *("qemu_options", "syntax", "where", "registers", "force"),
 )
 """Arguments that are keywords of `Machine`."""
