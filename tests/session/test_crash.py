@@ -10,7 +10,7 @@ from trapline.arch.vmcb import Vmcb
 from trapline.machine.registers import Registers, unchecked
 from trapline.machine.scripted import ScriptedMemory, ScriptedProcessor
 from trapline.session.crash import crash_context
-from trapline.session.kernel_slide import kernel_values
+from trapline.session.placing import kernel_values
 from trapline.symbols import Names
 
 CODE_64, CODE_32, CODE_16 = 1 << 9, 1 << 10, 0

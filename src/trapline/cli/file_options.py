@@ -14,8 +14,9 @@ def add_symbols(command: argparse.ArgumentParser, *, syntax: bool = True) -> Non
         metavar="FILE[@SLIDE]",
         action="append",
         default=[],
-        help="name addresses by the symbols of an ELF file, a System.map or a kallsyms, moved by SLIDE bytes; may be "
-        "given more than once. run finds the slide of a Linux kernel, and uses an ELF guest's own symbols",
+        help="name addresses by the symbols of an ELF or PE file, a System.map or a kallsyms, moved by SLIDE bytes; "
+        "may be given more than once. run finds the slide of a Linux kernel and of what UEFI loads, and uses a guest's "
+        "own symbols",
     )
     if syntax:
         text = "the syntax of disassembled instructions (default: intel)"

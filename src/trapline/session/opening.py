@@ -5,10 +5,10 @@ import logging
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 from trapline.errors import LaunchError, ProcessorMissing, TraplineError, UsageError
-from trapline.guests.guest import Guest
+from trapline.guests.guest import Guest, GuestKind
 from trapline.guests.qemu import in_file, qemu_options
 from trapline.machine.boot import Boot
 from trapline.machine.processor import Processor
@@ -16,6 +16,7 @@ from trapline.processors.qemu.command import read_user_options, takes_stdio
 from trapline.processors.qemu.launch import blamed, facts_of, find_qemu, open_qemu
 from trapline.processors.qemu.process import Files
 from trapline.symbols import Names
+from trapline.symbols.loaded import LoadedImages
 
 from .choose import choose
 from .console import Console
@@ -23,6 +24,9 @@ from .extras import require
 from .serial import SerialLine
 from .settings import AUTO, PROCESSORS, QEMU, UNICORN, Settings, find_guest, parse_memory
 from .symbols import open_names
+
+if TYPE_CHECKING:
+    from trapline.processors.qemu.processor import QemuProcessor
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +46,8 @@ class Opened(NamedTuple):
     """What the guest was recognised as; None: QEMU's options name it, or the user's own processor has it."""
     receive: Callable[[bytes], None] | None
     """Sends bytes to the console of the stopped guest; None: the console does it, or takes no input."""
+    images: LoadedImages | None = None
+    """What a guest with UEFI firmware has loaded."""
 
 
 def open_processor(
@@ -65,8 +71,10 @@ def open_processor(
     choice = choose(settings, guest)
     if choice.boot is None:
         with blaming(settings):
-            processor = _open_qemu(undo, settings, guest, console, inherited)
-        return Opened(processor, QEMU, choice.why, None, names, description, None)
+            qemu = _open_qemu(undo, settings, guest, console, inherited)
+        program = guest.path.name if guest is not None and guest.kind is GuestKind.EFI else None
+        images = LoadedImages(names, program) if qemu.has_uefi else None
+        return Opened(qemu, QEMU, choice.why, None, names, description, None, images)
     from trapline.processors.unicorn.processor import UnicornProcessor
 
     unicorn = undo.enter_context(UnicornProcessor(choice.boot, parse_memory(settings.memory), output=console.take))
@@ -86,7 +94,7 @@ def blaming(settings: Settings) -> Iterator[None]:
 
 def _open_qemu(
     undo: contextlib.ExitStack, settings: Settings, guest: Guest | None, console: Console, inherited: IO[bytes] | None
-) -> Processor:
+) -> "QemuProcessor":
     require("qemu", "qemu.qmp")
     guest = None if guest is None else undo.enter_context(in_file(guest))
     uefi = settings.uefi or (guest is not None and guest.uefi)

@@ -24,11 +24,11 @@ from .cpu import Cpu
 from .crash import crash_context
 from .ending import Moment, Seen
 from .explaining import Explainer
-from .kernel_slide import place, placing
 from .observing import ExceptionExit
 from .opening import blaming, open_processor
 from .output import LineWriter
 from .outputs import OutputFiles
+from .placing import Placer
 from .settings import UNICORN, Outlets, Settings, choose_mask
 from .unexplained import Unexplained
 
@@ -56,7 +56,10 @@ class Session:
         with contextlib.ExitStack() as undo:
             self._files = undo.enter_context(OutputFiles(settings, outlets))
             opened = open_processor(undo, settings, self.console, outlets.inherited)
-            self.processor, self.processor_name, self.why, self._boot, self.names, self.description, receive = opened
+            self.processor, self.processor_name, self.why, self._boot, self.names, self.description, receive, images = (
+                opened
+            )
+            self._placer = Placer(self.names, images)
             if receive is not None:
                 self.console.connect(lambda data: self._receive(receive, data))
             # Loaded only now, while QEMU starts.
@@ -66,7 +69,7 @@ class Session:
             from trapline.hypervisor.vm import Vm
             from trapline.trace.recorder import Recorder
 
-            lookup = self.names.lookup if self.names.files or self.names.unplaced else None
+            lookup = self.names.lookup if self.names.files or self.names.unplaced or images else None
             output = self._files.open(lookup)
             self.recorder = Recorder(
                 output=output,
@@ -146,8 +149,8 @@ class Session:
         return ExceptionExit(cpu, reported, self.recorder.tally.total)
 
     def place_symbols(self) -> None:
-        """Place the symbols of the kernel that the stopped guest runs, if their slide is unknown."""
-        place(self.processor, self.names)
+        """Place the symbols of what the stopped guest runs, if their place is unknown."""
+        self._placer.place(self.processor)
 
     def moment(self, known: frozenset[int] | None = None, *, stuck: bool = False) -> Moment | None:
         """Return what there is to tell of the stopped guest, where it ended otherwise than by its own success.
@@ -252,7 +255,7 @@ class Session:
             raise
 
     def _run(self, execute: Callable[[], Stop]) -> Stop:
-        with blaming(self.settings), placing(self.vm, self.names):
+        with blaming(self.settings), self._placer.placing(self.vm):
             while True:
                 stop = execute()
                 self.console.check()

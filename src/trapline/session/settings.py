@@ -126,7 +126,7 @@ class Settings:
     qemu_options: Sequence[str] = ()
     """Further options for QEMU, as on its command line."""
     symbols: Sequence[str] = ()
-    """Symbol files, each FILE or FILE@SLIDE: ELF, System.map or kallsyms. An ELF guest's own symbols are used too."""
+    """Symbol files, each FILE or FILE@SLIDE: ELF, PE, System.map or kallsyms. A guest's own symbols are used too."""
     syntax: str = "intel"
     """The syntax of disassembled instructions: `intel` or `att`."""
 

@@ -6,7 +6,7 @@ from functools import partial
 
 from trapline.arch.bits import M64
 from trapline.errors import UsageError
-from trapline.guests.guest import Guest
+from trapline.guests.guest import Guest, GuestKind
 from trapline.symbols import Names, Symbols, elf, load, parse_option
 from trapline.symbols.files import of_image
 from trapline.typed import read_integer, shortened
@@ -19,16 +19,28 @@ def open_names(options: Sequence[str], guest: Guest | None) -> Names:
     """
     files: list[Symbols] = []
     unplaced: list[Symbols] = []
+    movable: list[Symbols] = []
     for option in options:
         path, slide = parse_option(option)
         file = load(path, slide or 0)
         (unplaced if slide is None and file.is_linux else files).append(file)
-    if guest is not None and guest.image is not None:
-        opener = partial(io.BytesIO, guest.content) if guest.in_memory or guest.whole else elf.opener(guest.path)
-        own = of_image(str(guest.path), opener)
-        if own is not None:
-            (unplaced if own.is_linux else files).append(own)
-    return Names(files, unplaced)
+        if slide is None and not file.is_linux:
+            movable.append(file)
+    own = None if guest is None else _own(guest)
+    if own is not None and guest is not None and guest.kind is GuestKind.EFI:
+        movable.append(own)
+    elif own is not None:
+        (unplaced if own.is_linux else files).append(own)
+    return Names(files, unplaced, movable)
+
+
+def _own(guest: Guest) -> Symbols | None:
+    """Return the symbols of the guest's own image; None: it has none."""
+    is_efi = guest.kind is GuestKind.EFI
+    if guest.image is None and not is_efi:
+        return None
+    whole = guest.in_memory or guest.whole or is_efi
+    return of_image(str(guest.path), partial(io.BytesIO, guest.content) if whole else elf.opener(guest.path))
 
 
 def resolve(names: Names, place: int | str) -> int:

@@ -1,10 +1,12 @@
-"""ELF files by pyelftools, within bounds: a file may be damaged, or made to take all time and all memory."""
+"""ELF files and DWARF by pyelftools, within bounds: a file may be damaged, or made to take all time and all memory."""
 
 import io
 import os
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, NamedTuple
 
 from trapline.errors import UsageError
+
+from . import pe
 
 _MOST_SECTIONS: Final = 4096
 """A linker writes some dozens; only relocatable files have more."""
@@ -84,22 +86,55 @@ def content(elf: Any, section: Any, most: int) -> bytes:  # noqa: ANN401  # as a
     return bytes(section.data())
 
 
-def open_dwarf(elf: Any, meter: Meter) -> Any:  # noqa: ANN401  # as above
-    """Return the DWARFInfo of a file; its reads are counted by `meter`. Raises as `content` and `open_elf`."""
+class _Part(NamedTuple):
+    """A section of DWARF."""
+
+    data: bytes
+    offset: int
+    address: int
+
+
+def open_dwarf(file: BinaryIO, meter: Meter) -> Any:  # noqa: ANN401  # as above
+    """Return the DWARFInfo of an ELF or PE file; its reads are counted by `meter`.
+
+    Raises as `content`, `open_elf` and `pe.open_file`.
+    """
     from elftools.dwarf.dwarfinfo import DebugSectionDescriptor, DwarfConfig, DWARFInfo
 
-    room = _MOST_DEBUG
-    sections: dict[str, Any] = dict.fromkeys(f"{name}_sec" for name in _NOT_NEEDED)
+    is_pe = file.read(len(pe.MAGIC)) == pe.MAGIC
+    file.seek(0)
+    parts, machine, size = _of_pe(file) if is_pe else _of_elf(file)
+    sections: dict[str, Any] = dict.fromkeys(
+        f"{name}_sec" for name in (*_NOT_NEEDED, *(f"debug_{one}" for one in _DEBUG))
+    )
+    for name, (data, offset, address) in parts.items():
+        stream: Any = Metered(io.BytesIO(data), meter)
+        sections[f"debug_{name}_sec"] = DebugSectionDescriptor(stream, f".debug_{name}", offset, len(data), address)
+    return DWARFInfo(DwarfConfig(True, machine, size), **sections)
+
+
+def _of_elf(file: BinaryIO) -> tuple[dict[str, _Part], str, int]:
+    elf = open_elf(file)
+    room, parts = _MOST_DEBUG, dict[str, _Part]()
     for name in _DEBUG:
         section = elf.get_section_by_name(f".debug_{name}")
-        sections[f"debug_{name}_sec"] = None
         if section is not None:
             data = content(elf, section, room)
             room -= len(data)
-            stream: Any = Metered(io.BytesIO(data), meter)
-            place = section["sh_offset"], len(data), section["sh_addr"]
-            sections[f"debug_{name}_sec"] = DebugSectionDescriptor(stream, section.name, *place)
-    return DWARFInfo(DwarfConfig(True, elf.get_machine_arch(), elf.elfclass // 8), **sections)
+            parts[name] = _Part(data, section["sh_offset"], section["sh_addr"])
+    return parts, elf.get_machine_arch(), elf.elfclass // 8
+
+
+def _of_pe(file: BinaryIO) -> tuple[dict[str, _Part], str, int]:
+    sections = {section.name: section for section in pe.open_file(file).sections}
+    room, parts = _MOST_DEBUG, dict[str, _Part]()
+    for name in _DEBUG:
+        section = sections.get(f".debug_{name}")
+        if section is not None:
+            data = pe.content(file, section, room)
+            room -= len(data)
+            parts[name] = _Part(data, section.offset, 0)
+    return parts, "x64", 8
 
 
 def check_line_header(structs: Any, stream: Any) -> None:  # noqa: ANN401  # as above

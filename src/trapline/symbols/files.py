@@ -10,7 +10,7 @@ from typing import Final
 from trapline.errors import UsageError
 from trapline.typed import read_integer, shortened
 
-from . import elf, text
+from . import elf, pe, text
 from .demangle import demangle
 from .lines import Lines
 from .ranges import Ranges
@@ -33,9 +33,12 @@ class Symbols:
         lines: Lines | None = None,
         slide: int = 0,
         variables: Callable[[], Mapping[str, int]] = dict,
+        link_base: int = 0,
     ) -> None:
         """`variables` reads those of the file, when one is asked for."""
         self.name = name
+        self.link_base = link_base
+        """Where the image begins in the file's addresses."""
         self.slide = slide
         """The difference from the file's addresses to the guest's."""
         self._ranges = ranges
@@ -106,10 +109,17 @@ class Symbols:
 class Names:
     """The symbols of several files: those of the first file take precedence. Lookups are cached."""
 
-    def __init__(self, files: Iterable[Symbols] = (), unplaced: Iterable[Symbols] = ()) -> None:
-        """`unplaced`: Linux kernels whose slide is unknown. They are used once `place` has found it."""
+    def __init__(
+        self, files: Iterable[Symbols] = (), unplaced: Iterable[Symbols] = (), movable: Iterable[Symbols] = ()
+    ) -> None:
+        """`unplaced`: Linux kernels whose slide is unknown. They are used once `place` has found it.
+
+        `movable`: files that belong where an image of UEFI is loaded (`loaded`), whether they are used before or not.
+        """
+        self.movable = list(movable)
         self.files = list(files)
         self.unplaced = list(unplaced)
+        self._images: Symbols | None = None
         self._known: dict[int, Symbol | None] = {}
 
     def lookup(self, address: int) -> Symbol | None:
@@ -121,9 +131,8 @@ class Names:
             pass
         if len(known) >= _KEPT:
             known.clear()
-        found = known[address] = next(
-            (symbol for file in self.files if (symbol := file.lookup(address)) is not None), None
-        )
+        files = self.files if self._images is None else (*self.files, self._images)
+        found = known[address] = next((symbol for file in files if (symbol := file.lookup(address)) is not None), None)
         return found
 
     def address(self, name: str) -> int | None:
@@ -154,6 +163,11 @@ class Names:
         """Return the symbol of an address as text, with the source line if known."""
         found = self.lookup(address)
         return None if found is None else str(found)
+
+    def use(self, files: Iterable[Symbols], images: Symbols | None) -> None:
+        """Use other files from now on, and after them the names of whole images."""
+        self.files, self._images = list(files), images
+        self._known.clear()
 
     def place(self, values: KernelValues) -> None:
         """Find the slide of the unplaced kernels from the entry points of the one that runs."""
@@ -192,9 +206,11 @@ def _check_kind(path: Path) -> None:
 
 
 def of_image(name: str, opener: elf.Opener) -> Symbols | None:
-    """Return the symbols of an ELF file; None: it is stripped, damaged, or not an ELF file."""
+    """Return the symbols of an ELF or PE file; None: it is stripped, damaged, or neither."""
     try:
-        code = elf.read(opener)
+        with opener() as file:
+            head = file.read(len(pe.MAGIC))
+        code = pe.read(opener) if head == pe.MAGIC else elf.read(opener)
     except (OSError, UsageError):
         return None
     return None if code is None else _of_code(name, code, opener, 0)
@@ -220,13 +236,20 @@ def _parse(name: str, head: bytes, opener: elf.Opener, slide: int) -> Symbols:
         if code is None:
             raise UsageError("an ELF file without a symbol table: it was stripped")
         return _of_code(name, code, opener, slide)
+    if head.startswith(pe.MAGIC):
+        found = pe.read(opener)
+        if found is None:
+            raise UsageError("a portable executable without symbols: it was stripped, or has them in a PDB")
+        return _of_code(name, found, opener, slide)
     if text.present(head):
         with opener() as file:
             ranges = text.parse(file)
         return Symbols(name, ranges, None, slide, partial(text.variables, opener))
-    raise UsageError("not a symbol file: neither ELF nor lines of a System.map or of kallsyms")
+    raise UsageError("not a symbol file: neither ELF nor PE nor lines of a System.map or of kallsyms")
 
 
-def _of_code(name: str, code: elf.Code, opener: elf.Opener, slide: int) -> Symbols:
+def _of_code(name: str, code: elf.Code | pe.Code, opener: elf.Opener, slide: int) -> Symbols:
     lines = Lines(name, opener) if code.debug else None
+    if isinstance(code, pe.Code):
+        return Symbols(name, code.ranges, lines, slide, link_base=code.link_base)
     return Symbols(name, code.ranges, lines, slide, partial(elf.variables, opener))

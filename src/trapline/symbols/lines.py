@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from trapline.errors import UsageError
 
-from .bounded import Meter, check_line_header, open_dwarf, open_elf
+from .bounded import Meter, check_line_header, open_dwarf
 from .elf import Opener
 from .inlined import Functions, ranges
 from .source_paths import SourcePath, best
@@ -181,7 +181,7 @@ class Lines:
         found: list[tuple[int, int, int]] = []
         try:
             with self._opener() as file:
-                self._dwarf = open_dwarf(open_elf(file), self._meter)
+                self._dwarf = open_dwarf(file, self._meter)
             for unit in _units(self._dwarf):
                 found.append(unit)  # those before a damaged one count
         except UsageError as error:

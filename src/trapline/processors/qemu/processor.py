@@ -57,6 +57,7 @@ class QemuProcessor:
         self.vmcb, self.gprs, self.msrpm = self._shared.vmcb, self._shared.gprs, self._shared.msrpm
         self.capabilities = capabilities(accelerator, facts)
         self.exit_status: int | None = None
+        self.has_uefi = firmware.uefi
         tcg = accelerator == "tcg"
         self._mailbox.ram_low = ram.low_end if tcg else 0
         self._qmp = Qmp(qemu.qmp)
