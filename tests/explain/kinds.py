@@ -189,6 +189,11 @@ PAGING = (
         "EFER.LME is set, and long mode needs CR4.PAE, which is clear",
         place="reason",
     ),
+    paging(
+        "paging without protected mode",
+        sets(operands.CR0, CR0.PG, CR0.PE),
+        "for CR0: PG, paging, needs PE, protected mode",
+    ),
     Broken(
         "stack NX without NXE",
         kernel(patches=[page(places.STACK - 0x1000, (places.STACK - 0x1000) | P | RW | NX)]),

@@ -50,6 +50,12 @@ def test_no_identity_map_where_paging_is_turned_on():
     )
 
 
+def test_paging_without_protected_mode():
+    made = machine(MOV_CR0, **{**LEGACY, "cr4": 0, "cr0": CR0.PG})
+    made.put(PML4, 0)
+    assert fetched(made).startswith("CR0.PG, paging, is set without CR0.PE, protected mode: a real processor raises")
+
+
 @pytest.mark.parametrize(
     ("fields", "entries"),
     [

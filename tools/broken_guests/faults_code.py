@@ -12,7 +12,7 @@ from .handlers import HALTS
 from .kernel import FLAT, LONG, MODES, NARROW, PAE, PROTECTED, REAL, WIDE, Kernel
 from .planted import Planted, fault
 
-UD, GP, SS_, NP = Vector.UD, Vector.GP, Vector.SS, Vector.NP
+UD, GP, PF, SS_, NP = Vector.UD, Vector.GP, Vector.PF, Vector.SS, Vector.NP
 _HIGH = 1 << 47
 """The first address that is not canonical."""
 
@@ -132,7 +132,10 @@ def _control(k: Kernel) -> Planted:
     if k.broken:
         k.faults.mov(k.ax, value)
         k.faults.emit(lambda a: a.mov(register, k.ax))
-    return Planted((GP,), (rf"the CPU rejects the value {value:#x} for {name}: .*{told}",))
+    right = rf"the CPU rejects the value {value:#x} for {name}: .*{told}"
+    if value & (CR0.PE | CR0.PG) == CR0.PG and name == "CR0":  # QEMU takes it, and fetches through page tables
+        return Planted((GP, PF), (right, "CR0.PG, paging, is set without CR0.PE"), ("fetch from 0x", "read of 0x"))
+    return Planted((GP,), (right,))
 
 
 @fault("a model-specific register", WIDE)

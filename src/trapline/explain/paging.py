@@ -21,7 +21,7 @@ def cause_of_fetch(attempt: Attempt) -> tuple[Finding, Change] | None:
     access = fetch(attempt)
     if not attempt.save.cr0 & CR0.PG or attempt.save.cpl or access.allowed(attempt) is not None:
         return None
-    for finding in chain(findings(attempt, access), _just_loaded(attempt)):
+    for finding in chain(_unprotected(attempt), findings(attempt, access), _just_loaded(attempt)):
         for change in finding.changes:
             if access.allowed(attempt.changed(change)) is not None:
                 return finding, change
@@ -36,6 +36,17 @@ def unmapped_code(attempt: Attempt) -> str | None:
     if why is None:
         return None
     return f"the page tables at CR3 {attempt.save.cr3:#x} do not let RIP be fetched: {attempt.rip:#x} is {why}."
+
+
+def _unprotected(attempt: Attempt) -> Iterator[Finding]:
+    """APM vol. 2, 3.1.1: some processors take it."""
+    cr0 = attempt.save.cr0
+    if not cr0 & CR0.PE:
+        yield Finding(
+            "CR0.PG, paging, is set without CR0.PE, protected mode: a real processor raises #GP(0) at the mov to CR0, "
+            "and this one does not.",
+            (Change("with CR0.PE set and CR0.PG clear", {"cr0": cr0 & ~CR0.PG | CR0.PE}),),
+        )
 
 
 def _just_loaded(attempt: Attempt) -> Iterator[Finding]:

@@ -58,8 +58,12 @@ def _control_registers(save: SaveArea, cpuid: CpuidAnswers, physical_bits: int) 
         if save.cr4 & CR4.PCIDE and save.cr3 & CR3.PCID:
             text += f", and one with PCIDE where CR3[11:0] is not zero: it is {save.cr3 & CR3.PCID:#x}"
         yield f"{text}."
-    if save.cr0 & (CR0.NW | CR0.CD) == CR0.NW:
-        yield f"CR0 is {save.cr0:#x}: a real processor raises #GP(0) at a MOV to CR0 with NW set and CD clear."
+    for wrong, text in (
+        (save.cr0 & (CR0.NW | CR0.CD) == CR0.NW, "NW set and CD clear"),
+        (save.cr0 & (CR0.PG | CR0.PE) == CR0.PG, "PG, paging, set and PE, protected mode, clear"),
+    ):
+        if wrong:
+            yield f"CR0 is {save.cr0:#x}: a real processor raises #GP(0) at a MOV to CR0 with {text}."
     if refuses_cr3(save, save.cr3, physical_bits):
         yield f"CR3 is {save.cr3:#x}, beyond {physical_bits} bits: a real processor raises #GP(0) at a MOV of it."
 
