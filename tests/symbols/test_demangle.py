@@ -42,6 +42,12 @@ def test_nothing_is_printed(capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_what_others_print_meanwhile_is_printed(monkeypatch, capsys):
+    monkeypatch.setattr(module, "_library", lambda _: print)
+    demangle("_ZN3foo3barEv")
+    assert capsys.readouterr().out == "_ZN3foo3barEv\n"
+
+
 def test_without_the_libraries_a_name_stays(monkeypatch):
     monkeypatch.setitem(sys.modules, "cpp_demangle", None)
     module._library.cache_clear()

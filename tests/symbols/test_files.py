@@ -2,7 +2,9 @@ import io
 import random
 import struct
 import subprocess
+import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -168,6 +170,24 @@ def test_a_million_lookups_take_seconds(symbols, listed):
     for address in range(1_000_000):  # and where nothing is remembered
         names.lookup(address)
     assert time.process_time() - begin < 10
+
+
+def test_two_threads_find_what_one_finds(kernel, symbols):
+    addresses = [
+        address for function in symbols._ranges.functions for address in range(function.start, function.start + 40, 5)
+    ]
+    wanted = [symbols.lookup(address) for address in addresses]
+    switched = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        names = Names([load(kernel.symbols)])
+        with ThreadPoolExecutor(2) as threads:
+            upward = threads.submit(lambda: [names.lookup(address) for address in addresses])
+            downward = threads.submit(lambda: [names.lookup(address) for address in addresses[::-1]])
+    finally:
+        sys.setswitchinterval(switched)
+    assert upward.result() == wanted
+    assert downward.result() == wanted[::-1]
 
 
 def test_names_of_cpp(compiled):

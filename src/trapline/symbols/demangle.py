@@ -4,8 +4,6 @@ cpp-demangle is the Rust crate of that name and, unlike cxxfilt, needs no libstd
 reads both of Rust's manglings, which C++ demanglers do not. Without them a name is shown mangled.
 """
 
-import contextlib
-import io
 import re
 from collections.abc import Callable
 from functools import cache
@@ -20,6 +18,9 @@ _REPEATED: Final = re.compile(r"S[0-9A-Z]*_|T[0-9]*_|B[0-9a-zA-Z]*_")
 _REPETITIONS: Final = 30
 _LONGEST: Final = 4096
 """Bytes of a mangled name."""
+
+_PRINTS: Final = {"rust_demangler": ("rust_demangler.rust_v0",)}
+"""Modules of a library that print a name that they cannot demangle."""
 
 
 def demangle(name: str) -> str:
@@ -40,8 +41,7 @@ def _ask(library: str, name: str) -> str | None:
     if function is None:
         return None
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # one of them prints
-            return str(function(name))
+        return str(function(name))
     except Exception:  # noqa: BLE001  # for a malformed name they raise IndexError, ValueError and their own
         return None
 
@@ -50,6 +50,12 @@ def _ask(library: str, name: str) -> str | None:
 def _library(name: str) -> Callable[[str], str] | None:
     try:
         demangle: Callable[[str], str] = import_module(name).demangle
+        for module in _PRINTS.get(name, ()):  # and other threads may print meanwhile
+            vars(import_module(module))["print"] = _print_nothing
     except ImportError:
         return None
     return demangle
+
+
+def _print_nothing(*_: object) -> None:
+    pass

@@ -5,6 +5,7 @@ import stat
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property, partial
 from pathlib import Path
+from threading import RLock
 from typing import Final
 
 from trapline.errors import UsageError
@@ -107,7 +108,10 @@ class Symbols:
 
 
 class Names:
-    """The symbols of several files: those of the first file take precedence. Lookups are cached."""
+    """The symbols of several files: those of the first file take precedence. Lookups are cached.
+
+    Several threads may use it: that of a run and the one that writes its trace. Files are read by one at a time.
+    """
 
     def __init__(
         self, files: Iterable[Symbols] = (), unplaced: Iterable[Symbols] = (), movable: Iterable[Symbols] = ()
@@ -121,6 +125,7 @@ class Names:
         self.unplaced = list(unplaced)
         self._images: Symbols | None = None
         self._known: dict[int, Symbol | None] = {}
+        self._lock = RLock()
 
     def lookup(self, address: int) -> Symbol | None:
         """Return the symbol of a linear address of the guest; None: unknown."""
@@ -129,30 +134,36 @@ class Names:
             return known[address]
         except KeyError:
             pass
-        if len(known) >= _KEPT:
-            known.clear()
-        files = self.files if self._images is None else (*self.files, self._images)
-        found = known[address] = next((symbol for file in files if (symbol := file.lookup(address)) is not None), None)
+        with self._lock:
+            if len(known) >= _KEPT:
+                known.clear()
+            files = self.files if self._images is None else (*self.files, self._images)
+            found = known[address] = next(
+                (symbol for file in files if (symbol := file.lookup(address)) is not None), None
+            )
         return found
 
     def address(self, name: str) -> int | None:
         """Return the address of a function or variable in the guest, by its name in the file; None: unknown."""
-        for file in self.files:
-            found = file.addresses((name,)) or file.variables
-            if name in found:
-                return found[name] + file.slide
+        with self._lock:
+            for file in self.files:
+                found = file.addresses((name,)) or file.variables
+                if name in found:
+                    return found[name] + file.slide
         return None
 
     def directory(self, address: int) -> str | None:
         """Return the directory in which the source of a linear address was compiled; None: unknown."""
-        return next((found for file in self.files if (found := file.directory(address)) is not None), None)
+        with self._lock:
+            return next((found for file in self.files if (found := file.directory(address)) is not None), None)
 
     def of_source(self, path: str) -> dict[int, list[int]]:
         """Return for each line of a source that has code the addresses in the guest, as the first file has them.
 
         `path` may be where a user has the source: see `source_paths.best`. Empty: the source is unknown.
         """
-        return next((found for file in self.files if (found := file.of_source(path))), {})
+        with self._lock:
+            return next((found for file in self.files if (found := file.of_source(path))), {})
 
     def caller(self, address: int) -> Symbol | None:
         """Return the symbol of a return address: of its call, which may be the last instruction of a function."""
@@ -166,18 +177,20 @@ class Names:
 
     def use(self, files: Iterable[Symbols], images: Symbols | None) -> None:
         """Use other files from now on, and after them the names of whole images."""
-        self.files, self._images = list(files), images
-        self._known.clear()
+        with self._lock:
+            self.files, self._images = list(files), images
+            self._known.clear()
 
     def place(self, values: KernelValues) -> None:
         """Find the slide of the unplaced kernels from the entry points of the one that runs."""
-        for file in tuple(self.unplaced):
-            slide = find_slide(values, file.addresses(LANDMARKS))
-            if slide is not None:
-                file.slide = slide
-                self.unplaced.remove(file)
-                self.files.append(file)
-                self._known.clear()
+        with self._lock:
+            for file in tuple(self.unplaced):
+                slide = find_slide(values, file.addresses(LANDMARKS))
+                if slide is not None:
+                    file.slide = slide
+                    self.unplaced.remove(file)
+                    self.files.append(file)
+                    self._known.clear()
 
 
 def load(path: Path, slide: int = 0) -> Symbols:
