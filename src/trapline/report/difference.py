@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from trapline.arch.vectors import mnemonic
 from trapline.machine.record import GENERAL
-from trapline.trace.diff import Change, Count, Difference, Kind
+from trapline.trace.diff import Change, Count, CutOff, Difference, Kind
 from trapline.trace.diff.randomised import Randomised
 from trapline.trace.exception_record import line_of
 from trapline.trace.questions.rows import Row
@@ -53,6 +53,8 @@ def headline(found: Difference) -> str:
 def text(found: Difference) -> Iterator[str]:
     """Yield the lines of a difference, but for the counts that changed."""
     yield headline(found)
+    if found.cut_off is not None:
+        yield _cut_off(found.cut_off)
     for each in found.randomised:
         yield _compared(each)
     if (at := found.parting) is not None:
@@ -121,6 +123,7 @@ def document(found: Difference) -> dict[str, Any]:
             "b": _record(states.b),
             "differing": _pairs(states.a, states.b),
         },
+        "cut_off": found.cut_off and {"a": found.cut_off.a, "b": found.cut_off.b, "starts": list(found.cut_off.starts)},
         "changes": [{"kind": each.kind.value, "a": _record(each.a), "b": _record(each.b)} for each in found.changes],
         "counts": [_count(each) for each in found.recounted],
         "counts_in_all": found.recounted_in_all,
@@ -158,6 +161,14 @@ def _change(change: Change) -> Iterator[str]:
         kind = " " * len(kind)
     if change.b is not None:
         yield f"{kind}B {_numbered(change.b)}"
+
+
+def _cut_off(left: CutOff) -> str:
+    start, other = left.starts
+    return (
+        f"from exception {start:,} of the first and {other:,} of the second on they have so little in common that "
+        f"{left.a:,} and {left.b:,} were not aligned: what both have of them counts as moved"
+    )
 
 
 def _compared(each: Randomised) -> str:

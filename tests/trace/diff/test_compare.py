@@ -5,9 +5,10 @@ import pyarrow as pa
 import pytest
 
 import trapline
+from trapline.report.difference import document, text
 from trapline.symbols import Symbol
 from trapline.trace.columns import dtype
-from trapline.trace.diff import By, Kind, compare, fetch
+from trapline.trace.diff import By, Kind, align, compare, fetch
 from trapline.trace.exceptions import Exceptions
 from trapline.trace.reading import Reading
 
@@ -79,6 +80,19 @@ def test_processes_that_are_placed_at_random_are_compared_by_offset_in_a_page():
 )
 def test_few_places_that_are_others_are_not_randomisation(a, b, changed):
     assert compare(Stored(a), Stored(b)).changed == changed
+
+
+def test_where_it_was_cut_off_is_told(monkeypatch):
+    monkeypatch.setattr(align, "_WORK", 0)
+    rip = places(400)
+    assert compare(Stored(rip), Stored(np.delete(rip, 7))).cut_off is None
+    found = compare(Stored(rip), Stored(np.concatenate([rip[:9], rip[:20:-1], rip[390:]])))
+    assert found.cut_off == (381, 379, (9, 9))
+    assert (
+        "from exception 9 of the first and 9 of the second on they have so little in common that 381 and 379 were not "
+        "aligned: what both have of them counts as moved"
+    ) in text(found)
+    assert document(found)["cut_off"] == {"a": 381, "b": 379, "starts": [9, 9]}
 
 
 def test_names_make_places_alike():

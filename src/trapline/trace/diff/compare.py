@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from trapline.trace.questions.rows import Row
 
-from .align import Found, align
+from .align import CutOff, Found, align
 from .anchors import Keys
 from .edits import Edit, Edits, Kind, edits
 from .fetch import Records, fetch
@@ -87,6 +87,9 @@ class Difference(NamedTuple):
     """How addresses were compared that could not be as they are."""
     states: States | None
     """None: all are the same, or states were not compared."""
+    cut_off: CutOff | None
+    """Records that were not aligned, because the traces have too little in common there: what both have of them counts
+    as moved. None: all were."""
 
     @property
     def same(self) -> bool:
@@ -102,7 +105,7 @@ def compare(a: Records, b: Records, *, by: By = By.PLACE, state: bool = False, o
     without pyarrow. It takes some 30 bytes of memory for each record of both.
     """
     keys = keyed(a, b, by, state=state)
-    found = align(keys.a, keys.b)
+    found, cut_off = align(keys.a, keys.b)
     all_edits = edits(keys.a, keys.b, found)
     starts: Starts = keys.starts if ordered else (None, None)
     changes = all_edits.first(SHOWN)
@@ -127,6 +130,7 @@ def compare(a: Records, b: Records, *, by: By = By.PLACE, state: bool = False, o
         keys.names,
         keys.randomised,
         _states(a, b, keys, found, starts),
+        cut_off,
     )
 
 

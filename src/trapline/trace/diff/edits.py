@@ -1,7 +1,7 @@
 """What became of the records that an alignment leaves: moved, changed, gone or new."""
 
 from enum import Enum
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,9 +9,15 @@ from numpy.typing import NDArray
 from .align import Found
 from .anchors import Keys
 
-Indices: TypeAlias = NDArray[np.int64]
+Indices: TypeAlias = NDArray[np.integer[Any]]
+"""Of 32 bits where there may be many."""
 _REPLACED: Final = 8
 """As many records of each trace in the same place may be changed ones; of more, some are gone and others are new."""
+
+_MANY: Final = 1 << 20
+"""Of more records, moved ones are sought by their keys' first bits."""
+_PART_BITS: Final = 2
+_PART_SHIFT: Final = np.uint64(64 - _PART_BITS)
 
 
 class Kind(Enum):
@@ -76,49 +82,75 @@ class Edits(NamedTuple):
 
 def edits(a: Keys, b: Keys, found: Found) -> Edits:
     """Return what became of the records of two traces that are not aligned."""
-    gone = np.flatnonzero(found < 0)
+    gone = np.flatnonzero(found < 0).astype(np.int32)
     left = np.ones(b.size, np.bool_)
     left[found[found >= 0]] = False
-    new = np.flatnonzero(left)
+    new = np.flatnonzero(left).astype(np.int32)
     order = gone, new
-    first, second = _pairs(_ranked(a[gone], b[new]))
+    first, second = _moved(a, b, gone, new)
     moved = gone[first], new[second]
-    gaps = [side - np.arange(side.size) for side in (gone, new)]
-    kept = [np.delete(gaps[0], first), np.delete(gaps[1], second)]
+    gaps = [np.delete(side - _count(side), at) for side, at in ((gone, first), (new, second))]
     gone, new = np.delete(gone, first), np.delete(new, second)
-    first, second = _pairs(_replaced(*kept))
+    first, second = _replaced(*gaps)
     changed = gone[first], new[second]
     return Edits(np.delete(gone, first), np.delete(new, second), moved, changed, order)
 
 
+def _count(side: Indices) -> Indices:
+    return np.arange(side.size, dtype=np.int32)
+
+
+def _moved(a: Keys, b: Keys, gone: Indices, new: Indices) -> tuple[Indices, Indices]:
+    """Return the places in `gone` and `new` of keys that both have, the n-th of a value with the n-th, in order."""
+    partners = np.full(gone.size, -1, np.int32)
+    parts = 1 << _PART_BITS if max(gone.size, new.size) > _MANY else 1
+    for part in range(parts):  # the values of one at a time, for memory
+        one, two = (
+            np.flatnonzero(keys[side] >> _PART_SHIFT == part) if parts > 1 else _count(side)
+            for keys, side in ((a, gone), (b, new))
+        )
+        first, second = _ranked(a[gone[one]], b[new[two]])
+        partners[one[first]] = two[second]
+    first = np.flatnonzero(partners >= 0).astype(np.int32)
+    return first, partners[first]
+
+
 def _ranked(a: Keys, b: Keys) -> tuple[Indices, Indices]:
-    """Return a number for each key: the same one for the n-th of a value in both."""
-    _, codes = np.unique(np.concatenate((a, b)), return_inverse=True)
-    return _with_rank(codes[: a.size]), _with_rank(codes[a.size :])
-
-
-def _with_rank(codes: Indices) -> Indices:
-    order = np.argsort(codes, kind="stable")
-    ordered = codes[order]
-    starts = np.searchsorted(ordered, ordered)
-    ranks = np.empty(codes.size, np.int64)
-    ranks[order] = np.arange(codes.size) - starts
-    return codes << 32 | ranks
+    """Return the indices of keys that both have, the n-th of a value with the n-th."""
+    orders = [np.argsort(keys, kind="stable").astype(np.int32) for keys in (a, b)]
+    one, two = (_runs(keys[order]) for keys, order in zip((a, b), orders, strict=True))
+    _, at, other = np.intersect1d(one.values, two.values, assume_unique=True, return_indices=True)
+    sizes = np.minimum(one.sizes[at], two.sizes[other])
+    return orders[0][_spread(one.starts[at], sizes)], orders[1][_spread(two.starts[other], sizes)]
 
 
 def _replaced(a: Indices, b: Indices) -> tuple[Indices, Indices]:
-    """Return the same of gaps; a gap of which the two traces have not the same few records has negative numbers."""
-    numbers = []
-    for side, other in ((a, b), (b, a)):
-        size = np.searchsorted(side, side, "right") - np.searchsorted(side, side)
-        sizes = np.searchsorted(other, side, "right") - np.searchsorted(other, side)
-        numbers.append(np.where((size == sizes) & (size <= _REPLACED), _with_rank(side), -1 - np.arange(side.size)))
-    numbers[1][numbers[1] < 0] -= numbers[0].size  # none is equal to one of the other
-    return numbers[0], numbers[1]
+    """Return the indices of records, by their gaps, in each gap of which the two traces have the same few records."""
+    one, two = _runs(a), _runs(b)
+    _, at, other = np.intersect1d(one.values, two.values, assume_unique=True, return_indices=True)
+    sizes = one.sizes[at]
+    chosen = (sizes == two.sizes[other]) & (sizes <= _REPLACED)
+    at, other, sizes = at[chosen], other[chosen], sizes[chosen]
+    return _spread(one.starts[at], sizes), _spread(two.starts[other], sizes)
 
 
-def _pairs(numbers: tuple[Indices, Indices]) -> tuple[Indices, Indices]:
-    """Return the indices of numbers that both have, in the order of the first."""
-    _, first, second = np.intersect1d(*numbers, assume_unique=True, return_indices=True)
-    order = np.argsort(first)
-    return first[order], second[order]
+class _Runs(NamedTuple):
+    """Runs of equal values."""
+
+    values: NDArray[np.integer[Any]]
+    starts: Indices
+    sizes: Indices
+
+
+def _runs(values: NDArray[np.integer[Any]]) -> _Runs:
+    """Return the runs of sorted values."""
+    starts = np.flatnonzero(np.append(True, values[1:] != values[:-1])[: values.size])
+    return _Runs(values[starts], starts, np.diff(np.append(starts, values.size)))
+
+
+def _spread(starts: Indices, sizes: Indices) -> Indices:
+    """Return the indices of runs, one run after another."""
+    before = np.cumsum(sizes) - sizes
+    found: Indices = np.repeat((starts - before).astype(np.int32), sizes)
+    found += np.arange(found.size, dtype=np.int32)
+    return found
