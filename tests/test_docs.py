@@ -27,7 +27,7 @@ def ids(page):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "page",
-    [ROOT / "docs" / f"{name}.md" for name in ("api", "conditions", "diff", "gdb", "perfetto", "trace")],
+    [ROOT / "docs" / f"{name}.md" for name in ("agents", "api", "conditions", "diff", "gdb", "perfetto", "trace")],
     ids=ids,
 )
 def test_the_commands_of_a_page(page, tmp_path):

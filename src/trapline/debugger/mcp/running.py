@@ -82,7 +82,7 @@ def _answer(stored: Stored, result: Run, timeout: float, options: Options) -> Ru
 
 def _first(path: str) -> list[Raised]:
     with Reading([path]) as records:
-        return [raised(row, row.outcome) for row in islice(rows(records), ENDS)]
+        return [raised(row, row.outcome) for row in islice(rows(records, at_once=ENDS), ENDS)]
 
 
 def _whys(result: Run) -> list[Why]:

@@ -37,6 +37,8 @@ from .told import raised, why
 
 Records: TypeAlias = Reading | InMemory
 
+_AT_ONCE: Final = 128
+"""Records that are made for a page."""
 _MOST: Final = 1 << 62
 
 
@@ -123,7 +125,9 @@ def exceptions(
         filters, last = filters._replace(first=f"{_number(cursor)}"), None
     with _opened(runs, machines, trace, filters, last) as records:
         records.watch(work.check)
-        found = (raised(row, row.outcome, row.registers) for row in rows(records, registers=registers))
+        found = (
+            raised(row, row.outcome, row.registers) for row in rows(records, registers=registers, at_once=_AT_ONCE)
+        )
         shown, more = page(found, limit)
     following = f"{shown[-1].seq + 1}" if more else None
     return ExceptionsAnswer(trace=trace, total=total, exceptions=shown, next_cursor=following)

@@ -1,6 +1,6 @@
 """Records of a trace one by one, as values."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from trapline.arch.events import Event
@@ -59,10 +59,13 @@ class Row(NamedTuple):
     """The general registers, in the order of `machine.record.GENERAL`."""
 
 
-def rows(records: Batches, *, registers: bool = False) -> Iterator[Row]:
-    """Yield records one by one; `registers`: with the general registers. Raises UsageError for a damaged trace."""
+def rows(records: Batches, *, registers: bool = False, at_once: int = 1 << 16) -> Iterator[Row]:
+    """Yield records one by one; `registers`: with the general registers. Raises UsageError for a damaged trace.
+
+    So many are made `at_once`: few, where few of very many are wanted.
+    """
     general = GENERAL if registers else ()
-    for batch in records.batches((*COLUMNS, *general)):
+    for batch in _slices(records.batches((*COLUMNS, *general)), at_once):
         columns = {name: batch.column(name).to_pylist() for name in batch.schema.names}
         yield from map(
             Row._make,
@@ -76,6 +79,12 @@ def rows(records: Batches, *, registers: bool = False) -> Iterator[Row]:
                 strict=True,
             ),
         )
+
+
+def _slices(batches: "Iterable[pa.RecordBatch]", size: int) -> "Iterator[pa.RecordBatch]":
+    for batch in batches:
+        for start in range(0, batch.num_rows, size):
+            yield batch.slice(start, size)
 
 
 def _events(columns: dict[str, list[Any]], name: str) -> Iterator[Event | None]:
