@@ -45,7 +45,6 @@ class Launch(Arguments):
     output: str | None = None
     registers: bool = True
     force: bool = False
-    console: str | None = None
     cwd: str | None = None
     """The directory that file names are relative to."""
     source_roots: list[str] = []

@@ -19,6 +19,7 @@ forward        the exception is delivered (as without a word)
 inject VECTOR [ERROR CODE [ADDRESS]]   another exception is delivered in its place: inject gp 0x10
 why            explains the exception, or the shutdown
 last [N]       the last exceptions
+type TEXT      sends text to the guest's console; \\n is a new line
 NAME = VALUE   sets a register, or memory: rax = 1, dword [rsp + 8] = 0
 rax, kmain + 4, dword [rsp + 8]   what it is"""
 _LAST: Final = 8
@@ -27,10 +28,10 @@ _EXAMPLE: Final = "inject VECTOR [ERROR CODE [ADDRESS]], such as inject gp 0x10"
 
 def evaluate(text: str, debuggee: Debuggee) -> bodies.Evaluated:
     """Do what was typed, or return the value of an expression. Raises UsageError and FaultError."""
-    verb, *words = text.split() or [""]
+    verb, _, rest = text.strip().partition(" ")
     command = _COMMANDS.get(verb)
-    if command is not None and debuggee.register(verb) is None and (verb == text.strip() or _is_command(verb, words)):
-        return bodies.Evaluated(command(debuggee, words), 0)
+    if command is not None:
+        return bodies.Evaluated(command(debuggee, rest), 0)
     target, equals, value = text.partition("=")
     if equals and not value.startswith("=") and target.strip() and target[-1] not in "<>!=":
         number = debuggee.evaluate(value).number
@@ -44,11 +45,6 @@ def look(text: str, debuggee: Debuggee) -> bodies.Evaluated:
     return _shown(debuggee.evaluate(text), debuggee)
 
 
-def _is_command(verb: str, words: list[str]) -> bool:
-    """Return whether what follows a verb is of its kind: `last + 8` may be about a symbol."""
-    return not words or words[0][0].isalnum()
-
-
 def _shown(value: Value, debuggee: Debuggee) -> bodies.Evaluated:
     pointer = value.number if value.address is None else value.address
     if value.is_symbol or value.register in ("rip", "eip"):
@@ -60,12 +56,12 @@ def _shown(value: Value, debuggee: Debuggee) -> bodies.Evaluated:
     return bodies.Evaluated(text, 0, memory_reference=f"{pointer:#x}")
 
 
-def _discard(debuggee: Debuggee, words: list[str]) -> str:
+def _discard(debuggee: Debuggee, rest: str) -> str:
     what, target = _pending(debuggee), debuggee.target
-    if words not in ([], ["skip"]):
+    if rest.strip() not in ("", "skip"):
         raise UsageError("discard, or discard skip")
     target.stop.deliver(DISCARD)
-    if words:
+    if rest:
         line = next(iter(target.cpu.disassemble()), None)
         if line is None:
             raise UsageError("the instruction is not mapped: it cannot be skipped")
@@ -74,16 +70,16 @@ def _discard(debuggee: Debuggee, words: list[str]) -> str:
     return f"{what} is discarded when the guest goes on, at {debuggee.named(target.cpu.address)}"
 
 
-def _forward(debuggee: Debuggee, words: list[str]) -> str:
+def _forward(debuggee: Debuggee, rest: str) -> str:
     what = _pending(debuggee)
-    if words:
+    if rest:
         raise UsageError("forward has no arguments")
     debuggee.decision = FORWARD
     return f"{what} is delivered when the guest goes on"
 
 
-def _inject(debuggee: Debuggee, words: list[str]) -> str:
-    what = _pending(debuggee)
+def _inject(debuggee: Debuggee, rest: str) -> str:
+    what, words = _pending(debuggee), rest.split()
     if not 1 <= len(words) <= 3:
         raise UsageError(_EXAMPLE)
     vector = Vector.__members__.get(words[0].removeprefix("#").upper(), read_integer(words[0]))
@@ -95,18 +91,24 @@ def _inject(debuggee: Debuggee, words: list[str]) -> str:
     return f"{decision.event} is delivered when the guest goes on, in place of {what}"
 
 
-def _why(debuggee: Debuggee, words: list[str]) -> str:
+def _why(debuggee: Debuggee, rest: str) -> str:
     explanation = debuggee.target.explain()
     if explanation is None:
         raise UsageError(f"the guest is not stopped at an exception: {debuggee.target.stop.reason.value}")
     return str(explanation)
 
 
-def _last(debuggee: Debuggee, words: list[str]) -> str:
-    count = read_integer(words[0]) if words else _LAST
-    if count is None or count < 1 or len(words) > 1:
+def _last(debuggee: Debuggee, rest: str) -> str:
+    count = read_integer(rest) if rest else _LAST
+    if count is None or count < 1:
         raise UsageError("last [N]: how many exceptions")
     return "\n".join(map(str, debuggee.machine.exceptions[-count:])) or "there were no exceptions"
+
+
+def _type(debuggee: Debuggee, rest: str) -> str:
+    text = rest.encode().decode("unicode_escape", errors="replace")
+    debuggee.machine.console.write(text.encode("latin-1", errors="replace"))
+    return f"{len(text)} characters are sent when the guest goes on"
 
 
 def _pending(debuggee: Debuggee) -> str:
@@ -117,12 +119,13 @@ def _pending(debuggee: Debuggee) -> str:
     return mnemonic(exception.vector)
 
 
-_COMMANDS: Final[dict[str, Callable[[Debuggee, list[str]], str]]] = {
+_COMMANDS: Final[dict[str, Callable[[Debuggee, str], str]]] = {
     "discard": _discard,
     "forward": _forward,
     "inject": _inject,
     "why": _why,
     "last": _last,
-    "help": lambda debuggee, words: _HELP,
+    "type": _type,
+    "help": lambda debuggee, rest: _HELP,
 }
 VERBS: Final = tuple(_COMMANDS)
