@@ -41,6 +41,7 @@ LEGACY = {"efer": 0, "cr0": CR0.PE, "cr4": 0, "cs.attributes": 0xC9B, "cs.limit"
         ({}, None),
         ({"cr0": CR0.PE | CR0.PG | CR0.NW}, "with NW set and CD clear"),
         ({"cr0": CR0.PG | CR0.WP}, "with PG, paging, set and PE, protected mode, clear"),
+        ({"cr4": CR4.OSFXSR}, "CR4 is 0x200: .* at a MOV to CR4 that clears PAE in long mode"),
         ({"cr3": 1 << 40 | PML4}, "beyond 40 bits"),
         ({"cr4": CR4.PAE | 1 << 15}, "bit 15 is reserved: a real processor raises #GP.0. at a MOV to CR4"),
         ({"lstar": 1 << 47}, "LSTAR is 0x800000000000, not a canonical address"),

@@ -135,7 +135,7 @@ def _control(k: Kernel) -> Planted:
     right = rf"the CPU rejects the value {value:#x} for {name}: .*{told}"
     if value & (CR0.PE | CR0.PG) == CR0.PG and name == "CR0":  # QEMU takes it, and fetches through page tables
         return Planted((GP, PF), (right, "CR0.PG, paging, is set without CR0.PE"), ("fetch from 0x", "read of 0x"))
-    return Planted((GP,), (right,))
+    return Planted((GP,), (right, "a MOV to CR4 that clears PAE in long mode"))  # the latter as a warning, of QEMU
 
 
 @fault("a model-specific register", WIDE)

@@ -99,6 +99,10 @@ def judge(guest: Broken, folder: Path, processor: str) -> tuple[Judged, Run]:
 def judge_run(guest: Broken, result: Run) -> Judged:
     """Judge what is told of a run of the guest by what was broken."""
     told, ending, planted = tuple(clauses(result)), result.ending.value, guest.planted
+    if result.ending is Ending.FAILED and any(
+        re.search(pattern, each) for pattern in planted.right for each in result.warnings
+    ):
+        return Judged(Verdict.RIGHT, result.warnings, ending)  # a state that VMRUN refuses
     if result.ending is Ending.FAILED or any("an error in trapline" in finding for finding in result.findings):
         return Judged(Verdict.FAILED, told, ending, f"{result.error or result.detail}")
     if succeeded(result):

@@ -8,7 +8,7 @@ from trapline.arch.control_registers import refuses_cr3
 from trapline.arch.cpuid import CR4_FEATURES
 from trapline.arch.descriptors import Attribute
 from trapline.arch.events import Event, EventType
-from trapline.arch.registers import CR0, CR3, CR4
+from trapline.arch.registers import CR0, CR3, CR4, EFER
 from trapline.arch.vectors import Vector
 from trapline.arch.vmcb import SaveArea, Segment
 from trapline.machine.linear import code_bits, stack_pointer
@@ -64,6 +64,8 @@ def _control_registers(save: SaveArea, cpuid: CpuidAnswers, physical_bits: int) 
     ):
         if wrong:
             yield f"CR0 is {save.cr0:#x}: a real processor raises #GP(0) at a MOV to CR0 with {text}."
+    if save.efer & EFER.LMA and save.cr0 & CR0.PG and not save.cr4 & CR4.PAE:
+        yield f"CR4 is {save.cr4:#x}: a real processor raises #GP(0) at a MOV to CR4 that clears PAE in long mode."
     if refuses_cr3(save, save.cr3, physical_bits):
         yield f"CR3 is {save.cr3:#x}, beyond {physical_bits} bits: a real processor raises #GP(0) at a MOV of it."
 
