@@ -1,6 +1,8 @@
 import ctypes
 import mmap
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -44,6 +46,33 @@ def test_a_block_is_found_read_and_written(block):
         memory[0:4]
     with pytest.raises(FaultError, match="cannot be written"):
         memory[0:1] = b"x"
+
+
+CHILD = """
+import ctypes, mmap, sys
+size, page, token = int(sys.argv[1]), mmap.PAGESIZE, sys.argv[2].encode()
+memory = mmap.mmap(-1, size + 2 * page, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+start = ctypes.addressof((ctypes.c_char * len(memory)).from_buffer(memory))
+for guard in (start, start + page + size):
+    ctypes.CDLL(None).mprotect(ctypes.c_void_p(guard), page, 0)
+memory[page : page + len(token)] = token
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_the_memory_of_a_process_that_has_ended_is_not_empty_bytes():
+    command = [sys.executable, "-c", CHILD, str(SIZE), TOKEN.decode()]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout.readline() == b"ready\n"
+        memory = ProcessMemory(child.pid, SIZE)
+        memory.locate(0, TOKEN)
+        assert memory[0 : len(TOKEN)] == TOKEN
+    with pytest.raises(FaultError, match="QEMU has ended"):
+        memory[0:4]
+    with pytest.raises(FaultError, match="QEMU has ended"):
+        memory[0:1] = b"x"
+    memory.close()
 
 
 def test_a_block_without_its_token_is_not_found():

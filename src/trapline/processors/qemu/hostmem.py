@@ -7,8 +7,12 @@ gets no huge pages; reading it from outside costs a system call, and is rare.
 import os
 import re
 from pathlib import Path
+from typing import Final
 
 from trapline.errors import FaultError, ProcessorError
+
+_GONE: Final = "QEMU has ended, and its memory with it"
+"""Of a process that has none any more Linux reads and writes no bytes."""
 
 
 class ProcessMemory:
@@ -48,16 +52,21 @@ class ProcessMemory:
     def __getitem__(self, part: slice) -> bytes:
         start, stop, _ = part.indices(self._size)
         try:
-            return os.pread(self._file, stop - start, self._base + start)
+            data = os.pread(self._file, stop - start, self._base + start)
         except OSError as error:
             raise FaultError(start, f"QEMU's memory cannot be read: {error.strerror}") from error
+        if len(data) < stop - start:
+            raise FaultError(start, _GONE)
+        return data
 
     def __setitem__(self, part: slice, data: bytes) -> None:
         start, _, _ = part.indices(self._size)
         try:
-            os.pwrite(self._file, data, self._base + start)
+            written = os.pwrite(self._file, data, self._base + start)
         except OSError as error:
             raise FaultError(start, f"QEMU's memory cannot be written: {error.strerror}") from error
+        if written < len(data):
+            raise FaultError(start, _GONE)
 
     def _holds(self, address: int, token: bytes) -> bool:
         try:
