@@ -44,7 +44,7 @@ class Points:
         breakpoints, watchpoints = self._machine.breakpoints, self._machine.watchpoints
         for kind, address, size in self._set - wanted:
             if kind in _ACCESSES:
-                for each in [each for each in watchpoints if tuple(each) == (address, size, kind == ACCESS)]:
+                for each in {each for each in watchpoints if each == (address, size, kind == ACCESS)}:
                     watchpoints.remove(each)
             elif not any(other in wanted for other in ((SOFTWARE, address, 0), (HARDWARE, address, 0))):
                 for place in {address, sign_extended(address)}:
