@@ -7,6 +7,7 @@ lets run is interrupted.
 """
 
 import argparse
+import gc
 import random
 import sys
 import threading
@@ -96,8 +97,9 @@ class Player:
         self._decoder = Decoder()
 
     def close(self) -> None:
-        """Switch the guest off."""
+        """Switch the guest off, and free its memory, which a garbage collection does not know the size of."""
         self._machine.close()
+        gc.collect()
 
     def _new(self) -> tuple[Machine, Target]:
         machine = Machine(GUEST, entry_mode=16, memory="1M", keep=1000)

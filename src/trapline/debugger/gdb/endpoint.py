@@ -52,16 +52,16 @@ class Listener:
         """Raises UsageError where the address cannot be had."""
         self.endpoint = endpoint
         host = endpoint.host.removeprefix("[").removesuffix("]")
+        family = socket.AF_UNIX if endpoint.path is not None else socket.AF_INET6 if ":" in host else socket.AF_INET
+        address = os.fspath(endpoint.path) if endpoint.path is not None else (host, endpoint.port)
+        self._socket = socket.socket(family)
         try:
-            if endpoint.path is not None:
-                self._socket = socket.socket(socket.AF_UNIX)
-                self._socket.bind(os.fspath(endpoint.path))
-                self._socket.listen()
-            else:
-                family = socket.AF_INET6 if ":" in host else socket.AF_INET
-                self._socket = socket.create_server((host, endpoint.port), family=family)
-                self.endpoint = endpoint._replace(port=self._socket.getsockname()[1])
+            if endpoint.path is None:
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._socket.bind(address)
+            self._socket.listen()
         except (OSError, ValueError) as error:
+            self._socket.close()
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise UsageError(f"{endpoint}: no debugger can connect there: {reason}") from error
         self._socket.setblocking(False)

@@ -127,7 +127,7 @@ class Server:
                     client.acknowledge()
                     if len(client.queue) < _QUEUED:
                         client.queue.append(received)
-            self._work_off(client)
+                    self._work_off(client)  # a Ctrl-C that follows is for what this starts
         except ConnectionClosed:
             self._lost()
 
