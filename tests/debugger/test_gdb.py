@@ -227,3 +227,28 @@ continue
     (count,) = re.findall(r"^([\d,]+) exceptions recorded", plain.stderr, re.MULTILINE)
     assert done.out.count("Program received signal") == int(count.replace(",", "")) > 100
     assert (plain.returncode, done.status) == (0, 0)
+
+
+def test_the_summary_of_a_shutdown_says_how_to_stop_there(tmp_path):
+    words = [
+        sys.executable,
+        "-m",
+        "trapline",
+        "run",
+        "sample:no-idt",
+        "--memory",
+        "8M",
+        "--console",
+        tmp_path / "console",
+    ]
+    run = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT, check=False)
+    *_, last = run.stderr.splitlines()
+    hint, _, command = last.partition(": ")
+    assert hint == "to stop there in gdb"
+    assert command == "trapline gdb sample:no-idt --memory 8M --gdb-options='-ex continue'"
+    command = f"{sys.executable} -m {command}"
+    done = subprocess.run(
+        ["sh", "-c", command], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT, check=False
+    )
+    assert "Program received signal SIGABRT" in done.stdout
+    assert done.returncode == 130  # gdb was left, and killed the guest

@@ -59,7 +59,7 @@ def run(options: argparse.Namespace, qemu_options: list[str]) -> int:
         try:
             result = _run(options, qemu_options, termination)
             code = _exit_code(options, result, termination)
-            _print_result(options, result, code)
+            _print_result(options, qemu_options, result, code)
         except KeyboardInterrupt:
             return termination.exit_code
         except OSError:
@@ -143,14 +143,19 @@ def _exit_code(options: argparse.Namespace, result: "Run", termination: Terminat
     return result.exit_code
 
 
-def _print_result(options: argparse.Namespace, result: "Run", code: int) -> None:
+def _print_result(options: argparse.Namespace, qemu_options: list[str], result: "Run", code: int) -> None:
     if options.json:
         json.dump({**result.to_json(), "exit_code": code}, sys.stdout)
         print(flush=True)
     else:
+        from trapline.report.result import Ending
+
+        from .again import in_gdb
         from .summary import print_summary
 
         print_summary(result, sys.stderr, screen=options.screen)
+        if result.ending is Ending.SHUTDOWN and getattr(options, "gdb", ...) is None:
+            _say(f"to stop there in gdb: {in_gdb(options, qemu_options)}")
     if result.error is not None:
         _say(f"trapline: {result.error.args[0]}")
 
