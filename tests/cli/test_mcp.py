@@ -14,3 +14,10 @@ def test_a_directory_that_is_none(trapline_command):
     done = trapline_command("mcp", "--allow", "x" * 5000)
     assert (done.status, done.out, done.err.count("\n")) == (2, "", 1)
     assert done.err.startswith("trapline: --allow x")
+
+
+def test_not_all_files_are_allowed_by_accident(trapline_command, monkeypatch):
+    monkeypatch.chdir("/")
+    done = trapline_command("mcp")
+    assert (done.status, done.out) == (2, "")
+    assert done.err.startswith("trapline: mcp was started in /")

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Final
 
+from trapline.errors import UsageError
 from trapline.session.extras import require
 
 _BASE: Final = 128
@@ -18,7 +19,19 @@ def mcp(options: argparse.Namespace) -> int:
     from trapline.debugger.mcp.server import serve
     from trapline.debugger.mcp.stdin import EndingStdin
 
-    access = Access(Files([Path.cwd(), *options.allow]), options.qemu, options.allow_qemu_options)
+    access = Access(Files(_allowed(options.allow)), options.qemu, options.allow_qemu_options)
     with EndingStdin() as stdin:
         serve(access)
     return 0 if stdin.came is None else _BASE + stdin.came
+
+
+def _allowed(named: list[str]) -> list[str]:
+    """Return the directories whose files clients may name. Raises UsageError if that would be every file."""
+    here = Path.cwd()
+    if here != Path(here.anchor):
+        return [str(here), *named]
+    if not named:
+        raise UsageError(
+            "mcp was started in /, below which are all files: start it in a directory, or give --allow DIR"
+        )
+    return named

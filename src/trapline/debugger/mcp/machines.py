@@ -57,9 +57,10 @@ class Machines:
 
     def find(self, number: str | None) -> Held:
         """Return a machine; None: the newest. Raises UsageError."""
-        held = next(reversed(self._held.values()), None) if number is None else self._held.get(number)
+        all_held = list(self._held.values())  # other threads close machines
+        held = next(reversed(all_held), None) if number is None else self._held.get(number)
         if held is None:
-            numbers = ", ".join(self._held) or "none"
+            numbers = ", ".join(each.stored.number for each in all_held) or "none"
             what = "no machine is held" if number is None else f"{shortened(number)}: this machine is not held"
             raise UsageError(f"{what}; held are: {numbers}. stop_at starts one.")
         return held
@@ -73,12 +74,14 @@ class Machines:
 
     async def make_room(self) -> str | None:
         """Close the oldest machine if there are too many, and return its number."""
-        if len(self._held) < MOST:
+        numbers = list(self._held)
+        if len(numbers) < MOST:
             return None
-        oldest = next(iter(self._held))
-        async with self.using(oldest) as held:
-            await in_thread(lambda work: self.close(oldest), held.worker.start)
-        return oldest
+        with contextlib.suppress(UsageError):  # it was closed meanwhile
+            async with self.using(numbers[0]) as held:
+                await in_thread(lambda work: self.close(numbers[0]), held.worker.start)
+            return numbers[0]
+        return None
 
     def add(self, held: Held) -> None:
         """Hold a machine."""
@@ -92,7 +95,7 @@ class Machines:
 
     def close_all(self) -> None:
         """Close all."""
-        for held in self._held.values():
+        for held in list(self._held.values()):
             held.machine.close()
             held.worker.end()
         self._held.clear()

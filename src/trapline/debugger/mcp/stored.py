@@ -51,7 +51,7 @@ class Runs:
         """Return a run. Raises UsageError."""
         run = self._runs.get(number)
         if run is None:
-            kept = ", ".join(self._runs) or "none: call run first"
+            kept = ", ".join(list(self._runs)) or "none: call run first"
             raise UsageError(f"{shortened(number)}: there is no such run. Runs that are kept: {kept}")
         return run
 
@@ -69,7 +69,8 @@ class Runs:
 
     def findings(self, name: str) -> list[str]:
         """Return what was found at the end of a run; of a file nothing is known."""
-        return self._runs[name].findings if name in self._runs else []
+        run = self._runs.get(name)
+        return [] if run is None else run.findings
 
     def close(self) -> None:
         """Remove all."""
@@ -77,10 +78,10 @@ class Runs:
         self._folder.cleanup()
 
     def _forget(self) -> None:
-        over = [run for run in self._runs.values() if not self.is_held(run.number)][:-1]
-        sizes = {run.number: _size(run.path) for run in self._runs.values()}
-        for run in over:
-            if len(self._runs) <= KEPT and sum(sizes.values()) <= _BYTES:
+        runs = list(self._runs.values())  # other threads drop runs
+        sizes = {run.number: _size(run.path) for run in runs}
+        for run in [run for run in runs if not self.is_held(run.number)][:-1]:
+            if len(sizes) <= KEPT and sum(sizes.values()) <= _BYTES:
                 return
             self.drop(run)
             del sizes[run.number]
