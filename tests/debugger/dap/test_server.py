@@ -58,6 +58,21 @@ def test_a_running_guest_is_paused_watched_and_ended(client, code):
     assert client.end() == (0, "")
 
 
+@pytest.mark.qemu
+@pytest.mark.slow
+def test_a_guest_on_qemu_is_stopped_from_its_first_instruction_on(client, code):
+    client.launch(code(SPIN.ljust(510, b"\0") + b"\x55\xaa" + bytes(1 << 20)), processor="qemu")
+    client.get("setInstructionBreakpoints", breakpoints=[{"instructionReference": hex(JUMP)}])  # SeaBIOS starts
+    assert client.wait("stopped")["reason"] == "instruction breakpoint"
+    client.get("setInstructionBreakpoints", breakpoints=[])
+    client.get("continue", threadId=1)
+    client.get("pause", threadId=1)
+    assert client.wait("stopped")["reason"] == "pause"
+    client.get("continue", threadId=1)
+    client.get("disconnect")
+    assert client.end() == (0, "")
+
+
 def test_a_client_may_leave_while_the_guest_runs(client, code):
     client.launch(code(SPIN), entryMode=16)
     client.get("disconnect")

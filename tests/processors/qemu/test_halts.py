@@ -1,9 +1,12 @@
 import pytest
 
+from trapline.arch.vmcb import Vmcb
 from trapline.devices.chips import ChipState, PicState
 from trapline.machine.processor import Outcome
 from trapline.processors.qemu.halts import Halts, is_halted_for_good
 from trapline.processors.qemu.inspection import parse_chips
+from trapline.processors.qemu.kicks import Kicks
+from trapline.processors.qemu.nmis import Nmis
 
 REGISTERS = "RIP=00000000001001e8 RFL={flags:08x} [---Z-P-] CPL=0 II=0 A20=1 SMM={smm} HLT={hlt}"
 HALTED = REGISTERS.format(flags=0x46, smm=0, hlt=1)
@@ -46,10 +49,17 @@ def test_a_guest_that_starts_a_cpu(icr, starts):
 class Handshake:
     on_quiet = None
 
+    def wake(self):
+        """Nothing waits."""
+
 
 class Qmp:
     def __init__(self, registers, state="running"):
         self.registers, self.state = registers, state
+        self.commands = []
+
+    def command(self, name):
+        self.commands.append(name)
 
     def ask_human(self, line):
         return self.registers
@@ -58,14 +68,12 @@ class Qmp:
         return self.state
 
 
-def look(qmp, *, watches=True):
+def look(qmp):
     """Let a second pass twice; return what the kick would mean that followed, and how often it kicked."""
     kicks = []
-    handshake = Handshake()
-    halts = Halts(handshake, qmp, lambda: kicks.append(1), watches=watches)
-    for _ in range(2):
-        if handshake.on_quiet is not None:
-            handshake.on_quiet()
+    halts = Halts(qmp, lambda: kicks.append(1))
+    halts.look()
+    halts.look()
     return halts.take(), len(kicks)
 
 
@@ -78,5 +86,21 @@ def test_others_go_on(qmp):
     assert look(qmp) == (Outcome.KICKED, 0)
 
 
-def test_where_qemu_cannot_be_asked_it_is_not():
-    assert look(Qmp(HALTED), watches=False) == (Outcome.KICKED, 0)
+def test_where_qemu_cannot_be_asked_nothing_is_done_while_it_is_quiet():
+    handshake = Handshake()
+    Kicks(handshake, Qmp(HALTED), None, Nmis(Vmcb()), watches=False)
+    assert handshake.on_quiet is None
+
+
+def test_a_kick_that_was_lost_is_sent_again():
+    handshake, qmp = Handshake(), Qmp(REGISTERS.format(flags=0x246, smm=0, hlt=0))
+    kicks = Kicks(handshake, qmp, None, Nmis(Vmcb()), watches=True)
+    handshake.on_quiet()
+    assert qmp.commands == []
+    kicks.kick()
+    kicks.inject()
+    handshake.on_quiet()
+    assert qmp.commands == ["inject-nmi"] * 2
+    assert kicks.withdraw()
+    handshake.on_quiet()
+    assert len(qmp.commands) == 2

@@ -10,7 +10,6 @@ from typing import Final
 from trapline.arch.registers import RFLAGS
 from trapline.machine.processor import Outcome
 
-from .handshake import Handshake
 from .qmp import Qmp
 
 _FLAGS: Final = re.compile(r"\b[ER]FL=([0-9a-f]+)")
@@ -19,12 +18,9 @@ _FLAGS: Final = re.compile(r"\b[ER]FL=([0-9a-f]+)")
 class Halts:
     """Kicks a guest that has halted for good."""
 
-    def __init__(self, handshake: Handshake, qmp: Qmp, kick: Callable[[], None], *, watches: bool) -> None:
-        """`watches`: QEMU can be asked; otherwise such a guest waits for ever."""
+    def __init__(self, qmp: Qmp, kick: Callable[[], None]) -> None:
         self._qmp, self._kick = qmp, kick
         self._found = False
-        if watches:
-            handshake.on_quiet = self.look
 
     def look(self) -> None:
         """Ask QEMU, while the guest runs."""

@@ -13,9 +13,11 @@ class Kicks:
     """Makes the guest leave when somebody asks for it, or when it has halted for good."""
 
     def __init__(self, handshake: Handshake, qmp: Qmp, aside: Aside, nmis: Nmis, *, watches: bool) -> None:
-        """`watches`: QEMU can be asked whether the guest has halted for good."""
+        """`watches`: QEMU can be asked whether the guest has halted for good, and kicked more than once."""
         self._handshake, self._qmp, self._aside, self._nmis = handshake, qmp, aside, nmis
-        self._halts = Halts(handshake, qmp, self.kick, watches=watches)
+        self._halts = Halts(qmp, self.kick)
+        if watches:
+            handshake.on_quiet = self._look
         self._pending = False
         self.halted = False
         """Whether the guest waited in HLT when it was kicked."""
@@ -31,6 +33,17 @@ class Kicks:
             self.halted = self._halts.is_halted()
             self._nmis.foreign = True
             self._qmp.command("inject-nmi")
+
+    def _look(self) -> None:
+        """Once a second, while a guest is quiet: kick it again, or see whether it has halted for good.
+
+        SeaBIOS loses an NMI that comes as it starts. One that is not lost is pending until it is absorbed: with it
+        another is one.
+        """
+        if self._pending:
+            self.inject()
+        else:
+            self._halts.look()
 
     def withdraw(self) -> bool:
         """Return whether a kick was asked for, which is not needed any more: the guest does not run."""
