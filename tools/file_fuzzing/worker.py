@@ -1,5 +1,6 @@
 """Reads many damaged files in a process with a bound of memory, and each within a bound of time."""
 
+import gc
 import os
 import resource
 import signal
@@ -17,6 +18,10 @@ from .readers import read
 MEMORY: Final = 1 << 30
 SECONDS: Final = 10
 """Of the CPU."""
+
+
+_COLLECTED: Final = 100
+"""Files between two garbage collections."""
 
 
 class Failure(NamedTuple):
@@ -76,7 +81,9 @@ def _work(kind: str, names: Sequence[str], folder: Path, output: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     signal.signal(signal.SIGPROF, _too_slow)
     path = folder / f"{kind}.{os.getpid()}"
-    for name, started, content in _contents(kind, names):
+    for number, (name, started, content) in enumerate(_contents(kind, names)):
+        if number % _COLLECTED == 0:
+            gc.collect()  # what a command froze, and `read` unfroze, would wait too long
         path.write_bytes(content)
         signal.setitimer(signal.ITIMER_PROF, SECONDS)
         try:

@@ -228,6 +228,10 @@ class _Limited:
         return self._processor.tsc
 
     @property
+    def tsc_frequency(self) -> int | None:
+        return self._processor.tsc_frequency
+
+    @property
     def hints(self) -> Sequence[str]:
         return self._processor.hints
 

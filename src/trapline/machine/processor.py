@@ -113,6 +113,10 @@ class Processor(Protocol):
         """The time stamp counter at the last #VMEXIT."""
 
     @property
+    def tsc_frequency(self) -> int | None:
+        """How many ticks of the time stamp counter a second has; None: unknown. Only while the guest is stopped."""
+
+    @property
     def statistics(self) -> "Statistics":
         """The cost of the run so far."""
 

@@ -115,6 +115,7 @@ class ScriptedProcessor:
         self.memory = ScriptedMemory(1 << 16)
         self.signature = 0x0080_0F12
         self.tsc = 0
+        self.tsc_frequency: int | None = None
         self.exit_status: int | None = None
         self.hints: list[str] = []
         self.halted = False

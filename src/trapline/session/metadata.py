@@ -36,7 +36,7 @@ class Started(Protocol):
 
 
 def run_metadata(session: Started) -> Metadata:
-    """Return the metadata of a run."""
+    """Return the metadata of a run, as far as it is known before its processor has started."""
     settings, names = session.settings, session.names
     guest = os.fspath(settings.guest) if isinstance(settings.guest, str | os.PathLike) else None
     return Metadata(

@@ -15,6 +15,7 @@ from .settings import Outlets, PathLike, Settings
 from .stream import Stream
 
 if TYPE_CHECKING:
+    from trapline.machine.processor import Processor
     from trapline.trace.exception_record import Lookup
     from trapline.trace.files.output import BatchOutput, RecordOutput
     from trapline.trace.files.writer import Format
@@ -120,7 +121,7 @@ class OutputFiles:
 
             self._metadata = run_metadata(session)
 
-    def begin(self, console: Console) -> None:
+    def begin(self, console: Console, processor: "Processor") -> None:
         """Remove what they held, and let them be written: the processor has started. `describe` comes before."""
         for file in (self._trace, self._console):
             if file is not None:
@@ -131,8 +132,10 @@ class OutputFiles:
             self._closing.callback(writer.finish)
         output, self._output = self._output, None
         if output is not None:
+            from msgspec.structs import replace
+
             assert self._metadata is not None, "describe comes before"
-            output.begin(self._metadata)
+            output.begin(replace(self._metadata, tsc_frequency=processor.tsc_frequency))
 
     @property
     def stream(self) -> Stream | None:

@@ -197,7 +197,7 @@ class Session:
 
     def _enter(self, save: SaveArea, gprs: Gprs) -> None:
         """Begin the run's files, for the processor has started, and set the state in which the guest does."""
-        self._files.begin(self.console)
+        self._files.begin(self.console, self.processor)
         self.explainer.begin()
         if self._boot is not None:
             self._boot.enter(save, gprs)

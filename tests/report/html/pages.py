@@ -67,7 +67,7 @@ def last():
     return [{**row, **general, "outcome": "combined"} for row in batch.to_pylist()]
 
 
-def hostile_page():
+def hostile_page(tsc_frequency=None):
     """Return the page."""
     return page(
         Page(
@@ -76,6 +76,7 @@ def hostile_page():
             failed=True,
             facts=[Fact(HOSTILE, HOSTILE)],
             overview=overview(records()),
+            tsc_frequency=tsc_frequency,
             explained=explained(),
             last=last(),
             sections=[Section("difference", HOSTILE, [HOSTILE])],

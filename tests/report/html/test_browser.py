@@ -64,6 +64,14 @@ def test_the_timeline_answers_to_keys(browser, file):
         browser.wait(f"{VIEW}.startsWith({view!r})")
 
 
+def test_where_the_frequency_is_known_times_are_shown(browser, file):
+    timed = file.with_name("timed.html")
+    timed.write_text(hostile_page(tsc_frequency=2_500_000_000), encoding="utf-8")
+    browser.open(timed)
+    assert browser.run(VIEW) == ALL.replace("4.999 M cycles", "2.000 ms")
+    assert browser.run("document.getElementById('axes').textContent") == " time record number"
+
+
 def test_the_mouse_zooms_and_the_axis_changes(browser, file):
     browser.open(file)
     left, top, wide = browser.run("(({x, y, width}) => [x, y, width])(canvas.getBoundingClientRect())")

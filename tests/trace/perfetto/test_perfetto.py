@@ -18,11 +18,11 @@ schema = pytest.importorskip("perfetto.protos.perfetto.trace.perfetto_trace_pb2"
 Type = schema.TrackEvent.Type
 
 
-def written(*batches):
+def written(*batches, frequency=None):
     """Return what Perfetto's schema reads of a trace."""
     file = io.BytesIO()
     writer = format_of("run.pftrace").make(file)
-    writer.begin(Metadata())
+    writer.begin(Metadata(tsc_frequency=frequency))
     count = 0
     for records, lookup in batches:
         writer.write(Exceptions(records.tobytes(), first=count, lookup=lookup).batch(), [])
@@ -73,6 +73,13 @@ def test_an_instant_has_what_the_record_has():
     track = read.tracks[event.track_uuid]
     above = read.tracks[track.parent_uuid]
     assert (track.name, above.process.process_name) == ("CPU 2", "CR3 0x5000")
+
+
+def test_times_are_nanoseconds():
+    ticks = np.array([0, 1, 2_445_000_000 * 5 + 2_445_000, (1 << 64) - 1], np.uint64)
+    read = Read(written((records(4, tsc=ticks), None), frequency=2_445_000_000))
+    last = ((1 << 64) - 1) * 1_000_000_000 // 2_445_000_000
+    assert [time for time, _ in read.of(Type.TYPE_INSTANT)] == [0, 0, 5_001_000_000, pytest.approx(last, abs=1)]
 
 
 @pytest.mark.parametrize("sizes", [(10_000,), (1, 4999, 5000)])

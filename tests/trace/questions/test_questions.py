@@ -123,6 +123,6 @@ def test_what_is_not_a_key(text):
 
 
 def test_rates_are_of_seconds_where_the_tick_is_known():
-    assert rate_of(Metadata(processor="unicorn")).of(6, 2_000_000_000) == 3
+    assert rate_of(Metadata(tsc_frequency=1_000_000_000)).of(6, 2_000_000_000) == 3
     assert rate_of(Metadata(processor="qemu")).of(6, 2_000_000) == 3
     assert rate_of(Metadata()).of(6, 0) is None

@@ -70,6 +70,8 @@ class Command(IntEnum):
     """Write a byte to a port, which ends the machine, and do nothing more."""
     IN = 7
     """Read `Mailbox.value` from a port, then hand back."""
+    NOTE_TSC = 8
+    """Read the time stamp counter into `Mailbox.tsc`, then hand back."""
 
 
 class Policy(IntEnum):

@@ -33,6 +33,7 @@ from .quirks_tcg import TcgQuirks
 from .ram import Ram
 from .resets import Resets
 from .stops import Stops, why_unavailable
+from .ticks import Ticks
 from .watchdog import Watchdog
 
 
@@ -76,6 +77,7 @@ class QemuProcessor:
         self._quirks: Quirks = (TcgQuirks if tcg else KvmQuirks)(self._shared, ram, facts)
         self._ports = Ports(self._shared, self._handshake, ram, qemu.command, splits=accelerator == "kvm")
         self.hints = self._ports.hints
+        self._ticks = Ticks(qemu.command, self._handshake, self._mailbox)
         aside = Aside(self._shared, self._handshake)
         self._msrs = Msrs(self._shared, aside, ram, tcg=tcg)
         self._kicks = Kicks(self._handshake, self._qmp, aside, self._quirks.nmis, watches=tcg)
@@ -96,6 +98,11 @@ class QemuProcessor:
     def tsc(self) -> int:
         """See `machine.Processor.tsc`."""
         return self._mailbox.tsc
+
+    @property
+    def tsc_frequency(self) -> int | None:
+        """See `machine.Processor.tsc_frequency`."""
+        return self._ticks.frequency()
 
     @property
     def statistics(self) -> Statistics:

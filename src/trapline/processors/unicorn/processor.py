@@ -110,6 +110,7 @@ class UnicornProcessor:
         self.signature = self.cpuid(FEATURES, 0)[EAX]
         self.capabilities = capabilities(sets_rf=sets_rf)
         self.exit_status: int | None = None
+        self.tsc_frequency: int | None = 1_000_000_000
         self._exits = self._stopped = 0
         self._left, self._fresh = self._started, True
         self._off = self._abandoned = self._leaving = False

@@ -11,11 +11,13 @@ from .decode import Lookup, place_of
 
 _ROOM: Final = 700_000
 """Characters for the counts of an axis."""
-_NAMES: Final = {"tsc": "time (TSC)", "seq": "record number"}
+_NANOSECONDS: Final = 1_000_000_000
 
 
-def timeline(overview: Overview, lookup: Lookup | None) -> dict[str, Any]:
+def timeline(overview: Overview, lookup: Lookup | None, frequency: int | None) -> dict[str, Any]:
     """Return the axes, and the exceptions of rare vectors one by one; numbers are relative to an axis's least value.
+
+    `frequency`: the ticks of a second; None: unknown.
 
     Text in it may come from the guest: JSON in a page needs `<` escaped, which `tojson` does.
     """
@@ -25,9 +27,14 @@ def timeline(overview: Overview, lookup: Lookup | None) -> dict[str, Any]:
         for total in overview.vectors
     ]
     binned = tuple(total.vector for total in overview.vectors if total.vector not in whole)
+    named = (
+        ("tsc", "time (TSC)" if frequency is None else "time", overview.tsc),
+        ("seq", "record number", overview.seq),
+    )
     axes = [
-        _axis(name, axis, binned, overview.rare)
-        for name, axis in (("tsc", overview.tsc), ("seq", overview.seq))
+        {"title": title, "tick": _NANOSECONDS / frequency if frequency and name == "tsc" else None}
+        | _axis(name, axis, binned, overview.rare)
+        for name, title, axis in named
         if axis is not None
     ]
     return {
@@ -44,7 +51,6 @@ def _axis(name: str, axis: Axis, vectors: tuple[int, ...], rare: tuple[Rare, ...
     values = [getattr(row, name) for row in rare]
     return {
         "name": name,
-        "title": _NAMES[name],
         "least": str(axis.least),
         "span": axis.most - axis.least,
         "start": (axis.first << axis.shift) - axis.least,

@@ -56,7 +56,7 @@ def page(values: Page) -> str:
         processes=overview.processes[:_SHARES],
         places=_places(overview.places),
         rows=[row(record, values.lookup) for record in values.last],
-        timeline=timeline(overview, values.lookup),
+        timeline=timeline(overview, values.lookup, values.tsc_frequency),
         lookup=values.lookup or (lambda _: None),
         style=style,
         script=script,

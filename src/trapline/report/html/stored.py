@@ -50,6 +50,7 @@ def page_of(records: Reading, names: Names, *, syntax: str = "intel") -> Page:
         failed=ending is not None,
         facts=tuple(_facts(records.runs[0].name, records.metadata) if one else ()),
         overview=counted,
+        tsc_frequency=records.metadata.tsc_frequency if one else None,
         lookup=names.lookup if names.files else None,
         explained=[
             Explained(
@@ -101,6 +102,7 @@ def _facts(name: str, metadata: Metadata) -> Iterator[Fact]:
         "Versions": ", ".join(f"{key} {value}" for key, value in metadata.versions.items()),
         "Started": (metadata.started or "").replace("T", " ", 1).replace("+00:00", " UTC"),
         "Build ID": metadata.build_id or "",
+        "TSC": "" if metadata.tsc_frequency is None else f"{metadata.tsc_frequency / 1e6:,g} MHz",
         "Command line": _command(metadata.command_line),
         "Symbols": ", ".join(
             each.name if each.slide is None else f"{each.name}@{each.slide}" for each in metadata.symbols

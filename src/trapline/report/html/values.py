@@ -48,6 +48,8 @@ class Page:
     """Command line, mask, processor, versions and the like."""
     overview: Overview
     """The records, counted."""
+    tsc_frequency: int | None = None
+    """Ticks of the time stamp counter in a second; None: unknown."""
     lookup: Callable[[int], Symbol | None] | None = None
     """Names linear addresses, before the names that the records have; None: no symbols were given."""
     explained: Sequence[Explained] = ()

@@ -17,6 +17,8 @@ from .writer import Note, Writer
 
 _LAST: Final = (1 << 63) - 2
 """Perfetto's times are signed."""
+_NANOSECONDS: Final = 1_000_000_000
+"""Of a second; Perfetto's unit of time."""
 
 
 class _Rows(NamedTuple):
@@ -47,9 +49,11 @@ class PerfettoWriter:
         self._rows: _Rows | None = None
         """Those that are not written yet, with their places in the trace."""
         self._count = 0
+        self._frequency = _NANOSECONDS
 
     def begin(self, metadata: Metadata) -> None:
         """See `writer.Writer`."""
+        self._frequency = metadata.tsc_frequency or _NANOSECONDS
         self._file.write(packets.begin() + self._tracks.begin())
 
     def write(self, columns: Columnar, notes: Sequence[Note]) -> None:
@@ -58,7 +62,7 @@ class PerfettoWriter:
             return
         track, new_tracks = self._tracks.of(columns)
         name, new_names = self._names.of(columns)
-        rows = _rows(columns, track, name)
+        rows = _rows(columns, track, name, self._frequency)
         self._file.write(new_tracks + new_names + self._tracks.counts(columns, rows.time))
         cpl, rsp = (numbers_of(columns, each).values.tolist() for each in ("cpl", "rsp"))
         settled = self._nesting.add(track.tolist(), cpl, rsp)
@@ -105,11 +109,11 @@ def perfetto_writer(file: BinaryIO, part: BinaryIO | None) -> Writer:
     return PerfettoWriter(file)
 
 
-def _rows(columns: Columnar, track: NDArray[Any], name: NDArray[Any]) -> _Rows:
+def _rows(columns: Columnar, track: NDArray[Any], name: NDArray[Any], frequency: int) -> _Rows:
     seq, tsc, cpl, rip, linear, address, code = (
         numbers_of(columns, each) for each in ("seq", "tsc", "cpl", "rip", "linear_rip", "address", "error_code")
     )
-    time = np.where(tsc.known(), tsc.values, seq.values)
+    time = np.where(tsc.known(), nanoseconds(tsc.values.astype(np.uint64), frequency), seq.values)
     return _Rows(
         np.minimum(time, _LAST).astype(np.uint64),
         track,
@@ -121,3 +125,14 @@ def _rows(columns: Columnar, track: NDArray[Any], name: NDArray[Any]) -> _Rows:
         code.values,
         address.known() | code.known().astype(np.uint8) << 1,
     )
+
+
+def nanoseconds(ticks: NDArray[np.uint64], frequency: int) -> NDArray[np.uint64]:
+    """Return times in nanoseconds, rounded down; those beyond what Perfetto takes are beyond that, too."""
+    if frequency == _NANOSECONDS:
+        return ticks
+    seconds, rest = np.divmod(ticks, np.uint64(frequency))
+    most = np.uint64(_LAST // _NANOSECONDS + 1)
+    return np.minimum(seconds, most) * np.uint64(_NANOSECONDS) + (
+        rest.astype(np.float64) * (_NANOSECONDS / frequency)
+    ).astype(np.uint64)

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 _USER: Final = 3
 _VECTORS: Final = 256
-_NANOSECONDS: Final = 1_000_000_000
 _MILLION: Final = 1_000_000
 
 
@@ -84,11 +83,9 @@ class Rate(NamedTuple):
 
 
 def rate_of(metadata: Metadata) -> Rate:
-    """Return the unit of rates: seconds where it is known how long a tick is, else a million ticks.
-
-    In this process the counter goes by nanoseconds; under QEMU it is the host's, whose frequency no file has.
-    """
-    return Rate("second", _NANOSECONDS) if metadata.processor == "unicorn" else Rate("million ticks", _MILLION)
+    """Return the unit of rates: seconds where it is known how long a tick is, else a million ticks."""
+    frequency = metadata.tsc_frequency
+    return Rate("million ticks", _MILLION) if frequency is None else Rate("second", frequency)
 
 
 def document(answer: Totals, rate: Rate) -> dict[str, Any]:

@@ -22,6 +22,7 @@ def ask(code: Assembler) -> None:
     for name, register in SAVED_LATER:
         code.mov(mailbox(f"gprs.{name}"), register)
     code.vmsave()
+    code.label("tsc")
     code.rdtsc()
     code.shl(RDX, 32)
     code.or_(RDX, RAX)
@@ -57,6 +58,8 @@ def dispatch_command(code: Assembler) -> None:
     code.je("in")
     code.cmp(ECX, Command.EXIT.value)
     code.je("exit")
+    code.cmp(ECX, Command.NOTE_TSC.value)
+    code.je("tsc")
     # A shutdown: with no IDT no exception can be delivered (APM 15.7.3 knows no way to inject one).
     code.lidt(table("null_idt_operand"))
     code.int3()

@@ -36,7 +36,15 @@
     palette = Object.fromEntries(["text", "muted", "line", "panel", "bg", "link", "page", "fault", "code", "fpu", "debug", "double"].map((name) => [name, colour(name)]));
   };
 
-  const label = (at, size) => (timeline.axis.name === "seq" ? Math.round(at).toLocaleString("en") : short(at, size));
+  const label = (at, size) => {
+    const { name, tick } = timeline.axis;
+    if (name === "seq") return Math.round(at).toLocaleString("en");
+    return tick ? short(at * tick, size * tick, TIMES) : short(at, size, COUNTS);
+  };
+  const round = (most) => {  // a step of the axis, in its own unit
+    const tick = timeline.axis.tick || 1;
+    return step((timeline.to - timeline.from) * tick, most) / tick;
+  };
   const width = () => chart.clientWidth - LEFT - RIGHT;
   const value = (x) => timeline.from + (x - LEFT) / width() * (timeline.to - timeline.from);
   const pixel = (at) => LEFT + (at - timeline.from) / (timeline.to - timeline.from) * width();
@@ -94,7 +102,7 @@
     c.fillStyle = palette.muted;
     c.font = "12px system-ui, sans-serif";
     c.textBaseline = "top";
-    const size = step(timeline.to - timeline.from, wide / 90);
+    const size = round(wide / 90);
     for (let at = Math.ceil(timeline.from / size) * size; at <= timeline.to; at += size) {
       const x = Math.round(pixel(at));
       c.fillRect(x, top, 1, 4);
@@ -112,12 +120,12 @@
   };
   const redraw = () => { if (!pending) { pending = true; requestAnimationFrame(draw); } };
 
-  const unit = () => (timeline.axis.name === "tsc" ? " cycles" : "");
+  const unit = () => (timeline.axis.name === "tsc" && !timeline.axis.tick ? " cycles" : "");
   const told = (from, to) => timeline.lanes
     .map((lane) => [lane.name, Math.round(timeline.count(lane, from, to))])
     .filter(([, n]) => n > 0).map(([name, n]) => `${name} ${n.toLocaleString("en")}`).join(", ") || "nothing";
   const tell = () => {
-    const size = step(timeline.to - timeline.from, 1000);
+    const size = round(1000);
     const whole = timeline.from === 0 && timeline.to === timeline.span;
     view.textContent = `${whole ? "All" : "In view"}: ${label(timeline.from, size)} to ${label(timeline.to, size)}${unit()}: ${told(timeline.from, timeline.to)}.`;
   };

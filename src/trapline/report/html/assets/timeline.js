@@ -100,8 +100,10 @@ const step = (span, most) => {
   return [1, 2, 5, 10].map((n) => n * power).find((n) => n >= rough) || power * 10;
 };
 
-const short = (value, size) => {
-  const units = [[1e12, " T"], [1e9, " G"], [1e6, " M"], [1e3, " k"], [1, ""]];
+const COUNTS = [[1e12, " T"], [1e9, " G"], [1e6, " M"], [1e3, " k"], [1, ""]];
+const TIMES = [[1e9, " s"], [1e6, " ms"], [1e3, " µs"], [1, " ns"]];
+
+const short = (value, size, units) => {
   const [unit, name] = units.find(([u]) => Math.abs(value) >= u) || [1, ""];
   const digits = Math.min(Math.max(Math.ceil(-Math.log10(size / unit) - 1e-9), 0), 6);
   return (value / unit).toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits }) + name;
