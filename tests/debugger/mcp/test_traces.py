@@ -6,7 +6,9 @@ from functools import partial
 import pytest
 
 from trapline.api import run
-from trapline.debugger.mcp.small import CAP
+from trapline.debugger.mcp.answers import DiffAnswer
+from trapline.debugger.mcp.files import Files
+from trapline.debugger.mcp.small import CAP, result_of, size_of
 from trapline.machine.record import RECORD_SIZE
 from trapline.trace.files.output import BatchOutput
 from trapline.trace.files.writer import format_of
@@ -18,7 +20,7 @@ MILLION = 1_000_000
 @pytest.fixture(scope="module")
 def million(tmp_path_factory):
     """A trace of a million exceptions."""
-    path = tmp_path_factory.mktemp("million") / "million.parquet"
+    path = tmp_path_factory.mktemp("million") / "million.arrow"
     data = bytes(run("sample:ring3").exceptions.data)
     times, rest = divmod(MILLION * RECORD_SIZE, len(data))
     with path.open("wb") as file:
@@ -33,17 +35,17 @@ def million(tmp_path_factory):
 
 
 def test_a_page_of_a_million_is_small_and_the_next_one_follows(talk, million, tmp_path):
-    (tmp_path / "million.parquet").hardlink_to(million)
+    (tmp_path / "million.arrow").hardlink_to(million)
 
     async def conversation(session):
-        answer = await session.call("exceptions", trace="million.parquet", registers=True, limit=100)
+        answer = await session.call("exceptions", trace="million.arrow", registers=True, limit=100)
         assert answer["total"] == MILLION
         assert 10 < len(answer["exceptions"]) <= 100
         assert answer["next_cursor"] == f"{len(answer['exceptions'])}"
         cursor, seen = None, []
         while cursor is not None or not seen:
             answer = await session.call(
-                "exceptions", trace="million.parquet", last=40, registers=True, limit=100, cursor=cursor
+                "exceptions", trace="million.arrow", last=40, registers=True, limit=100, cursor=cursor
             )
             seen += [each["seq"] for each in answer["exceptions"]]
             cursor = answer.get("next_cursor")
@@ -178,9 +180,16 @@ def test_tools_say_what_they_do_and_what_they_answer(talk):
     talk(conversation)
 
 
-def test_another_directory_is_allowed(tmp_path, tmp_path_factory):
-    from trapline.debugger.mcp.files import Files
+@pytest.mark.parametrize("text", [["x" * 10_000] * 1000, ['\0"é'] * 100_000, ["x" * 1_000_000]], ids=len)
+def test_what_is_too_long_is_cut_and_told(text):
+    answer = DiffAnswer(same=False, summary="s", common=0, new=1, gone=0, moved=0, changed=0, text=text, counts=[])
+    result = result_of(answer)
+    assert CAP // 16 < size_of(result) <= CAP
+    assert result.structured_content["left_out"][0].startswith("text: ")
+    assert json.loads(result.content[0].text) == result.structured_content
 
+
+def test_another_directory_is_allowed(tmp_path, tmp_path_factory):
     other = tmp_path_factory.mktemp("other")
     (other / "guest").write_bytes(b"x")
     assert Files([tmp_path, other]).find(str(other / "guest")) == str(other / "guest")
