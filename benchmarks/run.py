@@ -197,6 +197,13 @@ def traces(rounds: int, scratch: Path) -> None:
     traces(scratch)
 
 
+def gdb(rounds: int, scratch: Path) -> None:
+    """What gdb costs."""
+    from .gdb import gdb
+
+    gdb(rounds, scratch)
+
+
 def recording(rounds: int, scratch: Path) -> None:
     """Recording to files."""
     from .recording import boots, recording
@@ -216,6 +223,7 @@ BENCHMARKS = {
     "python": python,
     "ring": ring,
     "in-process": in_process,
+    "gdb": gdb,
     "recording": recording,
     "traces": traces,
 }

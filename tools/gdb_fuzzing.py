@@ -25,7 +25,7 @@ GUEST: Final = bytes.fromhex("b90300 e80400 e2fb 0f0b 40 c3 ebfe")
 """`mov cx, 3; again: call add; loop again; ud2; add: inc ax; ret; jmp $`, in real mode."""
 RUN: Final = 0.002
 """Seconds for which a packet may let the guest run."""
-_FRESH: Final = 100
+_FRESH: Final = 1000
 """Packets or sessions after which there is a new guest."""
 LONGEST: Final = 5.0
 """Seconds that a packet may take, on a busy machine."""
@@ -222,12 +222,16 @@ def play(packets: int, damaged_sessions: int, seed: str, *, verbose: bool = Fals
     """Send random packets, then damaged sessions; return what failed."""
     player = Player()
     for number in range(packets):
+        if verbose and number % 20000 == 0:
+            print(f"packet {number:,}, {len(player.failures)} failures", flush=True)
         if not player.send(random_packet(random.Random(f"packet {seed} {number}"))) or number % _FRESH == 0:
             player.begin(fresh=number % _FRESH == 0)
     if verbose:
         figures = f"{player.runs:,} runs, {player.guests:,} guests"
         print(f"{player.packets:,} packets, {figures}, {player.slowest:.2f} s at most", flush=True)
     for number in range(damaged_sessions):
+        if verbose and number % 5000 == 0:
+            print(f"session {number:,}, {len(player.failures)} failures", flush=True)
         player.begin(fresh=number % _FRESH == 0)
         all(map(player.receive, sessions(random.Random(f"session {seed} {number}"))))
     if verbose:

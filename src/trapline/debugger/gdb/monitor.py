@@ -19,6 +19,7 @@ from trapline.typed import read_integer
 
 _LAST: Final = 8
 _LINES: Final = 8
+_ENTRIES: Final = 64
 _MOST: Final = 10_000
 """Records and instructions that one command prints."""
 
@@ -81,10 +82,13 @@ class Monitor:
         return _render(tables.idt(self._target))
 
     def _gdt(self, rest: str) -> str:
-        return _render(tables.gdt(self._target))
+        return _render(tables.gdt(self._target, self._count(rest)))
 
     def _ldt(self, rest: str) -> str:
-        return _render(tables.ldt(self._target))
+        return _render(tables.ldt(self._target, self._count(rest)))
+
+    def _count(self, rest: str) -> int:
+        return min(_number(rest, "number of entries"), tables.DESCRIPTORS) if rest else _ENTRIES
 
     def _tss(self, rest: str) -> str:
         return _render(tables.tss(self._target))
@@ -201,8 +205,8 @@ _COMMANDS: Final = {
         _Command("discard [skip]", "do not deliver it; skip: go on after the instruction", Monitor._discard),
         _Command("inject VECTOR [CODE [ADDRESS]]", "deliver another exception in its place", Monitor._inject),
         _Command("idt", "decode the interrupt descriptor table, or real mode's vector table", Monitor._idt),
-        _Command("gdt", "decode the global descriptor table", Monitor._gdt),
-        _Command("ldt", "decode the local descriptor table", Monitor._ldt),
+        _Command("gdt [N]", "decode the global descriptor table, or its first N entries", Monitor._gdt),
+        _Command("ldt [N]", "decode the local descriptor table", Monitor._ldt),
         _Command("tss", "decode the stacks in the task-state segment", Monitor._tss),
         _Command("registers [GROUP]...", "all of a group, by the library's names", Monitor._registers),
         _Command("walk ADDRESS", "walk the page tables: of a number, a symbol, or a register as $pc", Monitor._walk),
