@@ -2,15 +2,11 @@
 
 import argparse
 import contextlib
-import os
 import shlex
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -27,6 +23,7 @@ from trapline.session.result import result
 from trapline.session.settings import MachineOptions
 from trapline.typed import shortened
 
+from .foreground import foreground
 from .terminal import tell
 
 _APART: Final = ("timeout", "fail_on", "expect", "stop", "keep_going", "live", "stat")
@@ -87,7 +84,7 @@ def run_in_gdb(guest: str | None, keywords: MachineOptions, debugger: Debugger, 
         until = None
         if started:
             command = [debugger.program, "-q", "-x", str(startup_file(folder, machine, endpoint)), *debugger.options]
-            until = stack.enter_context(_started(command))
+            until = stack.enter_context(foreground(command))
         elif listener is not None:
             _say(f"stopped at the first instruction; gdb can connect with: target remote {listener.endpoint}")
         ended: list[Run] = []
@@ -122,37 +119,6 @@ def _run_out(server: Server, target: Target, listener: Listener | None) -> BaseE
     except (KeyboardInterrupt, ProcessorError) as failure:
         return failure
     return KeyboardInterrupt() if end is End.KILLED else None
-
-
-@contextlib.contextmanager
-def _started(command: Sequence[str]) -> Iterator[int]:
-    """Start gdb in the foreground; the descriptor that this gives is readable when it has ended.
-
-    It is a job of its own: Ctrl-C in the terminal is gdb's alone.
-    """
-    ended, ends = os.pipe()
-    terminal = sys.stdin.fileno() if sys.stdin is not None and sys.stdin.isatty() else None
-    before = signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # a job in the background may give the terminal away
-    try:
-        process = subprocess.Popen(command, process_group=0)  # noqa: S603  # the user's gdb
-        if terminal is not None:
-            os.tcsetpgrp(terminal, process.pid)
-
-        def wait() -> None:
-            process.wait()
-            os.close(ends)
-
-        thread = threading.Thread(target=wait, daemon=True)
-        thread.start()
-        try:
-            yield ended
-        finally:
-            thread.join()
-            os.close(ended)
-            if terminal is not None:
-                os.tcsetpgrp(terminal, os.getpgrp())
-    finally:
-        signal.signal(signal.SIGTTOU, before)
 
 
 def _say(line: str) -> None:

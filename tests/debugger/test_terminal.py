@@ -1,0 +1,66 @@
+"""`trapline gdb` on a terminal: what is typed there is gdb's."""
+
+import os
+import pty
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.acceptance.runs import LIMIT
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("gdb") is None, reason="gdb is not installed")]
+CONTROLLING = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+)
+
+
+class Terminal:
+    """A command on a terminal of its own."""
+
+    def __init__(self, *words):
+        self._terminal, end = pty.openpty()
+        command = [sys.executable, "-c", CONTROLLING, sys.executable, "-m", "trapline", *map(str, words)]
+        self.process = subprocess.Popen(command, stdin=end, stdout=end, stderr=end, start_new_session=True)
+        os.close(end)
+        self._text, self._place = "", 0
+
+    def type(self, text):
+        os.write(self._terminal, text.encode())
+
+    def expect(self, text):
+        """Wait until a text is printed, after the last one that was expected."""
+        deadline = time.monotonic() + LIMIT
+        while (place := self._text.find(text, self._place)) < 0:
+            ready = select.select([self._terminal], [], [], deadline - time.monotonic())[0]
+            assert ready, f"{text!r} is not in {self._text[self._place :]!r}"
+            self._text += os.read(self._terminal, 4096).decode(errors="replace")
+        self._place = place + len(text)
+
+    def close(self):
+        os.close(self._terminal)
+
+
+def test_ctrl_c_and_ctrl_z(tmp_path):
+    (tmp_path / "spin").write_bytes(b"\xeb\xfe")
+    terminal = Terminal("gdb", tmp_path / "spin", "--entry-mode", "16", "--gdb-options=-nx -ex 'set pagination off'")
+    terminal.expect("(gdb) ")
+    terminal.type("continue\n")
+    terminal.expect("Continuing.")
+    terminal.type("\x03")
+    terminal.expect("Program received signal SIGINT")
+    terminal.expect("(gdb) ")
+    terminal.type("\x1a")
+    _, status = os.waitpid(terminal.process.pid, os.WUNTRACED)
+    assert os.WIFSTOPPED(status)
+    terminal.process.send_signal(signal.SIGCONT)
+    terminal.type("print/x $pc\n")
+    terminal.expect("$1 = 0x7c00")
+    terminal.type("quit\n")
+    terminal.expect("guest: interrupted")
+    assert terminal.process.wait(LIMIT) == 130
+    terminal.close()
