@@ -10,10 +10,13 @@ from trapline.errors import UsageError
 from trapline.explain.explanation import Explanation
 from trapline.hypervisor.exception import Decision
 from trapline.hypervisor.stop import StopReason
+from trapline.machine.linear import address_mask, read_mapped, stack_base
+from trapline.machine.registers import GENERAL
 from trapline.report.crash import Frame
 from trapline.session.cpu import Cpu
 from trapline.session.observing import ExceptionExit
 from trapline.session.stops import check_forced
+from trapline.symbols import unwind
 from trapline.trace.condition import StopAt, parse_stop
 
 FINAL: Final = frozenset({StopReason.OFF, StopReason.RESET, StopReason.SHUTDOWN, StopReason.HALTED})
@@ -103,7 +106,9 @@ class Target:
         """Run to the caller. Raises UsageError where it is not known."""
         callers = self.frames()[1:]
         if not callers:
-            raise UsageError("the caller is not known: there are no frame pointers to follow")
+            raise UsageError(
+                "the caller is not known: symbols have no call frames of it, and there are no frame pointers"
+            )
         return self.run_to(callers[0].address, above=self.cpu.registers.rsp, timeout=timeout)
 
     def run_to(self, address: int, *, above: int | None = None, timeout: float | None = None) -> Stop:
@@ -152,8 +157,26 @@ class Target:
         return None if symbol is None or symbol.file is None or symbol.line is None else (symbol.file, symbol.line)
 
     def frames(self) -> tuple[Frame, ...]:
-        """Return where the guest is and its callers, innermost first: the callers are a guess by frame pointers."""
-        return (Frame(self.cpu.address, self.cpu.symbol), *self.cpu.backtrace())
+        """Return where the guest is and its callers, innermost first.
+
+        Callers are found by the call frame information of symbols; where there is none they are a guess by frame
+        pointers.
+        """
+        return (Frame(self.cpu.address, self.cpu.symbol), *(self._unwound() or self.cpu.backtrace()))
+
+    def _unwound(self) -> tuple[Frame, ...]:
+        cpu, names = self.cpu, self.machine.session.names
+        save, memory, bits = cpu.vcpu.save, cpu.vcpu.processor.memory, cpu.bits
+        base = stack_base(save)
+        found = unwind(
+            lambda address, size: read_mapped(save, memory, base + address & address_mask(save), size),
+            {name: getattr(cpu.registers, name) & address_mask(save) for name in GENERAL},
+            cpu.address,
+            bits,
+            names.row,
+            lambda address: names.caller(address) is not None,
+        )
+        return tuple(Frame(address, names.caller(address)) for address in found)
 
     def explain(self) -> Explanation | None:
         """Explain the shutdown, or the exception at which the guest is stopped; None: there is neither."""

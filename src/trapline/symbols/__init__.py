@@ -8,6 +8,7 @@ An address that is not in a function has no symbol.
 """
 
 from .backtrace import Frame, backtrace
+from .call_frames import unwind
 from .files import Names, Symbols, load, parse_option
 from .slide import KernelValues, find_slide
 from .symbol import Symbol, place_in
@@ -23,4 +24,5 @@ __all__ = [
     "load",
     "parse_option",
     "place_in",
+    "unwind",
 ]

@@ -12,6 +12,7 @@ from trapline.errors import UsageError
 from trapline.typed import read_integer, shortened
 
 from . import elf, pe, text
+from .call_frames import CallFrames, Row
 from .demangle import demangle
 from .lines import Lines
 from .ranges import Ranges
@@ -35,6 +36,7 @@ class Symbols:
         slide: int = 0,
         variables: Callable[[], Mapping[str, int]] = dict,
         link_base: int = 0,
+        frames: CallFrames | None = None,
     ) -> None:
         """`variables` reads those of the file, when one is asked for."""
         self.name = name
@@ -44,6 +46,7 @@ class Symbols:
         """The difference from the file's addresses to the guest's."""
         self._ranges = ranges
         self._lines = lines
+        self._frames = frames
         self._read_variables = variables
 
     def lookup(self, address: int) -> Symbol | None:
@@ -83,6 +86,10 @@ class Symbols:
                 first.setdefault(None if function is None else function.start, address + self.slide)
             lines[line] = sorted(first.values())
         return lines
+
+    def row(self, address: int) -> Row | None:
+        """Return where the caller's registers are at an instruction of the guest; None: unknown."""
+        return None if self._frames is None else self._frames.row(address - self.slide)
 
     def addresses(self, names: Iterable[str]) -> dict[str, int]:
         """Return the addresses of functions and NASM's local labels in the file, by name; unknown ones are left out."""
@@ -164,6 +171,10 @@ class Names:
         """
         with self._lock:
             return next((found for file in self.files if (found := file.of_source(path))), {})
+
+    def row(self, address: int) -> Row | None:
+        """Return where the caller's registers are at an instruction of the guest; None: unknown."""
+        return next((row for file in self.files if (row := file.row(address)) is not None), None)
 
     def caller(self, address: int) -> Symbol | None:
         """Return the symbol of a return address: of its call, which may be the last instruction of a function."""
@@ -265,4 +276,5 @@ def _of_code(name: str, code: elf.Code | pe.Code, opener: elf.Opener, slide: int
     lines = Lines(name, opener) if code.debug else None
     if isinstance(code, pe.Code):
         return Symbols(name, code.ranges, lines, slide, link_base=code.link_base)
-    return Symbols(name, code.ranges, lines, slide, partial(elf.variables, opener))
+    variables = partial(elf.variables, opener)
+    return Symbols(name, code.ranges, lines, slide, variables, frames=CallFrames(name, opener))

@@ -84,7 +84,7 @@ def step_out(state: State, asked: Step) -> Done:
     if over is not None:
         return over
     if len(guest.target.frames()) < 2:
-        raise UsageError("the caller is not known: there are no frame pointers to follow")
+        raise UsageError("the caller is not known: symbols have no call frames of it, and there are no frame pointers")
     return Done(work=state.running(guest.target.step_out))
 
 

@@ -211,7 +211,7 @@ _COMMANDS: Final = {
         _Command("registers [GROUP]...", "all of a group, by the library's names", Monitor._registers),
         _Command("walk ADDRESS", "walk the page tables: of a number, a symbol, or a register as $pc", Monitor._walk),
         _Command("disassemble [ADDRESS [N]]", "disassemble by the guest's own mode", Monitor._disassemble),
-        _Command("backtrace", "the callers by frame pointers, in every mode", Monitor._backtrace),
+        _Command("backtrace", "the callers, in every mode", Monitor._backtrace),
         _Command("physical [on|off]", "whether gdb's addresses are physical", Monitor._physical),
         _Command("type TEXT", r"send text to the guest's console; \n is a new line", Monitor._type),
         _Command("help", "this list", Monitor._help),
