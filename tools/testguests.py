@@ -23,6 +23,7 @@ _KERNELS = ("boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz")
 _BUSYBOX = ("bin/busybox", "usr/bin/busybox")
 """Where packages have them: older and newer ones."""
 GRUB_MODULES = ("biosdisk", "iso9660", "part_msdos", "serial", "terminal", "echo", "halt", "normal")
+GRUB_EFI_MODULES = ("fat", "part_gpt", "part_msdos", "serial", "terminal", "echo", "halt", "normal")
 
 # `halt` powers off by APM or ACPI, so the end of the run is the guest's own.
 GRUB_CONFIG = """\
@@ -214,6 +215,16 @@ def grub_iso() -> Path:
     return image
 
 
+def grub_efi() -> Path:
+    """Return GRUB as an EFI program, with a configuration inside."""
+    return _grub_core("x86_64-efi", package("grub-efi-amd64-bin") / "usr/lib/grub/x86_64-efi", GRUB_EFI_MODULES)
+
+
+def ipxe_efi() -> Path:
+    """Return iPXE as an EFI program."""
+    return _only(package("ipxe"), "boot/ipxe.efi")
+
+
 def kvm_unit_tests() -> Path:
     """Return the folder with the x86 images of kvm-unit-tests: TRAPLINE_KVM_UNIT_TESTS names it, or the tree above it.
 
@@ -234,14 +245,14 @@ def _initrd(name: str, init: bytes) -> Path:
     return _written(name, linux_initramfs(busybox.read_bytes(), init))
 
 
-def _grub_core(target: str, modules: Path) -> Path:
+def _grub_core(target: str, modules: Path, names: tuple[str, ...] = GRUB_MODULES) -> Path:
     if missing := missing_tools("grub-mkimage"):
         raise Unobtainable(f"{missing[0]} is not installed")
     config = _written("grub.cfg", GRUB_CONFIG.encode())
     core = cache_directory() / f"core-{target}.img"
     # The configuration is embedded; the prefix is never read.
     command = ["grub-mkimage", "-O", target, "-d", str(modules), "-c", str(config), "-p", "/boot/grub"]
-    output_of("GRUB", [*command, "-o", str(core), *GRUB_MODULES], cache_directory())
+    output_of("GRUB", [*command, "-o", str(core), *names], cache_directory())
     return core
 
 
@@ -272,7 +283,8 @@ def _written(name: str, content: bytes) -> Path:
 
 
 OBTAINABLE = {
-    obtain.__name__: obtain for obtain in (linux_kernel, linux_initrd, memtest, ipxe_iso, grub_disk, grub_iso)
+    obtain.__name__: obtain
+    for obtain in (linux_kernel, linux_initrd, memtest, ipxe_iso, ipxe_efi, grub_disk, grub_iso, grub_efi)
 }
 
 

@@ -6,6 +6,7 @@ to follow it, and compares the two normalised texts. One QEMU runs at a time.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -14,13 +15,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
 from tools import testguests
-from trapline.guests.qemu import qemu_options
+from trapline.errors import ProcessorMissing
+from trapline.guests.qemu import in_file, qemu_options
 from trapline.guests.recognise import recognise
+from trapline.processors.qemu.uefi import find_uefi
 
 QEMU = "qemu-system-x86_64"
 
@@ -63,6 +66,8 @@ class Software:
     options: tuple[str, ...] = ()
     timeout: float = 240.0
     memory: str = "256M"
+    uefi: bool = False
+    """UEFI firmware boots it."""
 
     def skip_reason(self) -> str | None:
         """Say why it cannot run on this machine, or None when it can."""
@@ -70,7 +75,9 @@ class Software:
             return f"{QEMU} is not installed"
         try:
             self.obtain()
-        except testguests.Unobtainable as reason:
+            if self.uefi:
+                find_uefi()
+        except (testguests.Unobtainable, ProcessorMissing) as reason:
             return f"{self.name}: {reason}"
         return None
 
@@ -79,7 +86,7 @@ class Software:
         files = self.obtain()
         arguments = [str(files.guest)] if files.guest else []
         arguments += ["--initrd", str(files.initrd)] if files.initrd else []
-        return arguments + (["--append", self.append] if self.append else [])
+        return arguments + (["--append", self.append] if self.append else []) + (["--uefi"] if self.uefi else [])
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,17 +115,30 @@ def channel_options(directory: Path) -> list[str]:
 def run_plain(software: Software, directory: Path) -> Observation:
     """Run the software on QEMU alone."""
     files = software.obtain()
-    boot: list[str] = []
-    if files.guest:
-        boot = qemu_options(recognise(files.guest), initrd=files.initrd, append=software.append)
-    command = [QEMU, *CPU, "-m", software.memory, *PC, *software.options, *boot, *channel_options(directory)]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    try:
-        return watch(process, software, directory)
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
+    with contextlib.ExitStack() as closing:
+        boot = firmware(directory) if software.uefi else []
+        if files.guest:
+            guest = closing.enter_context(in_file(recognise(files.guest)))
+            boot += qemu_options(guest, initrd=files.initrd, append=software.append, uefi=software.uefi)
+        command = [QEMU, *CPU, "-m", software.memory, *PC, *software.options, *boot, *channel_options(directory)]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        try:
+            return watch(process, software, directory)
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
+
+
+def firmware(directory: Path) -> list[str]:
+    """Return QEMU's options for UEFI firmware, with a copy of its variables in the directory."""
+    found = find_uefi()
+    variables = directory / "variables.fd"
+    shutil.copyfile(found.variables, variables)
+    return [
+        *("-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={found.code}"),
+        *("-drive", f"if=pflash,unit=1,format=raw,file={variables}"),
+    ]
 
 
 def watch(
@@ -281,6 +301,33 @@ GRUB_ISO = Software(
     normalise=_lines,
     ends=True,
 )
+GRUB_EFI = Software(
+    name="GRUB by UEFI",
+    obtain=lambda: Files(testguests.grub_efi()),
+    channel=Channel.SERIAL,
+    started="trapline: done",
+    normalise=_lines,
+    ends=True,
+    uefi=True,
+)
+UEFI_SHELL = Software(
+    name="the UEFI shell",
+    obtain=lambda: Files(None),
+    channel=Channel.SERIAL,
+    started="Shell> ",
+    normalise=_lines,
+    uefi=True,
+)
+LINUX_EFI = replace(LINUX, name="Linux by its EFI stub", uefi=True)
+IPXE_EFI = Software(
+    name="iPXE by UEFI",
+    obtain=lambda: Files(testguests.ipxe_efi()),
+    channel=Channel.SERIAL,
+    started="No more network devices",
+    normalise=_lines,
+    uefi=True,
+)
+BY_UEFI = (GRUB_EFI, UEFI_SHELL, LINUX_EFI, IPXE_EFI)
 ALL = (SEABIOS, LINUX, MEMTEST, IPXE, GRUB_DISK, GRUB_ISO)
 
 
@@ -289,7 +336,7 @@ def main() -> int:
     import tempfile
 
     status = 0
-    for software in ALL:
+    for software in (*ALL, *BY_UEFI):
         if reason := software.skip_reason():
             print(f"{software.name}: skipped: {reason}")
             continue

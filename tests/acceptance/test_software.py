@@ -10,7 +10,7 @@ import pytest
 
 from tests.acceptance import software
 from tests.acceptance.runs import TRAPLINE, blame, read_lines
-from tests.acceptance.software import ALL, LINUX, LINUX_TRACING, PC
+from tests.acceptance.software import ALL, BY_UEFI, GRUB_EFI, LINUX, LINUX_TRACING, PC
 from trapline.arch.vectors import Vector
 
 BOOTS = 20
@@ -65,17 +65,23 @@ def count(summary, vector):
     return sum(row["count"] for row in summary["counts"] if row["vector"] == vector)
 
 
-@pytest.mark.parametrize("each", ALL, ids=lambda each: each.name)
+@pytest.mark.parametrize("each", [*ALL, GRUB_EFI], ids=lambda each: each.name)
 def test_it_starts_as_on_qemu_alone(each, plain, traced):
+    summary = assert_same(each, plain, traced)
+    if each is LINUX:
+        assert count(summary, Vector.PF) > 10_000
+
+
+def assert_same(each, plain, traced, *options, exceptions="all"):
+    """Compare the software with what it shows on QEMU alone; return the summary."""
     expected = plain(each)
-    observation, summary = traced(each)
+    observation, summary = traced(each, *options, exceptions=exceptions)
     assert observation.text == expected.text
     assert expected.status == 0
     ending = ("off", 0) if each.ends else ("interrupted", 130)
     assert (summary["ending"], summary["exit_code"], observation.status) == (*ending, ending[1])
     assert blame(summary) == []
-    if each is LINUX:
-        assert count(summary, Vector.PF) > 10_000
+    return summary
 
 
 @pytest.mark.parametrize("exceptions", ["all", "pf,de"])
@@ -109,3 +115,11 @@ def test_linux_boots_again_and_again(boot, plain, traced):
     assert observation.text == plain(LINUX).text
     assert summary["exit_code"] == 0
     assert count(summary, Vector.PF) > 10_000
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("options", [(), ("--isolate",)], ids=["open", "isolated"])
+@pytest.mark.parametrize("exceptions", ["none", "all"])
+@pytest.mark.parametrize("each", BY_UEFI, ids=lambda each: each.name)
+def test_by_uefi_it_starts_as_on_qemu_alone(each, exceptions, options, plain, traced):
+    assert_same(each, plain, traced, *options, exceptions=exceptions)

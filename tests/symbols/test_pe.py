@@ -1,12 +1,12 @@
 """Symbols of portable executables, as GNU ld writes them."""
 
 import struct
-import subprocess
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.programs.efi import build_efi
 from trapline.errors import UsageError
 from trapline.symbols import load, pe
 from trapline.symbols.files import of_image
@@ -21,35 +21,30 @@ int efi_main(void *image, void *table)
     return broken(image) + broken(table);
 }
 """
-BASE = 0x400000
 
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory):
     """An EFI program with DWARF; its directory has one without symbols too."""
+    if missing := build_efi.missing_tools():
+        pytest.skip(f"{missing[0]} is not installed")
     folder = tmp_path_factory.mktemp("pe")
     (folder / "x.c").write_text(SOURCE)
-    for words in (
-        "gcc -g -O1 -ffreestanding -fpie -fno-stack-protector -fno-asynchronous-unwind-tables -c x.c -o x.o",
-        "objcopy -R .comment x.o",
-        f"ld -m i386pep --subsystem 10 --image-base {BASE:#x} -e efi_main -o x.efi x.o",
-        f"ld -m i386pep --subsystem 10 --image-base {BASE:#x} -e efi_main -s -o stripped.efi x.o",
-    ):
-        subprocess.run(words.split(), cwd=folder, check=True, capture_output=True)
-    return folder / "x.efi"
+    build_efi.build(folder / "x.c", folder / "stripped.efi", stripped=True)
+    return build_efi.build(folder / "x.c", folder / "x.efi")
 
 
 def test_functions_and_lines_are_found_where_the_image_is_loaded(program):
     symbols = load(program)
-    assert symbols.link_base == BASE
-    symbols.slide = 0x0DD4_2000 - BASE
+    assert symbols.link_base == build_efi.BASE
+    symbols.slide = 0x0DD4_2000 - build_efi.BASE
     begin = symbols.addresses(("broken", "efi_main"))
     assert set(begin) == {"broken", "efi_main"}
     found = symbols.lookup(begin["broken"] + symbols.slide)
     assert (found.name, found.offset, found.file) == ("broken", 0, "x.c")
     assert found.line in (2, 3)
     assert symbols.lookup(begin["efi_main"] + symbols.slide + 1).place == "efi_main+0x1"
-    assert symbols.lookup(BASE + symbols.slide) is None  # headers
+    assert symbols.lookup(build_efi.BASE + symbols.slide) is None  # headers
 
 
 def test_a_stripped_one_is_refused_as_a_file_and_has_no_names_as_a_guest(program):

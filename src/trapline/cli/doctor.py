@@ -77,6 +77,7 @@ def _library(name: str, package: str) -> Finding:
 def _qemu(program: str | None) -> list[Finding]:
     from trapline.processors.qemu import kvm, launch
     from trapline.processors.qemu.facts import tell
+    from trapline.processors.qemu.uefi import find_uefi
     from trapline.processors.qemu.version import check_version
 
     def version() -> str:
@@ -88,10 +89,11 @@ def _qemu(program: str | None) -> list[Finding]:
     findings = [
         _try("QEMU", True, version),
         _try("BIOS", True, lambda: str(launch.find_bios())),
+        _try("UEFI", False, lambda: str(find_uefi().code)),
     ]
-    if all(finding.fine for finding in findings):
+    if all(finding.fine for finding in findings if finding.needed):
         findings.append(_try("accel tcg", True, lambda: launch.try_out(program)))
-    if all(finding.fine for finding in findings):
+    if all(finding.fine for finding in findings if finding.needed):
         facts = launch.facts_of(launch.find_qemu(program))
         findings += [Finding(told.name, told.by_the_manual, False, told.sentence) for told in tell(facts)]
     missing = kvm.nested_svm_missing()
