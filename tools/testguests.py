@@ -23,6 +23,11 @@ _KERNELS = ("boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz")
 _BUSYBOX = ("bin/busybox", "usr/bin/busybox")
 """Where packages have them: older and newer ones."""
 GRUB_MODULES = ("biosdisk", "iso9660", "part_msdos", "serial", "terminal", "echo", "halt", "normal")
+GRUB_CHAIN_CONFIG = """\
+set root=hd0,msdos1
+multiboot /kernel
+boot
+"""
 GRUB_EFI_MODULES = ("fat", "part_gpt", "part_msdos", "serial", "terminal", "echo", "halt", "normal")
 
 # `halt` powers off by APM or ACPI, so the end of the run is the guest's own.
@@ -220,6 +225,13 @@ def grub_efi() -> Path:
     return _grub_core("x86_64-efi", package("grub-efi-amd64-bin") / "usr/lib/grub/x86_64-efi", GRUB_EFI_MODULES)
 
 
+def grub_chain() -> Path:
+    """Return GRUB as an EFI program that boots the multiboot file `kernel` in the first partition of its disk."""
+    modules = (*GRUB_EFI_MODULES, "multiboot", "boot")
+    folder = package("grub-efi-amd64-bin") / "usr/lib/grub/x86_64-efi"
+    return _grub_core("x86_64-efi", folder, modules, name="chain", config=GRUB_CHAIN_CONFIG)
+
+
 def ipxe_efi() -> Path:
     """Return iPXE as an EFI program."""
     return _only(package("ipxe"), "boot/ipxe.efi")
@@ -245,13 +257,16 @@ def _initrd(name: str, init: bytes) -> Path:
     return _written(name, linux_initramfs(busybox.read_bytes(), init))
 
 
-def _grub_core(target: str, modules: Path, names: tuple[str, ...] = GRUB_MODULES) -> Path:
+def _grub_core(
+    target: str, modules: Path, names: tuple[str, ...] = GRUB_MODULES, *, name: str = "", config: str = GRUB_CONFIG
+) -> Path:
     if missing := missing_tools("grub-mkimage"):
         raise Unobtainable(f"{missing[0]} is not installed")
-    config = _written("grub.cfg", GRUB_CONFIG.encode())
-    core = cache_directory() / f"core-{target}.img"
+    name = name or target
+    file = _written(f"grub-{name}.cfg", config.encode())
+    core = cache_directory() / f"core-{name}.img"
     # The configuration is embedded; the prefix is never read.
-    command = ["grub-mkimage", "-O", target, "-d", str(modules), "-c", str(config), "-p", "/boot/grub"]
+    command = ["grub-mkimage", "-O", target, "-d", str(modules), "-c", str(file), "-p", "/boot/grub"]
     output_of("GRUB", [*command, "-o", str(core), *names], cache_directory())
     return core
 

@@ -59,6 +59,10 @@ class Placer:
             if thread.ident is not None:
                 thread.join()
 
+    def before_record(self, vcpu: "Vcpu", *_: object) -> None:
+        """Place the symbols of what raised an exception, which is recorded next."""
+        self.place(vcpu.processor)
+
     def place(self, processor: "Processor") -> None:
         """Place the symbols of what the stopped guest runs."""
         values = kernel_values(processor) if self._names.unplaced else None

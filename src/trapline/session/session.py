@@ -92,7 +92,10 @@ class Session:
                 mask=mask,
                 reboots=settings.reboot,
                 enter=self._enter,
-                recorders=(Recording(self.recorder.add_one, (self.black_box, first_exceptions)),),
+                recorders=(
+                    *((self._placer.before_record,) if images else ()),
+                    Recording(self.recorder.add_one, (self.black_box, first_exceptions)),
+                ),
                 watched=FORCEABLE,
                 tolerated=lambda vcpu: self.explainer.tolerate(),
             )
