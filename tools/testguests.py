@@ -23,12 +23,6 @@ _KERNELS = ("boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz")
 _BUSYBOX = ("bin/busybox", "usr/bin/busybox")
 """Where packages have them: older and newer ones."""
 GRUB_MODULES = ("biosdisk", "iso9660", "part_msdos", "serial", "terminal", "echo", "halt", "normal")
-GRUB_CHAIN_CONFIG = """\
-set root=hd0,msdos1
-multiboot /kernel
-boot
-"""
-GRUB_EFI_MODULES = ("fat", "part_gpt", "part_msdos", "serial", "terminal", "echo", "halt", "normal")
 
 # `halt` powers off by APM or ACPI, so the end of the run is the guest's own.
 GRUB_CONFIG = """\
@@ -91,7 +85,7 @@ def linux_kernel() -> Path:
     name = _depended_on(KERNEL_PACKAGE, "linux-image-")
     with contextlib.suppress(Unobtainable):
         name = _depended_on(name, "linux-binary-")
-    return _only(package(name), *_KERNELS)
+    return only(package(name), *_KERNELS)
 
 
 def _depended_on(name: str, start: str) -> str:
@@ -135,17 +129,8 @@ def linux_kallsyms() -> Path:
     if missing := missing_tools("qemu-system-x86_64"):
         raise Unobtainable(f"{missing[0]} is not installed")
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    command = [
-        "qemu-system-x86_64",
-        "-cpu",
-        "qemu64,-svm",
-        "-m",
-        "256M",
-        "-nodefaults",
-        "-display",
-        "none",
-        "-no-reboot",
-    ]
+    command = ["qemu-system-x86_64", "-cpu", "qemu64,-svm", "-m", "256M"]
+    command += ["-nodefaults", "-display", "none", "-no-reboot"]
     command += ["-kernel", str(kernel), "-initrd", str(initrd), "-append", "console=ttyS0 quiet panic=-1"]
     output_of("kallsyms", [*command, "-serial", "null", "-serial", f"file:{scratch}"], cache_directory())
     if b" T entry_SYSCALL_64\n" not in scratch.read_bytes():
@@ -175,25 +160,25 @@ def crashing_initrd() -> Path:
             without_types = "CONFIG_DEBUG_INFO_BTF_MODULES="  # else pahole is needed
             output_of("a module", ["make", "-C", str(build), f"M={sources}", without_types, "modules"], sources)
             (sources / "crash.ko").replace(module)
-    busybox = _only(package("busybox-static"), *_BUSYBOX)
+    busybox = only(package("busybox-static"), *_BUSYBOX)
     content = linux_initramfs(busybox.read_bytes(), CRASHING_INIT, module.read_bytes())
     return _written("initramfs-crashing.cpio", content)
 
 
 def memtest() -> Path:
     """Return Memtest86+, which boots by the Linux protocol."""
-    return _only(package("memtest86+"), "boot/memtest86+x64.bin")
+    return only(package("memtest86+"), "boot/memtest86+x64.bin")
 
 
 def ipxe_iso() -> Path:
     """Return iPXE's bootable CD, which starts by ISOLINUX."""
-    return _only(package("ipxe"), "usr/lib/ipxe/ipxe.iso")
+    return only(package("ipxe"), "usr/lib/ipxe/ipxe.iso")
 
 
 def grub_disk() -> Path:
     """Return a raw disk: GRUB's boot sector, and right after it a core image with a configuration."""
     modules = package("grub-pc-bin") / "usr/lib/grub/i386-pc"
-    core = _grub_core("i386-pc", modules)
+    core = grub_core("i386-pc", modules)
     image = (modules / "boot.img").read_bytes() + core.read_bytes()
     return _written("grub-disk.img", image + bytes(-len(image) % (1 << 20)))
 
@@ -202,7 +187,7 @@ def grub_iso() -> Path:
     """Return a CD that boots GRUB by El Torito without emulation."""
     if missing := missing_tools("xorriso"):
         raise Unobtainable(f"{missing[0]} is not installed")
-    core = _grub_core("i386-pc-eltorito", package("grub-pc-bin") / "usr/lib/grub/i386-pc")
+    core = grub_core("i386-pc-eltorito", package("grub-pc-bin") / "usr/lib/grub/i386-pc")
     image = cache_directory() / "grub.iso"
     with tempfile.TemporaryDirectory(dir=cache_directory(), prefix=".grub-") as scratch:
         content = Path(scratch) / "content"
@@ -218,23 +203,6 @@ def grub_iso() -> Path:
         )
         (Path(scratch) / "grub.iso").replace(image)
     return image
-
-
-def grub_efi() -> Path:
-    """Return GRUB as an EFI program, with a configuration inside."""
-    return _grub_core("x86_64-efi", package("grub-efi-amd64-bin") / "usr/lib/grub/x86_64-efi", GRUB_EFI_MODULES)
-
-
-def grub_chain() -> Path:
-    """Return GRUB as an EFI program that boots the multiboot file `kernel` in the first partition of its disk."""
-    modules = (*GRUB_EFI_MODULES, "multiboot", "boot")
-    folder = package("grub-efi-amd64-bin") / "usr/lib/grub/x86_64-efi"
-    return _grub_core("x86_64-efi", folder, modules, name="chain", config=GRUB_CHAIN_CONFIG)
-
-
-def ipxe_efi() -> Path:
-    """Return iPXE as an EFI program."""
-    return _only(package("ipxe"), "boot/ipxe.efi")
 
 
 def kvm_unit_tests() -> Path:
@@ -253,13 +221,14 @@ def kvm_unit_tests() -> Path:
 
 
 def _initrd(name: str, init: bytes) -> Path:
-    busybox = _only(package("busybox-static"), *_BUSYBOX)
+    busybox = only(package("busybox-static"), *_BUSYBOX)
     return _written(name, linux_initramfs(busybox.read_bytes(), init))
 
 
-def _grub_core(
+def grub_core(
     target: str, modules: Path, names: tuple[str, ...] = GRUB_MODULES, *, name: str = "", config: str = GRUB_CONFIG
 ) -> Path:
+    """Build a core image of GRUB; its configuration is inside."""
     if missing := missing_tools("grub-mkimage"):
         raise Unobtainable(f"{missing[0]} is not installed")
     name = name or target
@@ -280,7 +249,8 @@ def output_of(what: str, command: list[str], directory: Path) -> str:
     return done.stdout
 
 
-def _only(tree: Path, *patterns: str) -> Path:
+def only(tree: Path, *patterns: str) -> Path:
+    """Return the one file that matches."""
     found = sorted(path for pattern in patterns for path in tree.glob(pattern))
     if len(found) != 1:
         raise Unobtainable(f"{tree}: {len(found)} files match {' or '.join(patterns)}, not one")
@@ -298,8 +268,7 @@ def _written(name: str, content: bytes) -> Path:
 
 
 OBTAINABLE = {
-    obtain.__name__: obtain
-    for obtain in (linux_kernel, linux_initrd, memtest, ipxe_iso, ipxe_efi, grub_disk, grub_iso, grub_efi)
+    obtain.__name__: obtain for obtain in (linux_kernel, linux_initrd, memtest, ipxe_iso, grub_disk, grub_iso)
 }
 
 

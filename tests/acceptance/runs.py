@@ -68,11 +68,16 @@ def _run(status: int, out: IO[bytes], err: IO[bytes]) -> Run:
 
 
 def on_qemu_alone(
-    image: Path, *devices: str, reboots: bool = False, cpu: str = "qemu64", debug_exit: Sequence[str] = DEBUG_EXIT
+    image: Path,
+    *devices: str,
+    reboots: bool = False,
+    cpu: str = "qemu64",
+    debug_exit: Sequence[str] = DEBUG_EXIT,
+    firmware: Sequence[str] = (),
 ) -> Run:
-    """Run a guest without trapline, on a CPU without SVM and with a BIOS as under trapline."""
-    command = [QEMU, *devices, "-cpu", f"{cpu},-svm", "-m", MEMORY, "-bios", str(find_bios())]
-    command += [*qemu_options(recognise(image)), *debug_exit]
+    """Run a guest without trapline, on a CPU without SVM and with a BIOS as under trapline, or with UEFI firmware."""
+    command = [QEMU, *devices, "-cpu", f"{cpu},-svm", "-m", MEMORY, *(firmware or ("-bios", str(find_bios())))]
+    command += [*qemu_options(recognise(image), uefi=bool(firmware)), *debug_exit]
     command += ["-serial", "stdio", "-display", "none", *([] if reboots else ["-no-reboot"])]
     with _files() as (out, err):
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, timeout=LIMIT, check=False)

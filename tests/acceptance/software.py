@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
-from tools import testguests
+from tools import efi_guests, testguests
 from trapline.errors import ProcessorMissing
 from trapline.guests.qemu import in_file, qemu_options
 from trapline.guests.recognise import recognise
@@ -303,7 +303,7 @@ GRUB_ISO = Software(
 )
 GRUB_EFI = Software(
     name="GRUB by UEFI",
-    obtain=lambda: Files(testguests.grub_efi()),
+    obtain=lambda: Files(efi_guests.grub_efi()),
     channel=Channel.SERIAL,
     started="trapline: done",
     normalise=_lines,
@@ -323,7 +323,7 @@ LINUX_EFI = replace(LINUX, name="Linux by its EFI stub", uefi=True, append=f"{LI
 _NO_DEVICES = "No more network devices"
 IPXE_EFI = Software(
     name="iPXE by UEFI",
-    obtain=lambda: Files(testguests.ipxe_efi()),
+    obtain=lambda: Files(efi_guests.ipxe_efi()),
     channel=Channel.SERIAL,
     started=_NO_DEVICES,
     normalise=lambda text: _lines(text[: text.find(_NO_DEVICES)]),
