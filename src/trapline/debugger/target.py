@@ -43,6 +43,8 @@ class Target:
         self.machine = machine
         self.passed = 0
         """A mask of vectors that are delivered without a stop, whatever is caught."""
+        self.passes: Callable[[], bool] = lambda: False
+        """Is asked at each breakpoint: whether the guest goes on there, as where a condition does not hold."""
         self._catches: dict[Catch, Callable[[ExceptionExit], Decision | None]] = {}
         self._numbers = 0
         machine.interrupt()
@@ -88,7 +90,7 @@ class Target:
     def resume(self, decision: Decision = FORWARD, timeout: float | None = None) -> Stop:
         """Run until the machine stops. `decision` is about the exception at which it is stopped, if it is at one."""
         self._decide(decision)
-        return self._stopped(self.machine.run(timeout))
+        return self._run(timeout, None)
 
     def step(self, decision: Decision = FORWARD, timeout: float | None = None) -> Stop:
         """Execute one instruction, or deliver one event, which is the exception at which the machine is stopped."""
@@ -123,8 +125,11 @@ class Target:
         try:
             while True:
                 left = None if deadline is None else max(0.0, deadline - time.monotonic())
-                stop = self.resume(timeout=left)
-                if had or stop.reason is not StopReason.BREAKPOINT or self.cpu.address != address:
+                self._decide(FORWARD)
+                stop = self._run(left, address)
+                if stop.reason is not StopReason.BREAKPOINT or self.cpu.address != address:
+                    return stop
+                if had and not self.passes():
                     return stop
                 if above is None or self.cpu.registers.rsp > above:
                     return self._stopped(stop._replace(reason=StopReason.STEP))
@@ -185,6 +190,13 @@ class Target:
     def interrupt(self) -> None:
         """Stop a running machine; from any thread."""
         self.machine.interrupt()
+
+    def _run(self, timeout: float | None, end: int | None) -> Stop:
+        """Run past breakpoints at which the guest goes on; `end` is the address of one that is not asked about."""
+        while True:
+            stop = self._stopped(self.machine.run(timeout))
+            if stop.reason is not StopReason.BREAKPOINT or self.cpu.address == end or not self.passes():
+                return stop
 
     def _decide(self, decision: Decision) -> None:
         if self.stop.exception is not None:

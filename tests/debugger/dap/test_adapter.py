@@ -178,6 +178,25 @@ def test_breakpoints_on_instructions_have_conditions_counts_and_messages(session
     assert body["breakpoints"][0]["message"] == "'often': a number of hits is 5, >= 5 or % 5"
 
 
+def test_a_step_over_a_call_ends_there_unless_a_condition_holds_inside(session, code):
+    session.launch(**code(LOOP))
+    session.run("next", granularity="instruction")
+    asked = {"instructionReference": hex(ADD)}
+    session.get("setInstructionBreakpoints", breakpoints=[{**asked, "condition": "ax == 1"}])
+    assert session.run("next", granularity="instruction")["reason"] == "step"
+    assert at(session) == LOOPS
+    session.run("next", granularity="instruction")
+    assert at(session) == CALL
+    assert session.run("next", granularity="instruction")["reason"] == "instruction breakpoint"
+    assert at(session) == ADD
+    after = {"instructionReference": hex(LOOPS), "condition": "ax == 9"}
+    session.get("setInstructionBreakpoints", breakpoints=[after])
+    session.get("restart")
+    session.run("next", granularity="instruction")
+    assert session.run("next", granularity="instruction")["reason"] == "step"
+    assert at(session) == LOOPS
+
+
 def test_memory_is_watched(session, code):
     session.launch(**code(STORE))
     info = session.get("dataBreakpointInfo", name="byte [0x7e00]")
@@ -337,6 +356,11 @@ def test_a_launch_that_cannot_be_is_told(arguments, message):
         session.get("initialize", adapterID="trapline")
         assert message in session.refused("launch", **arguments)
         assert session.events("initialized") == []
+
+
+def test_a_misspelt_argument_of_a_launch_is_told(session):
+    session.launch("sample:ud", exeptions="all", type="trapline", __sessionId="1")
+    assert [each["output"] for each in session.events("output")] == ["trapline: a launch has no argument 'exeptions'\n"]
 
 
 def test_requests_out_of_place_are_told(session):

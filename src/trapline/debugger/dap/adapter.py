@@ -10,12 +10,22 @@ from trapline.hypervisor.stop import StopReason
 from trapline.typed import shortened
 
 from . import stops
-from .messages import Message, Request, Response, read_arguments, refusal
+from .arguments import Launch
+from .messages import Message, Request, Response, read_arguments, refusal, unknown_arguments
 from .requests import REQUESTS
 from .state import State, When, Work, internal
 
 _GONE: Final = frozenset({StopReason.OFF, StopReason.RESET})
 """After these nothing is left to look at."""
+
+
+_OF_EDITORS: Final = frozenset(
+    (
+        *("type", "request", "name", "presentation", "preLaunchTask", "postDebugTask", "internalConsoleOptions"),
+        *("debugServer", "serverReadyAction", "suppressMultipleSessionWarning"),
+    )
+)
+"""Arguments of a launch that are an editor's own."""
 
 
 class Adapter:
@@ -132,9 +142,17 @@ class Adapter:
             self._post(refusal(request, str(internal(error))))
             return None
         self._post(Response(request.seq, True, request.command, None, done.body))
+        if row.arguments is Launch:
+            self._tell_unknown(request)
         for event in done.events:
             self._post(event)
         return None if done.work is None else self._start(done.work)
+
+    def _tell_unknown(self, request: Request) -> None:
+        """Tell which arguments of a launch there are not, but for those that are an editor's own."""
+        for name in unknown_arguments(request, Launch):
+            if name not in _OF_EDITORS and not name.startswith("_"):
+                self._post(stops.output(f"trapline: a launch has no argument {name!r}\n", "important"))
 
     def _start(self, work: Work) -> Work:
         self._running = True

@@ -78,6 +78,13 @@ def read_arguments(request: Request, kind: type[_T]) -> _T:
         raise UsageError(f"the arguments of {request.command}: {error}") from None
 
 
+def unknown_arguments(request: Request, kind: type[msgspec.Struct]) -> list[str]:
+    """Return the names of arguments that are of no use, as they may be misspelt. The request could be read."""
+    given: dict[str, msgspec.Raw] = msgspec.json.decode(request.arguments, type=dict[str, msgspec.Raw])
+    known = {field.encode_name for field in msgspec.structs.fields(kind)}
+    return [name for name in given if name not in known]
+
+
 def refusal(request: Request, text: str) -> Response:
     """Return the response that says why a request failed."""
     text = one_line(text)

@@ -4,7 +4,7 @@ import codecs
 import logging
 from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from trapline.api import Stop
 from trapline.errors import TraplineError, UsageError
@@ -22,7 +22,6 @@ log = logging.getLogger(__name__)
 
 Work: TypeAlias = Callable[[], Stop]
 """Runs the guest until it stops."""
-_COUNTED: Final = frozenset({StopReason.BREAKPOINT, StopReason.WATCHPOINT})
 
 
 def internal(error: Exception) -> TraplineError:
@@ -91,6 +90,7 @@ class State:
 
         self.debuggee = guest = Debuggee(launch, console, stdio=self._stdio)
         if not launch.no_debug:
+            guest.target.passes = lambda: not self._stops(self.points.at(guest.target.cpu.address))
             set_filters(guest.target, self.filters)
             for point in self.points.launched(guest):
                 self.post(Event("breakpoint", {"reason": "changed", "breakpoint": point.body()}))
@@ -102,24 +102,25 @@ class State:
             guest.machine.close()
 
     def running(self, first: Work, again: Work | None = None) -> Work:
-        """Return work that starts by `first`; past breakpoints whose conditions do not hold it goes on by `again`."""
+        """Return work that starts by `first`.
+
+        Past data breakpoints whose conditions do not hold it goes on by `again`.
+        """
         guest = self.guest
         guest.containers.forget()
 
         def work() -> Stop:
             stop = first()
-            while stop.reason in _COUNTED and not self._stops(guest, stop):
+            while stop.watchpoint is not None and not self._stops(self.points.on(stop.watchpoint)):
                 if again is None:
-                    return stop._replace(reason=StopReason.STEP)
+                    return stop._replace(reason=StopReason.STEP, watchpoint=None)
                 stop = again()
             return stop
 
         return work
 
-    def _stops(self, guest: Debuggee, stop: Stop) -> bool:
-        """Return whether a breakpoint stops the guest, and remember which."""
-        points = self.points.at(guest.target.cpu.address)
-        if stop.watchpoint is not None:
-            points = self.points.on(stop.watchpoint)
+    def _stops(self, points: list[Point]) -> bool:
+        """Return whether any of the breakpoints to which the guest came stops it, and remember which."""
+        guest = self.guest
         self.hit = [point for point in points if point.stops(guest, lambda text: self.post(output(text)))]
         return bool(self.hit)
