@@ -72,7 +72,9 @@ def start(tmp_path):
     started = []
 
     def start(arguments, **options):
-        started.append(runs.Started(arguments, tmp_path, **options))
+        folder = tmp_path / f"run{len(started)}" if started else tmp_path
+        folder.mkdir(exist_ok=True)
+        started.append(runs.Started(arguments, folder, **options))
         return started[-1]
 
     yield start

@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import termios
@@ -12,12 +13,17 @@ import time
 
 import pytest
 
-from tests.acceptance.runs import LIMIT, TRAPLINE, command, cpu_seconds, read_lines, wait_for
+from tests.acceptance.runs import LIMIT, TRAPLINE, alive, command, cpu_seconds, read_lines, trapline, wait_for
+from trapline.errors import UsageError
+from trapline.trace.files import open_trace
+from trapline.trace.files.writer import FORMATS, VIEWS
 
 TURNS = 100_000
 """Of an empty loop before each exception: some thousands are recorded in a second."""
 GUEST_ENDS = 4_000_000_000
 """Exceptions: never, for a test."""
+PACKET = 1 << 3 | 2
+"""The tag of a packet in a trace of Perfetto."""
 STARTED = 3.0
 """Seconds of CPU time after which trapline runs its guest, whatever else keeps the machine busy."""
 
@@ -70,13 +76,64 @@ def test_qemu_is_told_to_end(running):
     run.assert_nothing_is_left(qemu)
 
 
-def test_trapline_is_killed(running):
-    run = running()
-    qemu = run.qemu
-    run.process.kill()
-    assert run.wait() == -signal.SIGKILL
-    assert len(read_lines(run.output)) > 100
-    run.assert_nothing_is_left(qemu)
+def test_trapline_is_killed(start, guest, tmp_path):
+    pytest.importorskip("pyarrow")
+    pytest.importorskip("zstandard")
+    pytest.importorskip("perfetto")
+    files = [tmp_path / f"records{form.suffix}" for form in (*FORMATS, *VIEWS)]
+    guests = [shutil.copy(guest, tmp_path / f"guest{number}.img") for number in range(len(files))]  # QEMU locks its own
+    runs = [start(command(own, "all", "-o", str(file))) for own, file in zip(guests, files, strict=True)]
+    for file in files:
+        wait_for(lambda file=file: len(numbers(file)) > 100, "records")
+    before = [len(numbers(file)) for file in files]
+    for file, count in zip(files, before, strict=True):
+        wait_for(
+            lambda file=file, count=count: len(numbers(file)) > count, "more records"
+        )  # they are written as it runs
+    qemus = [run.qemu for run in runs]
+    for run in runs:
+        run.process.kill()
+    wait_for(lambda: not any(map(alive, qemus)), "the end of QEMU")
+    for run, file, count in zip(runs, files, before, strict=True):
+        assert run.wait() == -signal.SIGKILL
+        run.assert_nothing_is_left()
+        found = numbers(file)
+        assert len(found) > count
+        assert found == list(range(len(found)))
+        if file.suffix != ".pftrace":
+            done = trapline("report", str(file), "--json")
+            assert (done.status, json.loads(done.console)["total"]) == (0, len(found))
+            assert trapline("explain", str(file)).status == 0
+
+
+def numbers(file):
+    """Return the numbers of the records that can be read."""
+    if file.suffix == ".pftrace":
+        return sorted(shown(file.read_bytes())) if file.exists() else []
+    try:
+        with open_trace(file) as trace:
+            return [number for batch in trace.batches(["seq"]) for number in batch.column(0).to_pylist()]
+    except UsageError:  # it is not begun
+        return []
+
+
+def shown(data):
+    """Yield the numbers of the exceptions in a trace of Perfetto, which may be cut off."""
+    from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import TracePacket
+
+    names = {}
+    while len(data) > 1 and data[0] == PACKET:
+        size, at = data[1] & 0x7F, 2
+        while data[at - 1] & 0x80 and at < len(data):
+            size |= (data[at] & 0x7F) << 7 * (at - 1)
+            at += 1
+        if len(data) < at + size:
+            return
+        packet, data = TracePacket.FromString(data[at : at + size]), data[at + size :]
+        names |= {each.iid: each.name for each in packet.interned_data.debug_annotation_names}
+        for each in packet.track_event.debug_annotations:
+            if names[each.name_iid] == "record":
+                yield each.uint_value
 
 
 ENDS = [(signal.SIGTERM, 143), (signal.SIGHUP, 129)]
