@@ -9,6 +9,8 @@ from tests.programs.kernel import build_kernel
 from trapline.arch.vectors import FORCEABLE
 from trapline.debugger.dap.messages import read_request
 from trapline.errors import UsageError
+from trapline.symbols import Symbols
+from trapline.symbols.ranges import Function, Ranges
 
 LOOP = bytes.fromhex("b90300 e80400 e2fb 0f0b 40 c3 f4")
 """`mov cx, 3; again: call add; loop again; ud2; add: inc ax; ret; hlt`, in real mode."""
@@ -335,6 +337,19 @@ def test_breakpoints_that_come_before_the_guest_are_set_in_it(session, code):
     assert session.events("breakpoint")[0]["breakpoint"]["verified"]
     session.get("configurationDone")
     assert session.stop["hitBreakpointIds"] == [body["id"]]
+
+
+def test_breakpoints_are_set_when_symbols_are_placed(session, code):
+    session.launch(**code(LOOP))
+    body = session.get("setFunctionBreakpoints", breakpoints=[{"name": "add"}])["breakpoints"][0]
+    assert not body["verified"]
+    names = session.adapter._state.guest.machine.session.names
+    names.files.append(Symbols("kernel", Ranges([Function(ADD, 2, "add", 0)])))
+    session.run("next", granularity="instruction")
+    changed = session.events("breakpoint")[-1]["breakpoint"]
+    assert changed == {"id": body["id"], "verified": True, "instructionReference": hex(ADD)}
+    assert session.run()["hitBreakpointIds"] == [body["id"]]
+    assert session.get("stackTrace", threadId=1)["stackFrames"][0]["name"] == "add"
 
 
 @pytest.mark.parametrize(

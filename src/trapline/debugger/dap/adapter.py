@@ -42,6 +42,8 @@ class Adapter:
         """Are answered between two instructions."""
         self._called = False
         """Whether the guest was told to stop for them."""
+        self._work: Work | None = None
+        """What was started last."""
 
     @property
     def is_done(self) -> bool:
@@ -50,8 +52,11 @@ class Adapter:
 
     @property
     def must_retry(self) -> bool:
-        """Whether requests wait for a guest that could not be told to stop for them: call `retry` soon."""
-        return bool(self._waiting) and not self._called
+        """Whether `retry` is to be called soon.
+
+        Requests wait for a guest that could not be told to stop for them, or breakpoints for symbols.
+        """
+        return (bool(self._waiting) and not self._called) or (self._running and self._state.awaits_symbols)
 
     @property
     def is_ending(self) -> bool:
@@ -80,8 +85,8 @@ class Adapter:
         return None
 
     def retry(self) -> None:
-        """Tell the running guest to stop for requests that wait."""
-        if self._waiting and not self._called:
+        """Tell the running guest to stop for requests that wait, or since symbols were placed."""
+        if self._running and not self._called and (self._waiting or self._state.has_moved):
             vm = self._state.guest.machine.session.vm
             self._called = vm.call_while_stopped(lambda vcpu: self._answer_waiting())
 
@@ -101,7 +106,7 @@ class Adapter:
             events = list(stops.ended(state.guest))
             state.close()
         elif result.reason is StopReason.INTERRUPTED and not pausing:  # of a pause that came as it stopped anyway
-            return self._start(state.running(state.guest.target.resume, state.guest.target.resume))
+            return None if self._work is None else self._start(self._work)
         else:
             events = [stops.of(result, state.hit)]
         for event in events:
@@ -127,9 +132,10 @@ class Adapter:
         self._state.guest.target.interrupt()
 
     def _answer_waiting(self) -> None:
+        self._called = False  # those that come from now on may have to call again
+        self._state.find_again()
         while self._waiting:
             self._answer(self._waiting.popleft())
-        self._called = False
 
     def _answer(self, request: Request) -> Work | None:
         row = REQUESTS[request.command]
@@ -155,5 +161,5 @@ class Adapter:
                 self._post(stops.output(f"trapline: a launch has no argument {name!r}\n", "important"))
 
     def _start(self, work: Work) -> Work:
-        self._running = True
+        self._running, self._work = True, work
         return work

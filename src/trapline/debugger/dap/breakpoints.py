@@ -63,7 +63,7 @@ class Point:
 
     def find(self, debuggee: Debuggee) -> None:
         """Look up where it is."""
-        self.place, self.problem, self.hits = Place(), None, 0
+        self.place, self.problem = Place(), None
         try:
             if self.wanted.hit_condition and self._counts is None:
                 raise UsageError(f"{self.wanted.hit_condition!r}: a number of hits is 5, >= 5 or % 5")
@@ -125,9 +125,24 @@ class Points:
         """Set all in a guest that was launched; return them."""
         self._inserted, self._watched = frozenset(), frozenset()
         points = list(self)
+        for point in points:
+            point.hits = 0
         self._find(points, debuggee)
         self._insert(debuggee)
         return points
+
+    def find_again(self, debuggee: Debuggee) -> list[Point]:
+        """Look all up again, for symbols were placed; return those that are elsewhere than before."""
+        points = list(self)
+        before = [(point.place, point.problem) for point in points]
+        self._find(points, debuggee)
+        self._insert(debuggee)
+        return [point for point, was in zip(points, before, strict=True) if (point.place, point.problem) != was]
+
+    @property
+    def are_missing(self) -> bool:
+        """Whether some are nowhere."""
+        return any(point.problem is not None for point in self)
 
     def at(self, address: int) -> list[Point]:
         """Return those at an address."""

@@ -27,7 +27,7 @@ def _bodies(frame: Frame, number: int, debuggee: Debuggee) -> list[bodies.StackF
     if symbol is None:
         return [bodies.StackFrame(0, pointer, 0, 0, None, pointer, "subtle" if number else None)]
     if symbol.file is None or symbol.line is None:
-        return [bodies.StackFrame(0, symbol.place, 0, 0, None, pointer)]
+        return [bodies.StackFrame(0, symbol.place if symbol.offset else symbol.name, 0, 0, None, pointer)]
     directory = debuggee.machine.session.names.directory(frame.address - bool(number) & M64)
     places = [(each.function, each.file, each.line) for each in symbol.inlined] or [
         (symbol.name, symbol.file, symbol.line)

@@ -1,6 +1,6 @@
 """Requests that launch the guest, run it and end it."""
 
-from trapline.api import FORWARD
+from trapline.api import FORWARD, Stop
 from trapline.errors import UsageError
 from trapline.hypervisor.exception import Decision
 
@@ -99,15 +99,19 @@ def _over(state: State, body: object = None) -> Done | None:
 
 
 def _resuming(state: State) -> Work:
-    guest, decision = state.guest, _decision(state.guest)
-    return state.running(lambda: guest.target.resume(decision), guest.target.resume)
+    target, decision = state.guest.target, _decision(state.guest)
+
+    def first() -> Stop:  # once more where it was interrupted too late: the exception is then decided about
+        return target.resume(FORWARD if target.stop.exception is None else decision)
+
+    return state.running(first, target.resume)
 
 
 def _stepping(state: State, asked: Step, *, into: bool) -> Work:
     guest, target = state.guest, state.guest.target
     decision = _decision(guest)
     if target.stop.exception is not None:  # the step delivers it, or goes on where it was raised
-        return state.running(lambda: target.step(decision))
+        return state.running(lambda: target.step(FORWARD if target.stop.exception is None else decision))
     if asked.granularity != "instruction":
         return state.running(lambda: target.step_line(into=into))
     return state.running(target.step if into else target.step_over)

@@ -1,6 +1,7 @@
 """What a session of a client knows: the guest, and what was asked for before it was launched."""
 
 import codecs
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from enum import Enum
@@ -11,7 +12,7 @@ from trapline.errors import TraplineError, UsageError
 from trapline.hypervisor.stop import StopReason
 
 from .arguments import FilterOption, Launch
-from .bodies import CONSOLE
+from .bodies import CONSOLE, BreakpointChanged
 from .breakpoints import Point, Points
 from .debuggee import Debuggee
 from .exceptions import DEFAULT, SHUTDOWN, set_filters
@@ -63,6 +64,8 @@ class State:
         self.filters = [FilterOption(name) for name in DEFAULT]
         self.hit: list[Point] = []
         """The breakpoints at which the guest stopped."""
+        self._placed: list[tuple[str, int]] = []
+        """The files of symbols, and where they were placed, when breakpoints were looked up."""
         self.is_done = False
         """Whether the client has left."""
 
@@ -92,8 +95,36 @@ class State:
         if not launch.no_debug:
             guest.target.passes = lambda: not self._stops(self.points.at(guest.target.cpu.address))
             set_filters(guest.target, self.filters)
-            for point in self.points.launched(guest):
-                self.post(Event("breakpoint", {"reason": "changed", "breakpoint": point.body()}))
+            self._placed = self._files()
+            self._tell(self.points.launched(guest))
+
+    @property
+    def awaits_symbols(self) -> bool:
+        """Whether breakpoints may have a place once symbols have one, as those of a Linux kernel that is booting."""
+        guest = self.debuggee
+        return guest is not None and self.points.are_missing and bool(guest.machine.session.names.unplaced)
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether symbols were placed since breakpoints were looked up."""
+        return self.debuggee is not None and not self.debuggee.launch.no_debug and self._files() != self._placed
+
+    def find_again(self) -> None:
+        """Look up breakpoints again, if symbols were placed. The guest is stopped."""
+        if self.has_moved:
+            self._placed = self._files()
+            with contextlib.suppress(TraplineError):  # the guest is over: nothing is set any more
+                self._tell(self.points.find_again(self.guest))
+
+    def _files(self) -> list[tuple[str, int]]:
+        return [(file.name, file.slide) for file in self.guest.machine.session.names.files]
+
+    def _tell(self, points: list[Point]) -> None:
+        for point in points:
+            body = point.body()
+            if body.line is not None:
+                body.line += self.base - 1
+            self.post(Event("breakpoint", BreakpointChanged("changed", body)))
 
     def close(self) -> None:
         """Switch the guest off, if there is one."""

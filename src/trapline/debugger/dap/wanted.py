@@ -57,7 +57,7 @@ def lines_of(debuggee: Debuggee, path: str) -> dict[int, list[int]]:
     if found:
         return found
     if names.unplaced:
-        raise UsageError(f"{path}: the kernel's symbols are placed once it runs; set the breakpoint again then")
+        raise UsageError(f"{path}: the symbols of the Linux kernel are not placed yet")
     raise UsageError(f"{path}: the symbols have no lines of it")
 
 
