@@ -9,6 +9,8 @@ from trapline.machine.processor import Watchpoint
 Resolve = Callable[[int | str], int]
 """Returns the linear address of a place; raises UsageError for an unknown name."""
 
+LARGEST: Final = 1 << 20
+"""The most bytes of a watchpoint: processors have a table of its pages."""
 ACCESSES: Final = {"w": False, "rw": True}
 """What a watchpoint waits for: writes, or reads as well."""
 
@@ -71,8 +73,8 @@ class Watchpoints:
         """
         if access not in ACCESSES:
             raise UsageError(f"a watchpoint waits for 'w' or 'rw', not for {access!r}")
-        if size < 1:
-            raise UsageError(f"a watchpoint has 1 byte or more, not {size}")
+        if not 1 <= size <= LARGEST:
+            raise UsageError(f"a watchpoint has 1 to {LARGEST:,} bytes, not {size}")
         watchpoint = Watchpoint(self._resolve(place), size, ACCESSES[access])
         self._set((*self._watched, watchpoint))
         return watchpoint

@@ -164,6 +164,7 @@ def test_a_watchpoint_has_its_address(session):
     assert client("c") == "T05awatch:600;thread:1;"
     assert client("z4,600,1") == "OK"
     assert not list(client.target.machine.watchpoints)
+    assert "1,048,576 bytes" in client("Z2,600,ffffffff")
 
 
 def test_breakpoints_that_gdb_has_cut_to_32_bits_are_in_the_highest_2_gib_too(session):
