@@ -1,4 +1,4 @@
-"""Recording to files: records a second, memory and bytes of each format, and what it adds to a boot of Linux."""
+"""Recording to files: records a second, memory and bytes of each format, also read; what it adds to a boot of Linux."""
 
 from __future__ import annotations
 
@@ -37,9 +37,23 @@ def recording(scratch: Path, records: int = RECORDS) -> None:
         # In a process of its own: Linux counts what this one uses among the memory of what it starts.
         count = records if form.has_part else min(records, _LINES)
         arguments = scratch / f"made{form.suffix}", FORMATS.index(form), count
-        child = multiprocessing.get_context("spawn").Process(target=_record, args=arguments)
-        child.start()
-        child.join()
+        for work in (_record, _read):
+            child = multiprocessing.get_context("spawn").Process(target=work, args=arguments)
+            child.start()
+            child.join()
+
+
+def _read(path: Path, number: int, records: int) -> None:
+    for what, columns in (("three columns", ["vector", "linear_rip", "cr3"]), ("all columns", None)):
+        start = time.perf_counter(), time.process_time()
+        with open_trace(path) as trace:
+            count = sum(batch.num_rows for batch in trace.batches(columns))
+        wall, used = time.perf_counter() - start[0], time.process_time() - start[1]
+        print(
+            f"    {what + ' read:':<20}{count / wall:>10,.0f} records a second, {used / count * 1e6:4.1f} us of "
+            "processor time each",
+            flush=True,
+        )
 
 
 def _record(path: Path, number: int, records: int) -> None:

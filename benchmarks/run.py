@@ -206,9 +206,16 @@ def gdb(rounds: int, scratch: Path) -> None:
 
 def recording(rounds: int, scratch: Path) -> None:
     """Recording to files."""
-    from .recording import boots, recording
+    from .recording import recording
 
     recording(scratch)
+    recorded_boots(rounds, scratch)
+
+
+def recorded_boots(rounds: int, scratch: Path) -> None:
+    """Recording Linux to files."""
+    from .recording import boots
+
     kernel, initrd = str(testguests.linux_kernel()), scratch / "boot.cpio"
     busybox = next(testguests.package("busybox-static").glob("bin/busybox"))
     initrd.write_bytes(linux_initramfs(busybox.read_bytes(), BOOT_INIT))

@@ -1,4 +1,4 @@
-"""Questions to a trace of 10,000,000 exceptions: processor time and memory of each verb, in a process of its own."""
+"""Questions to a trace of 10,000,000 exceptions: time and memory of each verb, in a process of its own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Final
 
@@ -39,15 +40,23 @@ _VERBS: Final = {
 
 def traces(scratch: Path, records: int = RECORDS) -> None:
     """Ask each question once of a made trace."""
-    path, other = scratch / "made.parquet", scratch / "other.parquet"
-    for file, *without in ((path,), (other, records // 3, records - 9)):
+    path, other, unrelated = (scratch / f"{name}.parquet" for name in ("made", "other", "unrelated"))
+    for file, seed, *without in ((path, 1), (other, 1, records // 3, records - 9), (unrelated, 2)):
         # In a process of its own: Linux counts what this one uses among the memory of what it starts.
-        subprocess.run([sys.executable, "-m", __name__, file, str(records), *map(str, without)], check=True)
+        subprocess.run([sys.executable, "-m", __name__, file, *map(str, (records, seed, *without))], check=True)
     size = path.stat().st_size
-    print(f"{records:,} records, {size / records:.1f} bytes each")
-    for name, (verb, *options) in (_VERBS | {"diff": ["diff", os.fspath(other)]}).items():
-        seconds, memory, status = _measure([verb, os.fspath(path), *options])
-        print(f"  {name:<26} {seconds:6.1f} s of processor time  {memory >> 20:5} MiB  exit code {status}")
+    print(f"\n{records:,} records, {size / records:.1f} bytes each")
+    verbs = _VERBS | {
+        "report --html": ["report", "--html", os.fspath(scratch / "made.html")],
+        "diff": ["diff", os.fspath(other)],
+        "diff of unrelated traces": ["diff", os.fspath(unrelated)],
+    }
+    for name, (verb, *options) in verbs.items():
+        wall, seconds, memory, status = _measure([verb, os.fspath(path), *options])
+        print(
+            f"  {name:<26}{wall:6.1f} s {seconds:6.1f} s of processor time  {memory >> 20:5} MiB  exit code {status}",
+            flush=True,
+        )
 
 
 def write_trace(path: Path, records: int, *, seed: int = 1, without: tuple[int, ...] = ()) -> None:
@@ -104,14 +113,16 @@ def _name(address: int) -> Symbol | None:
     return Symbol(f"function_{number}", offset, f"kernel/file_{number % 50}.c", number)
 
 
-def _measure(arguments: list[str]) -> tuple[float, int, int]:
-    """Run trapline; return its processor time in seconds, its memory in bytes and its exit code."""
+def _measure(arguments: list[str]) -> tuple[float, float, int, int]:
+    """Run trapline; return its time and its processor time in seconds, its memory in bytes and its exit code."""
     program = [sys.executable, "-m", "trapline", *arguments]
+    start = time.perf_counter()
     process = subprocess.Popen(program, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss << 10, process.returncode
+    used = usage.ru_utime + usage.ru_stime
+    return time.perf_counter() - start, used, usage.ru_maxrss << 10, process.returncode
 
 
 if __name__ == "__main__":
-    write_trace(Path(sys.argv[1]), int(sys.argv[2]), without=tuple(map(int, sys.argv[3:])))
+    write_trace(Path(sys.argv[1]), int(sys.argv[2]), seed=int(sys.argv[3]), without=tuple(map(int, sys.argv[4:])))

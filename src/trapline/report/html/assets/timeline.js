@@ -101,7 +101,7 @@ const step = (span, most) => {
 };
 
 const COUNTS = [[1e12, " T"], [1e9, " G"], [1e6, " M"], [1e3, " k"], [1, ""]];
-const TIMES = [[1e9, " s"], [1e6, " ms"], [1e3, " µs"], [1, " ns"]];
+const TIMES = [[1e9, " s"], [1e6, " ms"], [1e3, " \u00b5s"], [1, " ns"]];
 
 const short = (value, size, units) => {
   const [unit, name] = units.find(([u]) => Math.abs(value) >= u) || [1, ""];
