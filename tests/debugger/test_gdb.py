@@ -30,6 +30,23 @@ asm(".code16\n"
     ".globl helper\nhelper: mov $5, %cx\n2: incw counter\n loop 2b\n ret\n"
     ".globl counter\ncounter: .word 0\n .org 510\n .word 0xaa55\n");
 """
+KERNEL_32 = r"""
+asm(".section .text.first\n .long 0x1badb002, 0, -0x1badb002\n"
+    ".globl _start\n_start: mov $0x80000, %esp\n push $0\n mov %esp, %ebp\n call kernel\n"
+    "mov $0xfe, %al\n out %al, $0x64\n1: hlt\n jmp 1b\n .text\n");
+struct pair { int first; char second; };
+volatile int total;
+int add(struct pair *pair, int more) {
+    int sum = pair->first + more;
+    total += sum;
+    return sum;
+}
+void kernel(void) {
+    struct pair pair = {7, 'x'};
+    add(&pair, 5);
+    add(&pair, 6);
+}
+"""
 INTERRUPT = """
 python
 import os, signal, threading
@@ -180,6 +197,41 @@ continue
         r"exited normally",
     )
     assert done.status == 0
+
+
+@pytest.mark.parametrize("processor", PROCESSORS)
+def test_a_kernel_of_32_bits_with_arguments_and_locals(gdb, compiled, processor):
+    options = ("-m32", "-g", "-O0", "-fno-pic", "-no-pie", "-fno-stack-protector", "-fcf-protection=none")
+    kernel = compiled(KERNEL_32, *options, "-Wl,-Ttext=0x100000", "-Wl,--build-id=none", "-Wl,-e,_start")
+    commands = """
+break add
+continue
+backtrace
+print *pair
+next
+info locals
+watch total
+continue
+delete
+tbreak add
+continue
+set variable more = 100
+finish
+continue
+"""
+    done = gdb(commands, kernel, "--processor", processor)
+    in_order(
+        done.out,
+        r"^Breakpoint 1, add \(pair=0x\w+, more=5\) at source.c:",
+        r"#0  add \(pair=0x\w+, more=5\) .*\n#1  0x\w+ in kernel \(\)",
+        r"^\$1 = {first = 7, second = 120 'x'}",
+        r"^sum = 12",
+        r"Old value = 0\nNew value = 12",
+        r"Temporary breakpoint \d, add \(pair=0x\w+, more=6\)",
+        r"Value returned is \$2 = 107",
+        r"exited normally",
+    )
+    assert done.status == 0, done.err
 
 
 @pytest.mark.parametrize("processor", PROCESSORS)
