@@ -119,6 +119,16 @@ def test_the_console_is_the_output_and_the_exit_code_is_that_of_run(session):
     assert session.events("exited") == [{"exitCode": 0}]
 
 
+def test_without_a_debugger_a_halt_is_the_end(session, code):
+    session.get("initialize", adapterID="trapline")
+    session.get("launch", **{**(guest := code(STORE)), "guest": str(guest["guest"]), "noDebug": True})
+    session.get("setExceptionBreakpoints", filters=["ud"])
+    session.get("setInstructionBreakpoints", breakpoints=[{"instructionReference": "0x7c05"}])
+    session.get("configurationDone")
+    assert session.events("stopped") == []
+    assert session.events("terminated") == [None]
+
+
 def test_an_exception_is_discarded_or_another_one_injected(session, code):
     session.launch(**code(LOOP), filters=["ud", "gp"])
     session.run()

@@ -114,7 +114,7 @@ class Dice(random.Random):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(1, 40))])
 def test_any_requests_are_answered(seed, tmp_path):
     dice, answered = Dice(f"dap {seed}"), []
     path = tmp_path / "code.bin"

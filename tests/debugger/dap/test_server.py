@@ -89,18 +89,9 @@ def test_a_guest_that_writes_without_end_is_paused(client, code):
     assert client.process.wait(SECONDS) == 0
 
 
-@pytest.mark.parametrize(
-    ("sent", "code", "message"),
-    [
-        (b"Content-Length: 20\r\n\r\n{", 2, "trapline: the client hung up within a message\n"),
-        (b"Content-Length: 99999999999\r\n\r\n", 2, "more than 16,777,216 are not read"),
-    ],
-)
-def test_what_is_not_the_protocol_is_one_line(sent, code, message):
-    done = subprocess.run(COMMAND, input=sent, capture_output=True, timeout=SECONDS)
-    assert done.returncode == code
-    assert message in done.stderr.decode()
-    assert done.stderr.count(b"\n") == bool(message)
+def test_what_is_not_the_protocol_is_one_line():
+    done = subprocess.run(COMMAND, input=b"Content-Length: 20\r\n\r\n{", capture_output=True, timeout=SECONDS)
+    assert (done.returncode, done.stderr) == (2, b"trapline: the client hung up within a message\n")
 
 
 def test_a_message_that_is_not_a_request_is_told_and_the_session_goes_on(client):

@@ -15,10 +15,6 @@ from .messages import Message, Request, Response, read_arguments, refusal, unkno
 from .requests import REQUESTS
 from .state import State, When, Work, internal
 
-_GONE: Final = frozenset({StopReason.OFF, StopReason.RESET})
-"""After these nothing is left to look at."""
-
-
 _OF_EDITORS: Final = frozenset(
     (
         *("type", "request", "name", "presentation", "preLaunchTask", "postDebugTask", "internalConsoleOptions"),
@@ -102,7 +98,7 @@ class Adapter:
         if isinstance(result, TraplineError):
             events = list(stops.failed(result))
             state.close()
-        elif result.reason in _GONE or (result.reason is StopReason.SHUTDOWN and not state.stops_at_shutdown):
+        elif state.ends_at(result.reason):
             events = list(stops.ended(state.guest))
             state.close()
         elif result.reason is StopReason.INTERRUPTED and not pausing:  # of a pause that came as it stopped anyway

@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any, NamedTuple, TypeAlias
 
 from trapline.api import Stop
+from trapline.debugger.target import FINAL
 from trapline.errors import TraplineError, UsageError
 from trapline.hypervisor.stop import StopReason
 
@@ -76,10 +77,13 @@ class State:
             raise UsageError("there is no guest: it was not launched, or it is over")
         return self.debuggee
 
-    @property
-    def stops_at_shutdown(self) -> bool:
-        """Whether the guest stops at a triple fault, and does not just end."""
-        return any(option.filter_id == SHUTDOWN for option in self.filters) and not self.guest.launch.no_debug
+    def ends_at(self, reason: StopReason) -> bool:
+        """Return whether a stop is the end, and not one to look at the guest."""
+        if reason not in FINAL or self.guest.launch.no_debug:
+            return reason in FINAL
+        if reason is StopReason.SHUTDOWN:
+            return all(option.filter_id != SHUTDOWN for option in self.filters)
+        return reason is not StopReason.HALTED
 
     def launch(self, launch: Launch) -> None:
         """Switch a guest on, with the breakpoints and filters that are set. Raises UsageError and ProcessorError."""
