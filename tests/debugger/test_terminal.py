@@ -47,7 +47,7 @@ class Terminal:
 
 def test_ctrl_c_and_ctrl_z(tmp_path):
     (tmp_path / "spin").write_bytes(b"\xeb\xfe")
-    terminal = Terminal("gdb", tmp_path / "spin", "--entry-mode", "16", "--gdb-options=-nx -ex 'set pagination off'")
+    terminal = Terminal("gdb", tmp_path / "spin", "--entry-mode", "16", "--gdb-options=-nx -ex 'set confirm off'")
     terminal.expect("(gdb) ")
     terminal.type("continue\n")
     terminal.expect("Continuing.")

@@ -340,6 +340,15 @@ def test_commands_of_monitor(session):
     assert client.monitor("catch pf if colour").startswith("trapline: ")
 
 
+def test_the_commands_that_load_symbols(session, compiled):
+    program = compiled("void _start(void) {}")
+    client = session(symbols=[f"{program}@0x1000", str(program)])
+    assert client.monitor("symbols") == (
+        f'symbol-file "{program}" -o 0x1000\nwith confirm off -- add-symbol-file "{program}" -o 0x0\n'
+    )
+    assert session().monitor("symbols") == "there are no symbols\n"
+
+
 def test_text_is_typed_on_the_console(session):
     client = session(
         bytes.fromhex("bafd03 ec a801 74fb baf803 ec a20006 f4")

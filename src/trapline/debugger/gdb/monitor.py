@@ -17,6 +17,8 @@ from trapline.machine.linear import next_rip
 from trapline.trace.exception_record import line_of
 from trapline.typed import read_integer
 
+from .startup import symbol_commands
+
 _LAST: Final = 8
 _LINES: Final = 8
 _ENTRIES: Final = 64
@@ -150,6 +152,12 @@ class Monitor:
             for number, frame in enumerate(frames)
         )
 
+    def _symbols(self, rest: str) -> str:
+        session = self._target.machine.session
+        session.place_symbols()
+        lines = [*symbol_commands(session.names), *(f"# not found yet: {file.name}" for file in session.names.unplaced)]
+        return "".join(f"{line}\n" for line in lines) or "there are no symbols\n"
+
     def _type(self, rest: str) -> str:
         text = rest.encode(errors="surrogateescape").decode("unicode_escape", errors="replace")
         self._target.machine.console.write(text.encode("latin-1", errors="replace"))
@@ -212,6 +220,7 @@ _COMMANDS: Final = {
         _Command("walk ADDRESS", "walk the page tables: of a number, a symbol, or a register as $pc", Monitor._walk),
         _Command("disassemble [ADDRESS [N]]", "disassemble by the guest's own mode", Monitor._disassemble),
         _Command("backtrace", "the callers, in every mode", Monitor._backtrace),
+        _Command("symbols", "gdb's commands that load the symbols, with a slide once it is found", Monitor._symbols),
         _Command("physical [on|off]", "whether gdb's addresses are physical", Monitor._physical),
         _Command("type TEXT", r"send text to the guest's console; \n is a new line", Monitor._type),
         _Command("help", "this list", Monitor._help),

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from trapline.api import Machine
+from trapline.symbols import Names
 
 from .endpoint import Endpoint
 
@@ -48,19 +49,24 @@ end
 
 def startup_file(folder: Path, machine: Machine, endpoint: Endpoint) -> Path:
     """Write a file of commands that load the guest's symbols and connect, and return its path."""
-    lines: list[str] = []
-    for file in machine.session.names.files:  # not by `file`: gdb would take its architecture
-        path = Path(file.name)
-        if not path.is_file() or not _is_elf(path):
-            continue
-        quoted = _quoted(path)
-        command = "add-symbol-file" if lines else "symbol-file"
-        lines.append(f"{command} {quoted} -o {file.slide}")
     path = folder / "startup"
-    path.write_text(
-        "\n".join(["set confirm off", *lines, f"target remote {endpoint}", _HOOK, _DISASSEMBLER]), encoding="utf-8"
-    )
+    lines = [*symbol_commands(machine.session.names), f"target remote {endpoint}", _HOOK, _DISASSEMBLER]
+    path.write_text("\n".join(lines), encoding="utf-8")
     return path
+
+
+def symbol_commands(names: Names) -> list[str]:
+    """Return the commands of gdb that load the guest's symbols; a kernel whose slide is not found yet is left out.
+
+    None is `file`: gdb would take its architecture.
+    """
+    lines: list[str] = []
+    for file in names.files:
+        path = Path(file.name)
+        if path.is_file() and _is_elf(path):
+            command = "with confirm off -- add-symbol-file" if lines else "symbol-file"
+            lines.append(f"{command} {_quoted(path)} -o {file.slide:#x}")
+    return lines
 
 
 def _is_elf(path: Path) -> bool:
