@@ -128,6 +128,7 @@ continue
 delete
 tbreak traps_start
 continue
+x/2i $pc
 backtrace
 continue
 backtrace
@@ -145,6 +146,7 @@ continue
         r"Hardware watchpoint \d: next_page",
         r"Old value = \d+\nNew value = \d+",
         r"Temporary breakpoint \d, traps_start \(\) at traps.c:\d+",
+        r"=> 0xffffffff\w+ <traps_start>:.*\n",
         r"#0  traps_start .*\n#1  0x\w+ in kernel_main \(\) at main.c:",
         r"Program received signal SIGABRT",
         r"#0  0x\w+ in crash \(\) at selftest.c:98\n#1 .* in selftest .*\n#2 .* in kernel_main",

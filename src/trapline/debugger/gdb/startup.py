@@ -36,8 +36,8 @@ else:
             if not hasattr(connection, "send_packet"):
                 return None
             flavor = gdb.parameter("disassembly-flavor")
-            answer = connection.send_packet("qTrapline.Disassemble:%x,%s" % (info.address, flavor))
-            if not answer:
+            answer = connection.send_packet("qTrapline.Disassemble:%x,%s" % (info.address & (1 << 64) - 1, flavor))
+            if not answer or b";" not in answer:
                 return None
             length, _, text = answer.decode().partition(";")
             return gdb.disassembler.DisassemblerResult(int(length, 16), bytes.fromhex(text).decode())
