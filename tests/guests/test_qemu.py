@@ -60,7 +60,7 @@ def test_an_efi_program_is_where_firmware_looks_on_a_disk():
 
 
 def test_uefi_firmware_boots_no_multiboot_kernel_and_no_floppy_drive():
-    with pytest.raises(UsageError, match="UEFI firmware starts no such kernel"):
+    with pytest.raises(UsageError, match="--uefi cannot be used for a multiboot kernel"):
         qemu_options(guest(GuestKind.MULTIBOOT), uefi=True)
     assert qemu_options(guest(GuestKind.FLOPPY), uefi=True)[1].endswith("if=ide")
     assert qemu_options(guest(GuestKind.BZIMAGE), uefi=True)[0] == "-kernel"

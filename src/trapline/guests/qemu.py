@@ -53,7 +53,7 @@ def qemu_options(
     A disk or floppy is written to by its guest, as with QEMU itself, a folder is not. `uefi`: UEFI firmware boots it.
     """
     if uefi and guest.kind in _BIOS_ONLY:
-        raise UsageError(f"{guest.path}: {guest.description}: UEFI firmware starts no such kernel; a boot loader does")
+        raise UsageError(f"--uefi cannot be used for a {guest.kind.value} kernel: a boot loader has to start it there")
     if guest.kind in _KERNELS:
         return _kernel_options(guest, initrd, append)
     if guest.kind in _BARE:

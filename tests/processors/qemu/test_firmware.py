@@ -171,6 +171,7 @@ def test_images_of_all_usual_sizes_can_be_wrapped(bios_with, size):
         (b"\x01" * 0x10000, False, "no hole of"),
         (bytes(0x10000) + b"\x01" * 0x10000, False, "no hole of"),
         (b"\xff" * 0x10000 + b"\x01" * 0x10000, True, "no hole of"),
+        (b"\xff" * 0x10000, True, "its last 16 bytes are empty"),
     ],
 )
 def test_what_cannot_be_the_firmware_of_a_pc_is_refused_in_words(image, flash, words):

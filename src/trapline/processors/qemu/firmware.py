@@ -64,8 +64,14 @@ def wrap(bios: bytes, *, unlock_svm: bool, flash: bool = False) -> Firmware:
     """
     granularity = _FLASH_BLOCK if flash else _SEGMENT
     if len(bios) < _SEGMENT or len(bios) % granularity:
-        what = "flash is a multiple of 4 KiB, and 64 KiB at least" if flash else "a PC BIOS is a multiple of 64 KiB"
+        what = (
+            "flash is a multiple of 4 KiB, and 64 KiB at least"
+            if flash
+            else "a PC BIOS is a multiple of 64 KiB, and what is in flash is named by -pflash"
+        )
         raise UsageError(f"the firmware image has {len(bios)} bytes; {what}")
+    if bios[_RESET_VECTOR - _SEGMENT :] == b"\xff" * (_SEGMENT - _RESET_VECTOR):
+        raise UsageError("its last 16 bytes are empty, where a processor starts: it is not firmware")
     uefi = flash or _FIRMWARE_VOLUME in bios
     if not uefi and len(bios) > _LARGEST_BIOS:
         raise UsageError(
