@@ -86,6 +86,7 @@ class Opened:
         self.settings = settings
         self.processor = ScriptedProcessor(self.steps)
         self.processor.exit_status = self.exit_status
+        self.processor.has_uefi = False
         return self.processor
 
 
