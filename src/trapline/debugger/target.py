@@ -72,9 +72,10 @@ class Target:
         check_forced("catch", {at.text: at.vectors}, session.vm.mask, session.processor.capabilities)
 
         def stop(exc: ExceptionExit) -> Decision | None:
-            return STOP if at.matches(exc) and not self.passed >> exc.vector & 1 else None
+            return STOP if not self.passed >> exc.vector & 1 else None
 
-        self._catches[caught] = self.machine.on(*map(Vector, bits(at.vectors)))(stop)
+        where = None if at.condition is None else at.condition.text
+        self._catches[caught] = self.machine.on(*map(Vector, bits(at.vectors)), where=where)(stop)
         self._numbers = caught.number
         return caught
 
