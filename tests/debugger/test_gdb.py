@@ -11,7 +11,7 @@ import pytest
 from tests.acceptance.runs import LIMIT
 from tests.programs import build
 from tests.programs.kernel import build_kernel
-from trapline.api import Machine
+from trapline.api import Machine, run
 from trapline.debugger.target import Target
 
 pytestmark = [
@@ -250,37 +250,24 @@ detach
     assert done.status == 4, done.err
 
 
-@pytest.mark.parametrize(
-    ("processor", "guest", "defines"),
-    [
-        ("unicorn", "long", {"BARE": 1, "SHORT": 1}),
-        pytest.param("qemu", "real", {}, marks=pytest.mark.qemu),
-    ],
-)
-def test_stops_at_every_exception_change_nothing(gdb, tmp_path, processor, guest, defines):
+@pytest.mark.parametrize("processor", PROCESSORS)
+def test_stops_at_every_exception_change_nothing(gdb, tmp_path, processor):
     if shutil.which("nasm") is None:
         pytest.skip("nasm is not installed")
-    image = build.build(guest, tmp_path / "guest.img", **defines)
+    in_process = processor == "unicorn"
+    image = build.build("real", tmp_path / "guest.img", **({"BARE": 1} if in_process else {}))
     commands = """
 monitor catch all
 handle SIGSEGV SIGFPE SIGILL SIGBUS SIGTRAP nostop print pass
 continue
 """
-    words = [image, "--processor", processor, *(["--entry-mode", "16"] if processor == "unicorn" else [])]
-    plain = subprocess.run(
-        [sys.executable, "-m", "trapline", "run", *words, "--console", tmp_path / "plain"],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        check=False,
-    )
-    done = gdb(commands, *words, "--console", tmp_path / "debugged")
-    assert (tmp_path / "debugged").read_bytes() == (tmp_path / "plain").read_bytes()
-    assert b"HASH" in (tmp_path / "plain").read_bytes()
-    (count,) = re.findall(r"^([\d,]+) exceptions recorded", plain.stderr, re.MULTILINE)
-    assert done.out.count("Program received signal") == int(count.replace(",", "")) > 100
-    assert (plain.returncode, done.status) == (0, 0)
+    plain = run(image, processor=processor, entry_mode=16 if in_process else None, timeout=LIMIT, keep=0)
+    entry = ["--entry-mode", "16"] if in_process else []
+    done = gdb(commands, image, "--processor", processor, *entry, "--console", tmp_path / "console")
+    assert (tmp_path / "console").read_bytes() == plain.console
+    assert b"HASH" in plain.console
+    assert done.out.count("Program received signal") == plain.recorded > 100
+    assert (plain.exit_code, done.status) == (0, 0)
 
 
 def test_the_summary_of_a_shutdown_says_how_to_stop_there(tmp_path):
@@ -295,8 +282,8 @@ def test_the_summary_of_a_shutdown_says_how_to_stop_there(tmp_path):
         "--console",
         tmp_path / "console",
     ]
-    run = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT, check=False)
-    *_, last = run.stderr.splitlines()
+    plain = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT, check=False)
+    *_, last = plain.stderr.splitlines()
     hint, _, command = last.partition(": ")
     assert hint == "to stop there in gdb"
     assert command == "trapline gdb sample:no-idt --memory 8M --gdb-options='-ex continue'"

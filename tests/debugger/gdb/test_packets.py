@@ -1,7 +1,7 @@
 """Packets: bytes in, bytes out."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trapline.debugger.gdb.packets import LARGEST, Decoder, Mark, encode, escape, unescape
@@ -18,6 +18,7 @@ def test_any_data_comes_back(data):
     assert unescape(escaped) == data
 
 
+@settings(max_examples=30)
 @given(st.lists(st.binary(max_size=40).map(escape) | st.sampled_from([Mark.ACK, Mark.NACK, Mark.INTERRUPT])), st.data())
 def test_packets_are_found_however_they_are_cut(sent, data):
     codes = {Mark.ACK: b"+", Mark.NACK: b"-", Mark.INTERRUPT: b"\x03"}
