@@ -10,7 +10,7 @@ import pytest
 
 from tests.acceptance import software
 from tests.acceptance.runs import TRAPLINE, blame, read_lines
-from tests.acceptance.software import ALL, BY_UEFI, GRUB_EFI, LINUX, LINUX_TRACING, PC
+from tests.acceptance.software import ALL, BY_UEFI, LINUX, LINUX_TRACING, PC
 from trapline.arch.vectors import Vector
 
 BOOTS = 20
@@ -65,7 +65,7 @@ def count(summary, vector):
     return sum(row["count"] for row in summary["counts"] if row["vector"] == vector)
 
 
-@pytest.mark.parametrize("each", [*ALL, GRUB_EFI], ids=lambda each: each.name)
+@pytest.mark.parametrize("each", ALL, ids=lambda each: each.name)
 def test_it_starts_as_on_qemu_alone(each, plain, traced):
     summary = assert_same(each, plain, traced)
     if each is LINUX:
