@@ -10,6 +10,7 @@ from tests.acceptance.runs import (
     assert_same,
     on_qemu_alone,
     read_lines,
+    trapline,
     under_trapline,
 )
 from tests.acceptance.software import firmware
@@ -45,6 +46,23 @@ def test_its_exceptions_are_forced_named_and_explained(program, tmp_path):
     assert found[:4] == [(6, "raise_ud"), (13, "raise_gp"), (14, "raise_pf"), (6, "faults.efi")]
     assert re.search(r"#UD at 0038:[0-9a-f]{16}\s+faults\.efi\+0x[0-9a-f]+", run.words), run.words
     assert "Cause:" in run.words
+
+
+@pytest.mark.parametrize("options", [(), ("--isolate",)], ids=["open", "isolated"])
+def test_the_first_instructions_are_under_it(options, tmp_path):
+    try:
+        code = bytearray(find_uefi().code.read_bytes())
+    except ProcessorMissing as reason:
+        pytest.skip(str(reason))
+    jump = code.rindex(b"\xe9", len(code) - 16)  # the reset vector's, in real mode
+    target = 0xFFF0 + jump - (len(code) - 16) + 3 + int.from_bytes(code[jump + 1 : jump + 3], "little") & 0xFFFF
+    place = len(code) - 0x10000 + target
+    code[place : place + 2] = b"\x0f\x0b"
+    changed = tmp_path / "code.fd"
+    changed.write_bytes(code)
+    run = trapline("run", "--stop", "ud", "--timeout", "100", *options, "--", *PC, "-pflash", str(changed))
+    assert run.status == 0, run.words
+    assert re.search(rf"stop ud: #UD at f000:0*{target:x}\b", run.words), run.words
 
 
 @pytest.mark.soak
