@@ -56,6 +56,15 @@ def test_what_has_nothing_in_common_is_left():
     assert (align(keys([1] * 5000), keys([2] * 5000)).found == -1).all()
 
 
+def test_traces_with_thousands_of_differences_are_not_cut_off():
+    generator = np.random.default_rng(2)
+    a = generator.integers(0, 9000, 200_000).astype(np.uint64)
+    removed, added = generator.choice(a.size - 4000, (2, 4000), replace=False)
+    found, cut_off = align(a, np.insert(np.delete(a, removed), added, np.uint64(9999)))
+    assert cut_off is None
+    assert np.count_nonzero(found < 0) <= 2 * 4000
+
+
 @pytest.mark.parametrize("many", [1 << 20, 100])
 def test_of_what_has_little_in_common_the_rest_is_cut_off(monkeypatch, many):
     monkeypatch.setattr(alignment, "_WORK", 1 << 24)

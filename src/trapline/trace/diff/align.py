@@ -22,9 +22,9 @@ _WIDTHS: Final = (32, 8, 1)
 """Keys of a window."""
 _TABLE: Final = 1 << 24
 """Bits of the largest table for a longest common subsequence."""
-_WORK: Final = 1 << 29
-"""All work on gaps together, in bits of tables; what is left then stays as it is. It takes one to two seconds."""
-_ROW: Final = 1 << 10
+_WORK: Final = 3 << 28
+"""All work on gaps together, in bits of tables; what is left then stays as it is. It takes some two seconds."""
+_ROW: Final = 1 << 8
 """The work that is done once for a row of a table."""
 _GAP: Final = 1 << 12
 """That which is done once for a gap."""
@@ -32,7 +32,7 @@ _SEARCH: Final = 1 << 16
 """That which is done once for a gap whose anchors are sought."""
 _KEY: Final = 1 << 2
 """That which is done for each of its keys."""
-_STEP: Final = 1 << 17
+_STEP: Final = 1 << 18
 """That of a difference that is passed over."""
 _FEW: Final = 64
 """Differences that are passed over before anchors are sought."""
