@@ -247,6 +247,7 @@ detach
 """
     done = gdb(commands, "sample:panic", "--processor", processor)
     in_order(done.out, "Program received signal SIGSEGV", r"^\$1 = 2$", "detached")
+    assert "KERNEL PANIC" in done.out  # the guest's console, when gdb takes it no more
     assert done.status == 4, done.err
 
 

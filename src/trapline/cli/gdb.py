@@ -19,6 +19,7 @@ from trapline.debugger.gdb.stub import End
 from trapline.debugger.target import Target
 from trapline.errors import ProcessorError, TraplineError, UsageError
 from trapline.report.run import Run
+from trapline.session.output import LineWriter
 from trapline.session.result import result
 from trapline.session.settings import MachineOptions
 from trapline.typed import shortened
@@ -102,22 +103,29 @@ def run_in_gdb(guest: str | None, keywords: MachineOptions, debugger: Debugger, 
             console=console,
             until=until,
         )
-        error = _run_out(server, target, listener)
+        error = _run_out(server, target, listener, console)
         if error is not None:
             return result(machine.session, None, error)
         return ended[0] if ended else machine.result()
 
 
-def _run_out(server: Server, target: Target, listener: Listener | None) -> BaseException | None:
+def _run_out(
+    server: Server, target: Target, listener: Listener | None, console: Console | None
+) -> BaseException | None:
     """Serve, then let a guest that gdb has left run to its end; return what ended it otherwise."""
+    rest = LineWriter(sys.stdout.buffer)
     try:
         end = server.serve()
         if listener is not None:
             listener.close()
+        if console is not None:
+            console.leave(rest)
         while end is End.DETACHED and not target.is_over:
             target.resume()
     except (KeyboardInterrupt, ProcessorError) as failure:
         return failure
+    finally:
+        rest.finish()
     return KeyboardInterrupt() if end is End.KILLED else None
 
 

@@ -3,6 +3,7 @@
 import codecs
 import socket
 import threading
+from collections.abc import Callable
 from typing import Final
 
 _PART: Final = 2048
@@ -17,12 +18,16 @@ class Console:
         self._ours.setblocking(False)
         self._lock = threading.Lock()
         self._held: list[bytes] = []
+        self._sink: Callable[[bytes], object] | None = None
         self._woken = False
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def __call__(self, data: bytes) -> None:
         """Take output of the guest."""
         with self._lock:
+            if self._sink is not None:
+                self._sink(data)
+                return
             self._held.append(data)
             wake, self._woken = not self._woken, True
         if wake:
@@ -46,6 +51,13 @@ class Console:
             self._held.clear()
         text = self._decoder.decode(data)
         return [text[at : at + _PART] for at in range(0, len(text), _PART)]
+
+    def leave(self, sink: Callable[[bytes], object]) -> None:
+        """Pass on what is held and what comes: gdb is gone, and the guest goes on."""
+        with self._lock:
+            sink(b"".join(self._held))
+            self._held.clear()
+            self._sink = sink
 
     def close(self) -> None:
         """Take no more."""
