@@ -292,6 +292,7 @@ def test_over_a_port_until_ctrl_c(command, tmp_path):
     assert f"target remote {LOOPBACK}:{port}".encode() in run.stderr.readline()
     client = Client(socket.create_connection((LOOPBACK, port)))
     client.send(b"c")
+    assert client.receive() is Mark.ACK
     run.send_signal(signal.SIGINT)
     _, err = run.communicate(timeout=LIMIT)
     client.close()
