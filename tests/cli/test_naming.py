@@ -164,4 +164,5 @@ def test_a_symbol_file_that_is_not_there(trapline_command, disk, name):
 def test_a_symbol_file_that_is_none(trapline_command, disk):
     done = trapline_command("run", disk, "--symbols", disk)
     assert done.status == 2
-    assert done.err == f"trapline: {disk}: not a symbol file: neither ELF nor lines of a System.map or of kallsyms\n"
+    what = "neither ELF nor PE nor lines of a System.map or of kallsyms"
+    assert done.err == f"trapline: {disk}: not a symbol file: {what}\n"
