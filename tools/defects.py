@@ -31,6 +31,9 @@ _BOOT_TESTS: Final = ("tests/guests/test_boot.py",)
 _RECOGNISE_TESTS: Final = ("tests/guests/test_recognise.py",)
 _MACHINE_TESTS: Final = ("tests/session/test_machine.py", "-m", "not qemu")
 _STEP_TESTS: Final = ("tests/hypervisor/test_step.py",)
+_GDB: Final = "src/trapline/debugger/gdb"
+_STUB_TESTS: Final = ("tests/debugger/gdb/test_stub.py",)
+_NO_DEBUGGER: Final = "its guests run without a debugger"
 _NO_GUEST: Final = "its guests depend neither on the model of delivery nor on explanations"
 
 
@@ -293,4 +296,13 @@ DEFECTS: Final = (
            "or not frame.flags & RFLAGS.ALWAYS_ONE ", "", _NO_GUEST, ("tests/explain/test_rules.py",)),
     Defect("96", "a repair of page tables in a table that the walk reads", f"{_EXPLAIN}/tables.py",
            "gpa >= 0 and gpa not in used and", "gpa >= 0 and", _NO_GUEST, ("tests/explain/test_paging.py",)),
+    Defect("97", "an exception without a signal delivered in gdb", f"{_GDB}/resuming.py",
+           "return FORWARD if own == signals.TRAP else DISCARD", "return FORWARD", _NO_DEBUGGER, _STUB_TESTS),
+    Defect("98", "a breakpoint that gdb has cut to 32 bits not in the highest 2 GiB", f"{_GDB}/points.py",
+           "sign_extended(address) if narrow else address", "address", _NO_DEBUGGER, _STUB_TESTS),
+    Defect("99", "RIP in gdb without the base of CS", f"{_GDB}/reading.py", "return target.cpu.address",
+           "return target.cpu.registers.rip", _NO_DEBUGGER, _STUB_TESTS),
+    Defect("100", "a run to an instruction that stops in a deeper frame", "src/trapline/debugger/target.py",
+           "if above is None or self.cpu.registers.rsp > above:", "if True:", _NO_DEBUGGER,
+           ("tests/debugger/test_target.py",)),
 )  # fmt: skip
