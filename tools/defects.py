@@ -1,7 +1,8 @@
 """Known defects: texts of the source, and what is written in their place."""
 
-from dataclasses import dataclass
 from typing import Final
+
+from tools.defect import Defect
 
 _QEMU: Final = "src/trapline/processors/qemu"
 _TCG, _MONITOR, _PLANS, _STOPS, _DELIVERIES, _RING, _BIOS = (
@@ -35,22 +36,6 @@ _GDB: Final = "src/trapline/debugger/gdb"
 _STUB_TESTS: Final = ("tests/debugger/gdb/test_stub.py",)
 _NO_DEBUGGER: Final = "its guests run without a debugger"
 _NO_GUEST: Final = "its guests depend neither on the model of delivery nor on explanations"
-
-
-@dataclass(frozen=True, slots=True)
-class Defect:
-    """One defect: `new` replaces `old`. A letter distinguishes the paths that can have it."""
-
-    number: str
-    name: str
-    file: str
-    old: str
-    new: str
-    no_guest_can_tell: str = ""
-    """Why a whole guest sees nothing of it."""
-    tests: tuple[str, ...] = ()
-    """Arguments of pytest: tests that should notice it, and run before all others."""
-
 
 _AFTER: Final = "a guest sees nothing of what reads its records"
 _LOADING: Final = "the guests of the matrix are raw code and disks that QEMU loads"

@@ -22,7 +22,8 @@ import time
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from tools.defects import DEFECTS, Defect
+from tools.defect import Defect
+from tools.defects import DEFECTS
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tools import plant_defects
-from tools.defects import DEFECTS, Defect
+from tools.defect import Defect
+from tools.defects import DEFECTS
 from tools.plant_defects import GUESTS, CannotTell, Verdict, planted, stages
 
 ROOT = Path(__file__).parents[2]

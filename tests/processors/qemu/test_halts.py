@@ -95,6 +95,7 @@ def test_where_qemu_cannot_be_asked_nothing_is_done_while_it_is_quiet():
 def test_a_kick_that_was_lost_is_sent_again():
     handshake, qmp = Handshake(), Qmp(REGISTERS.format(flags=0x246, smm=0, hlt=0))
     kicks = Kicks(handshake, qmp, None, Nmis(Vmcb()), watches=True)
+    kicks.begun = True
     handshake.on_quiet()
     assert qmp.commands == []
     kicks.kick()
@@ -104,3 +105,14 @@ def test_a_kick_that_was_lost_is_sent_again():
     assert kicks.withdraw()
     handshake.on_quiet()
     assert len(qmp.commands) == 2
+
+
+def test_a_kick_before_the_guest_has_begun_needs_no_nmi():
+    handshake, qmp, nmis = Handshake(), Qmp(REGISTERS.format(flags=0x246, smm=0, hlt=0)), Nmis(Vmcb())
+    kicks = Kicks(handshake, qmp, None, nmis, watches=True)
+    kicks.kick()
+    kicks.inject()
+    handshake.on_quiet()
+    assert qmp.commands == []
+    assert not nmis.foreign  # the guest's first NMI is its own
+    assert kicks.withdraw()

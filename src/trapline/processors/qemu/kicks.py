@@ -19,6 +19,8 @@ class Kicks:
         if watches:
             handshake.on_quiet = self._look
         self._pending = False
+        self.begun = False
+        """The guest has begun. Firmware may lose an NMI, and then the first one of the guest would be taken for it."""
         self.halted = False
         """Whether the guest waited in HLT when it was kicked."""
 
@@ -29,7 +31,7 @@ class Kicks:
 
     def inject(self) -> None:
         """Kick the guest if that was asked for; called in the thread that waits."""
-        if self._pending:
+        if self._pending and self.begun:
             self.halted = self._halts.is_halted()
             self._nmis.foreign = True
             self._qmp.command("inject-nmi")

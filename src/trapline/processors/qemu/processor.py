@@ -269,7 +269,7 @@ class QemuProcessor:
         self._resets.begin()
         self._damage.keep()
         outcome = Outcome.WOKEN if self._begun and self._qmp.woke_up() else Outcome.RESET
-        self._begun = True
+        self._begun = self._kicks.begun = True
         self._power_on.initialise()
         self._ports.reset()
         self._stops.take_outcome()
