@@ -6,7 +6,7 @@ import pytest
 from tools.file_fuzzing import readers, worker
 from tools.file_fuzzing.originals import KINDS, originals
 
-FILES = 40
+FILES = 20
 
 
 @pytest.mark.parametrize("kind", KINDS)

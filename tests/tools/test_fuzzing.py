@@ -20,8 +20,8 @@ pytestmark = pytest.mark.slow
 FIXED = "0"
 SEEDS = ("0", "1")
 """The command takes any other; a test that nobody can repeat would only be noise."""
-PROGRAMS = 800
-AGAINST_QEMU = 250
+PROGRAMS = 400
+AGAINST_QEMU = 150
 
 
 @pytest.mark.parametrize("seed", SEEDS)

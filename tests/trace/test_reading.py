@@ -1,7 +1,7 @@
 import pytest
 
 from trapline.errors import UsageError
-from trapline.trace.files import jsonl
+from trapline.trace.files import json_columns, json_rows
 from trapline.trace.jsonl import json_lines
 from trapline.trace.reading import Reading, find_runs
 from trapline.trace.selection import read_choice
@@ -11,8 +11,9 @@ pytest.importorskip("pyarrow")
 
 @pytest.fixture
 def folder(tmp_path, make_record, monkeypatch):
-    """Two traces, of 3 and of 20 records, read 8 at a time."""
-    monkeypatch.setattr(jsonl, "_AT_ONCE", 8)
+    """Two traces, of 3 and of 20 records, read 8 at a time or some more."""
+    monkeypatch.setattr(json_columns, "_AT_ONCE", 8)
+    monkeypatch.setattr(json_rows, "_BLOCK", 1 << 10)
     (tmp_path / "deep").mkdir()
     for name, count in (("b.jsonl", 3), ("deep/a.jsonl", 20)):
         records = make_record(vector=14) * count
