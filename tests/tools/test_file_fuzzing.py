@@ -6,7 +6,7 @@ import pytest
 from tools.file_fuzzing import readers, worker
 from tools.file_fuzzing.originals import KINDS, originals
 
-FILES = 20
+FILES = 40
 
 
 @pytest.mark.parametrize("kind", KINDS)
