@@ -144,8 +144,8 @@ def test_defects_are_chosen_by_their_numbers(only, numbers):
 
 
 def test_a_number_that_does_not_exist_is_told(capsys):
-    assert plant_defects.main(["--only", "3,99"]) == 2
-    assert "no defect has the number 99" in capsys.readouterr().err
+    assert plant_defects.main(["--only", "3,999"]) == 2
+    assert "no defect has the number 999" in capsys.readouterr().err
 
 
 def test_the_list_names_them_all(capsys):
