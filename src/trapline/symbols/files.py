@@ -174,7 +174,8 @@ class Names:
 
     def row(self, address: int) -> Row | None:
         """Return where the caller's registers are at an instruction of the guest; None: unknown."""
-        return next((row for file in self.files if (row := file.row(address)) is not None), None)
+        with self._lock:
+            return next((row for file in self.files if (row := file.row(address)) is not None), None)
 
     def caller(self, address: int) -> Symbol | None:
         """Return the symbol of a return address: of its call, which may be the last instruction of a function."""
@@ -186,10 +187,13 @@ class Names:
         found = self.lookup(address)
         return None if found is None else str(found)
 
-    def use(self, files: Iterable[Symbols], images: Symbols | None) -> None:
-        """Use other files from now on, and after them the names of whole images."""
+    def use(self, files: Iterable[tuple[Symbols, int]], images: Symbols | None) -> None:
+        """Use other files from now on, each with its slide, and after them the names of whole images."""
         with self._lock:
-            self.files, self._images = list(files), images
+            placed = dict(files)
+            for file, slide in placed.items():
+                file.slide = slide
+            self.files, self._images = list(placed), images
             self._known.clear()
 
     def place(self, values: KernelValues) -> None:

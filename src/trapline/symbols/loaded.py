@@ -37,7 +37,7 @@ class LoadedImages:
         self._place([])
 
     def _place(self, images: Iterable[Image]) -> None:
-        placed: list[Symbols] = []
+        placed: list[tuple[Symbols, int]] = []
         ranges = []
         for image in images:
             shown = self._own if self._own and image.name.upper() == _BOOT else image.name
@@ -45,10 +45,8 @@ class LoadedImages:
             stems = {PurePath(name).stem.lower() for name in (shown, image.module) if name}
             for file in self._names.movable:
                 if PurePath(file.name).stem.lower() in stems:
-                    file.slide = image.base - file.link_base
-                    placed.append(file)
-        others = [file for file in self._names.files if file not in self._names.movable]
-        unmoved = [file for file in self._as_linked if file not in placed]
-        for file in unmoved:
-            file.slide = 0
+                    placed.append((file, image.base - file.link_base))
+        moved = [file for file, _ in placed]
+        unmoved = [(file, 0) for file in self._as_linked if file not in moved]
+        others = [(file, file.slide) for file in self._names.files if file not in self._names.movable]
         self._names.use([*placed, *unmoved, *others], Symbols("images", Ranges(ranges)) if ranges else None)
