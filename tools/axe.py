@@ -9,8 +9,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from .npm import package
-from .testguests import Unobtainable
+from .npm import package, print_path
 
 VERSION: Final = "4.14.1"
 _SHA256: Final = "e6b0ce02b84d892e2e33e403485e7f3d6c29e2be6df65daf44d89ba564139745"
@@ -21,15 +20,5 @@ def axe_core() -> Path:
     return package("axe-core", VERSION, _SHA256) / "axe.min.js"
 
 
-def main() -> int:
-    """Print the path; the exit status is 1 when it is not available."""
-    try:
-        print(axe_core())
-    except Unobtainable as reason:
-        print(reason, file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(print_path(axe_core))

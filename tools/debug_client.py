@@ -9,8 +9,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from .npm import package
-from .testguests import Unobtainable
+from .npm import package, print_path
 
 _NAME: Final = "@vscode/debugadapter-testsupport"
 _VERSION: Final = "1.68.0"
@@ -22,15 +21,5 @@ def debug_client() -> Path:
     return package(_NAME, _VERSION, _SHA256) / "lib" / "main.js"
 
 
-def main() -> int:
-    """Print the path; the exit status is 1 when it is not available."""
-    try:
-        print(debug_client())
-    except Unobtainable as reason:
-        print(reason, file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(print_path(debug_client))

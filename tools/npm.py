@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import sys
 import tarfile
 import tempfile
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -45,3 +47,13 @@ def package(name: str, version: str, sha256: str) -> Path:
             if not folder.is_dir():  # another run was first
                 raise
     return folder
+
+
+def print_path(get: Callable[[], Path]) -> int:
+    """Print the path of what `get` returns; the exit status is 1 when it is not available."""
+    try:
+        print(get())
+    except Unobtainable as reason:
+        print(reason, file=sys.stderr)
+        return 1
+    return 0
