@@ -2,13 +2,11 @@
 
 import argparse
 from pathlib import Path
-from typing import Final
 
 from trapline.errors import UsageError
 from trapline.session.extras import require
 
-_BASE: Final = 128
-"""Added to the number of a signal, as shells do."""
+from .termination import exit_code_of
 
 
 def mcp(options: argparse.Namespace) -> int:
@@ -22,7 +20,7 @@ def mcp(options: argparse.Namespace) -> int:
     access = Access(Files(_allowed(options.allow)), options.qemu, options.allow_qemu_options)
     with EndingStdin() as stdin:
         serve(access)
-    return 0 if stdin.came is None else _BASE + stdin.came
+    return 0 if stdin.came is None else exit_code_of(stdin.came)
 
 
 def _allowed(named: list[str]) -> list[str]:

@@ -31,20 +31,8 @@ _AFTER: Final = frozenset(
             "-fda",
         ),
         *("-fdb", "-gdb", "-global", "-hda", "-hdb", "-hdc", "-hdd", "-icount", "-M", "-machine", "-monitor", "-net"),
-        *(
-            "-netdev",
-            "-nic",
-            "-no-reboot",
-            "-nodefaults",
-            "-nographic",
-            "-object",
-            "-parallel",
-            "-pflash",
-            "-rtc",
-            "-s",
-            "-S",
-        ),
-        *("-serial", "-usb", "-vga", "-vnc"),
+        *("-netdev", "-nic", "-no-reboot", "-nodefaults", "-nographic", "-object", "-parallel", "-pflash", "-rtc"),
+        *("-s", "-S", "-serial", "-usb", "-vga", "-vnc"),
     }
 )
 

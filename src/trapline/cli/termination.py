@@ -31,7 +31,7 @@ class Termination:
     @property
     def exit_code(self) -> int:
         """What a process that is ended by the signal exits with; without one it was Ctrl-C."""
-        return _BASE + (signal.SIGINT if self._came is None else self._came)
+        return exit_code_of(signal.SIGINT if self._came is None else self._came)
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -66,6 +66,11 @@ class Termination:
         """SIGINT was ignored, as of a job in the background of a shell, and is unless `_end` raised it."""
         if self.came:
             raise KeyboardInterrupt
+
+
+def exit_code_of(number: int) -> int:
+    """Return what a process that is ended by a signal exits with."""
+    return _BASE + number
 
 
 def silence() -> None:
