@@ -138,8 +138,8 @@ class ExceptionRecord(NamedTuple):
         return line_of(self)
 
 
-class Recorded(Protocol):
-    """What a line tells of an exception; None: it is missing, or unknown."""
+class RaisedException(Protocol):
+    """What was raised, and where; None: it is missing, or unknown."""
 
     @property
     def vector(self) -> int:
@@ -154,10 +154,6 @@ class Recorded(Protocol):
         """The faulting linear address of a #PF."""
 
     @property
-    def cs(self) -> int | None:
-        """The selector of the code segment."""
-
-    @property
     def rip(self) -> int | None:
         """RIP of the instruction."""
 
@@ -170,6 +166,18 @@ class Recorded(Protocol):
         """The event that was being delivered."""
 
     @property
+    def symbol(self) -> object:
+        """The name of the instruction; `str` gives the text."""
+
+
+class Recorded(RaisedException, Protocol):
+    """What a line tells of an exception."""
+
+    @property
+    def cs(self) -> int | None:
+        """The selector of the code segment."""
+
+    @property
     def outcome(self) -> Outcome | None:
         """What became of it."""
 
@@ -180,10 +188,6 @@ class Recorded(Protocol):
     @property
     def synthesized(self) -> bool:
         """Whether the hypervisor raised it."""
-
-    @property
-    def symbol(self) -> object:
-        """The name of the instruction; `str` gives the text."""
 
 
 def line_of(record: Recorded) -> str:

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator
 from typing import Final, Protocol
 
 from trapline.arch.error_codes import describe_error_code
-from trapline.arch.events import Event
 from trapline.arch.vectors import mnemonic
 from trapline.asm.disassembler import Instruction
 from trapline.explain.explanation import Explanation
@@ -12,7 +11,7 @@ from trapline.machine.record import GENERAL
 from trapline.report.crash import Frame
 from trapline.report.result import Count
 from trapline.symbols import Symbol
-from trapline.trace.exception_record import Outcome
+from trapline.trace.exception_record import Outcome, RaisedException
 
 from .answers import Counted, Raised, Why
 
@@ -20,43 +19,15 @@ TAIL: Final = 2048
 """Bytes of the end of the console that are shown."""
 
 
-class Recorded(Protocol):
+class Numbered(RaisedException, Protocol):
     """An exception, of a trace or of a stopped guest."""
 
     @property
     def seq(self) -> int:
         """Number of the record."""
 
-    @property
-    def vector(self) -> int:
-        """Which exception."""
 
-    @property
-    def error_code(self) -> int | None:
-        """None: it has none."""
-
-    @property
-    def address(self) -> int | None:
-        """Of a #PF."""
-
-    @property
-    def cpl(self) -> int | None:
-        """Privilege level."""
-
-    @property
-    def rip(self) -> int | None:
-        """Where it was raised."""
-
-    @property
-    def symbol(self) -> Symbol | str | None:
-        """Of that address."""
-
-    @property
-    def vectoring(self) -> Event | None:
-        """The event under delivery."""
-
-
-def raised(record: Recorded, outcome: Outcome | None = None, registers: tuple[int, ...] | None = None) -> Raised:
+def raised(record: Numbered, outcome: Outcome | None = None, registers: tuple[int, ...] | None = None) -> Raised:
     """Return an exception."""
     code = record.error_code
     return Raised(
