@@ -204,3 +204,15 @@ int twice(int value) {
         target.step_out()
         target.step_line(into=False)
         assert target.line[1] == 5
+
+
+def test_an_instruction_is_skipped_as_the_cpu_counts() -> None:
+    with Machine(LOOP, entry_mode=16) as machine:
+        target = Target(machine)
+        registers = target.cpu.registers
+        registers.cs.base, registers.rip = UD2 + 2, 0xFFFF_FFFE  # together the UD2
+        target.skip()
+        assert registers.rip == 0
+        registers.cs.base, registers.rip = 0xF000_0000, 0
+        with pytest.raises(UsageError, match="cannot be skipped"):
+            target.skip()

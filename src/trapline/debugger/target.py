@@ -10,7 +10,7 @@ from trapline.errors import UsageError
 from trapline.explain.explanation import Explanation
 from trapline.hypervisor.exception import Decision
 from trapline.hypervisor.stop import StopReason
-from trapline.machine.linear import address_mask, read_mapped, stack_base
+from trapline.machine.linear import address_mask, next_rip, read_mapped, stack_base
 from trapline.machine.registers import GENERAL
 from trapline.report.crash import Frame
 from trapline.session.cpu import Cpu
@@ -187,6 +187,14 @@ class Target:
     def explain(self) -> Explanation | None:
         """Explain the shutdown, or the exception at which the guest is stopped; None: there is neither."""
         return self.stop.explain()
+
+    def skip(self) -> None:
+        """Set RIP after the instruction at CS:RIP. Raises UsageError where none is mapped."""
+        line = next(iter(self.cpu.disassemble()), None)
+        if line is None:
+            raise UsageError("no instruction is mapped at CS:RIP: it cannot be skipped")
+        registers = self.cpu.registers
+        registers.rip = next_rip(registers.save, len(line.data))
 
     def interrupt(self) -> None:
         """Stop a running machine; from any thread."""

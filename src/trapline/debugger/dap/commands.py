@@ -60,12 +60,9 @@ def _discard(debuggee: Debuggee, rest: str) -> str:
     what, target = _pending(debuggee), debuggee.target
     if rest.strip() not in ("", "skip"):
         raise UsageError("discard, or discard skip")
-    target.stop.deliver(DISCARD)
     if rest:
-        line = next(iter(target.cpu.disassemble()), None)
-        if line is None:
-            raise UsageError("the instruction is not mapped: it cannot be skipped")
-        target.cpu.registers.rip += len(line.data)
+        target.skip()
+    target.stop.deliver(DISCARD)
     debuggee.decision = DISCARD
     return f"{what} is discarded when the guest goes on, at {debuggee.named(target.cpu.address)}"
 

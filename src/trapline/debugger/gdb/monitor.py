@@ -6,14 +6,12 @@ from typing import Final, NamedTuple
 from trapline.api import DISCARD, FORWARD, inject
 from trapline.arch.mask import parse_some
 from trapline.arch.vectors import bits
-from trapline.asm.decoder import instruction_at_rip
 from trapline.debugger import registers, tables
 from trapline.debugger.registers import Group
 from trapline.debugger.target import Target
 from trapline.errors import UsageError
 from trapline.explain.pictures import State, Table
 from trapline.hypervisor.exception import Decision
-from trapline.machine.linear import next_rip
 from trapline.trace.exception_record import line_of
 from trapline.typed import read_integer
 
@@ -119,8 +117,7 @@ class Monitor:
             raise UsageError("monitor discard [skip]: skip goes on after the instruction")
         self._check_exception()
         if rest:
-            save, memory = self._target.cpu.registers.save, self._target.machine.session.processor.memory
-            self._target.cpu.registers.rip = next_rip(save, instruction_at_rip(save, memory).len)
+            self._target.skip()
         return self._decide(DISCARD)
 
     def _forward(self, rest: str) -> str:

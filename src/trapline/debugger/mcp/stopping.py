@@ -124,11 +124,7 @@ def decision_of(
         at = None if address is None else integer(address, "address", 0, (1 << 64) - 1)
         return inject(_vector(vector), code, at)
     if skip:
-        cpu = held.target.cpu
-        instruction = next(iter(cpu.disassemble()), None)
-        if instruction is None:
-            raise UsageError("skip: no instruction is mapped at CS:RIP")
-        cpu.registers.rip += len(instruction.data)
+        held.target.skip()
     return DISCARD if verdict == "discard" else FORWARD
 
 
