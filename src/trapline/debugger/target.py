@@ -188,6 +188,11 @@ class Target:
         """Explain the shutdown, or the exception at which the guest is stopped; None: there is neither."""
         return self.stop.explain()
 
+    def named(self, address: int) -> str:
+        """Return a linear address with its symbol: `0x100020 <kmain+0x10>`."""
+        symbol = self.machine.lookup(address)
+        return f"{address:#x}" if symbol is None else f"{address:#x} <{symbol.place}>"
+
     def skip(self) -> None:
         """Set RIP after the instruction at CS:RIP. Raises UsageError where none is mapped."""
         line = next(iter(self.cpu.disassemble()), None)

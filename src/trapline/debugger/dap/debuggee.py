@@ -94,5 +94,4 @@ class Debuggee:
 
     def named(self, address: int) -> str:
         """Return an address with its symbol."""
-        symbol = self.machine.lookup(address)
-        return f"{address:#x}" if symbol is None else f"{address:#x} <{symbol.place}>"
+        return self.target.named(address)

@@ -236,9 +236,7 @@ def _lines(target: Target, at: int, count: int) -> Iterator[str]:
     here = target.cpu.address
     for line in target.cpu.disassemble(count, at):
         mark = "=>" if line.address == here else "  "
-        symbol = target.machine.lookup(line.address)
-        place = f"{line.address:#x}" if symbol is None else f"{line.address:#x} <{symbol.place}>"
-        yield f"{mark} {place}:\t{line.text}\n"
+        yield f"{mark} {target.named(line.address)}:\t{line.text}\n"
 
 
 def _render(table: Table) -> str:
