@@ -19,7 +19,7 @@ _HEX: Final = r"\A0x[0-9a-f]{1,16}\Z"
 Hex = Annotated[str, Meta(pattern=_HEX)]
 _U8 = Annotated[int, Meta(ge=0, le=0xFF)]
 _U32 = Annotated[int, Meta(ge=0, le=0xFFFF_FFFF)]
-_Frequency = Annotated[int, Meta(ge=1, le=1_000_000_000_000)]
+Frequency = Annotated[int, Meta(ge=1, le=1_000_000_000_000)]
 Mask = _U32
 """A bit for each exception."""
 _Vector = Annotated[int, Meta(ge=0, le=31)]
@@ -157,7 +157,7 @@ class Metadata(Struct, frozen=True, kw_only=True):
     """When the machine was switched on: UTC, as in ISO 8601."""
     registers: bool = True
     """Whether records have the general registers."""
-    tsc_frequency: _Frequency | None = None
+    tsc_frequency: Frequency | None = None
     """Ticks of the time stamp counter in a second; None: unknown."""
 
 
