@@ -41,26 +41,31 @@ class Terminal:
             self._text += os.read(self._terminal, 4096).decode(errors="replace")
         self._place = place + len(text)
 
-    def close(self):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
         os.close(self._terminal)
 
 
 def test_ctrl_c_and_ctrl_z(tmp_path):
     (tmp_path / "spin").write_bytes(b"\xeb\xfe")
-    terminal = Terminal("gdb", tmp_path / "spin", "--entry-mode", "16", "--gdb-options=-nx -ex 'set confirm off'")
-    terminal.expect("(gdb) ")
-    terminal.type("continue\n")
-    terminal.expect("Continuing.")
-    terminal.type("\x03")
-    terminal.expect("Program received signal SIGINT")
-    terminal.expect("(gdb) ")
-    terminal.type("\x1a")
-    _, status = os.waitpid(terminal.process.pid, os.WUNTRACED)
-    assert os.WIFSTOPPED(status)
-    terminal.process.send_signal(signal.SIGCONT)
-    terminal.type("print/x $pc\n")
-    terminal.expect("$1 = 0x7c00")
-    terminal.type("quit\n")
-    terminal.expect("guest: interrupted")
-    assert terminal.process.wait(LIMIT) == 130
-    terminal.close()
+    words = ("gdb", tmp_path / "spin", "--entry-mode", "16", "--gdb-options=-nx -ex 'set confirm off'")
+    with Terminal(*words) as terminal:
+        terminal.expect("(gdb) ")
+        terminal.type("continue\n")
+        terminal.expect("Continuing.")
+        terminal.type("\x03")
+        terminal.expect("Program received signal SIGINT")
+        terminal.expect("(gdb) ")
+        terminal.type("\x1a")
+        _, status = os.waitpid(terminal.process.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status)
+        terminal.process.send_signal(signal.SIGCONT)
+        terminal.type("print/x $pc\n")
+        terminal.expect("$1 = 0x7c00")
+        terminal.type("quit\n")
+        terminal.expect("guest: interrupted")
+        assert terminal.process.wait(LIMIT) == 130

@@ -143,7 +143,9 @@ def test_a_running_guest_is_interrupted_and_left(serve):
     client.send(b"vCont;c")
     client.interrupt()
     assert client.packet() == b"T02thread:1;"
-    client.interrupt()  # it is stopped
+    client.interrupt()  # it is stopped: this is for when it is resumed
+    assert client.ask(b"qC") == b"QC1"
+    assert client.ask(b"vCont;c") == b"T02thread:1;"
     client.send(b"vCont;c")
     client.send(b"qC")  # waits until the guest has stopped
     client.interrupt()

@@ -119,8 +119,8 @@ class Server:
         try:
             for received in client.decoder.feed(client.connection.read()):
                 if received is Mark.INTERRUPT:
-                    if self._runner.is_busy:
-                        self._target.interrupt()
+                    client.interrupted = True
+                    self._interrupt(client)
                 elif isinstance(received, Mark):
                     client.answer_mark(received)
                 else:
@@ -140,7 +140,17 @@ class Server:
         self._end = answer.end
         if answer.work is not None:
             self._runner.start(answer.work)
+            self._interrupt(client)
             self._pass_on()
+
+    def _interrupt(self, client: "_Client") -> None:
+        """Stop a guest that runs; one that is stopped is interrupted when it is resumed (gdb manual, "Interrupts").
+
+        gdb sends an interrupt before the packet that resumes the guest if Ctrl-C is typed between the two.
+        """
+        if client.interrupted and self._runner.is_busy:
+            client.interrupted = False
+            self._target.interrupt()
 
     def _stopped(self) -> None:
         client = self._client
@@ -200,6 +210,8 @@ class _Client:
         self.connection, self.stub = connection, stub
         self.decoder = packets.Decoder()
         self.queue: deque[bytes] = deque()
+        self.interrupted = False
+        """An interrupt has arrived, and has not reached the guest."""
         self._last = b""
 
     def send(self, *payloads: bytes) -> None:
