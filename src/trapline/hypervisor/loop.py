@@ -1,6 +1,6 @@
 """The run loop of a vCPU, in its fixed order."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from trapline.arch import reset
@@ -15,7 +15,7 @@ from .stop import Answer, Resume, Stop, StopReason
 from .unhandled import unhandled
 from .vcpu import Undelivered, Vcpu
 
-_HANDLERS: Final = TABLE.handlers()
+HANDLERS: Final = TABLE.handlers()
 _ENDS: Final = {
     Outcome.OFF: StopReason.OFF,
     Outcome.HALTED: StopReason.HALTED,
@@ -24,7 +24,7 @@ _ENDS: Final = {
     Outcome.BREAKPOINT: StopReason.BREAKPOINT,
 }
 RESETS: Final = (Outcome.RESET, Outcome.WOKEN)
-"""The vCPU is as after a reset."""
+"""The machine is as after a reset."""
 _VMEXIT: Final = Outcome.VMEXIT
 _DONE: Final = Resume.DONE
 _REQUEUE: Final = Resume.REQUEUE
@@ -54,7 +54,7 @@ def run(vcpu: Vcpu, deadline: float | None, kicked: Callable[[], Stop | None]) -
             if stop is not None:
                 return stop
             continue
-        answer = answer_exit(vcpu, _HANDLERS)
+        answer = answer_exit(vcpu, HANDLERS)
         if answer is _DONE:
             continue
         if isinstance(answer, Stop):
@@ -88,28 +88,48 @@ def run_on(vcpu: Vcpu, undelivered: Undelivered) -> Stop | None:
 def answer_outcome(vcpu: Vcpu, outcome: Outcome, kicked: Callable[[], Stop | None]) -> Stop | None:
     """Handle an outcome other than a #VMEXIT; None: the guest resumes."""
     if outcome in RESETS:
-        return _reset(vcpu, by_guest=outcome is Outcome.RESET)
+        return _reset(vcpu.cpus, by_guest=outcome is Outcome.RESET)
     if outcome is Outcome.KICKED:
         return kicked()
     if outcome is Outcome.WATCHPOINT:
         return Stop(StopReason.WATCHPOINT, watchpoint=vcpu.processor.hit)
+    if outcome is Outcome.INIT:
+        vcpu.control.event_inj = vcpu.control.interrupt_shadow = 0
+        reset.init(vcpu.processor.vmcb, vcpu.processor.gprs, signature=vcpu.processor.signature)
+        _start_again(vcpu)
+        vcpu.waits = True
+        return None
+    if outcome is Outcome.SIPI:
+        reset.start_up(vcpu.save, vcpu.control.exit_info_1)
+        vcpu.waits = False
+        return None
     return Stop(_ENDS[outcome])
 
 
-def _reset(vcpu: Vcpu, *, by_guest: bool) -> Stop | None:
-    vcpu.resets += by_guest
-    policy = vcpu.policy
-    if by_guest and vcpu.resets > 1 and not policy.reboots:
+def _reset(vcpus: Sequence[Vcpu], *, by_guest: bool) -> Stop | None:
+    """Let the boot CPU of a machine start, and the others wait for a startup IPI."""
+    first = vcpus[0]
+    policy = first.policy
+    for vcpu in vcpus:
+        vcpu.resets += by_guest
+    if by_guest and first.resets > 1 and not policy.reboots:
         return Stop(StopReason.RESET)
-    vcpu.vm_hsave_pa = 0
+    for vcpu in vcpus:
+        processor = vcpu.processor
+        reset.reset(processor.vmcb, processor.gprs, signature=processor.signature)
+        vcpu.vm_hsave_pa = 0
+        vcpu.waits = vcpu is not first
+        if policy.enter is not None and vcpu is first:
+            policy.enter(vcpu.save, processor.gprs)
+        _start_again(vcpu)
+    return None
+
+
+def _start_again(vcpu: Vcpu) -> None:
+    """Forget what was under way before a RESET or INIT, and calculate the intercepts."""
     vcpu.vectoring = vcpu.undelivered = None
     vcpu.injected_with_rf = 0
-    processor = vcpu.processor
-    reset.reset(processor.vmcb, processor.gprs, signature=processor.signature)
-    if policy.enter is not None:
-        policy.enter(processor.vmcb.save, processor.gprs)
     recalc_intercepts(vcpu)
-    return None
 
 
 def _take_rf_back(vcpu: Vcpu) -> None:

@@ -23,6 +23,7 @@ class Recording:
         self._bytes = memoryview(bytearray(RECORD_SIZE))
         self._vcpu: Vcpu | None = None
         self._writer: RecordWriter | None = None
+        self._writers: dict[Vcpu, RecordWriter] = {}
 
     def __call__(self, vcpu: Vcpu, exit: InterceptedException, injected: Event | Shutdown | None) -> None:
         """Record an exception and its outcome. Vectors that are not forced are not recorded."""
@@ -32,8 +33,7 @@ class Recording:
                 follower(vcpu, exit, injected, None)
             return
         if self._writer is None or vcpu is not self._vcpu:
-            processor = vcpu.processor
-            self._vcpu, self._writer = vcpu, RecordWriter(processor.vmcb, processor.gprs, vcpu.number)
+            self._vcpu, self._writer = vcpu, self._writer_of(vcpu)
         flags = RecordFlags.SYNTHESIZED if synthesized else 0
         if code is not None:
             flags |= RecordFlags.HAS_ERROR_CODE
@@ -65,3 +65,9 @@ class Recording:
         number = self._sink(self._bytes)
         for follower in self._followers:
             follower(vcpu, exit, injected, number)
+
+    def _writer_of(self, vcpu: Vcpu) -> RecordWriter:
+        if vcpu not in self._writers:
+            processor = vcpu.processor
+            self._writers[vcpu] = RecordWriter(processor.vmcb, processor.gprs, vcpu.number)
+        return self._writers[vcpu]

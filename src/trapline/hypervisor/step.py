@@ -46,13 +46,14 @@ def step(vcpu: Vcpu, deadline: float | None, kicked: Kicked) -> Stop:
     return _steps(vcpu, deadline, kicked, whole=False)
 
 
-def begin_run(vcpu: Vcpu, deadline: float | None, kicked: Kicked) -> Stop | None:
+def begin_run(vcpu: Vcpu, deadline: float | None, kicked: Kicked, *, steps: bool = True) -> Stop | None:
     """Get past what a run must not begin with, and give the vCPU what it needs to run; a Stop: it ended otherwise.
 
-    Such are a breakpoint, and an interrupt shadow, which not every processor loads (TCG of QEMU 7.2).
+    Such are a breakpoint, and an interrupt shadow, which not every processor loads (TCG of QEMU 7.2). Unless `steps`:
+    it is not the CPU that stopped, and a breakpoint that it is at has not been reported.
     """
     at_breakpoint = vcpu.breakpoints and code_address(vcpu.save) in vcpu.breakpoints
-    if (at_breakpoint or vcpu.control.interrupt_shadow & 1) and vcpu.undelivered is None:
+    if steps and (at_breakpoint or vcpu.control.interrupt_shadow & 1) and vcpu.undelivered is None:
         stop = _steps(vcpu, deadline, kicked, whole=True)
         if stop.reason is not StopReason.STEP:
             return stop

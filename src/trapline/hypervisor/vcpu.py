@@ -55,6 +55,8 @@ class Vcpu:
         self.processor = processor
         self.number = number
         self.policy = policy
+        self.cpus: tuple[Vcpu, ...] = (self,)
+        """The CPUs of its machine, the boot CPU first."""
         self.control, self.save = processor.vmcb.control, processor.vmcb.save
         """Views of the VMCB's two areas, made once."""
         self.state = memoryview(self.save).cast("B")[:_STATE_SIZE]
@@ -71,5 +73,7 @@ class Vcpu:
         """Linear addresses at which the guest stops."""
         self.inserted: frozenset[int] = frozenset()
         """The breakpoints that are set in the processor."""
+        self.waits = False
+        """It is not the boot CPU, and waits for a startup IPI."""
         self.stepping = False
         """Whether the VMCB has the intercepts of a step instead of those of a run."""

@@ -1,4 +1,4 @@
-"""The VM: its forced exceptions, its observers, and requests of other threads to its guest."""
+"""The VM: its CPUs, its forced exceptions, its observers, and requests of other threads to its guest."""
 
 import logging
 import threading
@@ -9,9 +9,10 @@ from trapline.arch.registers import Gprs
 from trapline.arch.vectors import FORCEABLE, VECTORS, Vector, bits
 from trapline.arch.vmcb import SaveArea
 from trapline.errors import UsageError
+from trapline.machine.board import Board
 from trapline.machine.processor import Processor, Watchpoint
 
-from . import loop, step, step_delivery
+from . import board_loop, loop, step, step_delivery
 from .delivery import check_decision
 from .exception import Decision
 from .intercepts import recalc_intercepts
@@ -27,12 +28,13 @@ _STOPPED: Final = Stop(StopReason.INTERRUPTED)
 
 
 class Vm:
-    """A virtual machine with one vCPU."""
+    """A virtual machine: a processor, or all those of a board."""
 
     def __init__(
         self,
         processor: Processor,
         *,
+        board: Board | None = None,
         mask: int | None = None,
         reboots: bool = False,
         enter: Callable[[SaveArea, Gprs], None] | None = None,
@@ -42,6 +44,7 @@ class Vm:
     ) -> None:
         """Force the exceptions in `mask`, by default those of the process-wide parameter.
 
+        `processor` is the only CPU, or the boot CPU of `board`.
         `reboots`: a reset of the machine restarts the guest instead of ending the run. `enter` sets the state in which
         the guest starts after a reset, where no firmware does. `recorders` are called in order for each exception that
         the hypervisor handled: of the vectors in `watched` for each one, until `stop_watching`. `tolerated` is called
@@ -52,7 +55,14 @@ class Vm:
         self.observers = Observers(self._observers_changed)
         allowed = self._allowed(force_intercept_exceptions_mask.snapshot() if mask is None else mask)
         self._policy = Policy(allowed, 0, watched, self.observers.ask, recorders, reboots, enter, tolerated)
-        self.vcpu = Vcpu(processor, 0, self._policy)
+        self._board = board
+        processors = (processor,) if board is None else tuple(board.cpus)
+        self.vcpus = tuple(Vcpu(each, number, self._policy) for number, each in enumerate(processors))
+        """The CPUs, the boot CPU first."""
+        for vcpu in self.vcpus:
+            vcpu.cpus = self.vcpus
+        self.vcpu = self.vcpus[0]
+        """The CPU that the last stop is about, and the one that `step` steps."""
         self._requested = threading.Condition()
         self._wanted: Policy | None = None
         self._runner: int | None = None
@@ -63,20 +73,21 @@ class Vm:
     @property
     def mask(self) -> int:
         """The forced exceptions."""
-        return self.vcpu.policy.mask
+        return self._policy.mask
 
     @property
     def reboots(self) -> bool:
         """Whether a reset of the machine restarts the guest."""
-        return self.vcpu.policy.reboots
+        return self._policy.reboots
 
     def run(self, deadline: float | None = None) -> Stop:
         """Run the guest until it stops; `deadline` is on the clock of `time.monotonic`."""
         return self._hold(self._run, deadline)
 
     def step(self, deadline: float | None = None) -> Stop:
-        """Execute one instruction or deliver one event; `deadline` limits how long a HLT waits.
+        """Execute one instruction of `vcpu` or deliver one event; `deadline` limits how long a HLT waits.
 
+        Other CPUs stand still meanwhile.
         The reason is STEP unless something else ended it: see `hypervisor.step`.
         """
         return self._hold(self._step, deadline)
@@ -87,16 +98,18 @@ class Vm:
         A run that begins at a breakpoint executes its instruction first. Only while the guest is stopped. Raises
         UsageError where the processor has no breakpoints.
         """
-        if not self.vcpu.stepping:
-            step_delivery.insert(self.vcpu, addresses)
-        self.vcpu.breakpoints = addresses
+        for vcpu in self.vcpus:
+            if not vcpu.stepping:
+                step_delivery.insert(vcpu, addresses)
+            vcpu.breakpoints = addresses
 
     def set_watchpoints(self, watched: tuple[Watchpoint, ...]) -> None:
         """Stop `run` and `step` with WATCHPOINT after an instruction that accessed any of these bytes.
 
         Only while the guest is stopped. Raises UsageError where the processor has no watchpoints.
         """
-        self.processor.set_watchpoints(watched)
+        for vcpu in self.vcpus:
+            vcpu.processor.set_watchpoints(watched)
 
     def decide(self, decision: Decision) -> None:
         """Decide what the next run does with the exception at which the guest is stopped.
@@ -168,14 +181,31 @@ class Vm:
                     self._requested.notify_all()
 
     def _run(self, deadline: float | None) -> tuple[Stop, bool]:
-        stop = None
         if self.vcpu.resets and not self._detached:
-            stop = step.begin_run(self.vcpu, deadline, self._service_requests)
-        if stop is not None:
-            return stop, False
-        stop = loop.run(self.vcpu, deadline, self._service_requests)
+            for vcpu in self.vcpus:
+                stop = step.begin_run(vcpu, deadline, self._service_requests, steps=vcpu is self.vcpu)
+                if stop is not None:
+                    self.vcpu = vcpu
+                    return stop, False
+        stop = self._loop(deadline, self._service_requests)
         # After a deadline the processor may still run the guest: the VMCB is not valid until it is stopped.
         return stop, stop.reason is StopReason.TIMEOUT
+
+    def _loop(self, deadline: float | None, kicked: Callable[[], Stop | None]) -> Stop:
+        if self._board is None:
+            return loop.run(self.vcpu, deadline, kicked)
+
+        def kicked_on(vcpu: Vcpu) -> Stop | None:
+            self.vcpu = vcpu
+            return kicked()
+
+        self.vcpu, stop = board_loop.run(self._board, self.vcpus, deadline, kicked_on)
+        return stop
+
+    def pause(self) -> None:
+        """Return when no CPU executes any more: for observers, which are called while others execute."""
+        if self._board is not None:
+            self._board.pause()
 
     def _step(self, deadline: float | None) -> tuple[Stop, bool]:
         return self._stop_detached() or step.step(self.vcpu, deadline, self._service_requests), False
@@ -185,7 +215,7 @@ class Vm:
         if not self._detached:
             return None
         self.processor.kick()
-        stop = loop.run(self.vcpu, None, lambda: self._service_requests() or _STOPPED)
+        stop = self._loop(None, lambda: self._service_requests() or _STOPPED)
         return None if stop is _STOPPED else stop
 
     def _service_requests(self) -> Stop | None:
@@ -211,9 +241,11 @@ class Vm:
     def _take_wanted(self) -> None:
         if self._wanted is not None:
             self._policy, self._wanted = self._wanted, None
-            self.vcpu.policy = self._policy
-            if self.vcpu.resets:  # otherwise the first reset calculates the intercepts
-                recalc_intercepts(self.vcpu)
+            self.pause()
+            for vcpu in self.vcpus:
+                vcpu.policy = self._policy
+                if vcpu.resets:  # otherwise the first reset calculates the intercepts
+                    recalc_intercepts(vcpu)
 
     def _observers_changed(self) -> None:
         with self._requested:

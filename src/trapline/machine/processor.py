@@ -38,6 +38,10 @@ class Outcome(Enum):
     """The guest is stopped before the instruction at an address of `set_breakpoints`."""
     WATCHPOINT = "watchpoint"
     """The guest is stopped after the instruction that accessed the watchpoint `Processor.hit`."""
+    INIT = "init"
+    """The CPU, one of several, took an INIT: it starts as after one, and waits for a startup IPI."""
+    SIPI = "sipi"
+    """The startup IPI came that the CPU waited for: EXITINFO1 holds its vector."""
 
 
 class Watchpoint(NamedTuple):

@@ -132,7 +132,8 @@ class ScriptedProcessor:
         self._forwarded = 0
         self._breakpoints: frozenset[int] = frozenset()
         self._watchpoints: tuple[Watchpoint, ...] = ()
-        self._kick = threading.Event()
+        self.kicks: threading.Event = threading.Event()
+        """Set by `kick`; CPUs of one machine have the same."""
 
     def run(self, deadline: float | None) -> Outcome:
         """Note what is asked for, then play the next step."""
@@ -181,12 +182,12 @@ class ScriptedProcessor:
     def kick(self) -> None:
         """See `machine.Processor.kick`."""
         self.commands.append("kick")
-        self._kick.set()
+        self.kicks.set()
 
     def take_kick(self, timeout: float = 0) -> bool:
         """Wait for a kick, and clear it; False: there was none."""
-        kicked = self._kick.wait(timeout)
-        self._kick.clear()
+        kicked = self.kicks.wait(timeout)
+        self.kicks.clear()
         return kicked
 
     def shutdown(self) -> None:
