@@ -106,8 +106,8 @@ class Machine:
         self._handlers: list[Handler] = []
         settings, outlets = read_options(guest, options)
         self.session = session = Session(settings, outlets)
-        self.cpus: tuple[Cpu, ...] = (session.cpu(self._check),)
-        """The CPUs of the guest: one."""
+        self.cpus: tuple[Cpu, ...] = session.cpus(self._check)
+        """The CPUs of the guest, the boot CPU first."""
         self.memory: Memory = Memory(session.processor.memory, self._check)
         """Its physical memory."""
         self.breakpoints: Breakpoints = Breakpoints(self.resolve, self._set_breakpoints)

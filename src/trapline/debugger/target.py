@@ -54,7 +54,7 @@ class Target:
     @property
     def cpu(self) -> Cpu:
         """The CPU that stopped."""
-        return self.machine.cpus[0]
+        return self.machine.cpus[self.machine.session.vm.vcpu.number]
 
     @property
     def is_over(self) -> bool:

@@ -14,7 +14,7 @@ from trapline.machine.processor import Processor, Watchpoint
 
 from . import board_loop, loop, step, step_delivery
 from .delivery import check_decision
-from .exception import Decision
+from .exception import Decision, InterceptedException
 from .intercepts import recalc_intercepts
 from .observers import Observers
 from .parameters import checked, force_intercept_exceptions_mask
@@ -54,7 +54,8 @@ class Vm:
         self.processor = processor
         self.observers = Observers(self._observers_changed)
         allowed = self._allowed(force_intercept_exceptions_mask.snapshot() if mask is None else mask)
-        self._policy = Policy(allowed, 0, watched, self.observers.ask, recorders, reboots, enter, tolerated)
+        ask = self.observers.ask if board is None else self._ask
+        self._policy = Policy(allowed, 0, watched, ask, recorders, reboots, enter, tolerated)
         self._board = board
         processors = (processor,) if board is None else tuple(board.cpus)
         self.vcpus = tuple(Vcpu(each, number, self._policy) for number, each in enumerate(processors))
@@ -217,6 +218,11 @@ class Vm:
         self.processor.kick()
         stop = self._loop(None, lambda: self._service_requests() or _STOPPED)
         return None if stop is _STOPPED else stop
+
+    def _ask(self, vcpu: Vcpu, exit: InterceptedException) -> Decision:
+        """Ask the observers about an exception of one of several CPUs."""
+        self.vcpu = vcpu
+        return self.observers.ask(vcpu, exit)
 
     def _service_requests(self) -> Stop | None:
         """Do what other threads requested."""

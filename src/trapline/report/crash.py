@@ -51,6 +51,8 @@ class CrashContext(NamedTuple):
     """Whether it waits in HLT."""
     explanation: Explanation | None = None
     """The explanation of the shutdown, or of the exception at which the guest stopped."""
+    cpu: int | None = None
+    """The number of the CPU; None: the machine has one."""
 
     def to_json(self) -> CrashDocument:
         """Return the context for JSON; addresses and values are hexadecimal text."""

@@ -13,6 +13,7 @@ from trapline.explain.blackbox import chains
 from trapline.explain.evidence import Evidence
 from trapline.explain.explain import Disassembler, explain, explain_delivered
 from trapline.explain.explanation import Explanation
+from trapline.hypervisor.vcpu import Vcpu
 from trapline.machine.linear import address_mask, code_address, read_mapped
 from trapline.machine.processor import Processor
 from trapline.report.crash import CrashContext
@@ -57,7 +58,7 @@ class Seen(NamedTuple):
 
 def moment(
     crash: CrashContext,
-    processor: Processor,
+    vcpu: Vcpu,
     seen: Seen,
     names: Names,
     syntax: str,
@@ -70,12 +71,12 @@ def moment(
     `known`: of the exceptions that it has not come back from, only the records with these numbers; None: all.
     `stuck`: it waits in a HLT that nothing can end.
     """
-    guard, last = seen.unexplained.guard, list(seen.recorder.exceptions()[-BLACK_BOX:])
-    found = [each for each in unreturned_now(processor, seen, names) if known is None or each.seq in known]
+    processor = vcpu.processor
+    guard, last = seen.unexplained.guard, _newest(vcpu, seen)
+    found = [each for each in unreturned_now(vcpu, seen, names) if known is None or each.seq in known]
     disassemble = partial(instruction, syntax=syntax)
     told = [
-        Unreturned(record, _explain(processor, seen, record, names, disassemble))
-        for record in found[:1] + found[1:][-1:]
+        Unreturned(record, _explain(vcpu, seen, record, names, disassemble)) for record in found[:1] + found[1:][-1:]
     ]
     storms = guard(lambda: _storms(last, processor, seen.recorder, names, disassemble), ())
     findings = [*storms, *chip_findings(processor, seen)]
@@ -86,47 +87,54 @@ def moment(
     return Moment(crash, tuple(told), tuple(findings), screen)
 
 
-def before_shutdown(processor: Processor, seen: Seen, names: Names, syntax: str) -> tuple[Unreturned, ...]:
+def before_shutdown(vcpu: Vcpu, seen: Seen, names: Names, syntax: str) -> tuple[Unreturned, ...]:
     """Return the first exception that a guest never came back from which shut down, unless it is like the last ones."""
     disassemble = partial(instruction, syntax=syntax)
     last = seen.black_box.chain()
-    for record in unreturned_now(processor, seen, names)[-1:]:
+    for record in unreturned_now(vcpu, seen, names)[-1:]:
         if not any(record.rip == each.save.rip for each in last):
-            return (Unreturned(record, _explain(processor, seen, record, names, disassemble)),)
+            return (Unreturned(record, _explain(vcpu, seen, record, names, disassemble)),)
     return ()
 
 
-def unreturned_now(processor: Processor, seen: Seen, names: Names) -> list[ExceptionRecord]:
+def unreturned_now(vcpu: Vcpu, seen: Seen, names: Names) -> list[ExceptionRecord]:
     """Return the exceptions that a stopped guest never came back from, of those that were kept, the latest first."""
-    return seen.unexplained.guard(lambda: _unreturned(processor, seen, names), [])
+    return seen.unexplained.guard(lambda: _unreturned(vcpu, seen, names), [])
 
 
-def _unreturned(processor: Processor, seen: Seen, names: Names) -> list[ExceptionRecord]:
+def _unreturned(vcpu: Vcpu, seen: Seen, names: Names) -> list[ExceptionRecord]:
     from trapline.explain.unreturned import unreturned
 
-    records = list(seen.recorder.exceptions()[-BLACK_BOX:])
+    records = _newest(vcpu, seen)
     first = [
         Exceptions(data, first=number, lookup=names.lookup)[0]
         for number, data in seen.first_exceptions.records.items()
         if not records or number < records[0].seq
     ]
-    return unreturned([*first, *records], processor.vmcb.save, processor.memory, processor.capabilities.physical_bits)
+    ours = [record for record in first if record.vcpu == vcpu.number]
+    processor = vcpu.processor
+    return unreturned([*ours, *records], vcpu.save, processor.memory, processor.capabilities.physical_bits)
 
 
-def in_double_fault_task(processor: Processor, seen: Seen, names: Names, syntax: str) -> tuple[Unreturned, ...]:
+def _newest(vcpu: Vcpu, seen: Seen) -> list[ExceptionRecord]:
+    """Return those of the newest records that are of a CPU."""
+    return [record for record in seen.recorder.exceptions()[-BLACK_BOX:] if record.vcpu == vcpu.number]
+
+
+def in_double_fault_task(vcpu: Vcpu, seen: Seen, names: Names, syntax: str) -> tuple[Unreturned, ...]:
     """Return the #DF in whose task a guest ended, with its evidence alone, for the machine may be gone."""
-    return seen.unexplained.guard(lambda: _in_double_fault_task(processor, seen, names, syntax), ())
+    return seen.unexplained.guard(lambda: _in_double_fault_task(vcpu, seen, names, syntax), ())
 
 
-def _in_double_fault_task(processor: Processor, seen: Seen, names: Names, syntax: str) -> tuple[Unreturned, ...]:
+def _in_double_fault_task(vcpu: Vcpu, seen: Seen, names: Names, syntax: str) -> tuple[Unreturned, ...]:
     from trapline.explain.task import task_gate
 
-    last = next((record for record in seen.recorder.exceptions()[:-BLACK_BOX:-1] if record.vector is Vector.DF), None)
+    last = next((record for record in reversed(_newest(vcpu, seen)) if record.vector is Vector.DF), None)
     chain = None if last is None else _chain(seen.black_box, last.seq)
     if last is None or last.injected is None or chain is None:
         return ()
     first = chain[0]
-    if task_gate(first.save, first.memory, last.injected, first.physical_bits) != processor.vmcb.save.tr.selector:
+    if task_gate(first.save, first.memory, last.injected, first.physical_bits) != vcpu.save.tr.selector:
         return ()
     return (Unreturned(last, explain(chain, name=names.text, disassemble=partial(instruction, syntax=syntax))),)
 
@@ -182,14 +190,14 @@ def _storms(
 
 
 def _explain(
-    processor: Processor, seen: Seen, record: ExceptionRecord, names: Names, disassemble: Disassembler
+    vcpu: Vcpu, seen: Seen, record: ExceptionRecord, names: Names, disassemble: Disassembler
 ) -> Explanation | None:
     """Explain an exception that a guest never came back from; None: nothing is known."""
 
     def explain() -> Explanation | None:
         if record.vector is Vector.DF:
             return _explain_chain(seen.black_box, record.seq, names, disassemble)
-        return _explain_delivered(processor, seen, record, names, disassemble)
+        return _explain_delivered(vcpu.processor, seen, record, names, disassemble)
 
     return seen.unexplained.guard(explain, None)
 

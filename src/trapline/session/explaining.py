@@ -1,6 +1,6 @@
 """Explains what a session's guest did. An error in an explanation costs that explanation alone."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final
 
@@ -11,6 +11,7 @@ from trapline.explain.explanation import Explanation
 from trapline.explain.tolerated import ask_about_cr4, refused_state, tolerated
 from trapline.explain.undelivered import explain_undelivered
 from trapline.hypervisor.stop import Stop, StopReason
+from trapline.hypervisor.vcpu import Vcpu
 from trapline.machine.processor import Processor
 from trapline.report.crash import CrashContext
 from trapline.report.result import Unreturned
@@ -25,8 +26,11 @@ _WARNINGS: Final = 16
 class Explainer:
     """Explains exceptions and shutdowns of a guest, and what its processor took that a real one does not."""
 
-    def __init__(self, processor: Processor, seen: Seen, names: Names, syntax: str) -> None:
-        self._processor, self._seen, self._names, self._syntax = processor, seen, names, syntax
+    def __init__(
+        self, processor: Processor, current: Callable[[], Vcpu], seen: Seen, names: Names, syntax: str
+    ) -> None:
+        """`processor` is the boot CPU; `current` returns the CPU that the last stop is about."""
+        self._current, self._seen, self._names, self._syntax = current, seen, names, syntax
         self._warnings: dict[str, None] = {}
         self._cpuid = CpuidAnswers(source=processor.cpuid)
 
@@ -41,26 +45,26 @@ class Explainer:
 
     def unreturned(self) -> frozenset[int]:
         """Return the numbers of the records of the exceptions that the stopped guest has not come back from."""
-        return frozenset(record.seq for record in unreturned_now(self._processor, self._seen, self._names))
+        return frozenset(record.seq for record in unreturned_now(self._current(), self._seen, self._names))
 
     def moment(self, crash: CrashContext, *, known: frozenset[int] | None, stuck: bool) -> Moment:
         """Return what there is to tell of the stopped guest: see `Session.moment`. Raises ProcessorError."""
-        return moment(crash, self._processor, self._seen, self._names, self._syntax, known=known, stuck=stuck)
+        return moment(crash, self._current(), self._seen, self._names, self._syntax, known=known, stuck=stuck)
 
     def before_shutdown(self) -> tuple[Unreturned, ...]:
         """Return the first exception that a guest never came back from which shut down, if that is another.
 
         Raises ProcessorError.
         """
-        return before_shutdown(self._processor, self._seen, self._names, self._syntax)
+        return before_shutdown(self._current(), self._seen, self._names, self._syntax)
 
     def in_double_fault_task(self) -> tuple[Unreturned, ...]:
         """Return the #DF in whose task the guest ended, also after the machine is gone; empty: in none."""
-        return in_double_fault_task(self._processor, self._seen, self._names, self._syntax)
+        return in_double_fault_task(self._current(), self._seen, self._names, self._syntax)
 
     def chip_findings(self) -> tuple[str, ...]:
         """Return sentences on what the interrupt controllers and the A20 gate of the stopped guest show."""
-        return chip_findings(self._processor, self._seen)
+        return chip_findings(self._current().processor, self._seen)
 
     def explanation(self, stop: Stop) -> Explanation | None:
         """Explain the shutdown, or the exception at which the guest is stopped; None: there is neither."""
@@ -73,17 +77,17 @@ class Explainer:
                 # Of a #DF the newest evidence is of the two that combined to it.
                 return self._seen.black_box.explanation(name=name, disassemble=disassemble)
             event, address = stop.exit.event, stop.exit.address
-            return explain_undelivered(self._processor, event, address, name=name, disassemble=disassemble)
+            return explain_undelivered(self._current().processor, event, address, name=name, disassemble=disassemble)
 
         return self._seen.unexplained.guard(explain, None)
 
-    def tolerate(self) -> None:
-        """Remember what a real processor refuses of the instruction at which the guest is stopped."""
+    def tolerate(self, vcpu: Vcpu) -> None:
+        """Remember what a real processor refuses of the instruction at which a CPU is stopped."""
         if len(self._warnings) >= _WARNINGS:
             return
         disassemble = partial(instruction, syntax=self._syntax)
         told = self._seen.unexplained.guard(
-            lambda: tolerated(self._processor, name=self._names.text, disassemble=disassemble), None
+            lambda: tolerated(vcpu.processor, name=self._names.text, disassemble=disassemble), None
         )
         if told is not None:
             self._warnings[told] = None
@@ -93,5 +97,5 @@ class Explainer:
         return (*self._warnings, *self._seen.unexplained.guard(lambda: tuple(self._refused()), ()))
 
     def _refused(self) -> Iterator[str]:
-        processor = self._processor
+        processor = self._current().processor
         return refused_state(processor.vmcb.save, self._cpuid, processor.capabilities.physical_bits)

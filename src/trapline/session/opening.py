@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 from trapline.errors import LaunchError, ProcessorMissing, TraplineError, UsageError
 from trapline.guests.guest import Guest, GuestKind
 from trapline.guests.qemu import in_file, qemu_options
+from trapline.machine.board import Board
 from trapline.machine.boot import Boot
 from trapline.machine.processor import Processor
 from trapline.processors.qemu.command import read_user_options, takes_stdio
@@ -46,6 +47,8 @@ class Opened(NamedTuple):
     """What the guest was recognised as; None: QEMU's options name it, or the user's own processor has it."""
     receive: Callable[[bytes], None] | None
     """Sends bytes to the console of the stopped guest; None: the console does it, or takes no input."""
+    board: Board | None = None
+    """The machine, where it has several CPUs; `processor` is the boot CPU."""
     images: LoadedImages | None = None
     """What a guest with UEFI firmware has loaded."""
 
@@ -74,7 +77,7 @@ def open_processor(
             qemu = _open_qemu(undo, settings, guest, console, inherited)
         program = guest.path.name if guest is not None and guest.kind is GuestKind.EFI else None
         images = LoadedImages(names, program) if qemu.has_uefi else None
-        return Opened(qemu, QEMU, choice.why, None, names, description, None, images)
+        return Opened(qemu, QEMU, choice.why, None, names, description, None, images=images)
     from trapline.processors.unicorn.processor import UnicornProcessor
 
     unicorn = undo.enter_context(UnicornProcessor(choice.boot, parse_memory(settings.memory), output=console.take))

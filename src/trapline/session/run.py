@@ -50,7 +50,7 @@ def run_guest(
         check_forced("--stop", {stop.text: stop.vectors for stop in stops}, forced, processor)
         check_forced("--fail-on", {str(rule): rule.vectors for rule in rules}, forced, processor)
         check_forced("--expect", {str(each): each.rule.vectors for each in expectations}, forced, processor)
-        see = partial(_see, session, session.cpu())
+        see = partial(_see, session, session.cpus())
         ruling = RuleObserver(rules, expectations, see, stops=not keep_going)
         stopping = StopObserver(stops, see)
         for observer in (ruling, stopping):  # in this order: where both would stop the guest, a rule is violated
@@ -107,5 +107,5 @@ def _hold(session: Session) -> Stopped | None:
         return None
 
 
-def _see(session: Session, cpu: Cpu, vcpu: Vcpu, reported: InterceptedException) -> ExceptionExit:
-    return session.observed(cpu, reported)
+def _see(session: Session, cpus: Sequence[Cpu], vcpu: Vcpu, reported: InterceptedException) -> ExceptionExit:
+    return session.observed(cpus[vcpu.number], reported)

@@ -33,6 +33,7 @@ from .settings import UNICORN, Outlets, Settings, choose_mask
 from .unexplained import Unexplained
 
 if TYPE_CHECKING:
+    from trapline.hypervisor.vcpu import Vcpu
     from trapline.processors.unicorn.crash_guard import CrashGuard
 
 _READER: Final = 2.0
@@ -56,9 +57,8 @@ class Session:
         with contextlib.ExitStack() as undo:
             self._files = undo.enter_context(OutputFiles(settings, outlets))
             opened = open_processor(undo, settings, self.console, outlets.inherited)
-            self.processor, self.processor_name, self.why, self._boot, self.names, self.description, receive, images = (
-                opened
-            )
+            self.processor, self.processor_name, self.why, self._boot, self.names = opened[:5]
+            self.description, receive, board, images = opened[5:]
             self._placer = Placer(self.names, images)
             if receive is not None:
                 self.console.connect(lambda data: self._receive(receive, data))
@@ -86,9 +86,10 @@ class Session:
                 lambda: self.recorder.store.newest(1), lambda vectors: self.vm.stop_watching(vectors)
             )
             seen = Seen(self.recorder, self.black_box, first_exceptions, Unexplained())
-            self.explainer = Explainer(self.processor, seen, self.names, settings.syntax)
+            self.explainer = Explainer(self.processor, lambda: self.vm.vcpu, seen, self.names, settings.syntax)
             self.vm = Vm(
                 self.processor,
+                board=board,
                 mask=mask,
                 reboots=settings.reboot,
                 enter=self._enter,
@@ -97,7 +98,7 @@ class Session:
                     Recording(self.recorder.add_one, (self.black_box, first_exceptions)),
                 ),
                 watched=FORCEABLE,
-                tolerated=lambda vcpu: self.explainer.tolerate(),
+                tolerated=lambda vcpu: self.explainer.tolerate(vcpu),
             )
             self.console.interrupt = self.vm.interrupt
             self._guard = self._crash_guard() if settings.survive_crashes and self.processor_name == UNICORN else None
@@ -139,13 +140,17 @@ class Session:
         """Return the context of the stopped guest. Raises UsageError where the machine is closed."""
         self._check_open()
         self.place_symbols()
-        registers = Registers(self.processor.vmcb.save, self.processor.gprs, unchecked)
-        context = crash_context(registers, self.processor.memory, self.names, self.settings.syntax)
-        return context._replace(explanation=explanation, halted=self.processor.halted)
+        vcpu, processor = self.vm.vcpu, self.vm.vcpu.processor
+        registers = Registers(vcpu.save, processor.gprs, unchecked)
+        context = crash_context(registers, processor.memory, self.names, self.settings.syntax)
+        number = vcpu.number if len(vcpu.cpus) > 1 else None
+        return context._replace(explanation=explanation, halted=processor.halted, cpu=number)
 
-    def cpu(self, check: Check = unchecked) -> Cpu:
-        """Return the guest's CPU; `check(writes)` raises UsageError while it cannot be accessed."""
-        return Cpu(self.vm.vcpu, self.names, self.settings.syntax, check)
+    def cpus(self, check: Check = unchecked) -> tuple[Cpu, ...]:
+        """Return the guest's CPUs; `check(writes)` raises UsageError while they cannot be accessed."""
+        return tuple(
+            Cpu(vcpu, self.names, self.settings.syntax, partial(self._check_cpu, check, vcpu)) for vcpu in self.vm.vcpus
+        )
 
     def observed(self, cpu: Cpu, reported: InterceptedException) -> ExceptionExit:
         """Return an intercepted exception for a user's callback."""
@@ -153,7 +158,7 @@ class Session:
 
     def place_symbols(self) -> None:
         """Place the symbols of what the stopped guest runs, if their place is unknown."""
-        self._placer.place(self.processor)
+        self._placer.place(self.vm.vcpu.processor)
 
     def moment(self, known: frozenset[int] | None = None, *, stuck: bool = False) -> Moment | None:
         """Return what there is to tell of the stopped guest, where it ended otherwise than by its own success.
@@ -209,6 +214,12 @@ class Session:
         if not self.vm.call_while_stopped(lambda vcpu: receive(data)):
             receive(data)
 
+    def _check_cpu(self, check: Check, vcpu: "Vcpu", writes: bool) -> None:
+        """Check an access; a callback is called while other CPUs than the one that it is about may execute."""
+        check(writes)
+        if vcpu is not self.vm.vcpu:
+            self.vm.pause()
+
     def _check_open(self) -> None:
         if self._closed:
             raise UsageError("the machine is closed: the guest's state is gone with it")
@@ -222,7 +233,7 @@ class Session:
 
     def _place(self) -> str:
         """Return where the guest is, with the instruction, for a message."""
-        cpu = self.cpu()
+        cpu = self.cpus()[self.vm.vcpu.number]
         address = f"{cpu.registers.cs.selector:04x}:{cpu.registers.rip:x}"
         place = address if (symbol := cpu.symbol) is None else f"{address} {symbol}"
         return next((f"{place}, which begins with {line.text}" for line in cpu.disassemble()), place)

@@ -35,7 +35,7 @@ def told(stop: Stop, points: Points, *, details: bool) -> Told:
         return Told(_reply(signals.of_vector(stop.exception.vector)), f"{stop.exception}; `monitor why` explains it")
     kind = b""
     if stop.reason is StopReason.BREAKPOINT and details:
-        hardware = points.is_hardware(stop.machine.cpus[0].address)
+        hardware = points.is_hardware(stop.machine.cpus[stop.machine.session.vm.vcpu.number].address)
         kind = b"hwbreak:;" if hardware else b"swbreak:;"
     elif stop.watchpoint is not None:
         name = b"awatch" if stop.watchpoint.reads else b"watch"
