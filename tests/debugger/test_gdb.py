@@ -47,6 +47,14 @@ void kernel(void) {
     add(&pair, 6);
 }
 """
+FPU = r"""
+asm(".section .text.first\n .long 0x1badb002, 0, -0x1badb002\n"
+    ".globl _start\n_start: mov %cr4, %eax\n or $0x200, %eax\n mov %eax, %cr4\n"
+    "fninit\n fldpi\n fld1\n mov $7, %eax\n movd %eax, %xmm3\n"
+    ".globl loaded\nloaded: fistpl whole\n movd %xmm3, word\n"
+    ".globl stored\nstored: mov $0xfe, %al\n out %al, $0x64\n1: hlt\n jmp 1b\n .text\n");
+volatile int whole, word;
+"""
 INTERRUPT = """
 python
 import os, signal, threading
@@ -134,6 +142,8 @@ continue
 backtrace
 info locals
 print $cpl
+set $xmm15.v2_int64[1] = 9
+print $xmm15.v2_int64[1]
 monitor why
 continue
 """
@@ -151,7 +161,7 @@ continue
         r"Program received signal SIGABRT",
         r"#0  0x\w+ in crash \(\) at selftest.c:98\n#1 .* in selftest .*\n#2 .* in kernel_main",
         r"^none = {limit = 0, base = 0}$",
-        r"^\$1 = 0$",
+        r"^\$1 = 0\n\$2 = 9$",
         r"exited with code 03",
     )
     in_order(done.err, "^kernel: up$", "state before the reset", "Cause: no handler could be called, since no IDT")
@@ -231,6 +241,37 @@ continue
         r"Old value = 0\nNew value = 12",
         r"Temporary breakpoint \d, add \(pair=0x\w+, more=6\)",
         r"Value returned is \$2 = 107",
+        r"exited normally",
+    )
+    assert done.status == 0, done.err
+
+
+@pytest.mark.parametrize("processor", PROCESSORS)
+def test_the_guest_sees_floating_point_registers_that_gdb_sets(gdb, compiled, processor):
+    options = ("-m32", "-g", "-fno-pic", "-no-pie", "-Wl,-Ttext=0x100000", "-Wl,--build-id=none", "-Wl,-e,_start")
+    commands = """
+break *&loaded
+break *&stored
+continue
+info registers float
+print $xmm3.uint128
+print $mxcsr
+set $st0 = 42
+set $xmm3.v4_int32[0] = 77
+continue
+print whole
+print word
+print $st0 > 3.14 && $st0 < 3.15
+print $xmm7.v2_double
+continue
+"""
+    done = gdb(commands, compiled(FPU, *options), "--processor", processor)
+    in_order(
+        done.out,
+        r"^st0 +1 +\(raw 0x3fff8000000000000000\)\nst1 +3.1415926535897932\d+ ",
+        r"^fctrl +0x37f +895\nfstat +0x3000 +12288\nftag +0xfff +4095$",
+        r"^\$1 = 7\n\$2 = \[ IM DM ZM OM UM PM \]$",
+        r"^\$3 = 42\n\$4 = 77\n\$5 = 1\n\$6 = \{0, 0\}$",
         r"exited normally",
     )
     assert done.status == 0, done.err

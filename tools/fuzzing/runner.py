@@ -223,6 +223,12 @@ class _Limited:
     def read_screen(self) -> bytes:
         return b""
 
+    def read_fpu(self) -> bytes:
+        return self._processor.read_fpu()
+
+    def write_fpu(self, image: bytes) -> None:
+        self._processor.write_fpu(image)
+
     @property
     def tsc(self) -> int:
         return self._processor.tsc

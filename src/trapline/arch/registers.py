@@ -102,6 +102,27 @@ class RFLAGS:
     ALWAYS_ZERO: Final = 1 << 3 | 1 << 5 | 1 << 15 | -1 << 22
 
 
+class MXCSR:
+    """APM vol. 1, 4.2.2."""
+
+    IE: Final = 1 << 0
+    DE: Final = 1 << 1
+    ZE: Final = 1 << 2
+    OE: Final = 1 << 3
+    UE: Final = 1 << 4
+    PE: Final = 1 << 5
+    DAZ: Final = 1 << 6
+    IM: Final = 1 << 7
+    DM: Final = 1 << 8
+    ZM: Final = 1 << 9
+    OM: Final = 1 << 10
+    UM: Final = 1 << 11
+    PM: Final = 1 << 12
+    FZ: Final = 1 << 15
+    MM: Final = 1 << 17
+    """Operands need not be aligned."""
+
+
 class DR6:
     """APM 13.1.1.3."""
 

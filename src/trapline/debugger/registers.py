@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import Final, NamedTuple
 
+from trapline.arch import fxsave
 from trapline.arch.events import encode
 from trapline.errors import UsageError
 from trapline.machine.registers import GENERAL, SEGMENTS, TABLES
@@ -18,6 +19,9 @@ class Group(Enum):
     SEGMENTS = "Segments"
     CONTROL = "Control"
     MSRS = "Model-specific"
+    X87 = "x87"
+    MMX = "MMX"
+    SSE = "SSE"
     EXCEPTION = "Exception"
     """Of the exception at which the guest is stopped. They cannot be written."""
 
@@ -31,7 +35,8 @@ class Register(NamedTuple):
     bits: int
     """The most that a value has."""
     path: str
-    """Where `machine.registers.Registers` has it, as `cs.base`; of the group EXCEPTION an attribute of the stop."""
+    """Where `machine.registers.Registers` has it, as `cs.base`; of x87, MMX and SSE the name in `arch.fxsave`, of the
+    group EXCEPTION an attribute of the stop."""
     writable: bool = True
 
     @property
@@ -57,6 +62,10 @@ def _table(name: str) -> Iterator[Register]:
 
 _CONTROL: Final = ("cr0", "cr2", "cr3", "cr4", "efer", "dr6", "dr7")
 _MSRS: Final = (*("star", "lstar", "cstar", "sfmask", "kernel_gs_base", "sysenter_cs", "sysenter_esp", "sysenter_eip"),)
+_STACK: Final = tuple(f"st{number}" for number in range(fxsave.X87_REGISTERS))
+_X87: Final = (*_STACK, "fcw", "fsw", fxsave.TAG_WORD, "fop", "fip", "fcs", "fdp", "fds")
+_SSE: Final = (*(f"xmm{number}" for number in range(fxsave.XMM_REGISTERS)), "mxcsr")
+_FPU: Final = frozenset({Group.X87, Group.MMX, Group.SSE})
 _EXCEPTION: Final = {"vector": 8, "error_code": 32, "fault_address": 64, "vectoring": 64, "seq": 64}
 
 REGISTERS: Final[tuple[Register, ...]] = (
@@ -66,6 +75,9 @@ REGISTERS: Final[tuple[Register, ...]] = (
     *(Register(name, Group.CONTROL, 64, name) for name in _CONTROL),
     Register("cpl", Group.CONTROL, 2, "cpl", writable=False),
     *(Register(name, Group.MSRS, 64, name) for name in _MSRS),
+    *(Register(name, Group.X87, fxsave.bits(name), name) for name in _X87),
+    *(Register(name, Group.MMX, fxsave.bits(name), name) for name in fxsave.MMX),
+    *(Register(name, Group.SSE, fxsave.bits(name), name) for name in _SSE),
     *(Register(name, Group.EXCEPTION, bits, name, writable=False) for name, bits in _EXCEPTION.items()),
 )
 """All of them, group by group."""
@@ -89,10 +101,15 @@ def find(name: str) -> Register:
 def read(target: Target, register: Register) -> int | None:
     """Return the value; None: the guest is not stopped at an exception, or that one has no such value.
 
+    None also for x87, MMX and SSE registers where the processor does not give them.
+
     `vectoring` is as in EXITINTINFO (APM vol. 2, 15.20).
     """
     if register.group is Group.EXCEPTION:
         return _of_exception(target, register.name)
+    if register.group in _FPU:
+        image = target.fpu
+        return fxsave.read(image, register.path) if image else None
     value: object = target.cpu.registers
     for name in register.path.split("."):
         value = getattr(value, name)
@@ -109,6 +126,12 @@ def write(target: Target, register: Register, value: int) -> None:
         raise UsageError(f"{register.name} cannot be written")
     if not 0 <= value < register.limit:
         raise UsageError(f"{register.name} has {register.bits} bits: {value:#x} does not fit")
+    if register.group in _FPU:
+        image = target.fpu
+        if not image:
+            raise UsageError(f"{register.name} is not available")
+        target.fpu = fxsave.write(image, register.path, value)
+        return
     registers = target.cpu.registers
     registers.check(True)
     name, _, field = register.path.partition(".")

@@ -47,6 +47,8 @@ class Target:
         """Is asked at each breakpoint: whether the guest goes on there, as where a condition does not hold."""
         self._catches: dict[Catch, Callable[[ExceptionExit], Decision | None]] = {}
         self._numbers = 0
+        self._fpu: bytes | None = None
+        """As it was read since the guest stopped."""
         machine.interrupt()
         self.stop: Stop = machine.run()
         """Why and where the machine stopped last."""
@@ -55,6 +57,23 @@ class Target:
     def cpu(self) -> Cpu:
         """The CPU that stopped."""
         return self.machine.cpus[self.machine.session.vm.vcpu.number]
+
+    @property
+    def fpu(self) -> bytes:
+        """The x87, MMX and SSE registers, as `arch.fxsave` has them; empty: the processor does not give them.
+
+        They can be set, which raises UsageError for reserved bits of MXCSR.
+        """
+        self.cpu.registers.check(False)
+        if self._fpu is None:
+            self._fpu = self.machine.session.processor.read_fpu()
+        return self._fpu
+
+    @fpu.setter
+    def fpu(self, image: bytes) -> None:
+        self.cpu.registers.check(True)
+        self._fpu = None
+        self.machine.session.processor.write_fpu(image)
 
     @property
     def is_over(self) -> bool:
@@ -219,7 +238,7 @@ class Target:
             raise UsageError("the guest is not stopped at an exception: there is none to replace")
 
     def _stopped(self, stop: Stop) -> Stop:
-        self.stop = stop
+        self.stop, self._fpu = stop, None
         return stop
 
 

@@ -141,6 +141,18 @@ class Processor(Protocol):
         Empty: there is no screen.
         """
 
+    def read_fpu(self) -> bytes:
+        """Return the x87, MMX and SSE registers as FXSAVE stores them (`arch.fxsave`).
+
+        Only while the guest is stopped. Empty: not known.
+        """
+
+    def write_fpu(self, image: bytes) -> None:
+        """Load the x87, MMX and SSE registers as FXRSTOR does. Only while the guest is stopped.
+
+        Raises UsageError where the processor cannot, and for bits of MXCSR that are reserved.
+        """
+
     @property
     def hints(self) -> Sequence[str]:
         """Devices that the guest probed and the machine lacks, as sentences."""

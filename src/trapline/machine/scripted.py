@@ -123,6 +123,8 @@ class ScriptedProcessor:
         self.hit: Watchpoint | None = None
         self.answers: dict[tuple[int, int], tuple[int, int, int, int]] = {}
         """What CPUID returns, by leaf and subleaf; zeros for all others."""
+        self.fpu = b""
+        """An image of FXSAVE; empty: not known."""
         self.entries: list[Entry] = []
         """What the hypervisor asked for at each call of `run`."""
         self.commands: list[str] = []
@@ -158,6 +160,14 @@ class ScriptedProcessor:
     def read_screen(self) -> bytes:
         """There is no screen."""
         return b""
+
+    def read_fpu(self) -> bytes:
+        """Return `fpu`."""
+        return self.fpu
+
+    def write_fpu(self, image: bytes) -> None:
+        """Set `fpu`."""
+        self.fpu = image
 
     def intercepts_changed(self, forwarded: int) -> None:
         """See `machine.Processor.intercepts_changed`."""

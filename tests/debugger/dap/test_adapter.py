@@ -239,6 +239,9 @@ def test_values_are_set(session, code):
     assert session.events("invalidated") != []
     assert "does not fit" in session.refused("setExpression", expression="bl", value="0x100")
     assert "can be set" in session.refused("setExpression", expression="1 + 1", value="2")
+    wide = f"{1 << 127:#x}"
+    assert session.get("setExpression", expression="xmm9", value=wide)["value"] == f"{wide} ({1 << 127})"
+    assert session.value("xmm9 == 1 << 63 or mm0 + st0") == "0"
     segments = scopes[1]["variablesReference"]
     assert "there is no such variable" in session.refused(
         "setVariable", variablesReference=segments, name="colour", value="1"

@@ -16,7 +16,9 @@ def test_a_guest_is_held_at_an_exception_and_goes_on(talk):
             "0x101000",
         )
         assert held["why"]["cause"]
+        wide = (await session.call("registers", fpu=True))["registers"]
         registers = (await session.call("registers"))["registers"]
+        assert {"st0", "ftw", "mm7", "xmm15", "mxcsr"} <= wide.keys() - registers.keys()
         assert registers["rip"] == held["exception"]["rip"]
         code = await session.call("disassemble", count=2)
         assert code["lines"][0].startswith("> ")

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from trapline.api import DISCARD, FORWARD, inject
+from trapline.arch.bits import M64
 from trapline.arch.vectors import Vector, mnemonic
 from trapline.errors import UsageError
 from trapline.typed import read_integer, shortened
@@ -34,7 +35,7 @@ def evaluate(text: str, debuggee: Debuggee) -> bodies.Evaluated:
         return bodies.Evaluated(command(debuggee, rest), 0)
     target, equals, value = text.partition("=")
     if equals and not value.startswith("=") and target.strip() and target[-1] not in "<>!=":
-        number = debuggee.evaluate(value).number
+        number = debuggee.evaluate(value, wide=True).number
         debuggee.store(target.strip(), number)
         text = target
     return look(text, debuggee)
@@ -42,11 +43,11 @@ def evaluate(text: str, debuggee: Debuggee) -> bodies.Evaluated:
 
 def look(text: str, debuggee: Debuggee) -> bodies.Evaluated:
     """Return the value of an expression. Raises UsageError and FaultError."""
-    return _shown(debuggee.evaluate(text), debuggee)
+    return _shown(debuggee.evaluate(text, wide=True), debuggee)
 
 
 def _shown(value: Value, debuggee: Debuggee) -> bodies.Evaluated:
-    pointer = value.number if value.address is None else value.address
+    pointer = (value.number if value.address is None else value.address) & M64
     if value.is_symbol or value.register in ("rip", "eip"):
         text = debuggee.named(value.number)
     elif value.address is not None:

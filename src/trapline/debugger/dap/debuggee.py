@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from trapline.api import FORWARD
+from trapline.arch.bits import M64
 from trapline.debugger import registers
 from trapline.debugger.target import Target
 from trapline.errors import UsageError
@@ -50,12 +51,13 @@ class Debuggee:
 
     def register(self, name: str) -> int | None:
         """Return the value of a register; None: it is not one."""
-        whole, bits = _PARTS.get(name.lower(), (name, 64))
+        whole, bits = _PARTS.get(name.lower(), (name, None))
         try:
-            value = registers.read(self.target, registers.find(whole))
+            register = registers.find(whole)
+            value = registers.read(self.target, register)
         except UsageError:
             return None
-        return None if value is None else value & (1 << bits) - 1
+        return None if value is None else value & (1 << (bits or register.bits)) - 1
 
     def symbol(self, name: str) -> int | None:
         """Return the address of a symbol, or a place in it as `kmain+0x10`; None: unknown."""
@@ -68,13 +70,14 @@ class Debuggee:
         """Return memory at a linear address; raises FaultError."""
         return self.target.cpu.read(address, size)
 
-    def evaluate(self, text: str) -> Value:
-        """Return the value of an expression. Raises UsageError and FaultError."""
-        return evaluate(text, self)
+    def evaluate(self, text: str, *, wide: bool = False) -> Value:
+        """Return the value of an expression, of which 64 bits count, or all. Raises UsageError and FaultError."""
+        value = evaluate(text, self)
+        return value if wide else value._replace(number=value.number & M64)
 
     def store(self, text: str, number: int) -> None:
         """Set what an expression names: a register, or memory. Raises UsageError and FaultError."""
-        value = self.evaluate(text)
+        value = self.evaluate(text, wide=True)
         if value.register is not None:
             self._set_register(value.register, number)
         elif value.address is not None:

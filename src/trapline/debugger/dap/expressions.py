@@ -1,6 +1,7 @@
 """Expressions over registers, symbols and memory, as a user types them: `rsp + 8`, `dword [kmain + 4]`, `$eax`.
 
-The syntax is that of Python's expressions, with NASM's brackets for memory. Numbers are unsigned and have 64 bits.
+The syntax is that of Python's expressions, with NASM's brackets for memory. Numbers are unsigned, arithmetic and
+addresses have 64 bits, a register or a number alone up to 128.
 """
 
 import ast
@@ -41,7 +42,8 @@ _COMPARED: Final[dict[type[ast.AST], Callable[[int, int], bool]]] = {
     ast.Gt: operator.gt,
     ast.GtE: operator.ge,
 }
-_NUMBER: Final = re.compile(r"0x[0-9a-f]{1,16}|[0-9]{1,20}", re.ASCII | re.IGNORECASE)
+_WIDEST: Final = (1 << 128) - 1
+_NUMBER: Final = re.compile(r"0x[0-9a-f]{1,32}|[0-9]{1,39}", re.ASCII | re.IGNORECASE)
 _ACCEPTED: Final = (
     "an expression has numbers, registers, symbols, + - * & | ^ ~ << >>, == < and or not, dword [rsp + 8]"
 )
@@ -97,7 +99,7 @@ def evaluate(text: str, place: Place) -> Value:
 def read_address(text: str, place: Place) -> int:
     """Return the number that an expression gives, for a place in memory. Raises as `evaluate`."""
     value = evaluate(text, place)
-    return value.address if value.address is not None else value.number
+    return value.address if value.address is not None else value.number & M64
 
 
 class _Reader:
@@ -106,7 +108,7 @@ class _Reader:
 
     def read(self, node: ast.expr) -> Value:
         match node:
-            case ast.Constant(value=number) if type(number) is int and number <= M64:
+            case ast.Constant(value=number) if type(number) is int and number <= _WIDEST:
                 return Value(number)
             case ast.Name(id=name):
                 return self._name(name)
@@ -144,5 +146,5 @@ class _Reader:
         return Value(address, is_symbol=True)
 
     def _memory(self, node: ast.expr, size: int) -> Value:
-        address = self.read(node).number
+        address = self.read(node).number & M64
         return Value(int.from_bytes(self._place.read(address, size), "little"), size, address)

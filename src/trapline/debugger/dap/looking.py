@@ -45,14 +45,14 @@ def set_variable(state: State, asked: arguments.SetVariable) -> Done:
     item = guest.containers.item(asked.variables_reference, asked.name)
     if item.expression is None:
         raise UsageError(f"{asked.name} cannot be set")
-    guest.store(item.expression, guest.evaluate(asked.value).number)
+    guest.store(item.expression, guest.evaluate(asked.value, wide=True).number)
     return Done(bodies.Changed(guest.containers.item(asked.variables_reference, asked.name).value))
 
 
 def set_expression(state: State, asked: arguments.SetExpression) -> Done:
     """Set a register, or memory."""
     guest = state.guest
-    guest.store(asked.expression, guest.evaluate(asked.value).number)
+    guest.store(asked.expression, guest.evaluate(asked.value, wide=True).number)
     return Done(bodies.Changed(commands.evaluate(asked.expression, guest).result))
 
 

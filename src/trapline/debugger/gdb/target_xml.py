@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from trapline.arch.registers import CR0, CR4, EFER, RFLAGS
+from trapline.arch.registers import CR0, CR4, EFER, MXCSR, RFLAGS
 from trapline.debugger.registers import Group, Register, find, group_of
 from trapline.symbols import Names
 
@@ -19,12 +19,41 @@ _ORDER_64: Final = (
     *(f"r{number}" for number in range(8, 16)),
 )
 _SELECTORS: Final = ("cs", "ss", "ds", "es", "fs", "gs")
-_X87: Final = ("fctrl", "fstat", "ftag", "fiseg", "fioff", "foseg", "fooff", "fop")
+_X87: Final = {
+    "fctrl": "fcw",
+    "fstat": "fsw",
+    "ftag": "ftw",
+    "fiseg": "fcs",
+    "fioff": "fip",
+    "foseg": "fds",
+    "fooff": "fdp",
+    "fop": "fop",
+}
+"""gdb's names, and those of `debugger.registers`."""
+_SSE_TYPES: Final = (
+    *(
+        f'<vector id="v{count}{short}" type="{name}" count="{count}"/>'
+        for count, short, name in (
+            *((4, "f", "ieee_single"), (2, "d", "ieee_double")),
+            *((16, "i8", "int8"), (8, "i16", "int16"), (4, "i32", "int32"), (2, "i64", "int64")),
+        )
+    ),
+    '<union id="vec128">',
+    *(
+        f'<field name="{name}" type="{kind}"/>'
+        for name, kind in (
+            *(("v4_float", "v4f"), ("v2_double", "v2d"), ("v16_int8", "v16i8"), ("v8_int16", "v8i16")),
+            *(("v4_int32", "v4i32"), ("v2_int64", "v2i64"), ("uint128", "uint128")),
+        )
+    ),
+    "</union>",
+)
+"""As gdb's own descriptions have them: what `print $xmm0` shows."""
 _TYPES: Final = {"rsp": "data_ptr", "rbp": "data_ptr"}
 _BASES: Final = ("cs_base", "ss_base", "ds_base", "es_base", "fs_base", "gs_base", "kernel_gs_base")
 _OWN: Final = (*("cr0", "cr2", "cr3", "cr4", "efer", "cpl"), *(row.name for row in group_of(Group.EXCEPTION)))
 """Registers that gdb has no names for. On x86 it lists all integers in `info registers`: these are few for that."""
-_FLAGS: Final[Mapping[str, type]] = {"eflags": RFLAGS, "cr0": CR0, "cr4": CR4, "efer": EFER}
+_FLAGS: Final[Mapping[str, type]] = {"eflags": RFLAGS, "cr0": CR0, "cr4": CR4, "efer": EFER, "mxcsr": MXCSR}
 """Registers that gdb shows bit by bit, and what names the bits."""
 _ARCHITECTURES: Final = {
     64: ("i386:x86-64", "i386"),
@@ -46,8 +75,8 @@ class Row(NamedTuple):
     bits: int
     """As packets have it: a multiple of 8."""
     type: str
-    source: Register | str | None
-    """Where its value comes from: a register of ours, PC, STALE; None: it is not available."""
+    source: Register | str
+    """Where its value comes from: a register of ours, PC, STALE."""
 
 
 class Layout(NamedTuple):
@@ -86,6 +115,7 @@ def layout(bits: int) -> Layout:
     """Return the layout for code of 16, 32 or 64 bits."""
     features = [
         ("org.gnu.gdb.i386.core", _core(bits)),
+        ("org.gnu.gdb.i386.sse", _sse(bits)),
         *([("org.gnu.gdb.i386.segments", _rows(_BASES[4:6]))] if bits == 64 else []),
         ("org.trapline.cpu", _own(bits)),
     ]
@@ -100,6 +130,7 @@ def layout(bits: int) -> Layout:
     ]
     for name, members in features:
         lines.append(f'<feature name="{name}">')
+        lines += _SSE_TYPES if name == "org.gnu.gdb.i386.sse" else ()
         lines += (_flags(row) for row in members if row.name in _FLAGS)
         lines += (f'<reg name="{row.name}" bitsize="{row.bits}" type="{row.type}"/>' for row in members)
         lines.append("</feature>")
@@ -115,9 +146,14 @@ def _core(bits: int) -> list[Row]:
     rows.append(Row("rip" if bits == 64 else "eip", width, "code_ptr", PC))
     rows.append(Row("eflags", 32, "eflags_t", find("rflags")))
     rows += [Row(name, 32, "int32", find(name)) for name in _SELECTORS]
-    rows += [Row(f"st{number}", 80, "i387_ext", None) for number in range(8)]
-    rows += [Row(name, 32, "int", None) for name in _X87]
+    rows += [Row(f"st{number}", 80, "i387_ext", find(f"st{number}")) for number in range(8)]
+    rows += [Row(name, 32, "int", find(source)) for name, source in _X87.items()]
     return rows
+
+
+def _sse(bits: int) -> list[Row]:
+    names = [f"xmm{number}" for number in range(16 if bits == 64 else 8)]
+    return [*(Row(name, 128, "vec128", find(name)) for name in names), Row("mxcsr", 32, "mxcsr_t", find("mxcsr"))]
 
 
 def _own(bits: int) -> list[Row]:

@@ -3,6 +3,7 @@
 from typing import Final
 
 from trapline.arch.mode import mode, paging
+from trapline.debugger.registers import Group, group_of, read
 from trapline.errors import FaultError, UsageError
 from trapline.typed import read_integer
 
@@ -13,26 +14,30 @@ from .told import code_lines, dump
 _MASK: Final = (1 << 64) - 1
 
 
-def registers(held: Held) -> RegistersAnswer:
-    """Return the registers."""
-    found = held.target.cpu.registers
-    state = f"{mode(found.save)}, {paging(found.save)}"
-    return RegistersAnswer(machine=held.stored.number, mode=state, registers=found.to_json())
+def registers(held: Held, fpu: bool) -> RegistersAnswer:
+    """Return the registers; `fpu`: with those of x87, MMX and SSE, as far as the processor gives them."""
+    cpu = held.target.cpu.registers
+    state = f"{mode(cpu.save)}, {paging(cpu.save)}"
+    found = cpu.to_json()
+    for group in (Group.X87, Group.MMX, Group.SSE) if fpu else ():
+        values = {register.name: read(held.target, register) for register in group_of(group)}
+        found |= {name: f"{value:#x}" for name, value in values.items() if value is not None}
+    return RegistersAnswer(machine=held.stored.number, mode=state, registers=found)
 
 
 def memory(held: Held, address: str, size: int, physical: bool) -> MemoryAnswer:
     """Return memory, up to the first byte that cannot be read. Raises UsageError."""
     at = address_of(held, address)
-    read = held.machine.memory.read if physical else held.target.cpu.read
+    reader = held.machine.memory.read if physical else held.target.cpu.read
     note = None
     try:
-        data = read(at, size)
+        data = reader(at, size)
     except FaultError as error:
         readable = error.address - at & _MASK
         note = f"{error}{'' if physical else '; page_walk shows why'}"
         if not 0 < readable < size:
             raise UsageError(note) from error
-        data = read(at, readable)
+        data = reader(at, readable)
     symbol = None if physical else held.machine.lookup(at)
     return MemoryAnswer(
         machine=held.stored.number,

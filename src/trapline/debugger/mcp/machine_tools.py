@@ -116,9 +116,13 @@ class MachineTools:
 
         return await self._with(machine, go)
 
-    async def registers(self, machine: Number = None) -> RegistersAnswer:
+    async def registers(
+        self,
+        machine: Number = None,
+        fpu: Annotated[bool, Field(description="With the x87, MMX and SSE registers.")] = False,
+    ) -> RegistersAnswer:
         """Show the registers of a stopped machine."""
-        return await self._look(machine, looking.registers)
+        return await self._look(machine, partial(looking.registers, fpu=fpu))
 
     async def memory(
         self,

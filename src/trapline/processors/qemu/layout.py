@@ -8,6 +8,7 @@ A20 gate masks that bit for the monitor as well: only even mebibytes are used.
 from enum import IntEnum
 from typing import Final
 
+from trapline.arch import fxsave
 from trapline.arch.layout import Array, Structure, at, layout, offset_of, u8, u16, u32, u64
 from trapline.arch.msr import IOPM_SIZE, MSRPM_SIZE
 from trapline.arch.registers import Gprs
@@ -72,6 +73,10 @@ class Command(IntEnum):
     """Read `Mailbox.value` from a port, then hand back."""
     NOTE_TSC = 8
     """Read the time stamp counter into `Mailbox.tsc`, then hand back."""
+    FXSAVE = 9
+    """Store the x87, MMX and SSE registers at `Mailbox.fpu`, then hand back."""
+    FXRSTOR = 10
+    """Load them from there, then hand back."""
 
 
 class Policy(IntEnum):
@@ -168,6 +173,8 @@ class Mailbox(Structure):
     """What the guest last wrote to the port for the high half of a descriptor's address (`fw_cfg_dma`)."""
     dma: DmaDescriptor = at(0x310)
     """The copy of a descriptor that was checked."""
+    fpu: Array[u8] = at(0x400, count=fxsave.SIZE)
+    """What FXSAVE stores and FXRSTOR loads."""
 
 
 @layout(size=0x1000)
@@ -206,8 +213,10 @@ BIOS_PAGES_AT: Final = 6 << 20
 """The pages of the guest's firmware that differ in ours, as nested paging shows them, up to 1 MiB of them."""
 
 DMA_AT: Final = MAILBOX_AT + offset_of(Mailbox, "dma")
+_FPU_AT: Final = MAILBOX_AT + offset_of(Mailbox, "fpu")
 
 _MIB: Final = 1 << 20
+assert not _FPU_AT % fxsave.ALIGNMENT, "FXSAVE would raise #GP"
 assert MSRPM_AT + MSRPM_SIZE <= IOPM_AT, "the permission maps overlap"
 assert IOPM_AT + IOPM_SIZE <= ASIDE_AT, "the I/O permission map overlaps what follows"
 
@@ -225,6 +234,7 @@ class SharedMemory:
         self.plans = list(self.mailbox.plans)
         self.msrpm = memory[MSRPM_AT : MSRPM_AT + MSRPM_SIZE]
         self.iopm = memory[IOPM_AT : IOPM_AT + IOPM_SIZE]
+        self.fpu = memory[_FPU_AT : _FPU_AT + fxsave.SIZE]
         self.ring = memory[RING_AT : RING_AT + RING_RECORDS * RECORD_SIZE]
 
     @property

@@ -32,6 +32,7 @@ from .quirks_kvm import KvmQuirks
 from .quirks_tcg import TcgQuirks
 from .ram import Ram
 from .resets import Resets
+from .stopped_cpu import StoppedCpu
 from .stops import Stops, why_unavailable
 from .ticks import Ticks
 from .watchdog import Watchdog
@@ -68,6 +69,8 @@ class QemuProcessor:
         self._damage = Damage(self._shared, isolated=isolated, q35=ram.machine_is_q35, mapped=mapped)
         self._resets = Resets(qemu.log, self._damage)
         self._handshake = Handshake(qemu, self._shared, self._on_wake, watchdog, self._damage, self._resets)
+        cpu = StoppedCpu(self._shared, self._handshake)
+        self.cpuid, self.read_fpu, self.write_fpu = cpu.cpuid, cpu.read_fpu, cpu.write_fpu
         self._power_on = PowerOn(
             *(qemu.command, self._shared, self._qmp, firmware, block, ram),
             accelerator=accelerator,
@@ -215,16 +218,6 @@ class QemuProcessor:
 
     def _fetches_vectors(self) -> bool:
         return bool(self._stops.watchpoints) and not self._quirks.wants_interrupts
-
-    def cpuid(self, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
-        """See `machine.Processor.cpuid`."""
-        gprs = self.gprs
-        kept = gprs.rax, gprs.rbx, gprs.rcx, gprs.rdx
-        gprs.rax, gprs.rcx = leaf, subleaf
-        self._handshake.call(Command.CPUID)
-        answer = gprs.rax, gprs.rbx, gprs.rcx, gprs.rdx
-        gprs.rax, gprs.rbx, gprs.rcx, gprs.rdx = kept
-        return answer
 
     def kick(self) -> None:
         """See `machine.Processor.kick`: an NMI that the monitor takes makes the guest leave."""

@@ -6,19 +6,20 @@ from typing import Any, Final
 
 from unicorn import x86_const as x86
 
-from trapline.arch import msr
+from trapline.arch import fxsave, msr
 from trapline.arch.bits import M64
 from trapline.arch.cpuid import XSAVE_AREAS
 from trapline.arch.msr import MSRPM_SIZE
 from trapline.arch.paging import PAGE
 from trapline.arch.registers import CR0, CR4, EFER
 from trapline.arch.vmcb import Vmcb
+from trapline.errors import UsageError
 
 from .address_map import Range
 from .binding import Binding
 from .hooks import Hooks
 from .stops import Stop
-from .uc_context import CS, HF2_NMI, HF_GUEST, HF_IOBPT, Context
+from .uc_context import CS, FPU, HF2_NMI, HF_GUEST, HF_IOBPT, Context
 
 MONITOR: Final = 1 << 56
 """Where VMRUN finds the VMCB: physical, beyond what any page table entry of a guest can name."""
@@ -27,9 +28,13 @@ MSRPM: Final = MONITOR + PAGE
 _HSAVE: Final = MSRPM + MSRPM_SIZE
 _MONITOR_SIZE: Final = _HSAVE + PAGE - MONITOR
 _ENTRY: Final = 1 << 51
-"""VMLOAD, VMRUN; then CPUID, HLT: code, and so an address that paging keeps."""
-_CODE: Final = b"\x0f\x01\xda\x0f\x01\xd8\xf4" + b"\x0f\xa2\xf4"
+"""VMLOAD, VMRUN; CPUID; FXSAVE [RAX]; FXRSTOR [RAX]; a HLT after each: code, and so an address that paging keeps."""
+_CODE: Final = b"\x0f\x01\xda\x0f\x01\xd8\xf4" + b"\x0f\xa2\xf4" + b"\x0f\xae\x00\xf4" + b"\x0f\xae\x08\xf4"
 _CPUID: Final = _ENTRY + 7
+_FXSAVE: Final = _ENTRY + 10
+_FXRSTOR: Final = _ENTRY + 14
+_FPU: Final = _ENTRY + PAGE
+"""Where FXSAVE and FXRSTOR find their image."""
 _HIGH: Final = 1 << 32
 _END: Final = 1 << 52
 """Of what page table entries can name."""
@@ -60,8 +65,10 @@ class Engine:
         """The VMCB that VMRUN executes, not the hypervisor's."""
         self.msrpm = memoryview(self._monitor)[MSRPM - MONITOR :][:MSRPM_SIZE]
         binding.map_code(_ENTRY, _CODE)
-        for start, end in (*holes, (ram_size, _HIGH), (_HIGH, _ENTRY), (_ENTRY + PAGE, _END)):
+        for start, end in (*holes, (ram_size, _HIGH), (_HIGH, _ENTRY), (_FPU + PAGE, _END)):
             hooks.map_bus(start, end)
+        self._fpu = mmap.mmap(-1, PAGE)
+        binding.map_memory(_FPU, self._fpu)
         self._host = self._host_context()
         self._host_parts = (
             slice(Context.eflags.offset, Context.ldtr.offset),  # type: ignore[attr-defined]
@@ -124,6 +131,36 @@ class Engine:
         context_bytes[:] = kept
         shown = _WITHOUT_AVX.get((leaf, subleaf), (M64,) * 4)
         return eax & shown[0], ebx & shown[1], ecx & shown[2], edx & shown[3]
+
+    def read_fpu(self) -> bytes:
+        """See `machine.Processor.read_fpu`. The context is kept."""
+        kept = bytes(self._binding.context_bytes)
+        self._execute_on_fpu(_FXSAVE)
+        self._binding.context_bytes[:] = kept
+        return self._fpu[: fxsave.SIZE]
+
+    def write_fpu(self, image: bytes) -> None:
+        """See `machine.Processor.write_fpu`. The rest of the context is kept."""
+        if reserved := fxsave.refused(image):
+            raise UsageError(f"MXCSR has no bits {reserved:#x}")
+        context_bytes = self._binding.context_bytes
+        kept = bytes(context_bytes)
+        self._fpu[: fxsave.SIZE] = image
+        self._execute_on_fpu(_FXRSTOR)
+        loaded = context_bytes[FPU]
+        context_bytes[:] = kept
+        context_bytes[FPU] = loaded
+
+    def _execute_on_fpu(self, address: int) -> None:
+        """Execute FXSAVE or FXRSTOR outside the guest, for the XMM registers with CR4.OSFXSR."""
+        context = self._binding.context
+        context.rip = address
+        while context.rip == address:  # otherwise a stop came before the instruction
+            self._load_host()
+            context.cr4 |= CR4.OSFXSR
+            context.gprs[0] = _FPU
+            self._hooks.run(address)
+        self._binding.flush_tlb()  # of the image, which is at a linear address for that long
 
     def _load_host(self) -> None:
         """Make the context that of the host, but for what VMRUN loads of the guest's anyway."""

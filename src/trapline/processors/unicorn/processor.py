@@ -11,9 +11,8 @@ from functools import lru_cache, partial
 from types import TracebackType
 from typing import Final, Self
 
-from trapline.arch import msr
 from trapline.arch.cpuid import EAX, FEATURES
-from trapline.arch.layout import offset_of, size_of, zero
+from trapline.arch.layout import offset_of, size_of
 from trapline.arch.registers import Gprs
 from trapline.arch.vmcb import Vmcb
 from trapline.devices import SECOND, text_screen
@@ -40,6 +39,7 @@ from .interrupts import Interrupts
 from .loop import RunLoop
 from .memory import Ram
 from .pending import Pending
+from .power_on import PowerOn
 from .simd import SimdChecks
 from .state import State
 from .uc_context import HF_GUEST, Context
@@ -69,15 +69,15 @@ class UnicornProcessor:
         `memory` is in bytes; `output` gets what the guest writes to COM1, `debug` what it writes to port 0xE9.
         `sets_rf`: the flags that a fault pushes have RF set, as the manual has it and QEMU 7.2 does not.
         """
-        self._boot, self._output = boot, output
+        self._output = output
         self._open, self._running, self._closing = True, False, False
         self._started = time.monotonic_ns()
         self.machine = machine = BareMachine(memory, output=self._write, debug=debug, clock=self._clock, cpus=cpus)
         self.chips = machine.chips
         self._binding = binding = Binding()
         ram = mmap.mmap(-1, memory)
-        self._holes = holes(memory, boot.loads)
-        for start, end in between(memory, self._holes):
+        gaps = holes(memory, boot.loads)
+        for start, end in between(memory, gaps):
             binding.map_memory(start, ram, start, end)
         self.memory = Ram(ram, binding.forget_code)
         self.read_screen = partial(self.memory.read, text_screen.ADDRESS, text_screen.SIZE)
@@ -88,9 +88,10 @@ class UnicornProcessor:
         bus = MachineBus(machine, binding, self.memory, pending, physical_bits=PHYSICAL_BITS)
         hooks = Hooks(binding, bus, self.memory.note_code)
         self._breakpoints = Breakpoints(binding, hooks, pending)
-        self._engine = engine = Engine(binding, hooks, memory, self._holes)
+        self._engine = engine = Engine(binding, hooks, memory, gaps)
         self.msrpm = engine.msrpm
         self._state = state = State(binding, engine, vmcb, buffer)
+        self._power = PowerOn(boot, gaps, machine, self.memory, vmcb, engine, state)
         self._cpu = cpu = Cpu(vmcb, self.gprs, self.memory, physical_bits=PHYSICAL_BITS, sets_rf=sets_rf)
         self._forwarding = forwarding = Forwarding(vmcb, self.gprs, cpu, self._started)
         self._watchpoints = Watchpoints(vmcb, self.gprs, binding, hooks, engine, state, self.memory, pending)
@@ -114,7 +115,6 @@ class UnicornProcessor:
         self._exits = self._stopped = 0
         self._left, self._fresh = self._started, True
         self._off = self._abandoned = self._leaving = False
-        self._received = b""  # for the serial port, before the machine is switched on
 
     @property
     def hints(self) -> list[str]:
@@ -191,10 +191,20 @@ class UnicornProcessor:
         self._check_open()
         return self._cpuid(leaf, subleaf)
 
+    def read_fpu(self) -> bytes:
+        """See `machine.Processor.read_fpu`."""
+        self._check_open()
+        return self._engine.read_fpu()
+
+    def write_fpu(self, image: bytes) -> None:
+        """See `machine.Processor.write_fpu`."""
+        self._check_open()
+        self._engine.write_fpu(image)
+
     def receive(self, data: bytes) -> None:
         """Give the guest's serial port bytes to read; only while the guest is stopped."""
         if self._fresh:  # the reset that is to come would empty the port
-            self._received += data
+            self._power.received += data
         else:
             self.machine.receive(data)
 
@@ -258,22 +268,9 @@ class UnicornProcessor:
 
     def _power_on(self) -> Outcome:
         """The machine was switched on or reset."""
-        self._fresh = self._cpu.halted = False
-        self.machine.reset()
-        received, self._received = self._received, b""
-        self.machine.receive(received)
-        self._pending.ended = False
+        self._fresh = self._cpu.halted = self._pending.ended = False
         self._loop.reset()
-        for start, end in self._holes:
-            self.memory.write(start, b"\xff" * (end - start))
-        for gpa, data in self._boot.loads:
-            self.memory.write(gpa, data)
-        zero(self.vmcb.control)
-        self.vmcb.control.asid = 1
-        self._state.nmi_blocked = False
-        number = msr.msrpm_bit(msr.APIC_BASE)
-        assert number is not None
-        self.msrpm[number // 8] |= 0b11 << number % 8
+        self._power.prepare()
         return Outcome.RESET
 
     def _requested(self) -> Outcome:

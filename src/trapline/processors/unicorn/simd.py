@@ -13,7 +13,7 @@ from typing import Final
 
 from unicorn import x86_const as x86
 
-from trapline.arch.registers import CR0, CR4
+from trapline.arch.registers import CR0, CR4, MXCSR
 from trapline.arch.vmcb import Vmcb
 from trapline.asm.alignment import ALIGNMENT, AlignedOperand, aligned_operands, may_have_sse
 from trapline.asm.avx import AvxInstruction, avx_instructions, may_have_avx
@@ -35,8 +35,6 @@ _SEGMENT_WORDS: Final = 3
 _BASE: Final = 1
 """The word of a segment register that holds its base."""
 _OFFSET: Final = ALIGNMENT - 1
-_MISALIGNED_MODE: Final = 1 << 17
-"""MXCSR.MM: operands need not be aligned (APM vol. 1, 4.2.2)."""
 
 
 class SimdChecks:
@@ -131,10 +129,7 @@ class SimdChecks:
 
     def _counts(self, one: AlignedOperand) -> bool:
         """Return whether the instruction is still the one that was found, and nothing else comes before its #GP."""
-        if (
-            self._context.cr0 & (CR0.EM | CR0.TS)
-            or self._binding.read_register(x86.UC_X86_REG_MXCSR) & _MISALIGNED_MODE
-        ):
+        if self._context.cr0 & (CR0.EM | CR0.TS) or self._binding.read_register(x86.UC_X86_REG_MXCSR) & MXCSR.MM:
             return False
         return self._is_there(one)
 

@@ -67,6 +67,9 @@ class Context(Structure):
     intercept_dr: u32 = at(5572)
 
 
+FPU: Final = slice(offset_of(Context, "efer") + 8, offset_of(Context, "sysenter_cs"))
+"""The bytes of the x87, MMX and SSE registers and of what their computations depend on."""
+
 CS: Final = 1
 """In the order of segment registers."""
 

@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from trapline.arch.registers import CR4
+from trapline.asm import operands
 from trapline.asm.assembler import Assembler
 from trapline.asm.operands import AL, AX, DX, EAX, EBX, ECX, EDX, RAX, RCX, RDX
 from trapline.processors.qemu import layout
@@ -9,6 +11,7 @@ from trapline.processors.qemu.layout import Command, Owner
 
 from .places import SAVED_LATER, mailbox, place, table
 
+_CR4: Final = operands.CR4
 NMI_HANDLER: Final = "nmi"
 ABSORB: Final = "absorb"
 RDMSR: Final = "rdmsr"
@@ -60,6 +63,10 @@ def dispatch_command(code: Assembler) -> None:
     code.je("exit")
     code.cmp(ECX, Command.NOTE_TSC.value)
     code.je("tsc")
+    code.cmp(ECX, Command.FXSAVE.value)
+    code.je("fxsave")
+    code.cmp(ECX, Command.FXRSTOR.value)
+    code.je("fxrstor")
     # A shutdown: with no IDT no exception can be delivered (APM 15.7.3 knows no way to inject one).
     code.lidt(table("null_idt_operand"))
     code.int3()
@@ -76,6 +83,7 @@ def dispatch_command(code: Assembler) -> None:
     code.jmp("ask")
 
     _access_port(code)
+    _access_fpu(code)
 
     code.label("exit")
     code.mov(EDX, mailbox("port"))
@@ -115,6 +123,22 @@ def _run_aside(code: Assembler) -> None:
     code.label(WRMSR)
     code.wrmsr()
     code.vmmcall()
+
+
+def _access_fpu(code: Assembler) -> None:
+    """Store or load the guest's x87, MMX and SSE registers, which the monitor does not use.
+
+    Of the latter FXSAVE and FXRSTOR know with CR4.OSFXSR only (APM vol. 2, 3.1.3).
+    """
+    for name in ("fxsave", "fxrstor"):
+        code.label(name)
+        code.mov(RDX, _CR4)
+        code.mov(RCX, RDX)
+        code.or_(ECX, CR4.OSFXSR)
+        code.mov(_CR4, RCX)
+        getattr(code, name)(mailbox("fpu"))
+        code.mov(_CR4, RDX)
+        code.jmp("ask")
 
 
 def _access_port(code: Assembler) -> None:
