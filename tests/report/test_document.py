@@ -80,7 +80,7 @@ def test_a_document_with_names_and_source_lines(validator, tmp_path):
     validator.validate(document)
     assert document["crash"]["symbol"].startswith("crash+")
     assert document["counts"][0]["first_source"].startswith("selftest.c:")
-    assert document["crash"]["callers_guessed"] or any("symbol" in entry for entry in document["crash"]["stack"])
+    assert document["crash"]["callers"] or any("symbol" in entry for entry in document["crash"]["stack"])
 
 
 @pytest.mark.parametrize(

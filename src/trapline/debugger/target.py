@@ -10,13 +10,11 @@ from trapline.errors import UsageError
 from trapline.explain.explanation import Explanation
 from trapline.hypervisor.exception import Decision
 from trapline.hypervisor.stop import StopReason
-from trapline.machine.linear import address_mask, next_rip, read_mapped, stack_base
-from trapline.machine.registers import GENERAL
+from trapline.machine.linear import next_rip
 from trapline.report.crash import Frame
 from trapline.session.cpu import Cpu
 from trapline.session.observing import ExceptionExit
 from trapline.session.stops import check_forced
-from trapline.symbols import unwind
 from trapline.trace.condition import StopAt, parse_stop
 
 FINAL: Final = frozenset({StopReason.OFF, StopReason.RESET, StopReason.SHUTDOWN, StopReason.HALTED})
@@ -66,14 +64,14 @@ class Target:
         """
         self.cpu.registers.check(False)
         if self._fpu is None:
-            self._fpu = self.machine.session.processor.read_fpu()
+            self._fpu = self.cpu.vcpu.processor.read_fpu()
         return self._fpu
 
     @fpu.setter
     def fpu(self, image: bytes) -> None:
         self.cpu.registers.check(True)
         self._fpu = None
-        self.machine.session.processor.write_fpu(image)
+        self.cpu.vcpu.processor.write_fpu(image)
 
     @property
     def is_over(self) -> bool:
@@ -182,26 +180,8 @@ class Target:
         return None if symbol is None or symbol.file is None or symbol.line is None else (symbol.file, symbol.line)
 
     def frames(self) -> tuple[Frame, ...]:
-        """Return where the guest is and its callers, innermost first.
-
-        Callers are found by the call frame information of symbols; where there is none they are a guess by frame
-        pointers.
-        """
-        return (Frame(self.cpu.address, self.cpu.symbol), *(self._unwound() or self.cpu.backtrace()))
-
-    def _unwound(self) -> tuple[Frame, ...]:
-        cpu, names = self.cpu, self.machine.session.names
-        save, memory, bits = cpu.vcpu.save, cpu.vcpu.processor.memory, cpu.bits
-        base = stack_base(save)
-        found = unwind(
-            lambda address, size: read_mapped(save, memory, base + address & address_mask(save), size),
-            {name: getattr(cpu.registers, name) & address_mask(save) for name in GENERAL},
-            cpu.address,
-            bits,
-            names.row,
-            lambda address: names.caller(address) is not None,
-        )
-        return tuple(Frame(address, names.caller(address)) for address in found)
+        """Return where the guest is and its callers, innermost first: see `Cpu.backtrace`."""
+        return (Frame(self.cpu.address, self.cpu.symbol), *self.cpu.backtrace())
 
     def explain(self) -> Explanation | None:
         """Explain the shutdown, or the exception at which the guest is stopped; None: there is neither."""

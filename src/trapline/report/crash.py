@@ -17,6 +17,8 @@ class Frame(NamedTuple):
     """The linear return address."""
     symbol: Symbol | None
     """The symbol of the call; None: unknown."""
+    guessed: bool = False
+    """By frame pointers, which a function need not keep; otherwise by the call frame information of symbols."""
 
 
 class StackEntry(NamedTuple):
@@ -42,7 +44,7 @@ class CrashContext(NamedTuple):
     code: tuple[Instruction, ...]
     """The instruction at `address` with some before and after it; empty: nothing is mapped there."""
     callers: tuple[Frame, ...]
-    """By frame pointers, innermost first: a guess."""
+    """Innermost first; empty: unknown."""
     stack_address: int
     """The linear address of SS:RSP."""
     stack: tuple[StackEntry, ...]
@@ -71,7 +73,10 @@ class CrashContext(NamedTuple):
                 }
                 for line in self.code
             ],
-            "callers_guessed": [{"address": f"{frame.address:#x}", **named(frame.symbol)} for frame in self.callers],
+            "callers": [
+                {"address": f"{frame.address:#x}", **named(frame.symbol), "guessed": frame.guessed}
+                for frame in self.callers
+            ],
             "stack_address": f"{self.stack_address:#x}",
             "stack": [{"value": f"{entry.value:#x}", **named(entry.symbol)} for entry in self.stack],
         }

@@ -134,6 +134,8 @@ class FrameDocument(NamedDocument):
 
     address: str
     """The return address."""
+    guessed: bool
+    """By frame pointers, which a function need not keep; otherwise by the call frame information of symbols."""
 
 
 class StackDocument(NamedDocument):
@@ -155,8 +157,8 @@ class CrashDocument(NamedDocument):
     """The address of the instruction at CS:RIP."""
     code: list[InstructionDocument]
     """The instruction with some before and after it; empty: nothing is mapped there."""
-    callers_guessed: list[FrameDocument]
-    """By frame pointers, innermost first."""
+    callers: list[FrameDocument]
+    """Innermost first; empty: unknown."""
     stack_address: str
     stack: list[StackDocument]
     """From the stack pointer up; empty: the stack is not mapped."""

@@ -224,7 +224,8 @@ def crash(title: str, context: CrashContext) -> list[str]:
         data = line.data[:_BYTES].hex() + (".." if len(line.data) > _BYTES else "")
         lines.append(f"{mark}{line.address:0{digits}x}  {data:<18}  {line.text}")
     if context.callers:
-        lines.append("called from, by frame pointers: a guess")
+        is_guess = any(frame.guessed for frame in context.callers)
+        lines.append(f"called from{', by frame pointers: a guess' if is_guess else ''}")
         lines += [f"  {frame.address:0{digits}x}  {frame.symbol or ''}".rstrip() for frame in context.callers]
     else:
         lines.append(f"stack at {context.stack_address:#x}" if context.stack else "stack: not mapped")

@@ -106,6 +106,9 @@ class Cpu:
         return disassemble(code, at, self.bits, syntax=self._syntax, count=count)
 
     def backtrace(self) -> tuple[Frame, ...]:
-        """Return the callers by frame pointers, innermost first: a guess, empty where the guest keeps none."""
+        """Return the callers, innermost first: by call frame information of the symbols, or else by frame pointers.
+
+        By the latter they are a guess, and none where the guest keeps no frame pointers.
+        """
         self._check(False)
         return callers(self.registers, self.vcpu.processor.memory, self._names)

@@ -15,9 +15,9 @@ from trapline.machine.linear import (
     stack_pointer,
 )
 from trapline.machine.memory import GuestMemory
-from trapline.machine.registers import Registers
+from trapline.machine.registers import GENERAL, Registers
 from trapline.report.crash import CrashContext, Frame, StackEntry
-from trapline.symbols import Names, backtrace
+from trapline.symbols import Names, backtrace, unwind
 from trapline.symbols.backtrace import stack_values
 
 _BEFORE: Final = 48
@@ -47,7 +47,28 @@ def crash_context(registers: Registers, memory: GuestMemory, names: Names, synta
 
 
 def callers(registers: Registers, memory: GuestMemory, names: Names) -> tuple[Frame, ...]:
-    """Return the callers by frame pointers, innermost first; empty where the guest keeps none."""
+    """Return the callers, innermost first.
+
+    By the call frame information of symbols, or else by frame pointers; empty where the guest keeps none of these.
+    """
+    return _unwound(registers, memory, names) or _by_frame_pointers(registers, memory, names)
+
+
+def _unwound(registers: Registers, memory: GuestMemory, names: Names) -> tuple[Frame, ...]:
+    save = registers.save
+    mask = address_mask(save)
+    found = unwind(
+        lambda offset, size: _stack(registers, memory, offset, size),
+        {name: getattr(registers, name) & mask for name in GENERAL},
+        code_address(save),
+        code_bits(save),
+        names.row,
+        lambda address: names.caller(address) is not None,
+    )
+    return tuple(Frame(address, names.caller(address)) for address in found)
+
+
+def _by_frame_pointers(registers: Registers, memory: GuestMemory, names: Names) -> tuple[Frame, ...]:
     save, bits = registers.save, code_bits(registers.save)
     mask, base = address_mask(save), code_base(save)
 
@@ -61,7 +82,7 @@ def callers(registers: Registers, memory: GuestMemory, names: Names) -> tuple[Fr
 
     found = backtrace(stack, registers.rbp & mask, stack_pointer(save), bits, is_code)
     addresses = [base + frame.address & mask for frame in found]
-    return tuple(Frame(address, names.caller(address)) for address in addresses)
+    return tuple(Frame(address, names.caller(address), guessed=True) for address in addresses)
 
 
 def _stack(registers: Registers, memory: GuestMemory, offset: int, size: int) -> bytes:

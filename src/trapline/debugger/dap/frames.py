@@ -10,7 +10,7 @@ from .debuggee import Debuggee
 def stack_trace(asked: arguments.StackTrace, debuggee: Debuggee, base: int) -> bodies.StackTrace:
     """Return the frames that were asked for, innermost first; `base` is the number of a file's first line.
 
-    A function that was inlined has a frame of its own. Callers are a guess by frame pointers.
+    A function that was inlined has a frame of its own. Callers are those of `Target.frames`.
     """
     found = [body for number, frame in enumerate(debuggee.target.frames()) for body in _bodies(frame, number, debuggee)]
     for number, body in enumerate(found, 1):
