@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from trapline.explain import explain
+
 
 @pytest.fixture
 def stored(trapline_command, tmp_path):
@@ -56,6 +58,28 @@ def test_a_double_fault_that_is_handled(trapline_command, stored):
     told = trapline_command("explain", path).out
     assert "Cause: IDT entry 0 (#DE) is not present" in told
     assert "  -> the guest gets #DF\n" in told
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_an_error_in_an_explanation_costs_that_one_alone(trapline_command, stored, monkeypatch, as_json):
+    path, _ = stored("df")
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines, *(line for line in lines if '"evidence"' in line)]))
+    rule, calls = explain.reason, []
+
+    def fails_once(*arguments, **options):
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise IndexError("list index out of range")
+        return rule(*arguments, **options)
+
+    monkeypatch.setattr(explain, "reason", fails_once)
+    status, out, err = trapline_command("explain", path, *(["--json"] if as_json else []))
+    first, second = json.loads(out) if as_json else out.split("\n\n")[:2]
+    failed = "This could not be explained: an error in trapline: IndexError: list index out of range (test"
+    assert failed in (first["unproven"] if as_json else " ".join(first.split()))
+    assert "entry 0 (#DE) is not present" in ("".join(second["causes"]) if as_json else second)
+    assert (status, err) == (1, "")
 
 
 def test_a_run_without_double_faults(trapline_command, stored):

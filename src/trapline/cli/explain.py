@@ -10,6 +10,7 @@ from trapline.asm.disassembler import instruction
 from trapline.explain.evidence import Evidence
 from trapline.explain.explanation import Explanation
 from trapline.explain.stored import evidence_of, explainable
+from trapline.explain.unexplained import Unexplained
 from trapline.report import text
 from trapline.symbols import Names
 from trapline.trace.files import open_trace
@@ -27,23 +28,29 @@ class Explained(NamedTuple):
 
 
 def explain_file(name: str, names: Names, *, syntax: str, as_json: bool) -> int:
-    """Print the explanation of each double and triple fault of a stored run, oldest first, and of where it ended."""
+    """Print the explanation of each double and triple fault of a stored run, oldest first, and of where it ended.
+
+    Return the exit code: 1 where an error of trapline's own took the place of an explanation.
+    """
     outcomes: set[str] = set()
+    unexplained = Unexplained()
     with open_trace(name) as trace:
-        told = _print(_explained(evidence_of(trace, outcomes), names, syntax), as_json=as_json)
+        told = _print(_explained(evidence_of(trace, outcomes), names, syntax, unexplained), as_json=as_json)
     if as_json:
         tell("]" if told else "[]")
     elif not told and outcomes & {"combined", "shutdown"}:
         tell("the file has a double or triple fault, but no evidence to explain it")
     elif not told:
         tell("the file has no double or triple fault")
-    return 0
+    return 1 if unexplained.told else 0
 
 
-def _explained(evidence: Iterator[Evidence], names: Names, syntax: str) -> Iterator[Explained]:
+def _explained(
+    evidence: Iterator[Evidence], names: Names, syntax: str, unexplained: Unexplained
+) -> Iterator[Explained]:
     shown = partial(instruction, syntax=syntax)
     for each in explainable(evidence):
-        yield Explained(each.record, each.title, each.explanation(names.text, shown))
+        yield Explained(each.record, each.title, each.explanation(names.text, shown, unexplained))
 
 
 def _print(explained: Iterator[Explained], *, as_json: bool) -> int:

@@ -13,6 +13,7 @@ from .explain import Disassembler, explain, explain_delivered
 from .explanation import Explanation
 from .instruction import Namer
 from .pictures import Pictures, draw
+from .unexplained import Unexplained
 
 _UNRETURNED: Final = 64
 """How many exceptions that a guest never came back from are explained: a run tells two."""
@@ -32,15 +33,20 @@ class Explainable(NamedTuple):
         """The number of the last record; None: it has none."""
         return self.chain[-1].sequence
 
-    def explanation(self, name: Namer, disassemble: Disassembler) -> Explanation:
-        """Return the explanation."""
-        if self.delivered:
-            return explain_delivered(self.chain[0], name=name, disassemble=disassemble)
-        return explain(self.chain, name=name, disassemble=disassemble)
+    def explanation(self, name: Namer, disassemble: Disassembler, unexplained: Unexplained) -> Explanation:
+        """Return the explanation; where an error of trapline's own kept it from being made it says so."""
 
-    def pictures(self, name: Namer) -> Pictures:
-        """Return the state as pictures."""
-        return draw(self.chain, chained=not self.delivered or self.chain[0].vectoring is not None, name=name)
+        def made() -> Explanation:
+            if self.delivered:
+                return explain_delivered(self.chain[0], name=name, disassemble=disassemble)
+            return explain(self.chain, name=name, disassemble=disassemble)
+
+        return unexplained.attempt(made, lambda told: Explanation(None, (), self.chain[-1].becomes, (), (), told))
+
+    def pictures(self, name: Namer, unexplained: Unexplained) -> Pictures:
+        """Return the state as pictures; none where an error of trapline's own kept them from being drawn."""
+        chained = not self.delivered or self.chain[0].vectoring is not None
+        return unexplained.guard(lambda: draw(self.chain, chained=chained, name=name), Pictures((), (), ()))
 
 
 def evidence_of(trace: Trace, outcomes: set[str] | None = None) -> Iterator[Evidence]:

@@ -13,6 +13,7 @@ from trapline.explain.blackbox import chains
 from trapline.explain.evidence import Evidence
 from trapline.explain.explain import Disassembler, explain, explain_delivered
 from trapline.explain.explanation import Explanation
+from trapline.explain.unexplained import Unexplained
 from trapline.hypervisor.vcpu import Vcpu
 from trapline.machine.linear import address_mask, code_address, read_mapped
 from trapline.machine.processor import Processor
@@ -22,8 +23,6 @@ from trapline.symbols import Names
 from trapline.trace.exception_record import ExceptionRecord
 from trapline.trace.exceptions import Exceptions
 from trapline.trace.recorder import BLACK_BOX, Recorder
-
-from .unexplained import Unexplained
 
 if TYPE_CHECKING:
     from trapline.explain.blackbox import BlackBox

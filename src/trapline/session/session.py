@@ -12,6 +12,7 @@ from trapline.arch.vectors import FORCEABLE
 from trapline.arch.vmcb import SaveArea
 from trapline.errors import ProcessorError, ProcessorLost, UsageError
 from trapline.explain.explanation import Explanation
+from trapline.explain.unexplained import Unexplained
 from trapline.hypervisor.exception import InterceptedException
 from trapline.hypervisor.stop import Stop, StopReason
 from trapline.machine.registers import Check, Registers, unchecked
@@ -30,7 +31,6 @@ from .output import LineWriter
 from .outputs import OutputFiles
 from .placing import Placer
 from .settings import UNICORN, Outlets, Settings, choose_mask
-from .unexplained import Unexplained
 
 if TYPE_CHECKING:
     from trapline.hypervisor.vcpu import Vcpu

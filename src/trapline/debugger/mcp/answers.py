@@ -81,7 +81,7 @@ class Place(Part):
     code: list[str]
     """Instructions; `>` marks the one at CS:RIP."""
     callers: list[str]
-    """By frame pointers, innermost first: a guess."""
+    """By call frame information, or as a guess by frame pointers; innermost first."""
 
 
 class RunAnswer(Answer):

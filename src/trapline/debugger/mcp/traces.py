@@ -8,6 +8,7 @@ from typing import Final, NamedTuple, TypeAlias
 from trapline.asm.disassembler import instruction
 from trapline.errors import UsageError
 from trapline.explain.stored import evidence_of, explainable
+from trapline.explain.unexplained import Unexplained
 from trapline.report import difference
 from trapline.session.convert import write_pieces
 from trapline.session.output import OutputFile
@@ -91,9 +92,10 @@ def _opened(runs: Runs, machines: Machines, trace: str, filters: Filters, last: 
 
 
 def _explained(work: Work, trace: Trace, names: Names, outcomes: set[str]) -> Iterator[Why]:
+    unexplained = Unexplained()
     for each in explainable(evidence_of(trace, outcomes)):
         work.check()
-        yield why(each.title, each.explanation(names.text, instruction), each.record)
+        yield why(each.title, each.explanation(names.text, instruction, unexplained), each.record)
 
 
 def _nothing(outcomes: set[str]) -> str:

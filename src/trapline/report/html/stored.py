@@ -11,6 +11,7 @@ from trapline.arch.events import SHUTDOWN
 from trapline.arch.mask import format_mask
 from trapline.asm.disassembler import instruction
 from trapline.explain.stored import Explainable, evidence_of, explainable
+from trapline.explain.unexplained import Unexplained
 from trapline.symbols import Names
 from trapline.trace import overview
 from trapline.trace.files import open_trace
@@ -42,6 +43,7 @@ def page_of(records: Reading, names: Names, *, syntax: str = "intel") -> Page:
     def name(address: int) -> str | None:
         return names.text(address) or recorded.get(address)
 
+    unexplained = Unexplained()
     one = len(records.runs) == 1
     ending = _ending(kept[-1].what) if one and kept else None
     return Page(
@@ -55,8 +57,8 @@ def page_of(records: Reading, names: Names, *, syntax: str = "intel") -> Page:
         explained=[
             Explained(
                 each.what.title if one else f"{each.run}, {each.what.title}",
-                each.what.explanation(name, shown),
-                each.what.pictures(name),
+                each.what.explanation(name, shown, unexplained),
+                each.what.pictures(name, unexplained),
             )
             for each in kept
         ],

@@ -23,14 +23,19 @@ class Unexplained:
 
     def guard(self, explain: Callable[[], T], otherwise: U) -> T | U:
         """Return what a function returns, or `otherwise` where it raises an error that is not meant for users."""
+        return self.attempt(explain, lambda _: otherwise)
+
+    def attempt(self, explain: Callable[[], T], failed: Callable[[str], U]) -> T | U:
+        """Return what a function returns, or what `failed` makes of the sentence on such an error."""
         try:
             return explain()
         except (TraplineError, MemoryError):
             raise
         except Exception as error:  # told
             log.info("an explanation failed", exc_info=True)
-            self.told[sentence(error)] = None
-            return otherwise
+            text = sentence(error)
+            self.told[text] = None
+            return failed(text)
 
 
 def sentence(error: Exception) -> str:
