@@ -8,6 +8,7 @@ import pytest
 
 from tests.debugger.dap.client import COMMAND, SECONDS, Client, start
 from trapline.cli.main import main
+from trapline.debugger.dap.refusing import BUSY
 
 SPIN = bytes.fromhex("40 ebfd")
 """`again: inc ax; jmp again`, in real mode."""
@@ -108,6 +109,11 @@ def test_clients_come_to_a_port_one_after_the_other(code):
         for _ in range(2):
             client = Client(port)
             client.launch(code(SPIN), entryMode=16)
+            second = Client(port)
+            refused = second.ask("initialize", adapterID="trapline")
+            assert (refused["success"], refused["message"]) == (False, BUSY)
+            assert not second.receive()  # it is hung up on
+            second.socket.close()
             client.socket.close()  # it hangs up while the guest runs
             client._in.close()
             client._out.close()

@@ -17,6 +17,7 @@ from .adapter import Adapter
 from .framing import Incoming
 from .messages import read_request
 from .outbox import Outbox
+from .refusing import refuse
 from .state import Work, internal
 from .stops import output
 
@@ -37,9 +38,12 @@ _PATIENCE: Final = 5.0
 class Connection:
     """A client that is connected. Use it as a context manager."""
 
-    def __init__(self, read: int, write: int, *, stdio: bool = False) -> None:
-        """`read` and `write` are file descriptors. `stdio`: they are this process's standard input and output."""
-        self._read, self._write = read, write
+    def __init__(self, read: int, write: int, *, stdio: bool = False, listener: socket.socket | None = None) -> None:
+        """`read` and `write` are file descriptors. `stdio`: they are this process's standard input and output.
+
+        `listener`: clients that come to it meanwhile are refused.
+        """
+        self._read, self._write, self._listener = read, write, listener
         self._incoming, self._outbox, self._unsent = Incoming(), Outbox(), b""
         self._adapter = Adapter(self._outbox.post, stdio=stdio)
         self._runner: Runner[Stop | TraplineError] = Runner()
@@ -60,6 +64,8 @@ class Connection:
                     self._receive()
                 elif descriptor == self._runner.fileno():
                     self._start(self._adapter.ran(self._runner.take()))
+                elif self._listener is not None and descriptor == self._listener.fileno() and not self._is_gone:
+                    refuse(self._listener)
             self._adapter.retry()
             self._force()
             self._send()
@@ -89,6 +95,8 @@ class Connection:
             poll.register(self._outbox.fileno(), select.POLLIN)
         if self._unsent:
             poll.register(self._write, select.POLLOUT | select.POLLIN * (self._write == self._read))
+        if self._listener is not None:  # last: a client that has hung up makes room for the next one
+            poll.register(self._listener.fileno(), select.POLLIN)
         ready = poll.poll(None if (seconds := self._patience()) is None else seconds * 1000)
         return [descriptor for descriptor, events in ready if events & ~select.POLLOUT]
 
@@ -159,6 +167,8 @@ def run(work: Work) -> Stop | TraplineError:
 def listen(port: int, ready: Callable[[int], None]) -> None:
     """Serve clients on a port of this machine, one after the other, for ever; `ready` gets the port.
 
+    One that comes while another is served is refused.
+
     Raises UsageError where the port cannot be had.
     """
     try:
@@ -169,7 +179,7 @@ def listen(port: int, ready: Callable[[int], None]) -> None:
         ready(listener.getsockname()[1])
         while True:
             client, _ = listener.accept()
-            with client, Connection(client.fileno(), client.fileno()) as connection:
+            with client, Connection(client.fileno(), client.fileno(), listener=listener) as connection:
                 try:
                     connection.serve()
                 except UsageError as error:
