@@ -68,8 +68,8 @@ class Pc:
     def interrupts(self):
         """Take what is pending, end it at the PICs and at the local APIC, and return the vectors."""
         taken = []
-        while (vector := self.machine.pending()) is not None:
-            assert self.machine.acknowledge() == vector
+        while (vector := self.machine.cpus[0].pending()) is not None:
+            assert self.machine.cpus[0].acknowledge() == vector
             taken.append(vector)
             for chip in (0xA0, 0x20):
                 self.outb(chip, 0x20)

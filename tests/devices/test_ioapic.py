@@ -63,23 +63,23 @@ def test_a_level_comes_back_until_it_falls(apic):
     apic.redirect(4, LEVEL | 0x34)
     raise_com1(apic, True)
     assert apic.ioapic(0x18) == LEVEL | REMOTE_IRR | 0x34
-    assert apic.machine.acknowledge() == 0x34
+    assert apic.machine.cpus[0].acknowledge() == 0x34
     assert apic.lapic(0x190) == 1 << 0x34 - 32
-    assert apic.machine.pending() is None
+    assert apic.machine.cpus[0].pending() is None
     apic.lapic(0xB0, 0)
-    assert apic.machine.acknowledge() == 0x34
+    assert apic.machine.cpus[0].acknowledge() == 0x34
     raise_com1(apic, False)
     apic.lapic(0xB0, 0)
-    assert apic.machine.pending() is None
+    assert apic.machine.cpus[0].pending() is None
     assert apic.ioapic(0x18) == LEVEL | 0x34
 
 
 def test_a_masked_level_waits(apic):
     apic.redirect(4, MASKED | LEVEL | 0x34)
     raise_com1(apic, True)
-    assert apic.machine.pending() is None
+    assert apic.machine.cpus[0].pending() is None
     apic.redirect(4, LEVEL | 0x34)
-    assert apic.machine.pending() == 0x34
+    assert apic.machine.cpus[0].pending() == 0x34
 
 
 def test_changing_the_destination_does_not_end_the_interrupt(apic):
@@ -92,7 +92,7 @@ def test_changing_the_destination_does_not_end_the_interrupt(apic):
 def test_turning_an_entry_to_edge_and_back_ends_the_interrupt(apic):
     apic.redirect(4, LEVEL | 0x34)
     raise_com1(apic, True)
-    assert apic.machine.acknowledge() == 0x34
+    assert apic.machine.cpus[0].acknowledge() == 0x34
     raise_com1(apic, False)
     apic.ioapic(0x18, MASKED | 0x34)
     apic.ioapic(0x18, LEVEL | 0x34)
@@ -123,10 +123,10 @@ def test_the_eoi_register_ends_one_vector(apic):
 def test_destinations_and_modes(apic, entry, vector):
     apic.redirect(4, entry)
     raise_com1(apic, True)
-    assert apic.machine.pending() == vector
+    assert apic.machine.cpus[0].pending() == vector
 
 
 def test_an_nmi(apic):
     apic.redirect(4, 0x400)
     raise_com1(apic, True)
-    assert apic.machine.nmi_pending()
+    assert apic.machine.cpus[0].nmi_pending()

@@ -26,7 +26,7 @@ def bits(pc, register):
 
 
 def test_the_registers_that_identify_it(apic):
-    assert apic.machine.apic_base == 0xFEE00900
+    assert apic.machine.cpus[0].apic_base == 0xFEE00900
     assert apic.lapic(ID) == 0
     assert apic.lapic(0x30) == 0x00050014
     apic.lapic(ID, 0x05000000)
@@ -47,18 +47,18 @@ def test_firmware_leaves_virtual_wire_mode(pc):
 def test_a_self_ipi_is_requested_served_and_ended(apic):
     apic.lapic(ICR, SELF | 0x41)
     assert bits(apic, IRR) == 1 << 0x41
-    assert apic.machine.pending() == 0x41
-    assert apic.machine.acknowledge() == 0x41
+    assert apic.machine.cpus[0].pending() == 0x41
+    assert apic.machine.cpus[0].acknowledge() == 0x41
     assert (bits(apic, IRR), bits(apic, ISR), bits(apic, TMR)) == (0, 1 << 0x41, 0)
     assert apic.lapic(PPR) == 0x40
     apic.lapic(ICR, SELF | 0x4F)  # of the same class: waits
-    assert apic.machine.pending() is None
+    assert apic.machine.cpus[0].pending() is None
     apic.lapic(ICR, SELF | 0x50)
-    assert apic.machine.acknowledge() == 0x50
+    assert apic.machine.cpus[0].acknowledge() == 0x50
     apic.lapic(EOI, 0)
     assert bits(apic, ISR) == 1 << 0x41
     apic.lapic(EOI, 0)
-    assert apic.machine.acknowledge() == 0x4F
+    assert apic.machine.cpus[0].acknowledge() == 0x4F
     apic.lapic(EOI, 0)
     apic.lapic(EOI, 0)  # of nothing
     assert bits(apic, ISR) == 0
@@ -66,16 +66,16 @@ def test_a_self_ipi_is_requested_served_and_ended(apic):
 
 def test_the_task_priority_holds_back_its_class_and_below(apic):
     apic.lapic(ICR, SELF | 0x51)
-    apic.machine.tpr = 0x50
+    apic.machine.cpus[0].tpr = 0x50
     assert apic.lapic(TPR) == 0x50
     assert apic.lapic(PPR) == 0x50
-    assert apic.machine.pending() is None
-    assert apic.machine.acknowledge() == 0xFF  # spurious
+    assert apic.machine.cpus[0].pending() is None
+    assert apic.machine.cpus[0].acknowledge() == 0xFF  # spurious
     assert bits(apic, ISR) == 0
     apic.lapic(TPR, 0x4F)
-    assert apic.machine.tpr == 0x4F
-    assert apic.machine.pending() == 0x51
-    apic.machine.acknowledge()
+    assert apic.machine.cpus[0].tpr == 0x4F
+    assert apic.machine.cpus[0].pending() == 0x51
+    apic.machine.cpus[0].acknowledge()
     assert apic.lapic(PPR) == 0x50
 
 
@@ -99,7 +99,7 @@ def test_where_a_command_goes(apic, command, destination, arrives):
     apic.lapic(LDR, 0x04000000)
     apic.lapic(ICR2, destination << 24)
     apic.lapic(ICR, command)
-    assert apic.machine.pending() == (0x41 if arrives else None)
+    assert apic.machine.cpus[0].pending() == (0x41 if arrives else None)
     assert apic.lapic(ICR) == command
     assert apic.lapic(ICR2) == destination << 24
     assert apic.lapic(LDR) == 0x04000000
@@ -112,17 +112,17 @@ def test_clusters(apic, destination, arrives):
     apic.lapic(LDR, 0x24000000)
     apic.lapic(ICR2, destination << 24)
     apic.lapic(ICR, 0x841)
-    assert (apic.machine.pending() is not None) == arrives
+    assert (apic.machine.cpus[0].pending() is not None) == arrives
 
 
 def test_an_nmi_to_itself_waits_until_it_is_taken(apic):
-    assert not apic.machine.nmi_pending()
+    assert not apic.machine.cpus[0].nmi_pending()
     apic.lapic(ICR2, 0)
     apic.lapic(ICR, 0x4400)
-    assert apic.machine.nmi_pending()
-    assert apic.machine.pending() is None
-    apic.machine.take_nmi()
-    assert not apic.machine.nmi_pending()
+    assert apic.machine.cpus[0].nmi_pending()
+    assert apic.machine.cpus[0].pending() is None
+    apic.machine.cpus[0].take_nmi()
+    assert not apic.machine.cpus[0].nmi_pending()
 
 
 def test_absent_processors_can_be_called(apic):
@@ -186,7 +186,7 @@ def test_switched_off_it_masks_its_entries_and_takes_nothing(apic):
     apic.lapic(LVTT, 0x40)
     assert apic.lapic(LVTT) == MASKED | 0x40
     apic.lapic(ICR, SELF | 0x42)
-    assert apic.machine.pending() is None
+    assert apic.machine.cpus[0].pending() is None
     apic.lapic(SVR, 0xFFFFF1FF)
     assert apic.lapic(SVR) == 0x1FF
     assert apic.interrupts() == [0x41]
@@ -199,46 +199,46 @@ def test_the_pics_pass_through_lint0_before_everything(pc):
     pc.wait(60_000_000)
     pc.lapic(ICR, SELF | 0xF1)
     pc.lapic(TPR, 0xFF)
-    assert pc.machine.pending() == 0x20  # ExtINT has no priority
+    assert pc.machine.cpus[0].pending() == 0x20  # ExtINT has no priority
     pc.lapic(LINT0, MASKED | 0x700)
-    assert pc.machine.pending() is None
+    assert pc.machine.cpus[0].pending() is None
     assert pc.machine.next_event() is None
     pc.lapic(TPR, 0)
-    assert pc.machine.acknowledge() == 0xF1
+    assert pc.machine.cpus[0].acknowledge() == 0xF1
     pc.lapic(EOI, 0)
     pc.lapic(LINT0, 0x700)
-    assert pc.machine.acknowledge() == 0x20
+    assert pc.machine.cpus[0].acknowledge() == 0x20
 
 
 def test_lint0_can_be_an_interrupt_of_its_own_or_an_nmi(pc):
     pc.init_pics(masks=(0xEF, 0xFF))
     pc.lapic(LINT0, 0x33)
     pc.outb(0x3F9, 2)
-    assert pc.machine.acknowledge() == 0x33
+    assert pc.machine.cpus[0].acknowledge() == 0x33
     pc.outb(0x3F9, 0)
     pc.outb(0x20, 0x0C)
     pc.inb(0x20)  # the poll of a kernel that does not get INTA
     pc.outb(0x20, 0x20)
     pc.lapic(LINT0, 0x400)
     pc.outb(0x3F9, 2)
-    assert pc.machine.nmi_pending()
-    assert pc.machine.pending() is None
+    assert pc.machine.cpus[0].nmi_pending()
+    assert pc.machine.cpus[0].pending() is None
 
 
 def test_the_nmi_button(pc):
     pc.outb(0x70, 0x80)
     pc.machine.press_nmi()
-    assert not pc.machine.nmi_pending()
+    assert not pc.machine.cpus[0].nmi_pending()
     pc.outb(0x70, 0x00)
     pc.lapic(LINT1, MASKED | 0x400)
     pc.machine.press_nmi()
-    assert not pc.machine.nmi_pending()
+    assert not pc.machine.cpus[0].nmi_pending()
     pc.lapic(LINT1, 0x200)  # SMI, which this machine has none of
     pc.machine.press_nmi()
-    assert not pc.machine.nmi_pending()
+    assert not pc.machine.cpus[0].nmi_pending()
     pc.lapic(LINT1, 0x400)
     pc.machine.press_nmi()
-    assert pc.machine.nmi_pending()
+    assert pc.machine.cpus[0].nmi_pending()
 
 
 @pytest.mark.parametrize(
@@ -338,9 +338,9 @@ def test_what_is_served_is_above_the_task_and_what_is_already_served(build, step
         if step is None:
             floor = max([tpr, *serving]) >> 4
             ready = [vector for vector in requested if vector >> 4 > floor]
-            assert pc.machine.pending() == (max(ready) if ready else None)
+            assert pc.machine.cpus[0].pending() == (max(ready) if ready else None)
             if ready:
-                vector = pc.machine.acknowledge()
+                vector = pc.machine.cpus[0].acknowledge()
                 requested.remove(vector)
                 serving.append(vector)
         elif step == "eoi":

@@ -6,12 +6,12 @@ from hypothesis import strategies as st
 
 
 def test_nothing_is_pending_after_the_reset(pc):
-    assert pc.machine.pending() is None
-    assert not pc.machine.nmi_pending()
+    assert pc.machine.cpus[0].pending() is None
+    assert not pc.machine.cpus[0].nmi_pending()
     assert pc.machine.request is None
     assert pc.machine.hints == []
     assert pc.machine.a20
-    assert pc.machine.tpr == 0
+    assert pc.machine.cpus[0].tpr == 0
 
 
 @pytest.mark.parametrize(
@@ -53,8 +53,8 @@ def test_a_kernel_with_a_tick_and_a_console(pc):
             pc.machine.receive(b"ls\n")
         pc.now = pc.machine.next_event()
         pc.machine.advance()
-        while (vector := pc.machine.pending()) is not None:
-            assert pc.machine.acknowledge() == vector
+        while (vector := pc.machine.cpus[0].pending()) is not None:
+            assert pc.machine.cpus[0].acknowledge() == vector
             if vector == 0x20:
                 ticks += 1
             else:
@@ -80,14 +80,14 @@ def test_a_reset_starts_everything_again_and_keeps_the_hints(pc):
     pc.outb(0x3FF, 1)
     pc.machine.reset()
     assert snapshot(pc) == fresh
-    assert not pc.machine.nmi_pending()
+    assert not pc.machine.cpus[0].nmi_pending()
     assert len(pc.machine.hints) == 1
 
 
 def snapshot(pc):
     ports = [pc.inb(port) for port in (0x20, 0x21, 0xA0, 0xA1, 0x40, 0x61, 0x64, 0x92, 0x3F9, 0x3FA, 0x3FC, 0x3FF)]
     registers = [pc.lapic(register) for register in (0x80, 0xF0, 0x320, 0x350, 0x360, 0x380, 0x390, 0x3E0)]
-    return ports, registers, pc.ioapic(0x18), pc.machine.next_event() - pc.now, pc.machine.pending()
+    return ports, registers, pc.ioapic(0x18), pc.machine.next_event() - pc.now, pc.machine.cpus[0].pending()
 
 
 @given(
@@ -118,6 +118,6 @@ def test_no_access_of_memory_raises_and_a_value_fits_its_size(build, accesses):
             pc.machine.mmio_write(gpa, size, value)
         event = pc.machine.next_event()
         assert event is None or event > pc.now
-        vector = pc.machine.pending()
+        vector = pc.machine.cpus[0].pending()
         if vector is not None:
-            assert pc.machine.acknowledge() == vector
+            assert pc.machine.cpus[0].acknowledge() == vector

@@ -58,7 +58,7 @@ def test_firmware_leaves_the_vectors_of_the_bios(pc):
     assert pc.inb(0x21) == 0xB8
     assert pc.inb(0xA1) == 0x8E
     pc.wait(60_000_000)
-    assert pc.machine.pending() == 8
+    assert pc.machine.cpus[0].pending() == 8
 
 
 def test_priorities_and_the_end_of_interrupt(pics):

@@ -139,7 +139,7 @@ def test_no_access_of_any_port_raises_and_a_value_fits_its_size(build, accesses)
             assert 0 <= pc.machine.port_read(port, size) < 1 << 8 * size
         else:
             pc.machine.port_write(port, size, value)
-        vector = pc.machine.pending()
+        vector = pc.machine.cpus[0].pending()
         assert vector is None or 0 <= vector <= 255
         event = pc.machine.next_event()
         assert event is None or event > pc.now

@@ -46,12 +46,12 @@ def test_two_levels_of_which_the_higher_waits_as_in_the_test_of_the_io_apic(pc):
     pc.outb(0x21, 0xFF)
     pc.redirect(0x0E, 0x8000 | 0x61)
     pc.outb(0x200E, 1)
-    assert pc.machine.acknowledge() == 0x61
+    assert pc.machine.cpus[0].acknowledge() == 0x61
     pc.lapic(0xB0, 0)
-    assert pc.machine.acknowledge() == 0x61
+    assert pc.machine.cpus[0].acknowledge() == 0x61
     pc.outb(0x200E, 0)
     pc.lapic(0xB0, 0)
-    assert pc.machine.pending() is None
+    assert pc.machine.cpus[0].pending() is None
 
 
 def test_a_line_through_the_pics(pc):

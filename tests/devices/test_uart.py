@@ -196,7 +196,7 @@ def test_a_reset_keeps_what_waits_outside(com1):
     com1.outb(SCR, 7)
     com1.machine.receive(b"abc")
     com1.machine.reset()
-    assert com1.machine.pending() is None
+    assert com1.machine.cpus[0].pending() is None
     assert (com1.inb(SCR), com1.inb(IER)) == (0, 0)
     assert com1.inb(DATA) == ord("b")
 

@@ -38,7 +38,8 @@ MEMORY: Final = (
 )
 """The same by guest-physical address."""
 
-ONE_CPU: Final = "the guest sent an INIT or startup IPI to another CPU: its machine has one"
+OTHER_CPU: Final = "the guest sent an INIT or startup IPI to another CPU"
+ONE_CPU: Final = f"{OTHER_CPU}: its machine has one"
 
 
 def port_hint(port: int) -> str | None:
@@ -64,9 +65,9 @@ class Hints:
                 f"the guest looked for {name} ({where}); this machine has none, QEMU has: --processor qemu"
             )
 
-    def note_cpu(self) -> None:
-        """Remember that the guest reset or started another CPU."""
-        self.tell("another CPU", ONE_CPU)
+    def note_cpu(self, cpus: int) -> None:
+        """Remember that the guest reset or started a CPU that its machine, with so many, does not have."""
+        self.tell("another CPU", ONE_CPU if cpus == 1 else f"{OTHER_CPU}: its machine has {cpus}")
 
     def tell(self, what: str, sentence: str) -> None:
         """Remember a sentence, unless there is one about this already."""

@@ -9,6 +9,8 @@ INIT: Final = 5
 STARTUP: Final = 6
 EXTINT: Final = 7
 
+SELF: Final = 1
+"""The destination shorthand for the sender alone."""
 OTHERS: Final = 3
 """The destination shorthand for all but the sender."""
 BROADCAST: Final = 0xFF

@@ -26,7 +26,7 @@ WRITABLE: Final = 0xFF00_0000_0001_AFFF
 class IoApic:
     """Turns levels of its inputs into messages to the local APIC."""
 
-    def __init__(self, send: Callable[[Message], None]) -> None:
+    def __init__(self, send: Callable[[Message], object]) -> None:
         """Send messages by `send`."""
         self._send = send
         self._lines = 0

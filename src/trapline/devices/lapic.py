@@ -1,18 +1,19 @@
-"""The local APIC of the one CPU, as memory (APM vol. 2, 16.3 to 16.6; xAPIC mode only).
+"""The local APIC of a CPU, as memory (APM vol. 2, 16.3 to 16.6; xAPIC mode only).
 
-It starts as firmware leaves it: enabled, the 8259s connected to LINT0 as ExtINT, LINT1 the NMI.
+That of the boot CPU starts as firmware leaves it: enabled, the 8259s connected to LINT0 as ExtINT, LINT1 the NMI.
+Others start as an INIT leaves them: disabled, everything masked.
 """
 
 from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from .interrupt_command import EXTINT, FIXED, INIT, LOWEST_PRIORITY, NMI, OTHERS, Message, decode
+from .interrupt_command import EXTINT, FIXED, INIT, LOWEST_PRIORITY, NMI, STARTUP, Command, Message, decode
 from .lapic_timer import LapicTimer
 
 BASE: Final = 0xFEE00000
-APIC_BASE: Final = 0xFEE00900
-"""MSR 0x1B: the page above, the boot processor, enabled."""
+ENABLE: Final = 1 << 11
+"""Of MSR 0x1B, which has the address above."""
 
 VERSION: Final = 0x00050014
 """Six LVT entries; 0x14 is an on-chip APIC."""
@@ -25,6 +26,8 @@ SEND_ILLEGAL_VECTOR: Final = 1 << 5
 RECEIVE_ILLEGAL_VECTOR: Final = 1 << 6
 ILLEGAL_REGISTER: Final = 1 << 7
 
+COMMAND: Final = 0x300
+"""The lower half of the interrupt command register, whose write sends."""
 TIMER: Final = 0
 LINT0: Final = 3
 LINT1: Final = 4
@@ -38,35 +41,37 @@ class Lapic:
 
     def __init__(
         self,
+        number: int,
         clock: Callable[[], int],
         *,
         eoi: Callable[[int], None],
-        init: Callable[[], None],
-        absent: Callable[[], None] = lambda: None,
+        send: Callable[[Command], None],
+        signal: Callable[[Message], None],
     ) -> None:
-        """`eoi` tells the I/O APIC that a level triggered vector ended; `init` is the INIT signal to this CPU.
+        """`number` is the first id. `eoi` tells the I/O APIC that a level triggered vector ended.
 
-        `absent` is called when the guest resets or starts another CPU.
+        `send` carries out an interrupt command; `signal` gets an INIT or a startup IPI for this CPU.
         """
-        self._eoi, self._init, self._absent = eoi, init, absent
+        self._number, self._eoi, self._send, self._signal = number, eoi, send, signal
         self.lint0 = False
         """The level of LINT0, the output of the 8259s."""
         self.timer = LapicTimer(clock)
         self._readers, self._writers = self._read_table(), self._write_table()
-        self.reset()
+        self.reset(enabled=True)
 
-    def reset(self) -> None:
-        """Be as firmware leaves it."""
+    def reset(self, *, enabled: bool) -> None:
+        """Be as firmware leaves that of the boot CPU, or, unless `enabled`, as after an INIT; the id is the first."""
         self.irr = self.isr = self.tmr = 0
         self.tpr = 0
         self.nmi = False
         """An NMI waits for the CPU."""
-        self._id = self._ldr = 0
+        self._id, self._ldr = self._number, 0
         self._model = 0xF
-        self._svr = 0x1FF
+        self._svr = 0xFF | (ENABLED if enabled else 0)
         self._errors = self._esr = 0
         self._icr = 0
-        self._lvt = [MASKED, MASKED, MASKED, 0x8700, 0x8400, MASKED]
+        lines = (0x8700, 0x8400) if enabled else (MASKED, MASKED)
+        self._lvt = [MASKED, MASKED, MASKED, *lines, MASKED]
         self.timer.reset()
 
     @property
@@ -116,15 +121,17 @@ class Lapic:
         self._local(LINT1)
 
     def receive(self, message: Message) -> None:
-        """Take a message if it is for this CPU; SMI, startup and ExtINT messages have no effect."""
-        if not self._takes(message):
-            return
+        """Take a message for this CPU; SMI and ExtINT messages have no effect."""
         if message.mode in (FIXED, LOWEST_PRIORITY):
             self._accept(message.vector, level=message.level)
         elif message.mode == NMI:
             self.nmi = True
-        elif message.mode == INIT:
-            self._init()
+        elif message.mode in (INIT, STARTUP):
+            self._signal(message)
+
+    def takes(self, message: Message) -> bool:
+        """Return whether a message is for this CPU."""
+        return message.is_for(self._id, self._ldr, self._model)
 
     def read(self, offset: int) -> int:
         """Read the 32-bit register at `offset`, a multiple of 16."""
@@ -154,7 +161,7 @@ class Lapic:
             0x0E0: lambda: self._model << 28 | 0x0FFFFFFF,
             0x0F0: lambda: self._svr,
             0x280: lambda: self._esr,
-            0x300: lambda: self._icr & 0xFFFFFFFF,
+            COMMAND: lambda: self._icr & 0xFFFFFFFF,
             0x310: lambda: self._icr >> 32,
             0x380: lambda: self.timer.initial,
             0x390: self.timer.current,
@@ -176,7 +183,7 @@ class Lapic:
             0x0E0: self._write_dfr,
             0x0F0: self._write_svr,
             0x280: self._write_esr,
-            0x300: self._write_icr_low,
+            COMMAND: self._write_icr_low,
             0x310: self._write_icr_high,
             0x380: self.timer.start,
             0x3E0: self.timer.divide,
@@ -214,7 +221,11 @@ class Lapic:
 
     def _write_icr_low(self, value: int) -> None:
         self._icr = self._icr & ~0xFFFFFFFF | value & 0xFFFFEFFF
-        self._send()
+        command = decode(self._icr)
+        if command.message.mode in (FIXED, LOWEST_PRIORITY) and command.message.vector < 16:
+            self._error(SEND_ILLEGAL_VECTOR)
+        else:
+            self._send(command)
 
     def _write_icr_high(self, value: int) -> None:
         self._icr = self._icr & 0xFFFFFFFF | (value & 0xFF000000) << 32
@@ -239,23 +250,6 @@ class Lapic:
         self.isr ^= 1 << vector
         if self.tmr >> vector & 1:
             self._eoi(vector)
-
-    def _send(self) -> None:
-        """Carry out the interrupt command; other CPUs are absent."""
-        command = decode(self._icr)
-        message = command.message
-        if message.mode in (FIXED, LOWEST_PRIORITY) and message.vector < 16:
-            self._error(SEND_ILLEGAL_VECTOR)
-        elif command.shorthand == OTHERS:
-            if command.starts:
-                self._absent()
-        elif not command.deasserts:
-            if command.starts and not self._takes(message):
-                self._absent()
-            self.receive(message)
-
-    def _takes(self, message: Message) -> bool:
-        return message.is_for(self._id, self._ldr, self._model)
 
     def _local(self, number: int) -> None:
         """Deliver a local interrupt as its LVT entry says."""

@@ -2,7 +2,7 @@
 
     machine = BareMachine(64 << 20, output=sys.stdout.buffer.write, clock=lambda: virtual_ns)
     machine.port_write(0x3F8, 1, ord("x"))
-    vector = machine.pending()
+    vector = machine.cpus[0].pending()
 
 The processor calls `advance` when `next_event` is reached, and takes a vector when the guest may be interrupted. Each
 access reads the clock by itself, so a guest that polls sees what has happened until then.
@@ -14,7 +14,8 @@ from typing import Final
 from . import cmos, debugcon, fw_cfg, ioapic, keyboard, lapic, pic, pit, power, testdev, uart
 from .chips import ChipState
 from .hints import Hints, memory_hint
-from .interrupt_command import Message
+from .interrupt_command import LOWEST_PRIORITY, OTHERS, SELF, Command, Message
+from .local import LocalInterrupts
 from .ports import PortBus
 from .power import Request
 
@@ -24,10 +25,7 @@ _OFFSET: Final = 0xFFF
 
 
 class BareMachine:
-    """One CPU's PC. Nothing that a guest does raises an error here."""
-
-    apic_base = lapic.APIC_BASE
-    """What MSR 0x1B reads; the local APIC cannot be moved."""
+    """A PC but for its CPUs and RAM. Nothing that a guest does raises an error here."""
 
     def __init__(
         self,
@@ -42,15 +40,26 @@ class BareMachine:
         """Build a PC with `memory` bytes of RAM.
 
         `output` gets what the guest writes to COM1, `debug` what it writes to port 0xE9 (None: the same). `clock`
-        gives the virtual time in ns and never goes back. `cpus` is what the guest is told, `epoch` the time of day at
+        gives the virtual time in ns and never goes back. `cpus` is how many there are, `epoch` the time of day at
         virtual time 0 in seconds since 1970; by default the year 2000 begins.
         """
-        self.arrived = 0
-        """See `ChipState.arrived`: the processor notes it."""
         self._hints = Hints()
-        self._ioapic = ioapic.IoApic(self._message)
-        self._lapic = lapic.Lapic(clock, eoi=self._ioapic.eoi, init=self._init, absent=self._hints.note_cpu)
-        self._pics = pic.PicPair(self._lapic.set_lint0)
+        self._ioapic = ioapic.IoApic(self._deliver)
+        self._pics = pic.PicPair(lambda level: self._lapic.set_lint0(level))
+        self.cpus = tuple(
+            LocalInterrupts(
+                number,
+                clock,
+                None if number else self._pics,
+                eoi=self._ioapic.eoi,
+                send=self._send,
+                reset=self._init,
+                tell=self._hints.tell,
+            )
+            for number in range(cpus)
+        )
+        """What interrupts and starts each CPU; the first one is the boot CPU."""
+        self._lapic = self.cpus[0].lapic
         self._power = power.Power()
         self._pit = pit.Pit(clock, self._line(0))
         self._keyboard = keyboard.KeyboardController(self._power, self._line(1), self._no_keyboard)
@@ -95,13 +104,13 @@ class BareMachine:
         self.advance()
         self._ports.write(port, size, value)
 
-    def mmio_read(self, gpa: int, size: int) -> int:
-        """Read from where there is no RAM: the APICs' pages, all-ones elsewhere."""
+    def mmio_read(self, gpa: int, size: int, cpu: int = 0) -> int:
+        """Read from where there is no RAM: the APICs' pages, all-ones elsewhere. Each CPU has its own local APIC."""
         self.advance()
         ones = (1 << 8 * size) - 1
         page, offset = gpa & ~_OFFSET, gpa & _OFFSET
         if page == lapic.BASE:
-            return self._lapic.read(offset & ~0xF) >> 8 * (offset & 0xF) & ones
+            return self.cpus[cpu].lapic.read(offset & ~0xF) >> 8 * (offset & 0xF) & ones
         if page == ioapic.BASE:
             return self._ioapic.read(offset & 0xF0) >> 8 * (offset & 0xF) & ones
         if testdev.MEMORY <= gpa < testdev.MEMORY + testdev.MEMORY_SIZE:
@@ -109,14 +118,14 @@ class BareMachine:
         self._note(gpa)
         return ones
 
-    def mmio_write(self, gpa: int, size: int, value: int) -> None:
+    def mmio_write(self, gpa: int, size: int, value: int, cpu: int = 0) -> None:
         """Write to where there is no RAM. The APICs take only whole aligned registers."""
         self.advance()
         page, offset = gpa & ~_OFFSET, gpa & _OFFSET
         whole = size >= 4 and not offset & 0xF
         if page == lapic.BASE:
             if whole:
-                self._lapic.write(offset, value & 0xFFFFFFFF)
+                self.cpus[cpu].lapic.write(offset, value & 0xFFFFFFFF)
         elif page == ioapic.BASE:
             if whole:
                 self._ioapic.write(offset & 0xFF, value & 0xFFFFFFFF)
@@ -129,65 +138,39 @@ class BareMachine:
         """Give the guest input on COM1."""
         self._uart.receive(data)
 
-    def pending(self) -> int | None:
-        """Return the vector that the CPU would take now if RFLAGS.IF is set; ExtINT comes first."""
-        if self._extint:
-            return self._pics.vector()
-        return self._lapic.pending()
-
-    def acknowledge(self) -> int:
-        """Answer the CPU's INTA: the pending vector, from now on in service. Without one, the spurious vector."""
-        if self._extint:
-            return self._pics.acknowledge()
-        return self._lapic.acknowledge()
-
     def chips(self) -> ChipState:
         """Return the state of the interrupt controllers and of the A20 gate."""
-        return ChipState(*self._pics.state(), self._lapic.isr, self.arrived, self.a20)
-
-    def nmi_pending(self) -> bool:
-        """Return whether an NMI waits for the CPU."""
-        return self._lapic.nmi
-
-    def take_nmi(self) -> None:
-        """The CPU takes the NMI."""
-        self._lapic.nmi = False
+        return ChipState(*self._pics.state(), self._lapic.isr, self.cpus[0].arrived, self.a20)
 
     def press_nmi(self) -> None:
-        """Push the NMI button: LINT1, unless the guest switched NMIs off at port 0x70."""
+        """Push the NMI button: LINT1 of every CPU, unless the guest switched NMIs off at port 0x70."""
         if not self._cmos.nmi_disabled:
-            self._lapic.raise_lint1()
+            for cpu in self.cpus:
+                cpu.lapic.raise_lint1()
 
     def next_event(self) -> int | None:
-        """Return the virtual ns of the next timer expiry that could interrupt the CPU; None: nothing is armed."""
+        """Return the virtual ns of the next timer expiry that could interrupt a CPU; None: nothing is armed."""
         irq0 = self._pit.next_event() if self._irq0_heard else None
-        times = (self._lapic.next_event(), irq0, self._cmos.interrupts.next_event())
+        times = (*(cpu.lapic.next_event() for cpu in self.cpus), irq0, self._cmos.interrupts.next_event())
         return min((time for time in times if time is not None), default=None)
 
     def advance(self) -> None:
         """Read the clock; a timer whose time has come interrupts once, however late."""
         self._pit.advance()
-        self._lapic.advance()
+        for cpu in self.cpus:
+            cpu.lapic.advance()
         self._cmos.interrupts.advance()
 
     def reset(self) -> None:
         """Start again, as after firmware. Input that waits and the hints stay."""
-        for device in (self._lapic, self._ioapic, self._pics, self._pit, self._keyboard, self._uart):
+        for cpu in self.cpus:
+            cpu.reset()
+        for device in (self._ioapic, self._pics, self._pit, self._keyboard, self._uart):
             device.reset()
         self._cmos.reset()
         self._fw_cfg.reset()
-        self.arrived = 0
         self._testdev.reset()
         self._power.restart()
-
-    @property
-    def tpr(self) -> int:
-        """The task priority register; CR8 is its bits 7-4."""
-        return self._lapic.tpr
-
-    @tpr.setter
-    def tpr(self, value: int) -> None:
-        self._lapic.tpr = value & 0xFF
 
     @property
     def a20(self) -> bool:
@@ -209,10 +192,6 @@ class BareMachine:
         self._hints.tell(what, sentence)
 
     @property
-    def _extint(self) -> bool:
-        return self._lapic.lint0 and self._lapic.takes_extint
-
-    @property
     def _irq0_heard(self) -> bool:
         return not self._ioapic.masked(2) or (self._lapic.takes_extint and not self._pics.masked(0))
 
@@ -226,8 +205,25 @@ class BareMachine:
 
         return drive
 
-    def _message(self, message: Message) -> None:
-        self._lapic.receive(message)
+    def _send(self, sender: int, command: Command) -> None:
+        """Carry out an interrupt command of a CPU."""
+        if command.deasserts:
+            return
+        if command.shorthand == SELF:
+            self.cpus[sender].lapic.receive(command.message)
+            return
+        absent = sender if command.shorthand == OTHERS else None
+        if not self._deliver(command.message, absent) and command.starts:
+            self._hints.note_cpu(len(self.cpus))
+
+    def _deliver(self, message: Message, absent: int | None = None) -> bool:
+        """Give a message to the CPUs that it is for, but for `absent`; return whether there are any."""
+        takers = [cpu.lapic for cpu in self.cpus if cpu.number != absent and cpu.lapic.takes(message)]
+        if message.mode == LOWEST_PRIORITY and len(takers) > 1:
+            takers = [min(takers, key=lambda apic: apic.ppr)]
+        for apic in takers:
+            apic.receive(message)
+        return bool(takers)
 
     def _init(self) -> None:
         self._power.reset("an INIT to its own CPU")

@@ -236,7 +236,7 @@ def test_a_hook_that_is_not_wanted_any_more_is_taken_away_where_it_costs_time(st
     at(guest, "again")
     assert stops_at(guest, "again")
     at(guest)
-    hooks = guest.processor._breakpoints._numbers
+    hooks = guest.processor.core.breakpoints._numbers
     assert hooks
     assert guest.exit() == ExitCode.CPUID
     assert not hooks

@@ -21,7 +21,7 @@ def cpu(start):
         guest = start("cpuid", mode=mode, exceptions=exceptions)
         for vector in absent:
             guest.memory.write(*gate(mode, vector, present=False))
-        return guest, guest.processor._cpu
+        return guest, guest.processor.core.cpu
 
     return cpu
 

@@ -30,5 +30,5 @@ def test_what_is_remembered_is_bounded(processor):
     first = processor.cpuid(0xD, 0)
     for subleaf in range(2000):
         processor.cpuid(0xD, subleaf)
-    assert processor._cpuid.cache_info().currsize <= 256
+    assert processor.core.cpuid.cache_info().currsize <= 256
     assert processor.cpuid(0xD, 0) == first

@@ -94,7 +94,7 @@ def loop(count, access):
 def test_each_instruction_is_checked_a_number_of_times(sse, count, end):
     guest = sse(*loop(count, ("movaps", XMM0, Mem(RDX))))
     assert guest.exit() == end
-    assert guest.processor._binding.hooks_code is (end == GP_EXIT)
+    assert guest.processor.core.binding.hooks_code is (end == GP_EXIT)
 
 
 def test_the_oldest_hooks_give_way(sse):
@@ -102,7 +102,7 @@ def test_the_oldest_hooks_give_way(sse):
     guest = sse(("mov", RDX, DATA), *lines, ("movaps", XMM0, Mem(RDX, 4)), "cpuid")
     assert guest.exit() == GP_EXIT
     assert guest.save.rip > CODE + 900
-    assert len(guest.processor._binding._hooked) == 128
+    assert len(guest.processor.core.binding._hooked) == 128
 
 
 def test_code_that_takes_the_place_of_other_code_is_checked(sse):
@@ -116,7 +116,7 @@ def test_code_that_takes_the_place_of_other_code_is_checked(sse):
 
 def test_code_that_has_changed_is_not_accused(sse):
     guest = sse(("mov", RDX, DATA + 8), "here:", ("mov", RAX, Mem(RDX)), "cpuid")
-    checks = guest.processor._loop._simd
+    checks = guest.processor.core.loop._simd
     misplaced = guest.labels["here"]
     assert guest.exit() == ExitCode.CPUID
     guest.save.rip = CODE
@@ -124,7 +124,7 @@ def test_code_that_has_changed_is_not_accused(sse):
     checks._left[misplaced] = 5
     checks._new.append(misplaced)
     checks._blocks.append((CODE, 0x20))
-    guest.processor._pending.due = True
+    guest.processor.core.pending.due = True
     assert guest.exit() == ExitCode.CPUID
 
 

@@ -125,7 +125,7 @@ def test_what_is_wrong_with_the_task(switching, planted, vector, code, rip):
     event = planted.pop("event", Vector.UD)
     guest = switching(("ud2",), exceptions=1 << vector, **planted)
     sent = Event(event, EventType.EXCEPTION, 0 if event == GP else None)
-    assert guest.processor._cpu.deliver(sent, None) is EXIT
+    assert guest.processor.core.cpu.deliver(sent, None) is EXIT
     control = guest.control
     found = control.exit_code - 0x40, control.exit_info_1, guest.save.rip, decode(control.exit_int_info)
     assert found == (vector, code if vector == PF else code | 1, rip, sent)

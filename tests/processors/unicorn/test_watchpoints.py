@@ -149,7 +149,7 @@ def test_iret_while_an_nmi_waits(execute, watched):
     guest.save.rsp = DATA
     machine = guest.processor.machine
     machine.press_nmi()
-    guest.processor._state.nmi_blocked = True
+    guest.processor.core.state.nmi_blocked = True
     guest.processor.kick()
     assert guest.run() is Outcome.KICKED
     if watched.reads:

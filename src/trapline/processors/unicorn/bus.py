@@ -7,7 +7,7 @@ from trapline.arch.descriptors import IO_MAP_BASE, IO_MAP_TSS
 from trapline.arch.paging import IMPLICIT, READ, NotMapped, PageFault
 from trapline.arch.registers import CR0, RFLAGS
 from trapline.arch.vectors import Vector
-from trapline.devices import debugcon
+from trapline.devices import debugcon, lapic
 from trapline.devices.machine import BareMachine
 from trapline.devices.uart import COM1
 from trapline.machine.io_map import misplaced
@@ -27,9 +27,12 @@ class MachineBus:
     """Implements `hooks.Bus`."""
 
     def __init__(
-        self, machine: BareMachine, binding: Binding, ram: Ram, pending: Pending, *, physical_bits: int
+        self, machine: BareMachine, number: int, binding: Binding, ram: Ram, pending: Pending, *, physical_bits: int
     ) -> None:
+        """`number` is that of the CPU."""
         self._machine, self._binding, self._ram, self._pending = machine, binding, ram, pending
+        self._number, self._pins = number, machine.cpus[number]
+        self._command = None if len(machine.cpus) == 1 else lapic.BASE + lapic.COMMAND
         self._physical_bits = physical_bits
         self.refusal = _FORBIDDEN
         """Why the last port access was not permitted: vector, error code and, of a #PF, the address."""
@@ -44,17 +47,19 @@ class MachineBus:
         if pending.ended:
             return
         machine.port_write(port, size, value)
-        if port not in _CONSOLES or machine.pending() is not None:
+        if port not in _CONSOLES or self._pins.pending() is not None:
             pending.ended = machine.request is not None
             pending.interrupt()
 
     def mmio_read(self, gpa: int, size: int) -> int:
         """Return what a load reads."""
-        return self._machine.mmio_read(gpa, size)
+        return self._machine.mmio_read(gpa, size, self._number)
 
     def mmio_write(self, gpa: int, size: int, value: int) -> None:
         """Do what a store does."""
-        self._machine.mmio_write(gpa, size, value)
+        self._machine.mmio_write(gpa, size, value, self._number)
+        if gpa == self._command:
+            self._pending.give_up_turn()
         self._pending.interrupt()
 
     def permits(self, port: int, size: int) -> bool:

@@ -1,6 +1,5 @@
 """Everything that is not the guest's next instruction: requests, the time, A20, interrupts."""
 
-import threading
 import time
 
 from trapline.devices import SECOND
@@ -9,10 +8,9 @@ from trapline.machine.processor import Outcome
 
 from .cpu import Cpu
 from .forwarding import Forwarding
+from .host import Host
 from .interrupts import Interrupts
-from .pacemaker import Pacemaker
 from .pending import Pending
-from .sigint import DeferredSigint
 from .state import State
 from .stops import EXIT
 
@@ -28,32 +26,29 @@ class EventWindow:
         state: State,
         cpu: Cpu,
         forwarding: Forwarding,
+        host: Host,
         started: int,
+        *,
+        alone: bool,
     ) -> None:
-        """`started` is the time of `time.monotonic_ns` when the machine's clock was zero."""
+        """`started` is the time of `time.monotonic_ns` when the machine's clock was zero.
+
+        `alone`: a HLT is waited for here; otherwise it is HALTED at once, for other CPUs may execute meanwhile.
+        """
         self._machine, self._pending, self._interrupts = machine, pending, interrupts
         self._state, self._cpu, self._forwarding = state, cpu, forwarding
-        self._started = started
+        self._started, self._host, self._alone = started, host, alone
         self._deadline: float | None = None
-        self.pacemaker = pacemaker = Pacemaker(pending.interrupt)
-        self._main = threading.main_thread().ident
-        self._in_main = False
-        """The thread that runs the guest is the one that Python's signal handlers run in."""
-        self._sigint = DeferredSigint(pending.interrupt, lambda: pacemaker.running and self._in_main)
+        self.pacemaker = host.pacemaker
 
     def kick(self) -> None:
         """See `machine.Processor.kick`."""
         self._pending.kicked = self._pending.due = True
         self.pacemaker.wake()
 
-    def close(self) -> None:
-        """End the thread, and give Ctrl-C back."""
-        self.pacemaker.close()
-        self._sigint.close()
-
     def set_deadline(self, deadline: float | None) -> None:
         """Stop the guest, which this thread runs, at this time of `time.monotonic` at the latest."""
-        self._in_main = threading.get_ident() == self._main
+        self._host.enter()
         if deadline != self._deadline:
             self._deadline = deadline
             self._set_alarm()
@@ -62,8 +57,8 @@ class EventWindow:
         """Hand on the records that wait, and the Ctrl-C."""
         if self._forwarding.waits:
             self._forwarding.flush()
-        if self._sigint.pending:
-            self._sigint.take()
+        if self._host.sigint.pending:
+            self._host.sigint.take()
 
     def service(self) -> Outcome | None:
         """Service everything that is pending; None: the guest resumes; OFF: the machine has a request."""
@@ -93,9 +88,9 @@ class EventWindow:
                 return Outcome.HALTED
 
     def _rest(self) -> bool:
-        """Wait, halted, for what comes next; False: nothing will."""
+        """Wait, halted, for what comes next; False: nothing will, or others are to execute."""
         due = self._machine.next_event()
-        if due is None or not self._interrupts.can_wake():
+        if not self._alone or due is None or not self._interrupts.can_wake():
             return False
         seconds = (self._started + due - time.monotonic_ns()) / SECOND
         if self._deadline is not None:

@@ -20,12 +20,12 @@ _RECORDS: Final = 64
 class Forwarding:
     """Forwards exceptions. Records wait until `flush`, at most `_RECORDS` of them."""
 
-    def __init__(self, vmcb: Vmcb, gprs: Gprs, cpu: Cpu, started: int) -> None:
-        """`started` is the time of `time.monotonic_ns` when the time stamp counter was zero."""
+    def __init__(self, vmcb: Vmcb, gprs: Gprs, cpu: Cpu, number: int, started: int) -> None:
+        """`number` is the CPU's; `started` is the time of `time.monotonic_ns` when the time stamp counter was zero."""
         self._save = vmcb.save
         self._cpu = cpu
         self._started = started
-        self._writer = RecordWriter(vmcb, gprs, 0)
+        self._writer = RecordWriter(vmcb, gprs, number)
         self._buffer = memoryview(bytearray(_RECORDS * RECORD_SIZE))
         self.waits = 0
         """Bytes of records that wait."""

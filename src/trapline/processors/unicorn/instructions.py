@@ -12,11 +12,12 @@ from trapline.arch.registers import DR7, Gprs
 from trapline.arch.vectors import Vector
 from trapline.arch.vmcb import Vmcb
 from trapline.asm.decoder import Decoded, Mnemonic, decode_at_rip
-from trapline.devices.machine import BareMachine
+from trapline.devices.local import LocalInterrupts
 from trapline.machine.linear import code_bits, next_rip
 
 from .cpu import Cpu
 from .memory import Ram
+from .pending import Pending
 from .stops import Next
 from .uc_context import Context
 
@@ -33,20 +34,22 @@ class Instructions:
         vmcb: Vmcb,
         gprs: Gprs,
         memory: Ram,
-        machine: BareMachine,
+        pins: LocalInterrupts,
         context: Context,
         cpu: Cpu,
+        pending: Pending,
         flush_tlb: Callable[[], None],
         cpuid: Cpuid,
     ) -> None:
         self._control, self._save = vmcb.control, vmcb.save
-        self._gprs, self._memory, self._machine = gprs, memory, machine
-        self._context, self._cpu = context, cpu
+        self._gprs, self._memory, self._pins = gprs, memory, pins
+        self._context, self._cpu, self._pending = context, cpu, pending
         self._flush_tlb, self._cpuid = flush_tlb, cpuid
         self._cr4 = 0
         """The bits of CR4 that the CPU has; calculated when they are first needed."""
         self._own: dict[int, Callable[[Decoded], Next]] = {
             ExitCode.HLT: self._hlt,
+            ExitCode.PAUSE: self._pause,
             ExitCode.READ_CR8: self._read_cr8,
             ExitCode.WRITE_CR8: self._write_cr8,
             ExitCode.WRITE_CR0: self._write_cr0,
@@ -75,6 +78,11 @@ class Instructions:
         self._cpu.halt(next_rip(self._save, decoded.length))
         return self._cpu.skip(decoded.length)
 
+    def _pause(self, decoded: Decoded) -> Next:
+        """PAUSE of one of several CPUs: it waits for another one."""
+        self._pending.give_up_turn()
+        return self._cpu.skip(decoded.length)
+
     def _software_interrupt(self, decoded: Decoded) -> Next:
         """INT3, INTO and INT n: Unicorn does not tell them apart."""
         vector = _SOFTWARE.get(decoded.mnemonic)
@@ -93,12 +101,12 @@ class Instructions:
         if gprs.rcx & M32 != msr.APIC_BASE:
             return self._cpu.exit_at_instruction(ExitCode.MSR, decoded.length, writes)
         if not writes:
-            save.rax, gprs.rdx = self._machine.apic_base & M32, self._machine.apic_base >> 32
+            save.rax, gprs.rdx = self._pins.apic_base & M32, self._pins.apic_base >> 32
         return self._cpu.skip(decoded.length)
 
     def _read_cr8(self, decoded: Decoded) -> Next:
         """MOV from CR8, the priority of the local APIC (APM 3.1.5)."""
-        value, number = self._machine.tpr >> 4, decoded.register
+        value, number = self._pins.tpr >> 4, decoded.register
         if number == _RAX:
             self._save.rax = value
         elif number == _RSP:
@@ -112,7 +120,7 @@ class Instructions:
         value = self._context.gprs[decoded.register]
         if value >> 4:
             return self._cpu.raise_exception(Vector.GP)
-        self._machine.tpr = value << 4
+        self._pins.tpr = value << 4
         return self._cpu.skip(decoded.length)
 
     def _write_cr0(self, decoded: Decoded) -> Next:

@@ -5,7 +5,7 @@ from trapline.arch.exits import ExitCode, is_intercepted
 from trapline.arch.registers import CR0, RFLAGS
 from trapline.arch.vectors import VECTORS, Vector
 from trapline.arch.vmcb import ControlArea, IntCtl, Vmcb
-from trapline.devices.machine import BareMachine
+from trapline.devices.local import LocalInterrupts
 
 from .cpu import Cpu
 from .state import State
@@ -15,19 +15,25 @@ from .stops import RESUME, Next
 class Interrupts:
     """Delivers what the machine and the VMCB have for the guest, as far as the guest can take it."""
 
-    def __init__(self, vmcb: Vmcb, machine: BareMachine, state: State, cpu: Cpu) -> None:
+    def __init__(self, vmcb: Vmcb, pins: LocalInterrupts, state: State, cpu: Cpu) -> None:
+        """`pins` are those of this CPU."""
         self._control, self._save = vmcb.control, vmcb.save
-        self._machine, self._state, self._cpu = machine, state, cpu
+        self._pins, self._state, self._cpu = pins, state, cpu
 
     def can_wake(self) -> bool:
         """Return whether an interrupt of the machine that comes later would end HLT."""
         takes = self._save.rflags & RFLAGS.IF and not self._control.int_ctl & IntCtl.V_INTR_MASKING
-        return bool(takes) or self._machine.nmi_pending()
+        return bool(takes) or self._pins.nmi_pending()
+
+    def wait(self) -> bool:
+        """Return whether an NMI or interrupt waits that the guest, which is halted, can take."""
+        nmi = self._pins.nmi_pending() and not self._state.nmi_blocked
+        return nmi or bool(self._save.rflags & RFLAGS.IF and self._physical())
 
     def deliver(self) -> Next:
         """Deliver the NMI or interrupt that waits, and ask for a stop as soon as the guest can take the next one."""
-        machine, state = self._machine, self._state
-        if not machine.nmi_pending():
+        pins, state = self._pins, self._state
+        if not pins.nmi_pending():
             answer = self._deliver_interrupt()
         elif state.nmi_blocked:
             state.intercept_iret()
@@ -40,7 +46,7 @@ class Interrupts:
     def _deliver_nmi(self) -> Next:
         if is_intercepted(self._control, ExitCode.NMI):
             return self._exit(ExitCode.NMI)
-        self._machine.take_nmi()
+        self._pins.take_nmi()
         self._state.nmi_blocked = True
         return self._cpu.deliver(Event(Vector.NMI, EventType.NMI), None)
 
@@ -51,9 +57,9 @@ class Interrupts:
         if self._physical():
             if is_intercepted(control, ExitCode.INTR):
                 return self._exit(ExitCode.INTR)
-            vector = self._machine.acknowledge()
+            vector = self._pins.acknowledge()
             if vector < len(VECTORS) and self._save.cr0 & CR0.PE:
-                self._machine.arrived |= 1 << vector
+                self._pins.arrived |= 1 << vector
         elif _virtual(control):
             if is_intercepted(control, ExitCode.VINTR):
                 return self._exit(ExitCode.VINTR)
@@ -70,7 +76,7 @@ class Interrupts:
 
     def _physical(self) -> bool:
         """Return whether the machine has an interrupt for the guest, and the host does not hold it (APM 15.21.1)."""
-        return self._machine.pending() is not None and not self._control.int_ctl & IntCtl.V_INTR_MASKING
+        return self._pins.pending() is not None and not self._control.int_ctl & IntCtl.V_INTR_MASKING
 
 
 def _virtual(control: ControlArea) -> bool:

@@ -19,6 +19,10 @@ class Pending:
         Unicorn ends a block of instructions before it stops: what they do does not count.
         """
 
+    def give_up_turn(self) -> None:
+        """Let another CPU execute, as a kick without a request."""
+        self.kicked = self.due = True
+
     def interrupt(self) -> None:
         """Stop the CPU, for something is due.
 

@@ -68,6 +68,7 @@ _NEEDED_DR: Final = 1 << ExitCode.WRITE_DR7 % 32
 _NEEDED_1: Final = sum(1 << code % 32 for code in (ExitCode.VINTR, ExitCode.SWINT, ExitCode.HLT, ExitCode.MSR))
 _NEEDED_2: Final = 1 << ExitCode.VMRUN % 32
 """What Unicorn must report because it cannot do it itself, or not as it should; the hypervisor may want more."""
+_PAUSE: Final = 1 << ExitCode.PAUSE % 32
 _IRET: Final = 1 << ExitCode.IRET % 32
 
 _WRITE_CR3: Final = 1 << ExitCode.WRITE_CR3
@@ -82,8 +83,10 @@ _ORDER: Final = ("es", "cs", "ss", "ds", "fs", "gs")
 class State:
     """Moves the guest's state. `collect` after the CPU stopped, `enter` to let it run."""
 
-    def __init__(self, binding: Binding, engine: Engine, vmcb: Vmcb, buffer: bytearray) -> None:
-        """`buffer` holds the bytes of `vmcb`."""
+    def __init__(
+        self, binding: Binding, engine: Engine, vmcb: Vmcb, buffer: bytearray, *, pauses: bool = False
+    ) -> None:
+        """`buffer` holds the bytes of `vmcb`; `pauses`: stop at each PAUSE."""
         self._binding, self._engine = binding, engine
         self._context, self._bytes, self._words = binding.context, binding.context_bytes, binding.words
         self._vmcb = vmcb
@@ -97,6 +100,7 @@ class State:
         """Another number after each change of what `changed` asks for."""
         self.window = False
         """Stop with a VINTR exit as soon as the guest can be interrupted."""
+        self._needed_1 = _NEEDED_1 | (_PAUSE if pauses else 0)
         self._iret = 0
         self._int_ctl = 0
         self._cr3 = 0
@@ -236,7 +240,7 @@ class State:
         ours, theirs = engine.vmcb.control, self._vmcb.control
         ours.intercept_cr, ours.intercept_dr = theirs.intercept_cr | needed_cr, theirs.intercept_dr | _NEEDED_DR
         ours.intercept_exceptions = M32
-        ours.intercept_misc1 = theirs.intercept_misc1 | _NEEDED_1 | self._iret
+        ours.intercept_misc1 = theirs.intercept_misc1 | self._needed_1 | self._iret
         ours.intercept_misc2 = theirs.intercept_misc2 | _NEEDED_2
         ours.asid, ours.msrpm_base_pa = 1, MSRPM
         ours.int_ctl = IntCtl.V_IRQ
