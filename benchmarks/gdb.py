@@ -22,7 +22,7 @@ from trapline.hypervisor.exception import Decision
 from trapline.session.observing import ExceptionExit
 from trapline.session.settings import MachineOptions
 
-from .measure import Seconds, in_turn, print_seconds
+from .measure import Costs, in_turn, print_costs
 
 TURNS: Final = 400_000_000
 TIMES: Final = {"unicorn": 20_000, "qemu": 5_000}
@@ -38,30 +38,28 @@ def gdb(rounds: int, scratch: Path) -> None:
     quiet.write_bytes(_sector(b"\x66\xb9" + struct.pack("<I", TURNS) + b"\x66\x01\xc8\x66\x49\x75\xf9" + _END))
     for processor, times in TIMES.items():
         faulting.write_bytes(_sector(_ud_loop(times)))
-        seconds = in_turn(
+        costs = in_turn(
             {
                 "without": lambda: _cost(quiet, processor, lambda target: target.resume()),  # noqa: B023  # called here
                 "gdb, idle": lambda: _cost(quiet, processor, lambda target: _served(target, scratch)),  # noqa: B023
             },
             rounds,
         )
-        print_seconds(f"{TURNS:,} turns of a loop, on {processor}", seconds, against=("without",))
-        print(f"  in pairs, the median: {_in_pairs(seconds, 'gdb, idle', 'without'):.3f}")
-        seconds = in_turn(
+        print_costs(f"{TURNS:,} turns of a loop, on {processor}", costs, against=("without",))
+        print(f"  in pairs, the median: {_in_pairs(costs, 'gdb, idle', 'without'):.3f}")
+        costs = in_turn(
             {
                 "observer": lambda: _cost(faulting, processor, _observed),  # noqa: B023
                 "catch": lambda: _cost(faulting, processor, lambda target: _caught(target, scratch)),  # noqa: B023
             },
             rounds,
         )
-        print_seconds(
-            f"{times:,} times #UD with a condition that is false, on {processor}", seconds, against=("observer",)
-        )
-        print(f"  in pairs, the median: {_in_pairs(seconds, 'catch', 'observer'):.3f}")
+        print_costs(f"{times:,} times #UD with a condition that is false, on {processor}", costs, against=("observer",))
+        print(f"  in pairs, the median: {_in_pairs(costs, 'catch', 'observer'):.3f}")
 
 
-def _in_pairs(seconds: Seconds, ours: str, theirs: str) -> float:
-    return statistics.median(a / b for a, b in zip(seconds[ours], seconds[theirs], strict=True))
+def _in_pairs(costs: Costs, ours: str, theirs: str) -> float:
+    return statistics.median(a.seconds / b.seconds for a, b in zip(costs[ours], costs[theirs], strict=True))
 
 
 def _sector(code: bytes) -> bytes:

@@ -23,7 +23,7 @@ from trapline.hypervisor.vm import Vm
 from trapline.processors.unicorn.processor import UnicornProcessor
 from trapline.trace.recorder import Recorder
 
-from .measure import in_turn, medians, print_seconds
+from .measure import in_turn, medians, print_costs
 
 MEMORY: Final = 4 << 20
 CODE: Final = 0x10_0000
@@ -37,7 +37,7 @@ _VM_HSAVE_PA, _EFER = 0xC001_0117, 0xC000_0080
 def in_process(rounds: int) -> None:
     """#UD after #UD, each decided in Python and recorded; and a guest that raises nothing."""
     loop = _ud_loop()
-    seconds = in_turn(
+    costs = in_turn(
         {
             "Unicorn, skipping": lambda: _bare(loop, _skip),
             "none": lambda: _ours(_handled(TIMES), 0),
@@ -46,20 +46,20 @@ def in_process(rounds: int) -> None:
         },
         rounds,
     )
-    print_seconds(f"{TIMES:,} times #UD in long mode, in this process", seconds, against=("Unicorn, skipping",))
-    middle = medians(seconds)
+    print_costs(f"{TIMES:,} times #UD in long mode, in this process", costs, against=("Unicorn, skipping",))
+    middle = medians(costs)
     each = ", ".join(f"{name} {value / TIMES * 1e6:.1f} us" for name, value in middle.items())
     print(f"  one exception: {each}")
 
     quiet = struct.pack("<BI", 0xB9, TURNS) + b"\x01\xc8\x31\xc2\xff\xc9\x75\xf8"  # mov ecx; add, xor, dec, jnz
-    seconds = in_turn(
+    costs = in_turn(
         {
             "Unicorn": lambda: _bare(quiet + b"\x0f\x0b", _stop),
             "all": lambda: _ours(quiet + _EXIT, FORCEABLE),
         },
         4 * rounds,  # it takes so little that a busy machine hides it
     )
-    print_seconds(f"a loop of {TURNS:,} turns that raises nothing", seconds, against=("Unicorn",))
+    print_costs(f"a loop of {TURNS:,} turns that raises nothing", costs, against=("Unicorn",))
 
 
 _EXIT: Final = b"\xb0\x00\xe6\xf4\xf4"

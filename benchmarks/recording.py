@@ -20,7 +20,7 @@ from trapline.trace.files.writer import FORMATS, LINES, Format
 from trapline.trace.recorder import Recorder
 from trapline.trace.stored import Metadata
 
-from .measure import in_turn, print_seconds, run
+from .measure import in_turn, print_costs, run
 from .traces import made_records
 
 RECORDS: Final = 10_000_000
@@ -105,7 +105,7 @@ def boots(ours: Sequence[str], plain: Sequence[str], scratch: Path, rounds: int)
         "-o",
         str(scratch / "log.parquet"),
     ]
-    seconds = in_turn(
+    costs = in_turn(
         {
             "nowhere": lambda: run(ours),
             **{name: lambda more=more: run([*ours, "-f", *more]) for name, more in files.items()},
@@ -113,7 +113,7 @@ def boots(ours: Sequence[str], plain: Sequence[str], scratch: Path, rounds: int)
         },
         rounds,
     )
-    print_seconds("A boot of Linux, recorded", seconds, against=("nowhere", "-d int, imported"), notes=_sizes(files))
+    print_costs("A boot of Linux, recorded", costs, against=("nowhere", "-d int, imported"), notes=_sizes(files))
 
 
 def _sizes(files: Mapping[str, Sequence[str]]) -> dict[str, str]:

@@ -16,7 +16,7 @@ from tests.programs import build
 from tools import testguests
 from tools.initramfs import linux_initramfs
 
-from .measure import in_turn, medians, print_seconds, run
+from .measure import in_turn, medians, print_costs, run
 
 TRAPLINE = [sys.executable, "-m", "trapline", "run"]
 QEMU = ["qemu-system-x86_64", "-cpu", "qemu64,-svm", "-display", "none", "-no-reboot", "-serial", "stdio"]
@@ -45,7 +45,7 @@ def boot(rounds: int, scratch: Path) -> None:
     plain = [*QEMU, "-m", "256M", "-kernel", kernel, "-initrd", str(initrd), "-append", KERNEL_LINE]
     ours = [*TRAPLINE, kernel, "--initrd", str(initrd), "--append", KERNEL_LINE, "-e"]
     log = scratch / "int.log"
-    seconds = in_turn(
+    costs = in_turn(
         {
             "plain QEMU": lambda: run(plain),
             "none": lambda: run([*ours, "none"]),
@@ -59,7 +59,7 @@ def boot(rounds: int, scratch: Path) -> None:
     )
     summary = json.loads(subprocess.run([*ours, "all", "--json"], capture_output=True, check=False).stdout)
     notes = {"all": f"{summary['recorded']:,} recorded", "QEMU -d int": f"{log.stat().st_size:,} bytes"}
-    print_seconds("Linux to a shell script and off", seconds, against=("plain QEMU", "QEMU -d int"), notes=notes)
+    print_costs("Linux to a shell script and off", costs, against=("plain QEMU", "QEMU -d int"), notes=notes)
 
 
 WITHOUT_BLACK_BOX = """
@@ -78,14 +78,14 @@ def black_box(rounds: int, scratch: Path) -> None:
     initrd = scratch / "faults.cpio"
     initrd.write_bytes(linux_initramfs(busybox.read_bytes(), BOOT_INIT.replace(b"seq 100", b"seq 400")))
     guest = [str(testguests.linux_kernel()), "--initrd", str(initrd), "--append", KERNEL_LINE, "-e", "all"]
-    seconds = in_turn(
+    costs = in_turn(
         {
             which: lambda which=which: run([sys.executable, "-c", WITHOUT_BLACK_BOX, which, "run", *guest])
             for which in ("without", "with")
         },
         rounds,
     )
-    print_seconds("Linux with some 40,000 page faults, the black box", seconds, against=("without",))
+    print_costs("Linux with some 40,000 page faults, the black box", costs, against=("without",))
 
 
 def loops(rounds: int, scratch: Path) -> None:
@@ -95,7 +95,7 @@ def loops(rounds: int, scratch: Path) -> None:
         drive = ["-m", "128M", "-drive", f"file={image},format=raw", *EXIT_DEVICE]
         ours = [*TRAPLINE, str(image), "--memory", "128M", "-e"]
         log = scratch / "int.log"
-        seconds = in_turn(
+        costs = in_turn(
             {
                 "plain QEMU": lambda plain=drive: run([*QEMU, *plain]),
                 "QEMU -d int": lambda plain=drive, log=log: run([*QEMU, *plain, "-d", "int", "-D", str(log)]),
@@ -104,10 +104,10 @@ def loops(rounds: int, scratch: Path) -> None:
             },
             rounds,
         )
-        middle = medians(seconds)
+        middle = medians(costs)
         logged = (middle["QEMU -d int"] - middle["plain QEMU"]) / LOOPS * 1e6
         recorded = (middle["all"] - middle["none"]) / LOOPS * 1e6
-        print_seconds(f"{LOOPS:,} times #{name[:2].upper()} in a long-mode loop", seconds, against=("QEMU -d int",))
+        print_costs(f"{LOOPS:,} times #{name[:2].upper()} in a long-mode loop", costs, against=("QEMU -d int",))
         print(f"  one exception: {recorded:.1f} us recorded, {logged:.1f} us with -d int: {recorded / logged:.2f} x")
         log.unlink(missing_ok=True)
 
@@ -147,9 +147,9 @@ def python(rounds: int, scratch: Path) -> None:
             vm.run()
             return time.perf_counter() - start
 
-    seconds = in_turn({"nothing forced": lambda: once(watched=False), "decided": lambda: once(watched=True)}, rounds)
-    middle = medians(seconds)
-    print_seconds(f"{count:,} times #UD decided by an observer in Python", seconds, against=())
+    costs = in_turn({"nothing forced": lambda: once(watched=False), "decided": lambda: once(watched=True)}, rounds)
+    middle = medians(costs)
+    print_costs(f"{count:,} times #UD decided by an observer in Python", costs, against=())
     print(f"  one exception: {(middle['decided'] - middle['nothing forced']) / count * 1e6:.1f} us")
 
 
