@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from trapline.errors import TraplineError, UsageError
+from trapline.trace.libraries import without_pandas
 from trapline.typed import one_line, printable
 
 from .parser import parser
@@ -50,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     handler.setFormatter(PrintableFormatter("trapline: %(message)s"))
     logging.basicConfig(level=logging.INFO if options.verbose else logging.WARNING, handlers=[handler])
     try:
-        status = _command(options, given[split + 1 :])
+        with without_pandas():
+            status = _command(options, given[split + 1 :])
         sys.stdout.flush()
         gc.freeze()  # a garbage collection of all libraries at exit would take 20 ms
     except TraplineError as error:
