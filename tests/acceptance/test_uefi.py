@@ -46,6 +46,9 @@ def test_its_exceptions_are_forced_named_and_explained(program, tmp_path):
     assert found[:4] == [(6, "raise_ud"), (13, "raise_gp"), (14, "raise_pf"), (6, "faults.efi")]
     assert re.search(r"#UD at 0038:[0-9a-f]{16}\s+faults\.efi\+0x[0-9a-f]+", run.words), run.words
     assert "Cause:" in run.words
+    assert re.search(
+        r"#UD at 0038:[0-9a-f]{16}\s+faults\.efi\+0x[0-9a-f]+", trapline("explain", str(records)).console.decode()
+    )
 
 
 @pytest.mark.parametrize("options", [(), ("--isolate",)], ids=["open", "isolated"])

@@ -60,6 +60,24 @@ def test_a_double_fault_that_is_handled(trapline_command, stored):
     assert "  -> the guest gets #DF\n" in told
 
 
+def test_an_image_of_uefi_has_its_name_and_its_symbols(trapline_command, stored, tmp_path):
+    """The file of a stored run says what firmware had loaded, and where."""
+    path, _ = stored("no-idt")
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    image = {"name": "Driver.efi", "base": "0x101000", "size": "0x1000", "module": "driver.dll"}
+    for record in records:
+        if record.get("type") == "evidence":
+            record["images"] = [image]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    assert "#UD at Driver.efi+0x314: ud2" in trapline_command("explain", path).out
+    source = tmp_path / "driver.s"
+    source.write_text(".globl f\n.type f, @function\nf: .skip 0x400\n.size f, 0x400\n")
+    link = ("-nostdlib", "-static", "-Wl,-Ttext=0", "-Wl,--build-id=none", "-Wl,-e,f", "-Wl,-n")
+    subprocess.run(["gcc", *link, source, "-o", tmp_path / "driver.so"], check=True)
+    named = trapline_command("explain", path, "--symbols", tmp_path / "driver.so").out
+    assert "#UD at f+0x314" in named
+
+
 @pytest.mark.parametrize("as_json", [False, True])
 def test_an_error_in_an_explanation_costs_that_one_alone(trapline_command, stored, monkeypatch, as_json):
     path, _ = stored("df")

@@ -85,7 +85,7 @@ def test_a_shutdown_without_an_intercepted_exception_leaves_evidence(vcpu):
 
 def test_each_piece_of_evidence_is_a_line_for_the_sink(vcpu):
     lines = []
-    box = BlackBox(lines.append)
+    box = BlackBox(lambda piece: lines.append(piece.to_json()))
     box(vcpu, SPOILT, SHUTDOWN, 5)
     assert len(lines) == 1
     assert '"becomes":"shutdown"' in lines[0]

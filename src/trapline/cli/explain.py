@@ -13,6 +13,7 @@ from trapline.explain.stored import evidence_of, explainable
 from trapline.explain.unexplained import Unexplained
 from trapline.report import text
 from trapline.symbols import Names
+from trapline.symbols.loaded import LoadedImages
 from trapline.trace.files import open_trace
 
 from .terminal import tell, width_of
@@ -48,8 +49,9 @@ def explain_file(name: str, names: Names, *, syntax: str, as_json: bool) -> int:
 def _explained(
     evidence: Iterator[Evidence], names: Names, syntax: str, unexplained: Unexplained
 ) -> Iterator[Explained]:
-    shown = partial(instruction, syntax=syntax)
+    shown, images = partial(instruction, syntax=syntax), LoadedImages(names)
     for each in explainable(evidence):
+        images.place(each.images)
         yield Explained(each.record, each.title, each.explanation(names.text, shown, unexplained))
 
 

@@ -33,8 +33,8 @@ EXPLAINED: Final = 64
 class BlackBox:
     """Keeps the evidence of exceptions that were raised during the delivery of another event, and of shutdowns."""
 
-    def __init__(self, sink: Callable[[str], None] | None = None) -> None:
-        """`sink` gets each piece of evidence as a line of JSON."""
+    def __init__(self, sink: Callable[[Evidence], None] | None = None) -> None:
+        """`sink` gets each piece of evidence, for the file of records."""
         self._sink = sink
         self.evidence: deque[Evidence] = deque(maxlen=KEPT)
         self._seen = [0, 0]
@@ -81,7 +81,7 @@ class BlackBox:
         read_now(evidence, lambda disassemble: self._read(evidence, disassemble))
         self.evidence.append(evidence)
         if self._sink is not None:
-            self._sink(evidence.to_json())
+            self._sink(evidence)
 
     def _read(self, evidence: Evidence, disassemble: "Disassembler") -> None:
         """Read the code, the stack, and all memory that an explanation of the chain so far needs."""

@@ -11,6 +11,7 @@ from trapline.arch.vectors import VECTORS, Vector
 from trapline.arch.vmcb import SaveArea
 from trapline.errors import UsageError
 from trapline.machine.processor import Processor
+from trapline.symbols.efi_images import Image
 
 from .cpuid import Answer, CpuidAnswers
 from .memory import PartialMemory, partial_memory
@@ -63,6 +64,8 @@ class Evidence(NamedTuple):
     """It was delivered, and the guest ended in its handler."""
     at_end: bool = False
     """Memory is as it was at the end of the run, and not as it was when the exception was raised."""
+    images: tuple[Image, ...] = ()
+    """What UEFI firmware had loaded; in the file of records only."""
 
     @property
     def fatal(self) -> bool:
@@ -91,6 +94,7 @@ class Evidence(NamedTuple):
                     },
                     **({"unreturned": True} if self.unreturned else {}),
                     **({"at_end": True} if self.at_end else {}),
+                    **({"images": [_image(image) for image in self.images]} if self.images else {}),
                 },
                 separators=(",", ":"),
             )
@@ -139,11 +143,16 @@ def from_stored(stored: "StoredEvidence") -> Evidence:
         cpuid=CpuidAnswers({_function(name): _answer(values) for name, values in stored.cpuid.items()}),
         unreturned=stored.unreturned,
         at_end=stored.at_end,
+        images=tuple(Image(each.name, int(each.base, 16), int(each.size, 16), each.module) for each in stored.images),
     )
 
 
 def _hex(value: int | None) -> str | None:
     return None if value is None else hex(value)
+
+
+def _image(image: Image) -> dict[str, str | None]:
+    return {**image._asdict(), "base": hex(image.base), "size": hex(image.size)}
 
 
 def _read(text: str | None) -> int | None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from trapline.errors import UsageError
+from trapline.symbols.efi_images import Image
 from trapline.trace.files import Trace
 
 from .blackbox import each_chain
@@ -32,6 +33,11 @@ class Explainable(NamedTuple):
     def record(self) -> int | None:
         """The number of the last record; None: it has none."""
         return self.chain[-1].sequence
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """What UEFI firmware had loaded, for `LoadedImages.place`."""
+        return self.chain[-1].images
 
     def explanation(self, name: Namer, disassemble: Disassembler, unexplained: Unexplained) -> Explanation:
         """Return the explanation; where an error of trapline's own kept it from being made it says so."""

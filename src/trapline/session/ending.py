@@ -1,6 +1,6 @@
 """What is told of a guest that ended otherwise than by its own success: where it is, what it never came back from."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -20,6 +20,7 @@ from trapline.machine.processor import Processor
 from trapline.report.crash import CrashContext
 from trapline.report.result import Unreturned
 from trapline.symbols import Names
+from trapline.symbols.loaded import LoadedImages
 from trapline.trace.exception_record import ExceptionRecord
 from trapline.trace.exceptions import Exceptions
 from trapline.trace.recorder import BLACK_BOX, Recorder
@@ -50,9 +51,16 @@ class Seen(NamedTuple):
     """What was kept of a run."""
 
     recorder: Recorder
+    note: Callable[[Evidence], None]
+    """Writes evidence to the file of records."""
     black_box: "BlackBox"
     first_exceptions: "FirstExceptions"
     unexplained: Unexplained
+
+
+def note_evidence(recorder: Recorder, images: LoadedImages | None, evidence: Evidence) -> None:
+    """Write evidence to the file of records, with the images that a guest with UEFI firmware has loaded."""
+    recorder.note((evidence if images is None else evidence._replace(images=images.images)).to_json())
 
 
 def moment(
@@ -209,7 +217,7 @@ def _explain_delivered(
     kept = seen.first_exceptions.find(record.seq)
     evidence = (recorded_evidence(record, processor) if kept is None else kept)._replace(unreturned=True)
     explanation = explain_delivered(evidence, name=names.text, disassemble=disassemble)
-    seen.recorder.note(evidence.to_json())  # with the memory that the explanation read
+    seen.note(evidence)  # with the memory that the explanation read
     return explanation
 
 

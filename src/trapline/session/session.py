@@ -23,7 +23,7 @@ from trapline.trace.condition import Condition
 from .console import Console
 from .cpu import Cpu
 from .crash import crash_context
-from .ending import Moment, Seen
+from .ending import Moment, Seen, note_evidence
 from .explaining import Explainer
 from .observing import ExceptionExit
 from .opening import blaming, open_processor
@@ -81,11 +81,12 @@ class Session:
                 hurry=self._hurry,
             )
             self.processor.on_records(self.recorder.add)
-            self.black_box = BlackBox(self.recorder.note if output else None)
+            note = partial(note_evidence, self.recorder, images)
+            self.black_box = BlackBox(note if output else None)
             first_exceptions = FirstExceptions(
                 lambda: self.recorder.store.newest(1), lambda vectors: self.vm.stop_watching(vectors)
             )
-            seen = Seen(self.recorder, self.black_box, first_exceptions, Unexplained())
+            seen = Seen(self.recorder, note, self.black_box, first_exceptions, Unexplained())
             self.explainer = Explainer(self.processor, lambda: self.vm.vcpu, seen, self.names, settings.syntax)
             self.vm = Vm(
                 self.processor,

@@ -22,6 +22,8 @@ class LoadedImages:
         self._names, self._own = names, own
         self._as_linked = [file for file in names.files if file in names.movable]
         self._table: ImageTable | None = None
+        self.images: tuple[Image, ...] = ()
+        """Those that are loaded, by the names that are shown."""
         self.over = False
         """The firmware's images are not what runs any more."""
 
@@ -29,20 +31,24 @@ class LoadedImages:
         """Read the guest's table if it has changed, and place all names; `end` is where its memory ends."""
         self._table = self._table or ImageTable(read, end)
         if self._table.refresh():
-            self._place(self._table.images)
+            self.place(self._table.images)
 
     def end(self) -> None:
         """Forget the images: an operating system has taken over, and uses their addresses for something else."""
         self.over = True
-        self._place([])
+        self.place(())
 
-    def _place(self, images: Iterable[Image]) -> None:
+    def place(self, images: Iterable[Image]) -> None:
+        """Place all names by these images."""
+        shown = tuple(self._shown(image) for image in images)
+        if shown == self.images:
+            return
+        self.images = shown
         placed: list[tuple[Symbols, int]] = []
         ranges = []
-        for image in images:
-            shown = self._own if self._own and image.name.upper() == _BOOT else image.name
-            ranges.append(Function(image.base, image.size, shown, 0))
-            stems = {PurePath(name).stem.lower() for name in (shown, image.module) if name}
+        for image in shown:
+            ranges.append(Function(image.base, image.size, image.name, 0))
+            stems = {PurePath(name).stem.lower() for name in (image.name, image.module) if name}
             for file in self._names.movable:
                 if PurePath(file.name).stem.lower() in stems:
                     placed.append((file, image.base - file.link_base))
@@ -50,3 +56,6 @@ class LoadedImages:
         unmoved = [(file, 0) for file in self._as_linked if file not in moved]
         others = [(file, file.slide) for file in self._names.files if file not in self._names.movable]
         self._names.use([*placed, *unmoved, *others], Symbols("images", Ranges(ranges)) if ranges else None)
+
+    def _shown(self, image: Image) -> Image:
+        return image._replace(name=self._own) if self._own and image.name.upper() == _BOOT else image

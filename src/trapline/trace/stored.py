@@ -99,6 +99,15 @@ class StoredEvent(Struct):
     error_code: _U32 | None
 
 
+class StoredImage(Struct):
+    """An image that UEFI firmware had loaded."""
+
+    name: _Name
+    base: Hex
+    size: Hex
+    module: _Name | None = None
+
+
 class StoredEvidence(Struct):
     """A line of the type `evidence`."""
 
@@ -115,6 +124,7 @@ class StoredEvidence(Struct):
     cpuid: Annotated[dict[_Function, _Answer], Meta(max_length=64)] = {}
     unreturned: bool = False
     at_end: bool = False
+    images: Annotated[list[StoredImage], Meta(max_length=1 << 12)] = []
 
 
 class SymbolFile(Struct, frozen=True, kw_only=True):

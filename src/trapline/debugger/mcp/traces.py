@@ -14,6 +14,7 @@ from trapline.session.convert import write_pieces
 from trapline.session.output import OutputFile
 from trapline.session.symbols import placed_names
 from trapline.symbols import Names
+from trapline.symbols.loaded import LoadedImages
 from trapline.trace import qemu_log
 from trapline.trace.diff import By, compare
 from trapline.trace.files import Trace, open_trace
@@ -92,9 +93,10 @@ def _opened(runs: Runs, machines: Machines, trace: str, filters: Filters, last: 
 
 
 def _explained(work: Work, trace: Trace, names: Names, outcomes: set[str]) -> Iterator[Why]:
-    unexplained = Unexplained()
+    unexplained, images = Unexplained(), LoadedImages(names)
     for each in explainable(evidence_of(trace, outcomes)):
         work.check()
+        images.place(each.images)
         yield why(each.title, each.explanation(names.text, instruction, unexplained), each.record)
 
 

@@ -13,6 +13,7 @@ from trapline.asm.disassembler import instruction
 from trapline.explain.stored import Explainable, evidence_of, explainable
 from trapline.explain.unexplained import Unexplained
 from trapline.symbols import Names
+from trapline.symbols.loaded import LoadedImages
 from trapline.trace import overview
 from trapline.trace.files import open_trace
 from trapline.trace.reading import Reading, Run
@@ -43,7 +44,14 @@ def page_of(records: Reading, names: Names, *, syntax: str = "intel") -> Page:
     def name(address: int) -> str | None:
         return names.text(address) or recorded.get(address)
 
-    unexplained = Unexplained()
+    unexplained, images = Unexplained(), LoadedImages(names)
+
+    def explained(found: _Found) -> Explained:
+        what = found.what
+        images.place(what.images)
+        title = what.title if one else f"{found.run}, {what.title}"
+        return Explained(title, what.explanation(name, shown, unexplained), what.pictures(name, unexplained))
+
     one = len(records.runs) == 1
     ending = _ending(kept[-1].what) if one and kept else None
     return Page(
@@ -54,14 +62,7 @@ def page_of(records: Reading, names: Names, *, syntax: str = "intel") -> Page:
         overview=counted,
         tsc_frequency=records.metadata.tsc_frequency if one else None,
         lookup=names.lookup if names.files else None,
-        explained=[
-            Explained(
-                each.what.title if one else f"{each.run}, {each.what.title}",
-                each.what.explanation(name, shown, unexplained),
-                each.what.pictures(name, unexplained),
-            )
-            for each in kept
-        ],
+        explained=[explained(each) for each in kept],
         last=_last(records, counted.newest) if one else (),
     )
 
