@@ -46,8 +46,8 @@ def plain(image):
     """Return a function that runs a guest on QEMU alone, once."""
 
     @functools.cache
-    def plain(name, *devices):
-        return runs.on_qemu_alone(image(name), *devices, reboots=build.VARIANTS[name].reboots)
+    def plain(name, *devices, **defines):
+        return runs.on_qemu_alone(image(name, **defines), *devices, reboots=build.VARIANTS[name].reboots)
 
     return plain
 
