@@ -1,0 +1,10 @@
+"""Why a whole guest sees nothing of a defect."""
+
+from typing import Final
+
+AFTER: Final = "a guest sees nothing of what reads its records"
+LOADING: Final = "the guests of the matrix are raw code and disks that QEMU loads"
+WATCHING: Final = "the matrix compares guests whose exceptions are all forwarded"
+STOPPING: Final = "the guests of the matrix run without breakpoints and watchpoints"
+NO_DEBUGGER: Final = "its guests run without a debugger"
+NO_GUEST: Final = "its guests depend neither on the model of delivery nor on explanations"
