@@ -193,7 +193,7 @@ def test_all_halted_is_halted_and_names_the_first(board):
 def test_an_interrupt_of_the_other_cpu_ends_a_hlt(both):
     to_first = [("mov", ICR2, 0), ("mov", ICR, 0x4030)]
     made = both(
-        [("mov", COUNT, 1), "sti", "hlt", "cpuid"],
+        [("mov", EAX, 0xFF), ("out", 0x21, operands.AL), ("mov", COUNT, 1), "sti", "hlt", "cpuid"],
         ["wait:", "pause", ("cmp", COUNT, 1), ("jb", "wait"), *to_first, "spin:", "pause", ("jmp", "spin")],
     )
     number, outcome = made.run(time.monotonic() + LIMIT)
