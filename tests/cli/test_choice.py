@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from trapline.cli import parser
+from trapline.cli import run_options
 from trapline.errors import TraplineError
 from trapline.guests.guest import MEDIA
 from trapline.session.output import LineWriter
@@ -115,7 +115,7 @@ def test_stdio_that_a_device_of_qemu_takes_is_shared(trapline_command, disk, pla
 
 
 def test_the_parsers_copy_of_the_media():
-    assert tuple(MEDIA) == parser.MEDIA
+    assert tuple(MEDIA) == run_options.MEDIA
 
 
 def test_code_without_a_header(trapline_command, exits):

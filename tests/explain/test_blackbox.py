@@ -7,7 +7,7 @@ from trapline.arch.registers import Gprs
 from trapline.arch.vectors import FORCEABLE, Vector
 from trapline.arch.vmcb import Vmcb
 from trapline.explain import explain
-from trapline.explain.blackbox import EXPLAINED, KEPT, BlackBox
+from trapline.explain.blackbox import EXPLAINED, KEPT, BlackBox, chains
 from trapline.explain.memory import MissingMemory
 from trapline.hypervisor.exception import InterceptedException
 
@@ -37,7 +37,7 @@ def vcpu():
         capabilities=SimpleNamespace(physical_bits=40),
         cpuid=lambda function, subfunction: (0, 0, 0, 0),
     )
-    return SimpleNamespace(processor=processor, policy=SimpleNamespace(mask=FORCEABLE))
+    return SimpleNamespace(number=0, processor=processor, policy=SimpleNamespace(mask=FORCEABLE))
 
 
 SPOILT = InterceptedException(GP, UD, None)
@@ -66,6 +66,16 @@ def test_only_the_first_pieces_of_evidence_are_explained_at_once(vcpu, monkeypat
     box(vcpu, SPOILT, SHUTDOWN, 5)
     assert explained[EXPLAINED:] == [other, SHUTDOWN]
     assert "IDT entry 6 is beyond IDTR.limit 0x7 [APM vol. 2, 8.9.2]" in box.explanation().unproven
+
+
+def test_each_cpu_has_its_chains(vcpu):
+    box, other = BlackBox(), SimpleNamespace(**{**vars(vcpu), "number": 1})
+    box(vcpu, InterceptedException(GP, UD, None), GP, 1)
+    box(other, SPOILT, SHUTDOWN, 2)
+    box(vcpu, InterceptedException(GP, GP, None), DOUBLE_FAULT, 3)
+    assert [[piece.sequence for piece in chain] for chain in chains(box.evidence)] == [[2], [1, 3]]
+    assert '"vcpu":1' in box.evidence[1].to_json()
+    assert "vcpu" not in box.evidence[0].to_json()
 
 
 def test_the_last_exception_of_a_shutdown_leaves_evidence_once(vcpu):

@@ -39,6 +39,7 @@ _OPTIONS: Final = (
         "exceptions",
         "processor",
         "memory",
+        "cpus",
         "entry_mode",
         "load_address",
         "media",

@@ -51,16 +51,17 @@ class BlackBox:
         if vectoring is None and injected is not SHUTDOWN:
             return
         addresses = exit.address, exit.vectoring_address
-        self._keep(capture(vcpu.processor, exit.event, vectoring, addresses, injected, sequence))
+        self._keep(capture(vcpu.processor, exit.event, vectoring, addresses, injected, sequence, vcpu.number))
 
     def shut_down(self, vcpu: "Vcpu") -> None:
         """Keep the evidence of a shutdown, unless its last exception has left some."""
-        if not self.evidence or self.evidence[-1].becomes is not SHUTDOWN:
+        last = next((piece for piece in reversed(self.evidence) if piece.vcpu == vcpu.number), None)
+        if last is None or last.becomes is not SHUTDOWN:
             vmcb = vcpu.processor.vmcb
             vectoring = decode(vmcb.control.exit_int_info)
             page_fault = vectoring is not None and vectoring.vector == Vector.PF
             addresses = None, vmcb.save.cr2 if page_fault else None
-            self._keep(capture(vcpu.processor, None, vectoring, addresses, SHUTDOWN, None))
+            self._keep(capture(vcpu.processor, None, vectoring, addresses, SHUTDOWN, None, vcpu.number))
 
     def chain(self) -> list[Evidence]:
         """Return the chain that the newest evidence belongs to."""
@@ -104,20 +105,20 @@ class BlackBox:
 
 
 def chains(evidence: Iterable[Evidence]) -> list[list[Evidence]]:
-    """Group evidence by the event whose delivery failed first, oldest first."""
+    """Group evidence by the event whose delivery failed first; the group of the newest piece is the last one."""
     return list(each_chain(evidence))
 
 
 def each_chain(evidence: Iterable[Evidence]) -> Iterator[list[Evidence]]:
-    """Yield the same one by one, each with its newest `KEPT` pieces."""
-    chain: list[Evidence] = []
+    """Yield the same one by one, each with its newest `KEPT` pieces. Each CPU has its own."""
+    growing: dict[int, list[Evidence]] = {}
     for piece in evidence:
+        chain = growing.pop(piece.vcpu, [])
         if chain and not _continues(chain[-1], piece):
             yield chain
             chain = []
-        chain = [*chain[1 - KEPT :], piece]
-    if chain:
-        yield chain
+        growing[piece.vcpu] = [*chain[1 - KEPT :], piece]
+    yield from growing.values()
 
 
 def _continues(before: Evidence, piece: Evidence) -> bool:

@@ -62,6 +62,8 @@ class Evidence(NamedTuple):
     """Of the guest's CPU, as far as an explanation asked."""
     unreturned: bool = False
     """It was delivered, and the guest ended in its handler."""
+    vcpu: int = 0
+    """The number of the CPU."""
     at_end: bool = False
     """Memory is as it was at the end of the run, and not as it was when the exception was raised."""
     images: tuple[Image, ...] = ()
@@ -95,6 +97,7 @@ class Evidence(NamedTuple):
                     **({"unreturned": True} if self.unreturned else {}),
                     **({"at_end": True} if self.at_end else {}),
                     **({"images": [_image(image) for image in self.images]} if self.images else {}),
+                    **({"vcpu": self.vcpu} if self.vcpu else {}),
                 },
                 separators=(",", ":"),
             )
@@ -109,6 +112,7 @@ def capture(
     addresses: tuple[int | None, int | None],
     becomes: Event | Shutdown | None,
     sequence: int | None,
+    vcpu: int = 0,
 ) -> Evidence:
     """Copy the registers of a stopped guest; its memory is read on demand. `addresses` are of `event`, `vectoring`."""
     address, first_address = addresses
@@ -124,6 +128,7 @@ def capture(
         partial_memory(processor.memory),
         sequence,
         CpuidAnswers(source=processor.cpuid),
+        vcpu=vcpu,
     )
 
 
@@ -144,6 +149,7 @@ def from_stored(stored: "StoredEvidence") -> Evidence:
         unreturned=stored.unreturned,
         at_end=stored.at_end,
         images=tuple(Image(each.name, int(each.base, 16), int(each.size, 16), each.module) for each in stored.images),
+        vcpu=stored.vcpu,
     )
 
 

@@ -45,7 +45,7 @@ class FirstExceptions:
             self._enough(1 << vector)
         if sequence is not None and isinstance(injected, Event):
             addresses = exit.address, exit.vectoring_address
-            evidence = capture(vcpu.processor, exit.event, exit.vectoring, addresses, injected, sequence)
+            evidence = capture(vcpu.processor, exit.event, exit.vectoring, addresses, injected, sequence, vcpu.number)
             from .explain import explain_delivered  # not before the first exception: they load the disassembler
             from .reading import read_now
 

@@ -7,7 +7,7 @@ from trapline.explain.explanation import Explanation
 from trapline.machine.registers import Registers
 from trapline.symbols import Symbol
 
-from .document import CrashDocument, NamedDocument
+from .document import CpuDocument, CrashDocument, NamedDocument
 
 
 class Frame(NamedTuple):
@@ -58,9 +58,11 @@ class CrashContext(NamedTuple):
 
     def to_json(self) -> CrashDocument:
         """Return the context for JSON; addresses and values are hexadecimal text."""
+        cpu: CpuDocument = {} if self.cpu is None else {"cpu": self.cpu}
         return {
             "registers": self.registers.to_json(),
             "bits": self.bits,
+            **cpu,
             "halted": self.halted,
             "address": f"{self.address:#x}",
             **named(self.symbol),

@@ -144,7 +144,14 @@ class StackDocument(NamedDocument):
     value: str
 
 
-class CrashDocument(NamedDocument):
+class CpuDocument(TypedDict):
+    """The CPU that something is about."""
+
+    cpu: NotRequired[int]
+    """Its number; left out: the machine has one."""
+
+
+class CrashDocument(NamedDocument, CpuDocument):
     """The context of the guest. All addresses are linear."""
 
     registers: dict[str, str]

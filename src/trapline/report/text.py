@@ -72,7 +72,9 @@ def ending_text(run: Result) -> str:
 def headline(run: Result) -> str:
     """Return how and when a run ended, and on which processor it ran."""
     processor = _PROCESSORS.get(run.processor, f"on {run.processor}")
-    return f"guest: {ending_text(run)} after {run.seconds:.2f} s, {processor}: {run.why}"
+    shut_down = run.crash is not None and run.crash.cpu is not None and run.ending is Ending.SHUTDOWN
+    cpu = f" on CPU {run.crash.cpu}" if run.crash is not None and shut_down else ""
+    return f"guest: {ending_text(run)}{cpu} after {run.seconds:.2f} s, {processor}: {run.why}"
 
 
 def report(run: Result, width: Width = PLAIN) -> list[str]:
@@ -208,11 +210,12 @@ def costs(run: Result, width: Width) -> list[str]:
 def crash(title: str, context: CrashContext) -> list[str]:
     """Return the state of a guest, its code with the instruction marked, then its callers, or else its stack."""
     registers = context.registers
+    where = title if context.cpu is None else f"{title} on CPU {context.cpu}"
     digits = {16: 5, 32: 8, 64: 16}[context.bits]
     name = "code" if context.symbol is None else f"code, in {context.symbol}"
     state = f"interrupts {'on' if registers.rflags & RFLAGS.IF else 'off'}{', in HLT' if context.halted else ''}"
     lines = [
-        f"{title}  cpl {registers.cpl}  {registers.cs.selector:04x}:{registers.rip:016x}  rsp {registers.rsp:#x}",
+        f"{where}  cpl {registers.cpl}  {registers.cs.selector:04x}:{registers.rip:016x}  rsp {registers.rsp:#x}",
         f"  {mode(registers.save)}, {paging(registers.save)}, {state}",
         "  " + "  ".join(f"{name} {getattr(registers, name):#x}" for name in _CONTROL),
         f"  {_table('idt', registers.idtr)}  {_table('gdt', registers.gdtr)}  tr {registers.tr.selector:#x}",

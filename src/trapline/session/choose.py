@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from trapline.arch.topology import MOST_CPUS
 from trapline.errors import UsageError
 from trapline.guests.boot import Entry, NeedsPc, bare_entry
 from trapline.guests.guest import MEDIA_NAMES, Guest, GuestKind
@@ -36,6 +37,7 @@ def choose(settings: Settings, guest: Guest | None) -> Choice:
 
     Raises UsageError for settings that the processor does not have.
     """
+    _check_cpus(settings.cpus)
     bare = [name for place, name in _OF_BARE if getattr(settings, place) is not None]
     of_qemu = [name for place, default, name in _OF_QEMU if getattr(settings, place) != default]
     of_qemu += [_AFTER] if settings.qemu_options else []
@@ -59,6 +61,11 @@ def choose(settings: Settings, guest: Guest | None) -> Choice:
             raise UsageError(f"{guest.path}: {boot.reason}; leave out --processor unicorn")
         return Choice(None, _and_medium(boot.reason, guest))
     return Choice(boot, f"the guest needs no PC: {boot.description}")
+
+
+def _check_cpus(cpus: int) -> None:
+    if not 1 <= cpus <= MOST_CPUS:
+        raise UsageError(f"--cpus {cpus}: a guest has 1 to {MOST_CPUS} CPUs")
 
 
 def _for_qemu(option: str) -> str:

@@ -25,6 +25,8 @@ from trapline.trace.exception_record import ExceptionRecord
 from trapline.trace.exceptions import Exceptions
 from trapline.trace.recorder import BLACK_BOX, Recorder
 
+from .other_cpus import describe_others
+
 if TYPE_CHECKING:
     from trapline.explain.blackbox import BlackBox
     from trapline.explain.first_exceptions import FirstExceptions
@@ -90,6 +92,7 @@ def moment(
     if not told:
         findings += guard(lambda: _strays(processor, names), ())
         findings += guard(lambda: _waiting(processor), ()) if stuck else ()
+    findings += guard(lambda: tuple(describe_others(vcpu, names)), ())
     screen = guard(lambda: screen_lines(processor.read_screen()), ())
     return Moment(crash, tuple(told), tuple(findings), screen)
 

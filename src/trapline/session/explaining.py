@@ -18,6 +18,7 @@ from trapline.report.result import Unreturned
 from trapline.symbols import Names
 
 from .ending import Moment, Seen, before_shutdown, chip_findings, in_double_fault_task, moment, unreturned_now
+from .other_cpus import describe_others
 
 _WARNINGS: Final = 16
 """How many places are remembered at which a real processor would have raised an exception."""
@@ -62,9 +63,10 @@ class Explainer:
         """Return the #DF in whose task the guest ended, also after the machine is gone; empty: in none."""
         return in_double_fault_task(self._current(), self._seen, self._names, self._syntax)
 
-    def chip_findings(self) -> tuple[str, ...]:
-        """Return sentences on what the interrupt controllers and the A20 gate of the stopped guest show."""
-        return chip_findings(self._current().processor, self._seen)
+    def machine_findings(self) -> tuple[str, ...]:
+        """Return sentences on what the chips of the stopped guest show, and on its other CPUs."""
+        others = self._seen.unexplained.guard(lambda: tuple(describe_others(self._current(), self._names)), ())
+        return (*chip_findings(self._current().processor, self._seen), *others)
 
     def explanation(self, stop: Stop) -> Explanation | None:
         """Explain the shutdown, or the exception at which the guest is stopped; None: there is neither."""

@@ -121,7 +121,8 @@ class ExceptionExit:
     dr6 = property(lambda self: self.cpu.registers.dr6)
 
     def __str__(self) -> str:
-        place = f"{self._reported.event} at {self.cs:04x}:{self.rip:x}"
+        cpu = f" on CPU {self.vcpu}" if self.vcpu else ""
+        place = f"{self._reported.event}{cpu} at {self.cs:04x}:{self.rip:x}"
         return place if (symbol := self.symbol) is None else f"{place} {symbol}"
 
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
@@ -78,10 +78,18 @@ def open_processor(
         program = guest.path.name if guest is not None and guest.kind is GuestKind.EFI else None
         images = LoadedImages(names, program) if qemu.has_uefi else None
         return Opened(qemu, QEMU, choice.why, None, names, description, None, images=images)
-    from trapline.processors.unicorn.processor import UnicornProcessor
+    memory = parse_memory(settings.memory)
+    opened = UNICORN, choice.why, choice.boot, names, description
+    if settings.cpus == 1:
+        from trapline.processors.unicorn.processor import UnicornProcessor
 
-    unicorn = undo.enter_context(UnicornProcessor(choice.boot, parse_memory(settings.memory), output=console.take))
-    return Opened(unicorn, UNICORN, choice.why, choice.boot, names, description, unicorn.receive)
+        unicorn = undo.enter_context(UnicornProcessor(choice.boot, memory, output=console.take))
+        return Opened(unicorn, *opened, unicorn.receive)
+    from trapline.processors.unicorn.board import UnicornBoard
+
+    board = UnicornBoard(choice.boot, memory, cpus=settings.cpus, output=console.take)
+    first = undo.enter_context(board.cpus[0])
+    return Opened(first, *opened, first.receive, board)
 
 
 @contextlib.contextmanager
@@ -110,7 +118,7 @@ def _open_qemu(
         isolated=settings.isolate,
         uefi=uefi,
         program=settings.qemu,
-        options=settings.qemu_options,
+        options=_with_cpus(settings),
     )
     # Only one of QEMU's devices can have its standard input and output.
     shared = takes_stdio(settings.qemu_options) and not read_user_options(settings.qemu_options).own_serial
@@ -128,11 +136,20 @@ def _open_qemu(
     return undo.enter_context(processor)
 
 
+def _with_cpus(settings: Settings) -> Sequence[str]:
+    """Return QEMU's options with the number of CPUs; raises UsageError where they have another."""
+    if settings.cpus == 1:
+        return settings.qemu_options
+    if "-smp" in settings.qemu_options:
+        raise UsageError(f"--cpus {settings.cpus} and -smp both say how many CPUs the guest has: give one of them")
+    return [*settings.qemu_options, "-smp", str(settings.cpus)]
+
+
 def _check_own_processor(settings: Settings) -> None:
     """Refuse settings that a processor of the user's own has already decided."""
     defaults = Settings()
     for name in (
-        *("guest", "memory", "entry_mode", "load_address", "media", "uefi", "initrd", "append", "isolate"),
+        *("guest", "memory", "cpus", "entry_mode", "load_address", "media", "uefi", "initrd", "append", "isolate"),
         *("accel", "qemu", "qemu_options"),
     ):
         if getattr(settings, name) != getattr(defaults, name):

@@ -71,7 +71,7 @@ def result(
     if last is None and ending in _BY_GUEST:
         unreturned = session.explainer.in_double_fault_task()
     if ending is Ending.SHUTDOWN:
-        findings = session.explainer.chip_findings()
+        findings = session.explainer.machine_findings()
         unreturned = session.before_shutdown()
     if stopped is not None and not stopped.halted and ending is Ending.TIMEOUT:
         findings = (_UNSEEN,)

@@ -227,9 +227,9 @@ class Session:
 
     def _crash_guard(self) -> "CrashGuard":
         from trapline.processors.unicorn.crash_guard import CrashGuard
-        from trapline.processors.unicorn.processor import UnicornProcessor
+        from trapline.processors.unicorn.one_cpu import OneCpu
 
-        assert isinstance(self.processor, UnicornProcessor)
+        assert isinstance(self.processor, OneCpu)
         return CrashGuard(self.processor, self._place)
 
     def _place(self) -> str:

@@ -189,10 +189,14 @@ class Recorded(RaisedException, Protocol):
     def synthesized(self) -> bool:
         """Whether the hypervisor raised it."""
 
+    @property
+    def vcpu(self) -> int | None:
+        """The number of the virtual CPU."""
+
 
 def line_of(record: Recorded) -> str:
-    """Return an exception in a line: what, where, why, and what was being delivered."""
-    parts = [f"{mnemonic(record.vector):<4}"]
+    """Return an exception in a line: what, where, why, and what was being delivered; the CPU if it is not CPU 0."""
+    parts = [f"{mnemonic(record.vector):<4}", *([f"cpu {record.vcpu}"] if record.vcpu else ())]
     if record.cpl is not None:
         parts.append(f"cpl {record.cpl}")
     if record.cs is not None and record.rip is not None:

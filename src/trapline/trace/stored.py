@@ -125,6 +125,7 @@ class StoredEvidence(Struct):
     unreturned: bool = False
     at_end: bool = False
     images: Annotated[list[StoredImage], Meta(max_length=1 << 12)] = []
+    vcpu: _U32 = 0
 
 
 class SymbolFile(Struct, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from typing import Any, Final, Generic, TypeVar
 from trapline.errors import ProcessorLost
 
 from . import fatal_signals
-from .processor import UnicornProcessor
+from .one_cpu import OneCpu
 
 _T = TypeVar("_T")
 
@@ -27,7 +27,7 @@ _BLOCKED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class CrashGuard:
     """Guards the runs of one processor."""
 
-    def __init__(self, processor: UnicornProcessor, place: Callable[[], str]) -> None:
+    def __init__(self, processor: OneCpu, place: Callable[[], str]) -> None:
         """`place` returns, for a message, where the guest was as Unicorn crashed."""
         self._processor, self._place = processor, place
         self._worker: _Worker[Any] | None = None

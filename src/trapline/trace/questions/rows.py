@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _NUMBERS: Final = (
     *("seq", "vector", "error_code", "address", "cpl", "cs", "cs_base", "rip", "linear_rip", "ss", "rsp", "rflags"),
-    *("cr0", "cr3", "cr4", "efer", "dr6"),
+    *("cr0", "cr3", "cr4", "efer", "dr6", "vcpu"),
 )
 _EVENTS: Final = ("vectoring", "injected")
 COLUMNS: Final = (
@@ -49,6 +49,7 @@ class Row(NamedTuple):
     cr4: int | None
     efer: int | None
     dr6: int | None
+    vcpu: int | None
     vectoring: Event | None
     injected: Event | None
     outcome: Outcome | None

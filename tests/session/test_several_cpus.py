@@ -1,0 +1,106 @@
+"""Guests with two CPUs in this process, by the library and the command line."""
+
+import pytest
+
+from trapline import DISCARD, STOP, Machine, StopReason, UsageError, run
+from trapline.arch.vectors import Vector
+from trapline.asm import operands
+from trapline.asm.assembler import Assembler
+from trapline.asm.operands import AX, CS, DS, EAX, EDX, Mem
+from trapline.report.result import Ending
+from trapline.report.text import headline, report
+
+CODE, OTHER = 0x10_0000, 0x8000
+READY = Mem(None, 0x9000, size=32)
+ICR, ICR2 = Mem(None, 0xFEE0_0300, size=32), Mem(None, 0xFEE0_0310, size=32)
+
+
+def guest(other, *, waits=True):
+    """Return 32-bit code that puts real mode code at OTHER, starts CPU 1 there, waits and switches off."""
+    real, code = Assembler(16), Assembler(32)
+    other(real)
+    blob = real.assemble(0)
+    for at in range(0, len(blob), 4):
+        code.mov(Mem(None, OTHER + at, size=32), int.from_bytes(blob[at : at + 4].ljust(4, b"\xf4"), "little"))
+    for register, value in ((ICR2, 1 << 24), (ICR, 0x4500), (ICR, 0x4608)):
+        code.mov(register, value)
+    code.label("wait")
+    if waits:
+        code.pause()
+        code.cmp(READY, 1)
+        code.jb("wait")
+    code.mov(EDX, 0xF4)
+    code.mov(EAX, 0)
+    code.out(operands.DX, operands.AL)
+    code.label("stay")
+    code.jmp("stay")
+    return code.assemble(CODE)
+
+
+def no_idt(code):
+    code.lidt(Mem(None, 0x7F0))  # zeros: a limit of 0
+    code.ud2()
+
+
+def three_faults(code):
+    code.mov(AX, CS)
+    code.mov(DS, AX)
+    for _ in range(3):
+        code.ud2()
+    code.inc(Mem(None, 0x1000, size=32))
+    code.hlt()
+
+
+OPTIONS = {"entry_mode": 32, "cpus": 2, "processor": "unicorn"}
+
+
+def test_a_triple_fault_is_that_of_its_cpu():
+    result = run(guest(no_idt), timeout=20, **OPTIONS)
+    assert result.ending is Ending.SHUTDOWN
+    assert result.crash.cpu == 1
+    assert (result.crash.registers.cs.selector, result.crash.bits) == (0x0800, 16)
+    assert result.to_json()["crash"]["cpu"] == 1
+    assert headline(result).startswith("guest: shutdown (triple fault) on CPU 1 after ")
+    assert any(line.startswith("at the shutdown on CPU 1  cpl 0  0800:") for line in report(result))
+    assert any(each.startswith("CPU 0 executes at 0008:") for each in result.findings)
+    assert "IDTR.limit" in result.explanation.cause
+    assert {record.vcpu for record in result.exceptions} == {1}
+    assert str(result.exceptions[0]).startswith("#UD   cpu 1  cpl 0  0800:")
+
+
+def test_with_one_cpu_none_is_named():
+    result = run(guest(no_idt), timeout=0.2, **{**OPTIONS, "cpus": 1})
+    assert result.crash.cpu is None
+    assert "cpu" not in result.to_json()["crash"]
+    assert not any(each.startswith("CPU") for each in result.findings)
+
+
+def test_callbacks_see_the_cpu_that_raised_it_and_the_other():
+    seen = []
+    with Machine(guest(three_faults), exceptions="all", **OPTIONS) as m:
+        assert [cpu.number for cpu in m.cpus] == [0, 1]
+
+        @m.on(Vector.UD)
+        def undefined(exc):
+            seen.append((exc.vcpu, exc.cs, m.cpus[0].registers.cs.selector))
+            exc.rip += 2
+            return STOP if len(seen) == 3 else DISCARD
+
+        stop = m.run(timeout=20)
+        assert stop.reason is StopReason.EXCEPTION
+        assert str(stop.exception).startswith("#UD on CPU 1 at 0800:")
+        assert seen == [(1, 0x800, 8)] * 3
+        stop.deliver(DISCARD)
+        assert m.run(timeout=20).reason is StopReason.OFF
+
+
+def test_a_guest_that_halts_everywhere_has_halted():
+    result = run(b"\xf4", timeout=20, **OPTIONS)
+    assert result.ending is Ending.HALTED
+    assert "CPU 1 waits for a startup IPI." in result.findings
+
+
+@pytest.mark.parametrize("cpus", [0, 9, -1])
+def test_a_number_of_cpus_that_cannot_be(cpus):
+    with pytest.raises(UsageError, match=f"--cpus {cpus}: a guest has 1 to 8 CPUs"):
+        run(b"\xf4", **{**OPTIONS, "cpus": cpus})
