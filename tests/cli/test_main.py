@@ -7,6 +7,7 @@ import pytest
 
 from trapline import __version__
 from trapline.cli import main as main_module
+from trapline.cli.parser import VERBS, parser
 
 EXIT_CODES = {0, 1, 2, 3, 4, 5, 124, 129, 130, 143}
 
@@ -16,6 +17,16 @@ def test_the_help_names_each_exit_code(trapline_command, words):
     done = trapline_command(*words)
     assert done.status == 0
     assert {int(code) for code in re.findall(r"^  (\d+) ", done.out, re.MULTILINE)} == EXIT_CODES
+
+
+@pytest.mark.parametrize("verb", [verb.name for verb in VERBS])
+def test_the_help_of_a_verb(trapline_command, capfd, verb):
+    """The command adds the options of no other verb."""
+    status, told, _ = trapline_command(verb, "--help")
+    with pytest.raises(SystemExit):
+        parser().parse_args([verb, "--help"])
+    assert (status, told) == (0, capfd.readouterr().out)
+    assert told.startswith(f"usage: trapline {verb} ")
 
 
 def test_the_help_explains_each_option(trapline_command):

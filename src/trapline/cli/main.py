@@ -81,7 +81,8 @@ def _blamed(error: OSError) -> str:
 def _parse(given: Sequence[str], *, qemu_options: bool) -> argparse.Namespace:
     if any(verb in given for verb in _OF_GUESTS):
         check_place(given)
-    options = parser().parse_args(_with_run(given))
+    words = _with_run(given)
+    options = parser(next((word for word in words if not word.startswith("-")), "")).parse_args(words)
     if qemu_options and options.verb not in _OF_GUESTS:
         raise UsageError("only run, record and gdb take QEMU options after --")
     return options

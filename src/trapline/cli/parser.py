@@ -8,14 +8,18 @@ from trapline.errors import UsageError
 from trapline.typed import integer
 
 from .file_options import add_force, add_symbols
-from .run_options import EPILOG, add_run
-from .trace_options import AddVerb, add_trace_verbs
+from .run_options import EPILOG, RUN_VERBS
+from .trace_options import TRACE_VERBS
+from .verb import Verb
 
 _HIGHEST_PORT: Final = (1 << 16) - 1
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser. Its errors are UsageErrors."""
+def parser(only: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser. Its errors are UsageErrors.
+
+    `only` is the verb that will be parsed: the others get no options, to add which would take 10 ms. None: any verb.
+    """
     top = _Parser(
         prog="trapline",
         description="Run an x86 guest with its CPU exceptions intercepted and forwarded as they were.",
@@ -26,24 +30,21 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"trapline {__version__}")
     top.add_argument("-v", "--verbose", action="store_true", help="log more on stderr")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="COMMAND")
-    add_run(verbs.add_parser, "run", "run a guest")
-    add_run(verbs.add_parser, "record", "run a guest, and write its exceptions to a file that is named after it")
-    add_run(verbs.add_parser, "gdb", "run a guest in gdb")
-    _add_stored(verbs.add_parser)
-    add_trace_verbs(verbs.add_parser)
-    _add_debuggers(verbs.add_parser)
-    _add_lists(verbs.add_parser)
-    _add_servers(verbs.add_parser)
+    for verb in VERBS:
+        whole = only is None or only == verb.name
+        command = verbs.add_parser(verb.name, help=verb.summary, allow_abbrev=False, add_help=whole, **verb.settings)
+        if whole:
+            verb.add_options(command)
     return top
 
 
-def _add_stored(add: AddVerb) -> None:
-    explain = add("explain", help="explain the double and triple faults of a stored run", allow_abbrev=False)
+def _explain(explain: argparse.ArgumentParser) -> None:
     explain.add_argument("file", metavar="FILE", help="a file that `trapline run -o` wrote")
-    explain.add_argument("--json", action="store_true", help="print JSON")
+    _json(explain)
     add_symbols(explain)
 
-    take = add("import", help="convert another program's log to records", allow_abbrev=False)
+
+def _import(take: argparse.ArgumentParser) -> None:
     take.add_argument("format", choices=("qemu-int",), help="qemu-int: the log of qemu -d int,cpu_reset -D LOG")
     take.add_argument("log", metavar="LOG", help="the file")
     take.add_argument("-o", "--output", metavar="FILE", help="write to a file (default: -, stdout)")
@@ -51,32 +52,22 @@ def _add_stored(add: AddVerb) -> None:
     add_symbols(take, syntax=False)
 
 
-def _add_debuggers(add: AddVerb) -> None:
-    dap = add(
-        "dap",
-        help="debug a guest in VS Code and other editors (Debug Adapter Protocol)",
-        description="Serve an editor on standard input and output, which starts this command itself: docs/vscode.md.",
-        allow_abbrev=False,
-    )
+def _dap(dap: argparse.ArgumentParser) -> None:
     dap.add_argument(
         "--port", metavar="PORT", type=_port, help="serve on this port of 127.0.0.1 instead; 0: a free one"
     )
 
 
-def _add_lists(add: AddVerb) -> None:
-    vectors = add("vectors", help="list the exception vectors and which may be forced", allow_abbrev=False)
-    vectors.add_argument("--json", action="store_true", help="print JSON")
+def _json(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="print JSON")
 
-    samples = add("samples", help="list the sample guests, run as sample:NAME", allow_abbrev=False)
-    samples.add_argument("--json", action="store_true", help="print JSON")
 
-    doctor = add("doctor", help="check what this machine can run", allow_abbrev=False)
-    doctor.add_argument("--json", action="store_true", help="print JSON")
+def _doctor(doctor: argparse.ArgumentParser) -> None:
+    _json(doctor)
     doctor.add_argument("--qemu", metavar="PROGRAM", help="the QEMU program to check")
 
 
-def _add_servers(add: AddVerb) -> None:
-    mcp = add("mcp", help="serve agents over stdin and stdout, by the Model Context Protocol", allow_abbrev=False)
+def _mcp(mcp: argparse.ArgumentParser) -> None:
     mcp.add_argument(
         "--allow",
         metavar="DIR",
@@ -92,6 +83,28 @@ def _add_servers(add: AddVerb) -> None:
 
 def _port(text: str) -> int:
     return integer(text, "--port", 0, _HIGHEST_PORT)
+
+
+VERBS: Final = (
+    *RUN_VERBS,
+    Verb("explain", "explain the double and triple faults of a stored run", _explain),
+    Verb("import", "convert another program's log to records", _import),
+    *TRACE_VERBS,
+    Verb(
+        "dap",
+        "debug a guest in VS Code and other editors (Debug Adapter Protocol)",
+        _dap,
+        {
+            "description": "Serve an editor on standard input and output, which starts this command itself: "
+            "docs/vscode.md."
+        },
+    ),
+    Verb("vectors", "list the exception vectors and which may be forced", _json),
+    Verb("samples", "list the sample guests, run as sample:NAME", _json),
+    Verb("doctor", "check what this machine can run", _doctor),
+    Verb("mcp", "serve agents over stdin and stdout, by the Model Context Protocol", _mcp),
+)
+"""In the order of the help text."""
 
 
 class _Parser(argparse.ArgumentParser):

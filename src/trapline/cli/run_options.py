@@ -8,7 +8,7 @@ from trapline.errors import UsageError
 from trapline.typed import integer, shortened
 
 from .file_options import add_force, add_symbols
-from .trace_options import AddVerb
+from .verb import Verb
 
 PROCESSORS: Final = ("auto", "unicorn", "qemu")
 """A copy of `session.settings.PROCESSORS`: that takes long to load. A test compares them."""
@@ -31,18 +31,30 @@ exit codes (docs/exit-codes.md):
 """
 
 
-def add_run(add: AddVerb, verb: str, summary: str) -> None:
-    """Add a verb that runs a guest."""
-    run = add(
-        verb,
-        help=summary,
-        description="Run a guest: a Linux bzImage, an ELF or multiboot kernel, a disk, floppy or\nISO image, a sample. "
-        "Options after -- go to QEMU.",
-        usage=f"trapline {verb} [options] [GUEST] [-- QEMU OPTIONS]",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+def _verb(name: str, summary: str) -> Verb:
+    return Verb(
+        name,
+        summary,
+        lambda run: _add_run(run, name),
+        {
+            "description": "Run a guest: a Linux bzImage, an ELF or multiboot kernel, a disk, floppy or\nISO image, a "
+            "sample. Options after -- go to QEMU.",
+            "usage": f"trapline {name} [options] [GUEST] [-- QEMU OPTIONS]",
+            "epilog": EPILOG,
+            "formatter_class": argparse.RawDescriptionHelpFormatter,
+        },
     )
+
+
+RUN_VERBS: Final = (
+    _verb("run", "run a guest"),
+    _verb("record", "run a guest, and write its exceptions to a file that is named after it"),
+    _verb("gdb", "run a guest in gdb"),
+)
+"""The verbs that run a guest."""
+
+
+def _add_run(run: argparse.ArgumentParser, verb: str) -> None:
     run.add_argument(
         "guest",
         nargs="?",

@@ -1,15 +1,12 @@
 """The options of the commands that read traces."""
 
 import argparse
-from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import Final
 
 from trapline.typed import integer
 
 from .file_options import add_force, add_symbols
-
-AddVerb: TypeAlias = Callable[..., argparse.ArgumentParser]
-"""`add(name, help=...)` returns the parser of a new verb."""
+from .verb import Verb
 
 SORTS: Final = ("count", "key", "first", "last")
 """A copy of `trace.questions.groups.SORTS`: that takes long to load. A test compares them."""
@@ -19,9 +16,7 @@ _MANY: Final = 1 << 62
 _FILES: Final = "a trace that `trapline run -o` wrote, of any format, or a folder of them"
 
 
-def add_trace_verbs(add: AddVerb) -> None:
-    """Add the verbs."""
-    report = add("report", help="where exceptions were raised, counted", allow_abbrev=False)
+def _report(report: argparse.ArgumentParser) -> None:
     report.add_argument("files", metavar="FILE", nargs="+", help=_FILES)
     report.add_argument(
         "--by",
@@ -40,13 +35,15 @@ def add_trace_verbs(add: AddVerb) -> None:
     add_force(report)
     add_symbols(report)
 
-    stat = add("stat", help="count exceptions by vector, with rates", allow_abbrev=False)
+
+def _stat(stat: argparse.ArgumentParser) -> None:
     stat.add_argument("files", metavar="FILE", nargs="+", help=_FILES)
     text = "count a guest's while it runs, redrawn in place: `stat --live GUEST`, with the options of run"
     stat.add_argument("--live", action="store_true", help=text)
     _add_filters(stat)
 
-    show = add("show", help="print the exceptions of traces one by one", allow_abbrev=False)
+
+def _show(show: argparse.ArgumentParser) -> None:
     show.add_argument("files", metavar="FILE", nargs="+", help=_FILES)
     show.add_argument(
         "--format",
@@ -58,19 +55,15 @@ def add_trace_verbs(add: AddVerb) -> None:
     _add_limit(show, "records", "all")
     _add_filters(show)
 
-    convert = add("convert", help="write a trace in another format", allow_abbrev=False)
+
+def _convert(convert: argparse.ArgumentParser) -> None:
     convert.add_argument("trace", metavar="IN", help="a trace, also of a run that was killed")
     convert.add_argument("output", metavar="OUT", help="its suffix is the format: .jsonl (-: to stdout), .parquet, ...")
     add_force(convert)
 
-    diff = add(
-        "diff",
-        help="compare the exceptions of two runs",
-        description="Compare the exceptions of two runs by vector, place and error code; time and address-space "
-        "randomisation do not count. Exit code 0: they are the same; 1: they are different; 2: trouble.",
-        allow_abbrev=False,
-    )
-    diff.add_argument("files", metavar=("A", "B"), nargs=2, help=_FILES)
+
+def _diff(diff: argparse.ArgumentParser) -> None:
+    diff.add_argument("files", metavar="FILE", nargs=2, help=f"A and B: each {_FILES}")
     diff.add_argument(
         "--by",
         choices=PLACES,
@@ -87,7 +80,8 @@ def add_trace_verbs(add: AddVerb) -> None:
     add_force(diff)
     add_symbols(diff)
 
-    query = add("query", help="ask traces in SQL", allow_abbrev=False)
+
+def _query(query: argparse.ArgumentParser) -> None:
     query.add_argument("files", metavar="FILE", nargs="+", help=_FILES)
     query.add_argument(
         "sql", metavar="SELECT", help="over the table trace: 'select vector, count(*) from trace group by 1'"
@@ -120,3 +114,22 @@ def _last(text: str) -> int:
 
 def _limit(text: str) -> int:
     return integer(text, "--limit", 1, _MANY)
+
+
+TRACE_VERBS: Final = (
+    Verb("report", "where exceptions were raised, counted", _report),
+    Verb("stat", "count exceptions by vector, with rates", _stat),
+    Verb("show", "print the exceptions of traces one by one", _show),
+    Verb("convert", "write a trace in another format", _convert),
+    Verb(
+        "diff",
+        "compare the exceptions of two runs",
+        _diff,
+        {
+            "description": "Compare the exceptions of two runs by vector, place and error code; time and address-space "
+            "randomisation do not count. Exit code 0: they are the same; 1: they are different; 2: trouble."
+        },
+    ),
+    Verb("query", "ask traces in SQL", _query),
+)
+"""The verbs that read traces, in the order of the help text."""
