@@ -67,7 +67,7 @@ def test_what_leads_nowhere_ends_it():
     up = Row(64, 7, 8, {16: -8})
     assert unwound(lambda address: up) == [0x20, 0x30]  # then the stack is not mapped
     assert unwound(lambda address: up, is_code=lambda address: address == 0x20) == [0x20]
-    assert unwound({0x10: up, 0x1F: None}.get) == [0x20]  # a return address is asked for as its call
+    assert unwound({0x10: up, 0x1F: up, 0x20: None}.get) == [0x20, 0x30]  # a return address is asked for as its call
     assert unwound(lambda address: Row(64, 7, 0, {16: 0})) == []  # the frame is not above
     assert unwound(lambda address: Row(64, 7, 8, {})) == []  # the return address is not known
     assert unwound(lambda address: Row(32, 4, 4, {8: -4})) == []  # of code of another size

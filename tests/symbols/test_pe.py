@@ -82,3 +82,13 @@ def test_the_path_of_the_debug_information_is_in_the_image(signature):
     header = pe.Header(0, (0x100, 56), (0, 0), (0, 0))
     assert pe.debug_path(lambda at, size: bytes(image[at : at + size]), header) == "/build/Shell.dll"
     assert pe.debug_path(lambda at, size: bytes(size), header) is None
+
+
+def test_what_is_stored_with_a_symbol_is_not_one():
+    def symbol(name, value, more=0):
+        return struct.pack("<8sIhHBB", name, value, 1, 0x20, 2, more)
+
+    text = pe.Section(".text", 0x1000, 0x100, 0, 0x100, is_code=True)
+    opened = pe.File(pe.Header(0, (0, 0), (0, 0), (0, 0)), [text], b"")
+    table = symbol(b"one", 0, more=1) + symbol(b"more", 4) + symbol(b"two", 8)
+    assert [each.name for each in pe._functions(opened, table)] == ["one", "two"]

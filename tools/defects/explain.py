@@ -38,4 +38,7 @@ DEFECTS: Final = (
            "or not frame.flags & RFLAGS.ALWAYS_ONE ", "", NO_GUEST, ("tests/explain/test_rules.py",)),
     Defect("96", "a repair of page tables in a table that the walk reads", f"{_EXPLAIN}/tables.py",
            "gpa >= 0 and gpa not in used and", "gpa >= 0 and", NO_GUEST, ("tests/explain/test_paging.py",)),
+    Defect("125", "an error in one explanation ends them all", f"{_EXPLAIN}/stored.py",
+           "unexplained.attempt(made, lambda told: Explanation(None, (), self.chain[-1].becomes, (), (), told))",
+           "made()", NO_GUEST, ("tests/cli/test_explain.py", "-k", "error_in")),
 )  # fmt: skip

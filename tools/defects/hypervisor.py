@@ -4,7 +4,7 @@ from typing import Final
 
 from tools.defect import Defect
 
-from .reasons import NO_GUEST, STOPPING, WATCHING
+from .reasons import NO_DEBUGGER, NO_GUEST, STOPPING, WATCHING
 
 _ARCH: Final = "src/trapline/arch"
 _EMULATION: Final = f"{_ARCH}/emulation.py"
@@ -71,4 +71,6 @@ DEFECTS: Final = (
     Defect("86", "#CP injected on a CPU without shadow stacks", _DELIVERY,
            "if event.vector == Vector.CP and not _has_shadow_stacks(vcpu):", "if False:", WATCHING,
            ("tests/hypervisor/test_injection.py",)),
+    Defect("116", "tags of other x87 registers", f"{_ARCH}/fxsave.py", "(number - top) %", "(number + top) %",
+           NO_DEBUGGER, ("tests/arch/test_fxsave.py",)),
 )  # fmt: skip

@@ -4,7 +4,7 @@ from typing import Final
 
 from tools.defect import Defect
 
-from .reasons import STOPPING
+from .reasons import BOOTED, STOPPING
 
 _QEMU: Final = "src/trapline/processors/qemu"
 _TCG, _MONITOR, _PLANS, _STOPS, _DELIVERIES, _RING, _BIOS = (
@@ -62,4 +62,13 @@ DEFECTS: Final = (
            "idtr.limit, self._idt_limit = self._idt_limit, None", "self._idt_limit = None", STOPPING),
     Defect("34c", "an event lost at a watchpoint", _DELIVERIES,
            "places = [(frame.gva, frame.width * len(frame.values))]", "places = []", STOPPING),
+    Defect("111", "the RAM that the entry borrows not given back", f"{_QEMU}/firmware_entry.py",
+           "    _swap(code, RSI, RDI, RCX, RAX)\n    if", "    if", "", ("tests/processors/qemu/test_firmware.py",)),
+    Defect("112", "a CPU that has SVM entered without it", f"{_QEMU}/firmware_entry.py",
+           "EFER.LME | (0 if unlock_svm else EFER.SVME)", "EFER.LME", "", ("tests/processors/qemu/test_firmware.py",)),
+    Defect("113", "the user's own UEFI firmware passed over", f"{_QEMU}/uefi.py",
+           "found.setdefault(path.name, path)", "found[path.name] = path", BOOTED,
+           ("tests/processors/qemu/test_uefi.py",)),
+    Defect("114", "UEFI firmware that needs SMM or SEV taken", f"{_QEMU}/uefi.py",
+           " and _UNFIT.isdisjoint(self.features)", "", BOOTED, ("tests/processors/qemu/test_uefi.py",)),
 )  # fmt: skip

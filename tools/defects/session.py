@@ -4,7 +4,7 @@ from typing import Final
 
 from tools.defect import Defect
 
-from .reasons import WATCHING
+from .reasons import NAMING, WATCHING
 
 _SESSION: Final = "src/trapline/session"
 _MACHINE_TESTS: Final = ("tests/session/test_machine.py", "-m", "not qemu")
@@ -38,4 +38,7 @@ DEFECTS: Final = (
     Defect("93", "an output that is another name of an input", f"{_SESSION}/clash.py",
            "yield status.st_dev, status.st_ino\n", "yield target\n", WATCHING,
            ("tests/cli/test_outputs.py", "-k", "is_the_guest")),
+    Defect("124", "callers guessed though symbols tell them", f"{_SESSION}/crash.py",
+           "_unwound(registers, memory, names) or _by_frame", "_by_frame", NAMING,
+           ("tests/cli/test_naming.py", "-k", "shut_down")),
 )  # fmt: skip

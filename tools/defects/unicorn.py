@@ -4,7 +4,7 @@ from typing import Final
 
 from tools.defect import Defect
 
-from .reasons import STOPPING, WATCHING
+from .reasons import NO_DEBUGGER, STOPPING, WATCHING
 
 _UNICORN: Final = "src/trapline/processors/unicorn"
 _UNICORN_TESTS: Final = "tests/processors/unicorn"
@@ -39,4 +39,6 @@ DEFECTS: Final = (
            "if read(ram.words) != before:", "if False:", "", (f"{_UNICORN_TESTS}/test_delivery_cache.py",)),
     Defect("87", "console output before the record of an earlier exception", f"{_UNICORN}/pc.py",
            "if forwarding.waits:", "if False:", WATCHING, ("tests/cli/test_choice.py",)),
+    Defect("115", "floating-point registers that are written lost", f"{_UNICORN}/engine.py",
+           "context_bytes[FPU] = loaded", "pass", NO_DEBUGGER, (f"{_UNICORN_TESTS}/test_fpu.py",)),
 )  # fmt: skip

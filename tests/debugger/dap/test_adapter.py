@@ -148,6 +148,13 @@ def test_an_exception_is_discarded_or_another_one_injected(session, code):
     assert at(session) == HLT
     assert "nothing to decide" in session.refused("evaluate", expression="discard", context="repl")
     assert "#UD" in session.get("evaluate", expression="last 1", context="repl")["result"]
+    session.get("restart")
+    session.run()
+    session.get("evaluate", expression="discard", context="repl")
+    session.run()
+    assert at(session) == UD2  # it is raised again, and the decision was about the first one alone
+    session.run("stepIn")
+    assert at(session) != UD2
 
 
 def test_steps_go_over_into_and_out_of_a_call(session, code):

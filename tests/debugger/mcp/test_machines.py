@@ -27,6 +27,8 @@ def test_a_guest_is_held_at_an_exception_and_goes_on(talk):
         assert (await session.call("explain", trace="r1"))["explanations"][0]["cause"] == held["why"]["cause"]
         stepped = await session.call("step", count=2)
         assert (stepped["reason"], len(stepped["executed"])) == ("step", 2)
+        assert held["console"]
+        assert stepped["console"] == ""  # each line is told once
         ended = await session.call("resume", machine="r1")
         assert (ended["reason"], ended["held"]) == ("off", False)
         assert (await session.call("exceptions", trace="r1", where="cpl == 3"))["total"] == 2
