@@ -7,6 +7,7 @@ from trapline.arch.vectors import Vector
 from trapline.asm import operands
 from trapline.asm.assembler import Assembler
 from trapline.asm.operands import AX, CS, DS, EAX, EDX, Mem
+from trapline.guests.samples import End, find_sample
 from trapline.report.result import Ending
 from trapline.report.text import headline, report
 
@@ -104,3 +105,30 @@ def test_a_guest_that_halts_everywhere_has_halted():
 def test_a_number_of_cpus_that_cannot_be(cpus):
     with pytest.raises(UsageError, match=f"--cpus {cpus}: a guest has 1 to 8 CPUs"):
         run(b"\xf4", **{**OPTIONS, "cpus": cpus})
+
+
+@pytest.mark.parametrize(
+    ("name", "ending", "cpu", "told"),
+    [
+        ("ap-trampoline", Ending.DEBUG_EXIT, None, None),
+        ("ap-gdt-high", Ending.SHUTDOWN, 1, "GDTR has base 0x0 and limit 0x0"),
+        ("ap-no-nxe", Ending.SHUTDOWN, 1, "has bit 63 (NX) set while EFER.NXE is clear"),
+        ("ap-stack-shared", Ending.DEBUG_EXIT, 0, "The stack pointers of CPU 0, 0x111fd0, and of CPU 1, 0x111ff8, are"),
+        ("ap-wrong-page", Ending.DEBUG_EXIT, 0, "vector 0x20, so at 0x20000, where there is no code: memory is all"),
+    ],
+)
+def test_a_sample_with_a_second_cpu(name, ending, cpu, told):
+    sample = find_sample(name)
+    result = run(f"sample:{name}", processor="unicorn", timeout=60)
+    assert result.ending is ending
+    assert (None if result.crash is None else result.crash.cpu) == cpu
+    assert result.exit_code == {End.DONE: 0, End.PANIC: 4, End.SHUTDOWN: 3}[sample.end]
+    assert {record.vector for record in result.exceptions} == set(sample.vectors)
+    if told is not None:
+        assert told in " ".join((*result.findings, "" if result.explanation is None else result.explanation.cause))
+
+
+def test_a_sample_that_needs_a_second_cpu_says_so():
+    result = run("sample:ap-trampoline", processor="unicorn", cpus=1, timeout=60)
+    assert b"no second CPU answered; --cpus 2 gives the machine one\n" in result.console
+    assert result.exit_code == 4

@@ -11,7 +11,7 @@ _SINGLE: Final = {
     "load_address": None,
     "media": None,
     "memory": "256M",
-    "cpus": 1,
+    "cpus": None,
     "initrd": None,
     "append": None,
     "accel": "auto",

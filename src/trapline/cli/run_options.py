@@ -95,7 +95,7 @@ def _add_run(run: argparse.ArgumentParser, verb: str) -> None:
     text = "boot by UEFI firmware, such as OVMF; done anyway for EFI programs and images that no BIOS boots"
     run.add_argument("--uefi", action="store_true", help=text)
     run.add_argument("--memory", metavar="SIZE", default="256M", help="guest memory, such as 64M or 2G (default: 256M)")
-    run.add_argument("--cpus", metavar="N", type=_cpus, default=1, help="how many CPUs, 1 to 8 (default: 1)")
+    run.add_argument("--cpus", metavar="N", type=_cpus, help="how many CPUs the guest has, 1 to 8 (default: 1)")
     run.add_argument(
         "--accel",
         choices=("auto", "tcg", "kvm"),

@@ -52,5 +52,7 @@ class Guest:
     """How a disk or floppy is stored, by QEMU's name."""
     uefi: bool = False
     """UEFI firmware boots it, and a BIOS does not."""
+    cpus: int = 1
+    """How many CPUs it needs."""
     whole: bool = False
     """Of an ELF file: `content` is all of it, symbols too."""

@@ -100,7 +100,8 @@ def answer_outcome(vcpu: Vcpu, outcome: Outcome, kicked: Callable[[], Stop | Non
         vcpu.waits = True
         return None
     if outcome is Outcome.SIPI:
-        reset.start_up(vcpu.save, vcpu.control.exit_info_1)
+        vcpu.startup = vcpu.control.exit_info_1
+        reset.start_up(vcpu.save, vcpu.startup)
         vcpu.waits = False
         return None
     return Stop(_ENDS[outcome])
@@ -127,7 +128,7 @@ def _reset(vcpus: Sequence[Vcpu], *, by_guest: bool) -> Stop | None:
 
 def _start_again(vcpu: Vcpu) -> None:
     """Forget what was under way before a RESET or INIT, and calculate the intercepts."""
-    vcpu.vectoring = vcpu.undelivered = None
+    vcpu.vectoring = vcpu.undelivered = vcpu.startup = None
     vcpu.injected_with_rf = 0
     recalc_intercepts(vcpu)
 

@@ -75,5 +75,7 @@ class Vcpu:
         """The breakpoints that are set in the processor."""
         self.waits = False
         """It is not the boot CPU, and waits for a startup IPI."""
+        self.startup: int | None = None
+        """The vector of the startup IPI that started it; None: it is the boot CPU, or waits for one."""
         self.stepping = False
         """Whether the VMCB has the intercepts of a step instead of those of a run."""

@@ -63,8 +63,8 @@ def choose(settings: Settings, guest: Guest | None) -> Choice:
     return Choice(boot, f"the guest needs no PC: {boot.description}")
 
 
-def _check_cpus(cpus: int) -> None:
-    if not 1 <= cpus <= MOST_CPUS:
+def _check_cpus(cpus: int | None) -> None:
+    if cpus is not None and not 1 <= cpus <= MOST_CPUS:
         raise UsageError(f"--cpus {cpus}: a guest has 1 to {MOST_CPUS} CPUs")
 
 

@@ -80,14 +80,15 @@ def open_processor(
         return Opened(qemu, QEMU, choice.why, None, names, description, None, images=images)
     memory = parse_memory(settings.memory)
     opened = UNICORN, choice.why, choice.boot, names, description
-    if settings.cpus == 1:
+    cpus = _cpus(settings, guest)
+    if cpus == 1:
         from trapline.processors.unicorn.processor import UnicornProcessor
 
         unicorn = undo.enter_context(UnicornProcessor(choice.boot, memory, output=console.take))
         return Opened(unicorn, *opened, unicorn.receive)
     from trapline.processors.unicorn.board import UnicornBoard
 
-    board = UnicornBoard(choice.boot, memory, cpus=settings.cpus, output=console.take)
+    board = UnicornBoard(choice.boot, memory, cpus=cpus, output=console.take)
     first = undo.enter_context(board.cpus[0])
     return Opened(first, *opened, first.receive, board)
 
@@ -118,7 +119,7 @@ def _open_qemu(
         isolated=settings.isolate,
         uefi=uefi,
         program=settings.qemu,
-        options=_with_cpus(settings),
+        options=_with_cpus(settings, guest),
     )
     # Only one of QEMU's devices can have its standard input and output.
     shared = takes_stdio(settings.qemu_options) and not read_user_options(settings.qemu_options).own_serial
@@ -136,13 +137,19 @@ def _open_qemu(
     return undo.enter_context(processor)
 
 
-def _with_cpus(settings: Settings) -> Sequence[str]:
-    """Return QEMU's options with the number of CPUs; raises UsageError where they have another."""
-    if settings.cpus == 1:
-        return settings.qemu_options
-    if "-smp" in settings.qemu_options:
-        raise UsageError(f"--cpus {settings.cpus} and -smp both say how many CPUs the guest has: give one of them")
-    return [*settings.qemu_options, "-smp", str(settings.cpus)]
+def _cpus(settings: Settings, guest: Guest | None) -> int:
+    """Return how many CPUs the guest is to have."""
+    if settings.cpus is not None:
+        return settings.cpus
+    return 1 if guest is None else guest.cpus
+
+
+def _with_cpus(settings: Settings, guest: Guest | None) -> Sequence[str]:
+    """Return QEMU's options with the number of CPUs; raises UsageError where both have one."""
+    cpus, given = _cpus(settings, guest), "-smp" in settings.qemu_options
+    if given and settings.cpus is not None:
+        raise UsageError(f"--cpus {cpus} and -smp both say how many CPUs the guest has: give one of them")
+    return settings.qemu_options if given or cpus == 1 else [*settings.qemu_options, "-smp", str(cpus)]
 
 
 def _check_own_processor(settings: Settings) -> None:

@@ -37,7 +37,7 @@ class MachineOptions(TypedDict, total=False):
     exceptions: str | int | None
     processor: str | Processor
     memory: int | str
-    cpus: int
+    cpus: int | None
     entry_mode: int | None
     load_address: int | None
     media: str | None
@@ -102,8 +102,8 @@ class Settings:
     """The processor: `auto`, `unicorn`, `qemu`, or one of your own."""
     memory: int | str = DEFAULT_MEMORY
     """The guest's RAM in bytes, or with a unit: `64M`, `2G`."""
-    cpus: int = 1
-    """How many CPUs the guest has, 1 to 8."""
+    cpus: int | None = None
+    """How many CPUs the guest has, 1 to 8; None: one, or two for a sample that needs a second."""
     entry_mode: int | None = None
     """16, 32 or 64: the guest is code without a header."""
     load_address: int | None = None

@@ -15,11 +15,12 @@ from trapline.guests.guest import Guest, GuestKind
 from .exceptions import EXCEPTIONS
 from .programs import PROGRAMS
 from .sample import End, Sample
+from .second_cpu import SECOND_CPU
 from .shutdowns import SHUTDOWNS
 
 __all__ = ["SAMPLES", "End", "Sample", "find_sample", "sample_guest"]
 
-SAMPLES: Final = (*EXCEPTIONS, *PROGRAMS, *SHUTDOWNS)
+SAMPLES: Final = (*EXCEPTIONS, *PROGRAMS, *SHUTDOWNS, *SECOND_CPU)
 
 
 def find_sample(name: str) -> Sample:
@@ -44,4 +45,5 @@ def sample_guest(name: str) -> Guest:
         image,
         header=multiboot.find(image),
         in_memory=True,
+        cpus=sample.cpus,
     )

@@ -26,3 +26,5 @@ class Sample:
     """What it raises, by vector."""
     end: End
     build: Callable[[], bytes]
+    cpus: int = 1
+    """How many CPUs it needs."""
