@@ -77,8 +77,9 @@ def test_every_vector_has_a_signal_and_comes_back():
 def test_descriptions_are_of_their_layout(size):
     layout = target_xml.layout(size)
     tree = ET.fromstring(layout.xml)
-    found = [(each.get("name"), int(each.get("bitsize"))) for each in tree.iter("reg")]
-    assert found == [(row.name, row.bits) for row in layout.rows]
+    found = [(int(each.get("regnum")), each.get("name"), int(each.get("bitsize"))) for each in tree.iter("reg")]
+    assert sorted(found) == [(number, row.name, row.bits) for number, row in enumerate(layout.rows)]
+    assert layout.rows[: len(layout.together)] == layout.together
     assert len(set(found)) == len(found)
     types = {each.get("id") for each in tree.iter("flags")}
     assert {each.get("type") for each in tree.iter("reg") if each.get("type").endswith("_t")} == types
@@ -101,7 +102,12 @@ def test_registers_are_read_and_written_one_by_one_and_together(session):
     assert number(everything[8:16]) == 0x12345678
     assert client("G" + "01000000" + everything[8:]) == "OK"
     assert (client.target.cpu.registers.rax, client.target.cpu.registers.rcx) == (1, 0x12345678)
-    assert "x" in everything  # x87 is not available
+    assert "x" in everything  # there is no exception
+    rows = {row.name: number for number, row in enumerate(target_xml.layout(16).rows)}
+    assert (number(client(f"p{rows['mxcsr']:x}")), number(client(f"p{rows['ftag']:x}"))) == (0x1F80, 0x5555)
+    assert client(f"P{rows['xmm7']:x}={'01' * 16}") == "OK"
+    assert client(f"p{rows['xmm7']:x}") == "01" * 16
+    assert client(f"P{rows['mxcsr']:x}=00000080").startswith("E")
     for wrong in ("pffff", "p", "P1=00", "P1", "G00", "Pff=00"):
         assert client(wrong).startswith("E")
 
@@ -274,7 +280,7 @@ def test_a_guest_that_ends_is_told(session):
 
 def test_the_view_is_stale_after_a_switch_of_modes(session):
     client = session("sample:pf")
-    stale = len(target_xml.layout(32).rows) - 1
+    stale = len(target_xml.layout(32).together) - 1
     client("qXfer:features:read:target.xml:0,4000")
     assert client(f"p{stale:x}") == "00"
     client.target.catch("pf")
@@ -283,7 +289,7 @@ def test_the_view_is_stale_after_a_switch_of_modes(session):
     assert client(f"p{stale:x}") == "01"
     assert client("qTrapline.Disassemble:7c00,intel")
     client("qXfer:features:read:target.xml:0,4000")
-    assert client(f"p{len(target_xml.layout(64).rows) - 1:x}") == "00"
+    assert client(f"p{len(target_xml.layout(64).together) - 1:x}") == "00"
     assert client(f"qTrapline.Disassemble:{client.target.cpu.address:x},att") == ""
 
 

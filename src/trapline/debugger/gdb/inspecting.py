@@ -52,7 +52,9 @@ def _read_registers(state: State, rest: str) -> bytes:
 
 
 def _write_registers(state: State, rest: str) -> bytes:
-    write_all(state.target, state.layout.rows, bytes.fromhex(rest.replace("x", "0")))  # what is not available is kept
+    write_all(
+        state.target, state.layout.together, bytes.fromhex(rest.replace("x", "0"))
+    )  # what is not available is kept
     return OK
 
 

@@ -44,8 +44,8 @@ def write_register(target: Target, row: Row, data: bytes) -> None:
 
 
 def read_all(target: Target, layout: Layout, *, stale: bool) -> bytes:
-    """Return all registers in hexadecimal, in the order of the layout."""
-    return b"".join(read_register(target, row, stale=stale) for row in layout.rows)
+    """Return the registers that go together in hexadecimal, in the order of the layout."""
+    return b"".join(read_register(target, row, stale=stale) for row in layout.together)
 
 
 def write_all(target: Target, rows: Sequence[Row], data: bytes) -> None:

@@ -85,6 +85,9 @@ class Layout(NamedTuple):
     bits: int
     """The size of code that gdb disassembles: 16, 32 or 64."""
     rows: tuple[Row, ...]
+    together: tuple[Row, ...]
+    """The first of them: those of the packet that gdb asks for at each stop. It asks for the others when it needs them,
+    those of x87 and SSE, which the CPU has to be asked for."""
     xml: bytes
 
 
@@ -119,7 +122,8 @@ def layout(bits: int) -> Layout:
         *([("org.gnu.gdb.i386.segments", _rows(_BASES[4:6]))] if bits == 64 else []),
         ("org.trapline.cpu", _own(bits)),
     ]
-    rows = tuple(row for _, rows in features for row in rows)
+    rows = sorted((row for _, rows in features for row in rows), key=_is_late)
+    numbers = {row.name: number for number, row in enumerate(rows)}
     architecture, compatible = {64: ("i386:x86-64", "i386"), 32: ("i386", "i386:x86-64"), 16: ("i8086", "i386:x86-64")}[
         bits
     ]
@@ -132,9 +136,16 @@ def layout(bits: int) -> Layout:
         lines.append(f'<feature name="{name}">')
         lines += _SSE_TYPES if name == "org.gnu.gdb.i386.sse" else ()
         lines += (_flags(row) for row in members if row.name in _FLAGS)
-        lines += (f'<reg name="{row.name}" bitsize="{row.bits}" type="{row.type}"/>' for row in members)
+        for row in members:
+            form = f'bitsize="{row.bits}" type="{row.type}" regnum="{numbers[row.name]}"'
+            lines.append(f'<reg name="{row.name}" {form}/>')
         lines.append("</feature>")
-    return Layout(bits, rows, "\n".join([*lines, "</target>"]).encode())
+    together = tuple(row for row in rows if not _is_late(row))
+    return Layout(bits, tuple(rows), together, "\n".join([*lines, "</target>"]).encode())
+
+
+def _is_late(row: Row) -> bool:
+    return isinstance(row.source, Register) and row.source.group in (Group.X87, Group.SSE)
 
 
 def _core(bits: int) -> list[Row]:
