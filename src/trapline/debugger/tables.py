@@ -87,7 +87,7 @@ def walk(target: Target, address: int) -> PageWalk:
 
 def _attempt(target: Target) -> Attempt:
     target.cpu.registers.check(False)
-    processor = target.machine.session.processor
+    processor = target.cpu.vcpu.processor
     memory = partial_memory(processor.memory)
     return Attempt(processor.vmcb.save, memory, _NOTHING, processor.capabilities.physical_bits)
 

@@ -45,6 +45,8 @@ class Target:
         """Is asked at each breakpoint: whether the guest goes on there, as where a condition does not hold."""
         self._catches: dict[Catch, Callable[[ExceptionExit], Decision | None]] = {}
         self._numbers = 0
+        self._selected: int | None = None
+        """The number of the CPU that is looked at; None: the one that stopped."""
         self._fpu: bytes | None = None
         """As it was read since the guest stopped."""
         machine.interrupt()
@@ -53,8 +55,20 @@ class Target:
 
     @property
     def cpu(self) -> Cpu:
+        """The CPU that is looked at, and stepped: the one that stopped, or another that was selected since."""
+        number = self._selected
+        return self.stopped_cpu if number is None else self.machine.cpus[number]
+
+    @property
+    def stopped_cpu(self) -> Cpu:
         """The CPU that stopped."""
         return self.machine.cpus[self.machine.session.vm.vcpu.number]
+
+    def select(self, number: int | None) -> None:
+        """Look at another CPU, until the guest runs; None: at the one that stopped. Raises UsageError."""
+        if number is not None and not 0 <= number < len(self.machine.cpus):
+            raise UsageError(f"the guest has no CPU {number}")
+        self._selected, self._fpu = number, None
 
     @property
     def fpu(self) -> bytes:
@@ -111,8 +125,12 @@ class Target:
         return self._run(timeout, None)
 
     def step(self, decision: Decision = FORWARD, timeout: float | None = None) -> Stop:
-        """Execute one instruction, or deliver one event, which is the exception at which the machine is stopped."""
+        """Execute one instruction, or deliver one event, which is the exception at which the machine is stopped.
+
+        Of several CPUs it is the one that is looked at; the others stand still.
+        """
         self._decide(decision)
+        self.machine.session.vm.vcpu = self.cpu.vcpu
         return self._stopped(self.machine.step(timeout))
 
     def step_over(self, decision: Decision = FORWARD, timeout: float | None = None) -> Stop:
@@ -218,7 +236,7 @@ class Target:
             raise UsageError("the guest is not stopped at an exception: there is none to replace")
 
     def _stopped(self, stop: Stop) -> Stop:
-        self.stop, self._fpu = stop, None
+        self.stop, self._selected, self._fpu = stop, None, None
         return stop
 
 

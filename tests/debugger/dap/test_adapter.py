@@ -71,6 +71,22 @@ def test_it_stops_at_an_exception_and_explains_it(session):
     assert "is not stopped at an exception" in session.refused("exceptionInfo", threadId=1)
 
 
+def test_each_cpu_is_a_thread(session):
+    session.launch("sample:ap-no-nxe", filters=["pf"])
+    assert session.run()["threadId"] == 2
+    assert session.get("threads")["threads"] == [{"id": 1, "name": "CPU 0"}, {"id": 2, "name": "CPU 1"}]
+    frames = [session.get("stackTrace", threadId=thread)["stackFrames"][0] for thread in (1, 2)]
+    rips = [int(frame["instructionPointerReference"], 16) for frame in frames]
+    general = [session.get("scopes", frameId=frame["id"])["scopes"][0]["variablesReference"] for frame in frames]
+    for reference, rip in zip(general, rips, strict=True):
+        found = {
+            each["name"]: each["value"] for each in session.get("variables", variablesReference=reference)["variables"]
+        }
+        assert int(found["rip"].split()[0], 16) == rip
+    assert session.run("stepIn", granularity="instruction")["threadId"] == 1
+    assert "no CPU 8" in session.refused("stackTrace", threadId=9)
+
+
 def test_a_condition_decides_about_an_exception(session):
     session.launch("sample:pf")
     body = session.get(

@@ -301,6 +301,23 @@ def test_threads_are_cpus(session):
     assert bytes.fromhex(client("qThreadExtraInfo,1")) == b"CPU 0, 16-bit code, CPL 0"
 
 
+def test_each_cpu_is_a_thread(session):
+    client = session("sample:ap-no-nxe", processor="unicorn", exceptions="all")
+    client.target.catch("pf")
+    assert client("c") == "T0bthread:2;"
+    assert " on CPU 1 at 0008:" in client.said
+    assert (client("qfThreadInfo"), client("qC")) == ("m1,2", "QC2")
+    assert bytes.fromhex(client("qThreadExtraInfo,1")) == b"CPU 0, 64-bit code, CPL 0"
+    first, second = (cpu.registers for cpu in client.target.machine.cpus)
+    before = first.rip, second.rip
+    assert (client("Hg1"), client.target.cpu.number, client("qC")) == ("OK", 0, "QC1")
+    assert client("vCont;s:1;c") == "T05thread:1;"
+    assert (first.rip == before[0], second.rip) == (False, before[1])
+    client.target.release(*client.target.catches)
+    assert client("c") == "T06thread:2;"
+    assert client("Hg3") == "E01"
+
+
 def test_a_session_ends(session):
     client = session()
     client("Z0,7c0a,1")

@@ -160,8 +160,9 @@ class BreakpointLocations(Arguments):
 
 
 class StackTrace(Arguments):
-    """Some frames; `levels` 0: all."""
+    """Some frames of a CPU; `levels` 0: all."""
 
+    thread_id: Natural = 0
     start_frame: Natural = 0
     levels: Natural = 0
 
@@ -237,8 +238,9 @@ class Disassemble(Arguments):
 
 
 class Step(Arguments):
-    """How far to step."""
+    """How far to step, and which CPU."""
 
+    thread_id: Natural = 0
     granularity: Granularity = "statement"
 
 

@@ -1,24 +1,36 @@
 """The frames of the stopped guest, with their sources."""
 
+from typing import Final
+
 from trapline.arch.bits import M64
 from trapline.report.crash import Frame
 
 from . import arguments, bodies
 from .debuggee import Debuggee
 
+_CPU: Final = 20
+"""The place of the CPU in the number of a frame."""
+
 
 def stack_trace(asked: arguments.StackTrace, debuggee: Debuggee, base: int) -> bodies.StackTrace:
     """Return the frames that were asked for, innermost first; `base` is the number of a file's first line.
 
-    A function that was inlined has a frame of its own. Callers are those of `Target.frames`.
+    A function that was inlined has a frame of its own. Callers are those of `Target.frames`. The CPU is in the frame's
+    number: see `cpu_of`.
     """
+    first = debuggee.target.cpu.number << _CPU
     found = [body for number, frame in enumerate(debuggee.target.frames()) for body in _bodies(frame, number, debuggee)]
-    for number, body in enumerate(found, 1):
+    for number, body in enumerate(found, first + 1):
         body.id = number
         if body.source is not None:
             body.line, body.column = body.line - 1 + base, base
     end = asked.start_frame + asked.levels if asked.levels else len(found)
     return bodies.StackTrace(found[asked.start_frame : end], len(found))
+
+
+def cpu_of(frame: int) -> int:
+    """Return the number of the CPU of a frame, given the frame's number."""
+    return frame >> _CPU
 
 
 def _bodies(frame: Frame, number: int, debuggee: Debuggee) -> list[bodies.StackFrame]:

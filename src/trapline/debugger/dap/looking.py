@@ -1,7 +1,9 @@
 """Requests about the stopped guest."""
 
+from collections.abc import Sequence
 from typing import Final
 
+from trapline.debugger.target import Target
 from trapline.errors import UsageError
 
 from . import arguments, bodies, commands, frames, memory
@@ -11,6 +13,7 @@ from .messages import Event
 from .scopes import scopes_of
 from .state import Done, State
 from .stops import THREAD
+from .variables import Children, Item
 
 _NAMES: Final = 50
 """Completions that are offered."""
@@ -23,15 +26,30 @@ def threads(state: State, asked: arguments.Arguments) -> Done:
 
 
 def stack_trace(state: State, asked: arguments.StackTrace) -> Done:
-    """Tell where the guest is, and its callers."""
+    """Tell where a CPU of the guest is, and its callers."""
+    state.guest.target.select(asked.thread_id - THREAD if asked.thread_id else None)
     return Done(frames.stack_trace(asked, state.guest, state.base))
 
 
 def scopes(state: State, asked: arguments.Scopes) -> Done:
     """Tell which groups of values there are."""
-    add = state.guest.containers.add
-    found = [(name, add(children), costly, hint) for name, children, costly, hint in scopes_of(state.guest)]
+    target, add, cpu = state.guest.target, state.guest.containers.add, frames.cpu_of(asked.frame_id)
+    target.select(cpu)
+    found = [
+        (name, add(_of_cpu(target, cpu, children)), costly, hint)
+        for name, children, costly, hint in scopes_of(state.guest)
+    ]
     return Done(bodies.Scopes([bodies.Scope(*each) for each in found]))
+
+
+def _of_cpu(target: Target, cpu: int, children: Children) -> Children:
+    """Return what reads the same of a CPU, also after another one was selected."""
+
+    def read() -> Sequence[Item]:
+        target.select(cpu)
+        return children()
+
+    return read
 
 
 def variables(state: State, asked: arguments.Variables) -> Done:

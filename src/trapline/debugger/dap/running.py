@@ -110,6 +110,7 @@ def _resuming(state: State) -> Work:
 def _stepping(state: State, asked: Step, *, into: bool) -> Work:
     guest, target = state.guest, state.guest.target
     decision = _decision(guest)
+    target.select(asked.thread_id - stops.THREAD if asked.thread_id else None)
     if target.stop.exception is not None:  # the step delivers it, or goes on where it was raised
         return state.running(lambda: target.step(FORWARD if target.stop.exception is None else decision))
     if asked.granularity != "instruction":

@@ -25,22 +25,25 @@ def output(text: str, category: str = "console") -> Event:
     return Event("output", bodies.Output(category, text))
 
 
-def stopped(reason: str, description: str, text: str | None = None, points: list[Point] | None = None) -> Event:
-    """Return the event that says that the guest stopped."""
+def stopped(
+    reason: str, description: str, text: str | None = None, points: list[Point] | None = None, cpu: int = 0
+) -> Event:
+    """Return the event that says that the guest stopped; `cpu` is the number of the CPU."""
     hit = [point.number for point in points] if points else None
-    return Event("stopped", bodies.Stopped(reason, THREAD, True, description, text, hit))
+    return Event("stopped", bodies.Stopped(reason, THREAD + cpu, True, description, text, hit))
 
 
 def of(stop: Stop, points: list[Point]) -> Event:
     """Return the event of a stop after which the guest can be looked at; `points` are the breakpoints there."""
+    cpu = stop.machine.session.vm.vcpu.number
     if stop.exception is not None:
         row = VECTORS[stop.exception.vector]
-        return stopped("exception", f"Paused on {row.mnemonic} {row.name}", str(stop.exception))
+        return stopped("exception", f"Paused on {row.mnemonic} {row.name}", str(stop.exception), cpu=cpu)
     if stop.reason is StopReason.SHUTDOWN:
-        return stopped("exception", "Paused on shutdown (triple fault)", _SHUTDOWN)
+        return stopped("exception", "Paused on shutdown (triple fault)", _SHUTDOWN, cpu=cpu)
     if stop.reason in (StopReason.BREAKPOINT, StopReason.WATCHPOINT) and points:
-        return stopped(points[0].kind.value, f"Paused on {points[0].kind.value}", points=points)
-    return stopped(*REASONS.get(stop.reason, ("pause", f"Paused: {stop.reason.value}")))
+        return stopped(points[0].kind.value, f"Paused on {points[0].kind.value}", points=points, cpu=cpu)
+    return stopped(*REASONS.get(stop.reason, ("pause", f"Paused: {stop.reason.value}")), cpu=cpu)
 
 
 def ended(debuggee: Debuggee) -> Iterator[Event]:

@@ -142,13 +142,19 @@ def _is_thread(state: State, rest: str) -> bytes:
 
 
 def _select_thread(state: State, rest: str) -> bytes:
+    """Select the CPU for what follows: g for registers and memory, c for what goes on."""
     number = int(rest[1:], 16)
-    return OK if rest[:1] in ("g", "c") and -1 <= number <= len(state.target.machine.cpus) else BAD
+    if rest[:1] not in ("g", "c") or not -1 <= number <= len(state.target.machine.cpus):
+        return BAD
+    if rest[0] == "g":
+        state.target.select(number - 1 if number > 0 else None)
+    return OK
 
 
 def _about_thread(state: State, rest: str) -> bytes:
-    cpu = state.target.cpu
-    return f"CPU {cpu.number}, {cpu.bits}-bit code, CPL {cpu.registers.cpl}".encode().hex().encode()
+    cpu = state.target.machine.cpus[max(0, int(rest, 16) - 1)]
+    does = ", waits for a startup IPI" if cpu.vcpu.waits else ", in HLT" if cpu.vcpu.processor.halted else ""
+    return f"CPU {cpu.number}, {cpu.bits}-bit code, CPL {cpu.registers.cpl}{does}".encode().hex().encode()
 
 
 QUERIES: Final[Queries] = {

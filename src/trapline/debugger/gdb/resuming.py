@@ -27,14 +27,20 @@ class Action(NamedTuple):
     start: int = 0
     """The range of addresses, for RANGE."""
     end: int = 0
+    cpu: int | None = None
+    """The number of the CPU; None: all of them."""
 
 
-def parse(text: str) -> Action:
-    """Read the actions of a vCont packet: the first that is about thread 1, or about all. Raises ValueError."""
-    for action, threads in _actions(text):
-        if threads in ("", "1", "-1", "0"):
-            return action
-    raise ValueError("no action is about a thread that there is")
+def parse(text: str, cpus: int) -> Action:
+    """Read the actions of a vCont packet. A step of one CPU is all that is done then. Raises ValueError."""
+    found = [
+        action._replace(cpu=None if number <= 0 else number - 1)
+        for action, threads in _actions(text)
+        if (number := int(threads or "0", 16)) <= cpus
+    ]
+    if not found:
+        raise ValueError("no action is about a thread that there is")
+    return next((action for action in found if action.kind in (STEP, RANGE)), found[0])
 
 
 def _actions(text: str) -> Iterator[tuple[Action, str]]:
@@ -73,6 +79,7 @@ def execute(target: Target, action: Action, decision: Decision) -> Stop:
     """Let the guest go on, until it stops."""
     if action.kind == CONTINUE:
         return target.resume(decision)
+    target.select(action.cpu)
     stop = target.step(decision)
     if action.kind == STEP:
         return stop

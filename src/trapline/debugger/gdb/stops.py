@@ -31,11 +31,14 @@ class Told(NamedTuple):
 
 def told(stop: Stop, points: Points, *, details: bool) -> Told:
     """Return what to tell of a stop after which the guest can be looked at; `details`: gdb knows `swbreak`."""
+    number = stop.machine.session.vm.vcpu.number
     if stop.exception is not None:
-        return Told(_reply(signals.of_vector(stop.exception.vector)), f"{stop.exception}; `monitor why` explains it")
+        return Told(
+            _reply(number, signals.of_vector(stop.exception.vector)), f"{stop.exception}; `monitor why` explains it"
+        )
     kind = b""
     if stop.reason is StopReason.BREAKPOINT and details:
-        hardware = points.is_hardware(stop.machine.cpus[stop.machine.session.vm.vcpu.number].address)
+        hardware = points.is_hardware(stop.machine.cpus[number].address)
         kind = b"hwbreak:;" if hardware else b"swbreak:;"
     elif stop.watchpoint is not None:
         name = b"awatch" if stop.watchpoint.reads else b"watch"
@@ -45,8 +48,8 @@ def told(stop: Stop, points: Points, *, details: bool) -> Told:
         text = f"{stop.reason.value}; this is the state before the reset, and `monitor why` explains it"
     elif stop.reason is StopReason.HALTED:
         text = stop.reason.value
-    return Told(_reply(_SIGNALS[stop.reason], kind), text)
+    return Told(_reply(number, _SIGNALS[stop.reason], kind), text)
 
 
-def _reply(signal: int, kind: bytes = b"") -> bytes:
-    return b"T%02x%bthread:1;" % (signal, kind)
+def _reply(cpu: int, signal: int, kind: bytes = b"") -> bytes:
+    return b"T%02x%bthread:%x;" % (signal, kind, cpu + 1)

@@ -174,7 +174,7 @@ class Stub:
         return OK
 
     def _resume(self, rest: str) -> Answer:
-        return self._go(resuming.parse(rest))
+        return self._go(resuming.parse(rest, len(self._target.machine.cpus)))
 
     def _continue(self, rest: str) -> Answer:
         return self._go_from(Action(resuming.CONTINUE), rest)
@@ -198,7 +198,7 @@ class Stub:
 
     def _go(self, action: Action) -> Answer:
         target = self._target
-        if target.stop.reason is StopReason.SHUTDOWN or self._halted_at == target.cpu.address:
+        if target.stop.reason is StopReason.SHUTDOWN or self._halted_at == target.stopped_cpu.address:
             return self._exited()
         decision = self._state.monitor.decision
         if decision is None:
