@@ -11,6 +11,7 @@ The mnemonic and the kinds of the operands choose the encoding; nothing here kno
 that no encoding takes the operands.
 """
 
+from bisect import bisect
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, Final, NamedTuple, cast
@@ -27,6 +28,7 @@ _IMMEDIATES: Final = {
     "IMM16": (-0x8000, 0xFFFF), "IMM32": (-0x8000_0000, 0xFFFF_FFFF),
     "IMM32SEX64": (-0x8000_0000, 0x7FFF_FFFF), "IMM64": (0, (1 << 64) - 1),
 }  # fmt: skip
+_BOUNDS: Final = sorted({bound for low, high in _IMMEDIATES.values() for bound in (low, high + 1)})
 
 _MEMORY: Final = {name.format(size): size for size in (0, 8, 16, 32, 64) for name in ("R{}_OR_MEM", "MEM{}")}
 _MEMORY["XMM_OR_MEM"] = 128
@@ -89,6 +91,34 @@ def _takes(kind: str, operand: Operand) -> bool:
     return start == operand.kind and form.startswith(_FORMS)
 
 
+def _representative(operand: Operand) -> Operand:
+    """Return one of the operands for which the same encoding is chosen."""
+    if isinstance(operand, str):
+        return ""
+    if isinstance(operand, int):
+        place = bisect(_BOUNDS, operand)
+        return _BOUNDS[place - 1] if place else _BOUNDS[0] - 1
+    return Mem(None, size=operand.size) if isinstance(operand, Mem) else operand
+
+
+@cache
+def _chosen(mnemonic: str, bits: int, operands: tuple[Operand, ...]) -> _Encoding | None:
+    """Return the encoding for operands in code of a size; None: there is none."""
+    fitting = [
+        encoding
+        for encoding in _encodings(mnemonic, bits)
+        if len(encoding.kinds) == len(operands) and all(map(_takes, encoding.kinds, operands))
+    ]
+    if all(isinstance(operand, int) for operand in operands):
+        # PUSH 1 and RET have no size of their own: use the one without a prefix.
+        fitting.sort(key=lambda encoding: encoding.info.operand_size not in (0, _default_size(encoding.info, bits)))
+    return fitting[0] if fitting else None
+
+
+def _default_size(info: OpCodeInfo, bits: int) -> int:
+    return 32 if bits == 64 and not info.default_op_size64 else bits
+
+
 class Assembler:
     """Collects instructions of one code size (16, 32 or 64) and encodes them as a block."""
 
@@ -144,21 +174,10 @@ class Assembler:
             raise ValueError(f"no label {operand}")
         return labels.get(operand, _ip(self._labels[operand]))
 
-    def _default_size(self, info: OpCodeInfo) -> int:
-        return 32 if self._bits == 64 and not info.default_op_size64 else self._bits
-
     def _emit(self, mnemonic: str, operands: tuple[Operand, ...]) -> None:
-        fitting = [
-            encoding
-            for encoding in _encodings(mnemonic, self._bits)
-            if len(encoding.kinds) == len(operands) and all(map(_takes, encoding.kinds, operands))
-        ]
-        if not fitting:
+        chosen = _chosen(mnemonic, self._bits, tuple(map(_representative, operands)))
+        if chosen is None:
             raise ValueError(f"no encoding in {self._bits}-bit code: {mnemonic} {operands}")
-        if all(isinstance(operand, int) for operand in operands):
-            # PUSH 1 and RET have no size of their own: use the one without a prefix.
-            fitting.sort(key=lambda encoding: encoding.info.operand_size not in (0, self._default_size(encoding.info)))
-        chosen = fitting[0]
         pairs = zip(chosen.kinds, operands, strict=True)
         self._names_addresses |= any(isinstance(operand, str) and kind in _ADDRESSES for kind, operand in pairs)
         self._lines.append((chosen, operands))
