@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Final, NamedTuple, Self, TypeVar, Unpack
 
 from trapline.arch.vectors import Vector
-from trapline.errors import ProcessorError, ProcessorLost, UsageError
+from trapline.errors import ProcessorError, UsageError
 from trapline.explain.explanation import Explanation
 from trapline.hypervisor.exception import Decision, InterceptedException, Verdict, injection
 from trapline.hypervisor.stop import Stop as Stopped
@@ -100,7 +100,7 @@ class Machine:
         """Why there is nothing left to run."""
         self._gone = False
         """Neither is there anything left to access."""
-        self._lost: ProcessorLost | None = None
+        self._lost: ProcessorError | None = None
         self._raised: Exception | None = None
         self._stopped: Stopped | None = None
         self._handlers: list[Handler] = []
@@ -152,7 +152,7 @@ class Machine:
     def run(self, timeout: float | None = None) -> Stop:
         """Run the guest in this thread until it stops, for `timeout` seconds at most.
 
-        Raises what a callback raised, ProcessorLost if the processor exited, and UsageError if the guest has ended.
+        Raises what a callback raised, ProcessorError if the processor failed, and UsageError if the guest has ended.
         """
         return self._execute(self.session.run, timeout)
 
@@ -225,8 +225,8 @@ class Machine:
             deadline = None if timeout is None else time.monotonic() + timeout
             try:
                 self._stopped = stopped = execute(deadline)
-            except ProcessorLost as lost:
-                self._lost = lost
+            except ProcessorError as lost:
+                self._lost, self._over = lost, str(lost.args[0])
                 raise
             reason = stopped.reason
             if reason is StopReason.TIMEOUT:

@@ -9,9 +9,12 @@ import pytest
 from trapline import (
     DISCARD,
     STOP,
+    Ending,
     FaultError,
     Machine,
+    MonitorDamaged,
     ProcessorError,
+    ProcessorLost,
     ScriptedProcessor,
     StopReason,
     UsageError,
@@ -210,6 +213,22 @@ def test_a_machine_that_is_closed():
 def test_an_exit_that_nobody_handles_is_an_error(scripted):
     with scripted(vmexit(0x8E)) as m, pytest.raises(ProcessorError, match="0x8e"):
         m.run()
+
+
+@pytest.mark.parametrize(
+    "error", [ProcessorLost("it is gone"), MonitorDamaged("it is gone", isolated=False, q35=False)]
+)
+def test_a_processor_that_fails_is_the_end(scripted, error):
+    def fails(_):
+        raise error
+
+    with scripted(UD, fails) as m:
+        with pytest.raises(type(error), match="it is gone"):
+            m.run()
+        with pytest.raises(UsageError, match=r"cannot run any more: .*it is gone"):
+            m.run()
+        result = m.result()
+        assert (result.ending, result.exit_code, result.error, result.recorded) == (Ending.FAILED, 1, error, 1)
 
 
 @pytest.mark.parametrize("wrong", [{"guest": "x"}, {"memory": "1M"}, {"qemu_options": ["-cpu", "max"]}])

@@ -10,10 +10,10 @@ import time
 
 import pytest
 
-from trapline.arch import reset
+from trapline.arch import fxsave, reset
 from trapline.arch.events import Event, EventType, encode
 from trapline.arch.exits import EXCEPTION_EXITS, ExitCode, set_intercept
-from trapline.arch.registers import CR4, DR6, DR7, RFLAGS
+from trapline.arch.registers import CR0, CR4, DR6, DR7, EFER, RFLAGS
 from trapline.arch.vectors import FORCEABLE, Vector
 from trapline.arch.vmcb import IntCtl
 from trapline.errors import ProcessorLost
@@ -140,6 +140,20 @@ def hit_often(guest, mode, cpl, base, count):
             assert (guest.offset, guest.save.rax) == (offset, number + 1)
             assert guest.save.rip == guest.at + offset - base
     assert guest.memory.read(guest.at, len(code)) == code
+
+
+@pytest.mark.parametrize("bits", [CR0.EM, CR0.TS])
+def test_sse_registers_are_read_whatever_the_guest_has_in_cr0(guest, bits):
+    """TCG's monitor has the guest's CR0 after an exit of a guest with EFER.LME and without CR4.PAE."""
+    guest.start(CPUID + CPUID, PROTECTED_32)
+    guest.save.cr0, guest.save.cr4 = guest.save.cr0 & ~CR0.PG | bits, 0
+    guest.save.efer |= EFER.LME
+    guest.ends()
+    image = guest.processor.read_fpu()
+    assert fxsave.read(image, "fcw") == 0x37F
+    guest.processor.write_fpu(fxsave.write(image, "fcw", 0x37E))
+    assert fxsave.read(guest.processor.read_fpu(), "fcw") == 0x37E
+    guest.processor.write_fpu(image)
 
 
 @pytest.mark.parametrize(("mode", "cpl", "base"), PLACES)

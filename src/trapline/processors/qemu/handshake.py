@@ -109,6 +109,8 @@ class Handshake:
                 self.check_monitor()
                 raise ProcessorLost(complaint or "trapline's monitor did not answer before the time was up")
         self._take()
+        if self._resets.came():
+            raise ProcessorLost("the machine was reset while the guest was stopped")
 
     def check_monitor(self) -> None:
         """Raise MonitorDamaged if the monitor cannot run any more, or crashed."""

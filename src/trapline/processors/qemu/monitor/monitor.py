@@ -176,12 +176,15 @@ def _sort_others(code: Assembler) -> None:
 
 
 def _match_control_registers(code: Assembler) -> None:
-    """Give the monitor the guest's CR0.WP and the CR4 bits that cost a flush when they differ."""
+    """Give the monitor the guest's CR0.WP and the CR4 bits that cost a flush when they differ.
+
+    TCG that loses CR0.PG keeps the rest of the guest's CR0: with EM or TS the monitor could not use FXSAVE.
+    """
     code.label("match")
     code.mov(RDX, vmcb("save.cr0"))
     code.mov(mailbox("seen_cr0"), RDX)
     code.and_(EDX, CR0.WP)
-    code.and_(ECX, 0xFFFF_FFFF & ~CR0.WP)
+    code.and_(ECX, 0xFFFF_FFFF & ~(CR0.WP | CR0.EM | CR0.TS))
     code.or_(ECX, EDX)
     code.or_(ECX, CR0.PG)
     code.mov(_CR0, RCX)
