@@ -65,3 +65,13 @@ def test_what_cannot_be_written(target, name, value):
 def test_an_unknown_name():
     with pytest.raises(UsageError, match="no register is called 'rxx'"):
         find("rxx")
+
+
+def test_floating_point_registers_are_those_of_the_stop():
+    with Machine(bytes.fromhex("dbe3 d9e8 f4"), entry_mode=16) as machine:  # fninit; fld1; hlt
+        target, tags = Target(machine), []
+        for _ in range(3):
+            tags.append(registers.read(target, find("ftw")))
+            target.step()
+        assert tags == [0x5555, 0xFFFF, 0x3FFF]
+        assert registers.read(target, find("st0")) == 0x3FFF << 64 | 1 << 63
