@@ -1,12 +1,15 @@
 """The fault matrix on one of two CPUs in this process, while the other one spins or raises exceptions of its own."""
 
+import re
 import struct
 import time
+from collections import Counter
 
 import pytest
 
-from tests.acceptance.runs import LIMIT
+from tests.acceptance.runs import LIMIT, assert_same, read_lines, summed_up
 from tests.acceptance.test_in_process import IMAGE, MEMORY, PASSED
+from tests.acceptance.test_kernel import UNDELIVERED
 from trapline.arch import reset
 from trapline.arch.vectors import FORCEABLE, Vector
 from trapline.asm.assembler import Assembler
@@ -101,3 +104,23 @@ def test_the_matrix_on_one_of_two_cpus(number, raises, matrix):
     assert (vcpus == number).sum() == raised
     assert count - 1 <= (vcpus != number).sum() <= count
     assert raises == (count > 100)
+
+
+def test_a_kernel_counts_what_is_recorded_of_each_cpu(kernel, tmp_path):
+    image, output = kernel(SMP=1, WATCHPOINT=0, RF=0).image, tmp_path / "records.jsonl"
+    runs = {
+        mask: summed_up(image, mask, tmp_path, "--cpus", "2", "-o", str(output), processor="unicorn")
+        for mask in ("none", "all")
+    }
+    counts = {
+        mask: re.search(rb"^second: 6=(\d+) 13=(\d+) 14=(\d+)\n", run.console, re.M) for mask, run in runs.items()
+    }
+    without = [run.console.replace(counts[mask][0], b"") for mask, run in runs.items()]
+    assert_same(*without)
+    assert [run.status for run in runs.values()] == [0, 0]
+    records = Counter((record["vcpu"], record["vector"]) for record in read_lines(output))
+    told = dict(zip((Vector.UD, Vector.GP, Vector.PF), map(int, counts["all"].groups()), strict=True))
+    assert {vector: records[1, vector] for vector in told} == told
+    assert min(told.values()) > 10
+    first = {int(vector): int(count) for vector, count in re.findall(rb" (\d+)=(\d+)", without[1])}
+    assert {vector: records[0, vector] for vector in first} == {**first, Vector.PF: first[Vector.PF] + UNDELIVERED}

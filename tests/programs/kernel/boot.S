@@ -61,6 +61,7 @@ stop:
     jmp stop
 
     .balign 8
+    .global boot_gdt
 boot_gdt:
     .quad 0, 0x00af9b000000ffff, 0x00cf93000000ffff
 gdt_pointer:
@@ -69,6 +70,7 @@ gdt_pointer:
 
 /* The first GiB of memory at 0 and at BASE, in pages of 2 MiB. The lower map goes when the kernel has its own. */
     .balign 4096
+    .global page_tables
 page_tables:
     .quad low_directories + 7
     .skip 8 * 510

@@ -53,7 +53,7 @@ def build(folder: Path, **defines: int) -> Kernel:
     """Build the kernel into the folder, or return what an earlier call left there.
 
     ``WATCHPOINT=0`` leaves out what not every processor can: breakpoints on data. ``RF=0`` drops RF.
-    ``CRASH=1`` makes it end in a triple fault.
+    ``CRASH=1`` makes it end in a triple fault. ``SMP=1`` has it start a second CPU.
     """
     folder.mkdir(parents=True, exist_ok=True)
     kernel = Kernel(folder / "kernel", folder / "kernel.elf")
@@ -61,9 +61,10 @@ def build(folder: Path, **defines: int) -> Kernel:
         return kernel
     if missing := missing_tools():
         raise BuildError(f"{missing[0]} is not installed (Debian: apt-get install gcc binutils)")
-    objects = [_compile(f"{name}.S", folder / f"{name}-entry.o", ()) for name in ASSEMBLY]
+    assembly, sources = (ASSEMBLY, KERNEL) if not defines.get("SMP") else ((*ASSEMBLY, "smp"), (*KERNEL, "smp"))
+    objects = [_compile(f"{name}.S", folder / f"{name}-entry.o", ()) for name in assembly]
     options = (*_RING0, *(f"-D{name}={value}" for name, value in defines.items()))
-    objects += [_compile(f"{name}.c", folder / f"{name}.o", options) for name in KERNEL]
+    objects += [_compile(f"{name}.c", folder / f"{name}.o", options) for name in sources]
     objects.append(_compile("user.c", folder / "user.o", ()))
     _run("ld", "-n", "-z", "noexecstack", "--no-warn-rwx-segments", "-T", "kernel.lds", "-o", kernel.symbols, *objects)
     _run("objcopy", "--strip-all", "-O", "elf32-i386", kernel.symbols, kernel.image)

@@ -25,6 +25,7 @@ enum selector {
     USER_CS = 0x28 | 3,
     TSS = 0x30,
     ABSENT = 0x40, /* a data segment that is not present */
+    SECOND_TSS = 0x50,
 };
 
 enum vector { DE = 0, DB = 1, BP = 3, NM = 7, DF = 8, PF = 14, IRQ0 = 32, INT80 = 0x80, SYSCALL = 0x100 };
@@ -74,6 +75,12 @@ u64 current_number(void);
 
 /* selftest.c */
 void selftest(void);
+
+/* smp.c: in the build with SMP */
+extern u64 second_seen[32];
+void smp_start(void);
+void smp_report(void);
+void second_traps_start(void);
 
 /* user.c */
 void user_main(u64 number);

@@ -9,6 +9,9 @@ void kernel_main(void) {
     memory_start();
     traps_start();
     print("kernel: up\n");
+#ifdef SMP
+    smp_start();
+#endif
     selftest();
     timer_start();
     wait_idle(5);
@@ -18,6 +21,9 @@ void kernel_main(void) {
     tasks_run();
     print_line("memory: mapped", pages_mapped);
     print_line("memory: copied", pages_copied);
+#ifdef SMP
+    smp_report();
+#endif
     print("seen:");
     for (u64 i = 0; i < sizeof SHOWN; i++) {
         print(" ");

@@ -27,7 +27,7 @@ struct fixup {
     u64 from, to;
 };
 
-static u64 gdt[10] = {0,
+static u64 gdt[12] = {0,
                       0x00af9b000000ffff,  /* KERNEL_CS */
                       0x00cf93000000ffff,  /* KERNEL_DS */
                       0,                   /* SYSRET's 32-bit code */
@@ -37,6 +37,8 @@ static struct gate idt[256];
 static struct tss tss = {.io_map = sizeof(struct tss)};
 static u8 double_fault_stack[4096] __attribute__((aligned(16)));
 static u8 debug_stack[4096] __attribute__((aligned(16)));
+static struct tss second_tss = {.io_map = sizeof(struct tss)};
+static u8 second_fault_stack[4096] __attribute__((aligned(16)));
 
 extern u64 stubs[48];
 extern struct fixup fixups[], fixups_end[];
@@ -54,21 +56,35 @@ static void set_gate(int vector, u64 target, u8 ist, u8 kind) {
     idt[vector] = (struct gate){target, KERNEL_CS, ist, kind, target >> 16, target >> 32, 0};
 }
 
-void traps_start(void) {
-    u64 base = (u64)&tss;
-    gdt[TSS / 8] = (sizeof tss - 1) | (base & 0xffffff) << 16 | 0x89ull << 40 | (base >> 24 & 0xff) << 56;
-    gdt[TSS / 8 + 1] = base >> 32;
-    gdt[ABSENT / 8] = 0x00cf13000000ffff;
+static void describe_tss(u64 selector, struct tss *of) {
+    u64 base = (u64)of;
+    gdt[selector / 8] = (sizeof *of - 1) | (base & 0xffffff) << 16 | 0x89ull << 40 | (base >> 24 & 0xff) << 56;
+    gdt[selector / 8 + 1] = base >> 32;
+}
+
+static void load_tables(u64 selector) {
     struct pointer gdtr = {sizeof gdt - 1, (u64)gdt}, idtr = {sizeof idt - 1, (u64)idt};
+    asm volatile("lgdt %0" : : "m"(gdtr));
+    asm volatile("lidt %0" : : "m"(idtr));
+    asm volatile("ltr %w0" : : "r"(selector));
+}
+
+void traps_start(void) {
+    describe_tss(TSS, &tss);
+    gdt[ABSENT / 8] = 0x00cf13000000ffff;
     for (int vector = 0; vector < 48; vector++)
         set_gate(vector, stubs[vector], vector == DF ? IST_DF : vector == DB ? IST_DB : 0,
                  vector == BP ? GATE_USER : GATE);
     set_gate(INT80, (u64)stub_int80, 0, GATE_USER);
     tss.ist[IST_DF - 1] = (u64)(double_fault_stack + sizeof double_fault_stack);
     tss.ist[IST_DB - 1] = (u64)(debug_stack + sizeof debug_stack);
-    asm volatile("lgdt %0" : : "m"(gdtr));
-    asm volatile("lidt %0" : : "m"(idtr));
-    asm volatile("ltr %w0" : : "r"(TSS));
+    load_tables(TSS);
+}
+
+void second_traps_start(void) {
+    describe_tss(SECOND_TSS, &second_tss);
+    second_tss.ist[IST_DF - 1] = second_tss.ist[IST_DB - 1] = (u64)(second_fault_stack + sizeof second_fault_stack);
+    load_tables(SECOND_TSS);
 }
 
 void set_kernel_stack(u64 top) { tss.rsp[0] = top; }
@@ -155,7 +171,27 @@ static void exception(struct frame *frame) {
     task_dies();
 }
 
+#ifdef SMP
+static bool on_second(void) {
+    u64 selector;
+    asm volatile("str %0" : "=r"(selector));
+    return selector == SECOND_TSS;
+}
+
+static void second_trap(struct frame *frame) {
+    second_seen[frame->vector & 31]++;
+    if (frame->vector >= 32 || !fixed_up(frame))
+        power_off(3);
+}
+#endif
+
 void trap(struct frame *frame) {
+#ifdef SMP
+    if (on_second()) {
+        second_trap(frame);
+        return;
+    }
+#endif
     if (frame->vector >= IRQ0 && frame->vector < IRQ0 + 16) {
         interrupt(frame->vector); /* when a tick comes nobody can say, so no frame of one counts */
         return;
