@@ -1,5 +1,6 @@
 import pytest
 
+from trapline.arch.paging import PAGE
 from trapline.errors import FaultError
 from trapline.explain.memory import MissingMemory, PartialMemory, partial_memory
 
@@ -35,16 +36,25 @@ def test_where_there_is_no_memory_nothing_is_stored():
 
 
 class Guest:
-    """Memory of 16 bytes that counts up at each read."""
+    """Memory that counts up at each read."""
 
-    def __init__(self):
-        self.reads = 0
+    def __init__(self, size=16):
+        self.size, self.reads = size, 0
 
     def read(self, gpa, size):
-        if gpa >= 16:
+        if gpa + size > self.size:
             raise FaultError(gpa)
         self.reads += 1
         return self.reads.to_bytes(size, "little")
+
+
+def test_each_page_of_a_guest_is_read_once():
+    guest = Guest(PAGE + 16)
+    memory = partial_memory(guest)
+    assert [memory.u64(gpa) for gpa in (8, 0, PAGE - 8)] == [0, 1, 0]
+    assert guest.reads == 1
+    assert [memory.u64(PAGE + 8), memory.u64(PAGE + 16)] == [2, ALL_ONES]
+    assert memory.qwords.keys() == {8, 0, PAGE - 8, PAGE + 8, PAGE + 16}
 
 
 def test_each_value_of_a_guest_is_read_once():

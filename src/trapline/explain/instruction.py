@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from functools import cache
-from itertools import takewhile
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from trapline.arch.bits import M32, M64
@@ -38,21 +37,25 @@ class Operand(NamedTuple):
 
 def code_bytes(attempt: Attempt) -> bytes:
     """Return up to 15 bytes at CS:RIP: fewer before a page that is not mapped."""
-    here = min(LONGEST, PAGE - attempt.rip % PAGE)
-    data = b""
-    for gva, size in ((attempt.rip, here), (attempt.rip + here, LONGEST - here)):
-        gpa = attempt.translate(gva) if size else None
-        if gpa is None:
-            break
-        data += attempt.memory.read(gpa, size).to_bytes(size, "little")
-    return data
+    return _mapped(attempt, attempt.rip, LONGEST)
 
 
 def stack_top(attempt: Attempt) -> list[int]:
     """Return the 16 values of 8 bytes at SS:RSP: fewer before a page that is not mapped."""
-    top = stack_address(attempt.save)
-    values = (attempt.read(top + 8 * number, 8) for number in range(_STACK_VALUES))
-    return [value for value in takewhile(lambda value: value is not None, values) if value is not None]
+    data = _mapped(attempt, stack_address(attempt.save), 8 * _STACK_VALUES)
+    return [int.from_bytes(data[at : at + 8], "little") for at in range(0, len(data) - 7, 8)]
+
+
+def _mapped(attempt: Attempt, gva: int, size: int) -> bytes:
+    """Return up to `size` bytes, a page at most: fewer before a page that is not mapped."""
+    here = min(size, PAGE - gva % PAGE)
+    data = b""
+    for start, length in ((gva, here), (gva + here, size - here)):
+        gpa = attempt.translate(start) if length else None
+        if gpa is None:
+            break
+        data += attempt.memory.read(gpa, length).to_bytes(length, "little")
+    return data
 
 
 @cache

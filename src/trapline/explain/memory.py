@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 
 from trapline.arch.bits import M32, M64
+from trapline.arch.paging import PAGE
 from trapline.errors import FaultError, TraplineError
 from trapline.machine.memory import GuestMemory
 
@@ -73,12 +74,21 @@ class PartialMemory:
 
 
 def partial_memory(memory: GuestMemory) -> PartialMemory:
-    """Return the memory of a stopped guest, read on demand."""
+    """Return the memory of a stopped guest, read on demand, page by page."""
+    pages: dict[int, bytes] = {}
 
     def read(gpa: int) -> int | None:
-        try:
-            return int.from_bytes(memory.read(gpa, 8), "little")
-        except FaultError:
-            return None
+        number, at = divmod(gpa, PAGE)
+        if number not in pages:
+            pages[number] = _read(memory, number * PAGE, PAGE) or b""
+        data = pages[number][at : at + 8] or _read(memory, gpa, 8)  # memory may end in a page
+        return None if data is None else int.from_bytes(data, "little")
 
     return PartialMemory(source=read)
+
+
+def _read(memory: GuestMemory, gpa: int, size: int) -> bytes | None:
+    try:
+        return memory.read(gpa, size)
+    except FaultError:
+        return None
