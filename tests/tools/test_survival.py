@@ -31,6 +31,13 @@ def test_a_run_without_its_records_is_noticed(tmp_path, monkeypatch):
     assert run("", tmp_path)[1].startswith("Expecting")
 
 
+@pytest.mark.parametrize("value", [0, 1])
+def test_a_debug_exit_is_an_ending(tmp_path, monkeypatch, value):
+    monkeypatch.setattr(survival, "generate", lambda seed: (32, bytes((0xB0, value, 0xE6, 0xF4))))
+    monkeypatch.setattr(survival, "_TIMEOUT", "60")
+    assert run("", tmp_path) == ("debug_exit", None)
+
+
 def test_a_process_that_dies_is_noticed(monkeypatch):
     monkeypatch.setattr(survival.sys, "executable", "/bin/false")
     assert list(results("0", range(2))) == [(n, "", "the process ended with status 1") for n in range(2)]
