@@ -132,3 +132,13 @@ def test_a_sample_that_needs_a_second_cpu_says_so():
     result = run("sample:ap-trampoline", processor="unicorn", cpus=1, timeout=60)
     assert b"no second CPU answered; --cpus 2 gives the machine one\n" in result.console
     assert result.exit_code == 4
+
+
+def test_a_schedule_is_for_several_cpus_in_this_process():
+    with pytest.raises(UsageError, match="--schedule is about the turns of several CPUs: give --cpus too"):
+        run(b"\xf4", **{**OPTIONS, "cpus": 1}, schedule=1)
+    with pytest.raises(UsageError, match="--schedule is for guests in this process"):
+        run("sample:ap-trampoline", processor="qemu", schedule=1)
+    runs = [run("sample:ap-trampoline", processor="unicorn", schedule=7, timeout=60) for _ in range(2)]
+    assert [record.tsc for record in runs[0].exceptions] == [record.tsc for record in runs[1].exceptions]
+    assert runs[0].exit_code == 0

@@ -12,6 +12,7 @@ _SINGLE: Final = {
     "media": None,
     "memory": "256M",
     "cpus": None,
+    "schedule": None,
     "initrd": None,
     "append": None,
     "accel": "auto",

@@ -40,6 +40,7 @@ _OPTIONS: Final = (
         "processor",
         "memory",
         "cpus",
+        "schedule",
         "entry_mode",
         "load_address",
         "media",

@@ -97,6 +97,12 @@ def _add_run(run: argparse.ArgumentParser, verb: str) -> None:
     run.add_argument("--memory", metavar="SIZE", default="256M", help="guest memory, such as 64M or 2G (default: 256M)")
     run.add_argument("--cpus", metavar="N", type=_cpus, help="how many CPUs the guest has, 1 to 8 (default: 1)")
     run.add_argument(
+        "--schedule",
+        metavar="SEED",
+        type=_seed,
+        help="let CPUs in this process take turns of so many instructions as SEED has it: the same run each time",
+    )
+    run.add_argument(
         "--accel",
         choices=("auto", "tcg", "kvm"),
         default="auto",
@@ -202,6 +208,10 @@ def _address(text: str) -> int:
 
 def _cpus(text: str) -> int:
     return integer(text, "--cpus", 1, MOST_CPUS)
+
+
+def _seed(text: str) -> int:
+    return integer(text, "--schedule", 0, _HIGHEST_ADDRESS)
 
 
 def _mode(text: str) -> int:

@@ -72,6 +72,7 @@ def open_processor(
     description = None if guest is None else guest.description
     names = open_names(settings.symbols, guest)
     choice = choose(settings, guest)
+    _check_schedule(settings, guest, in_process=choice.boot is not None)
     if choice.boot is None:
         with blaming(settings):
             qemu = _open_qemu(undo, settings, guest, console, inherited)
@@ -88,7 +89,7 @@ def open_processor(
         return Opened(unicorn, *opened, unicorn.receive)
     from trapline.processors.unicorn.board import UnicornBoard
 
-    board = UnicornBoard(choice.boot, memory, cpus=cpus, output=console.take)
+    board = UnicornBoard(choice.boot, memory, cpus=cpus, output=console.take, seed=settings.schedule)
     first = undo.enter_context(board.cpus[0])
     return Opened(first, *opened, first.receive, board)
 
@@ -144,6 +145,13 @@ def _cpus(settings: Settings, guest: Guest | None) -> int:
     return 1 if guest is None else guest.cpus
 
 
+def _check_schedule(settings: Settings, guest: Guest | None, *, in_process: bool) -> None:
+    if settings.schedule is not None and not in_process:
+        raise UsageError("--schedule is for guests in this process: on QEMU CPUs take no turns of ours")
+    if settings.schedule is not None and _cpus(settings, guest) == 1:
+        raise UsageError("--schedule is about the turns of several CPUs: give --cpus too")
+
+
 def _with_cpus(settings: Settings, guest: Guest | None) -> Sequence[str]:
     """Return QEMU's options with the number of CPUs; raises UsageError where both have one."""
     cpus, given = _cpus(settings, guest), "-smp" in settings.qemu_options
@@ -156,7 +164,19 @@ def _check_own_processor(settings: Settings) -> None:
     """Refuse settings that a processor of the user's own has already decided."""
     defaults = Settings()
     for name in (
-        *("guest", "memory", "cpus", "entry_mode", "load_address", "media", "uefi", "initrd", "append", "isolate"),
+        *(
+            "guest",
+            "memory",
+            "cpus",
+            "schedule",
+            "entry_mode",
+            "load_address",
+            "media",
+            "uefi",
+            "initrd",
+            "append",
+            "isolate",
+        ),
         *("accel", "qemu", "qemu_options"),
     ):
         if getattr(settings, name) != getattr(defaults, name):

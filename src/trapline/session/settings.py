@@ -38,6 +38,7 @@ class MachineOptions(TypedDict, total=False):
     processor: str | Processor
     memory: int | str
     cpus: int | None
+    schedule: int | None
     entry_mode: int | None
     load_address: int | None
     media: str | None
@@ -104,6 +105,9 @@ class Settings:
     """The guest's RAM in bytes, or with a unit: `64M`, `2G`."""
     cpus: int | None = None
     """How many CPUs the guest has, 1 to 8; None: one, or two for a sample that needs a second."""
+    schedule: int | None = None
+    """In this process: a seed for the turns of several CPUs, counted in instructions then, as time is: the same seed
+    leads to the same run. None: turns of a millisecond."""
     entry_mode: int | None = None
     """16, 32 or 64: the guest is code without a header."""
     load_address: int | None = None

@@ -36,10 +36,10 @@ def board():
     """Return a function that makes a machine of two CPUs that are to execute listings."""
     boards = []
 
-    def board(first, other=("hlt",), *, bits=16, cpus=2, more=()):
+    def board(first, other=("hlt",), *, bits=16, cpus=2, more=(), seed=None):
         blobs = (CODE, assemble(32, *first).blob), (OTHER, assemble(bits, *other).blob)
         boot = Boot("test", "a test", [(0, image(PROTECTED_32)), *blobs, *more], load)
-        boards.append(made := UnicornBoard(boot, MEMORY, cpus=cpus, output=lambda data: None))
+        boards.append(made := UnicornBoard(boot, MEMORY, cpus=cpus, output=lambda data: None, seed=seed))
         return made
 
     def load(save, gprs):
@@ -245,3 +245,20 @@ def test_each_cpu_has_its_answers_of_cpuid(board):
     made = board(["hlt"], cpus=3)
     assert [cpu.cpuid(1, 0)[1] >> 16 for cpu in made.cpus] == [0x003, 0x103, 0x203]
     assert [cpu.cpuid(0xB, 1)[3] for cpu in made.cpus] == [0, 1, 2]
+
+
+def test_the_same_seed_leads_to_the_same_run(board):
+    skip = ("add", Mem(operands.ESP, 0, size=16), 2)
+    traces = []
+    for seed in (1, 1, 2):
+        made = board(
+            [*START, "wait:", "rdtsc", ("cmp", COUNT, 40), ("jb", "wait"), *OFF],
+            [*REAL, "again:", ("inc", NEAR_COUNT), "ud2", ("jmp", "again")],
+            more=[(6 * 4, struct.pack("<HH", 0x500, 0)), (0x500, assemble(16, skip, "iret").blob)],
+            seed=seed,
+        )
+        records = []
+        assert run(vm_of(made, FORCEABLE, records)) is StopReason.OFF
+        assert 0 < made.cpus[0].tsc < 1_000_000
+        traces.append([bytes(record) for record in records])
+    assert traces[0] == traces[1] != traces[2]

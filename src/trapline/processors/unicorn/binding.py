@@ -15,7 +15,7 @@ from trapline.arch.paging import PAGE
 from trapline.errors import ProcessorError
 
 from .uc_context import CC_OP_EFLAGS, CS, Context
-from .unicorn_abi import check_size, check_version, find_emu_count, find_no_exit_request
+from .unicorn_abi import check_size, check_version, find_emu_count, find_emu_counter, find_no_exit_request
 
 OnEvent: TypeAlias = Callable[[Any, int, Any], None]
 OnBlock: TypeAlias = Callable[[Any, Any, Any, Any], None]
@@ -138,9 +138,19 @@ class Binding:
         """Let `run` return after so many traced instructions; None: without a limit."""
         self._count.value = _TRACED if count is None else count
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is a limit."""
+        return self._count.value != _TRACED
+
     def find_limit(self) -> None:
         """Find, after a traced `run`, what makes the next ones return."""
         self._limit = find_emu_count(self._handle, _TRACED)
+
+    def counter(self) -> ctypes.c_uint64:
+        """Return where Unicorn counts traced instructions, after `find_limit`: those since `run` was called last."""
+        assert self._limit is not None
+        return find_emu_counter(self._limit)
 
     def eflags(self) -> int:
         """Compute RFLAGS as it was when the CPU stopped."""
@@ -154,6 +164,10 @@ class Binding:
     def read_register(self, register: int) -> int:
         """Return a register by Unicorn's number."""
         return int(self._uc.reg_read(register))
+
+    def read_msr(self, number: int) -> int:
+        """Return a model-specific register."""
+        return int(self._uc.reg_read(x86.UC_X86_REG_MSR, number))
 
     def flush_tlb(self) -> None:
         """Forget translations of linear addresses."""

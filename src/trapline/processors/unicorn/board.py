@@ -1,4 +1,4 @@
-"""Several CPUs on Unicorn, in one thread: each has its turn, which ends with its time, in a HLT or at a PAUSE.
+"""Several CPUs on Unicorn, in one thread: each has its turn (`turns`), which also ends in a HLT and at a PAUSE.
 
 A CPU that sends an interrupt to another one ends its turn too. What others have changed of the code that a CPU has
 translated is forgotten before its turn. LOCK needs nothing: no turn ends within an instruction.
@@ -7,18 +7,17 @@ translated is forgotten before its turn. LOCK needs nothing: no turn ends within
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
-from trapline.devices import SECOND
 from trapline.machine.boot import Boot
 from trapline.machine.processor import Outcome
 
+from .clock import InstructionCounter
 from .core import Core
 from .one_cpu import OneCpu
 from .pc import Pc
+from .turns import Turns, TurnsBySeed, TurnsByTime
 
-_TURN: Final = 0.001
-"""Seconds of a turn."""
 _OFF, _HALTED, _KICKED = Outcome.OFF, Outcome.HALTED, Outcome.KICKED
 
 
@@ -34,15 +33,21 @@ class UnicornBoard:
         output: Callable[[bytes], object],
         debug: Callable[[bytes], object] | None = None,
         sets_rf: bool = True,
+        seed: int | None = None,
     ) -> None:
-        """Build a machine with `cpus` CPUs; the rest is as for `UnicornProcessor`."""
-        self.pc = pc = Pc(boot, memory, output=output, debug=debug, cpus=cpus, sets_rf=sets_rf)
+        """Build a machine with `cpus` CPUs.
+
+        Turns, and the machine's time, are by instructions as `seed` has it, so that the same seed leads to the same
+        run; None: they are by time. The rest is as for `UnicornProcessor`.
+        """
+        counter = InstructionCounter()
+        clock = None if seed is None else counter.clock
+        self.pc = pc = Pc(boot, memory, output=output, debug=debug, cpus=cpus, sets_rf=sets_rf, clock=clock)
+        self._turns: Turns = TurnsByTime(pc) if seed is None else TurnsBySeed(pc, counter, seed)
         self.cpus = tuple(BoardCpu(self, pc, core, sets_rf=sets_rf) for core in pc.cores)
         self._kicked = False
         self._last = pc.current
         """The CPU that executed last."""
-        self._end = 0.0
-        """When the turn ends, on the clock of `time.monotonic`."""
 
     def run(self, deadline: float | None) -> tuple[int, Outcome]:
         """See `machine.Board.run`."""
@@ -58,6 +63,7 @@ class UnicornBoard:
                     outcome = self._rest((core,), deadline)
                 if outcome is not None:
                     return core.number, outcome
+                self._turns.begin()
 
         if core is not self.pc.current:
             self._switch(core)
@@ -96,10 +102,7 @@ class UnicornBoard:
         cores, idle = self.pc.cores, 0
         while True:
             core = self.pc.current
-            end = self._end if deadline is None else min(self._end, deadline)
-            outcome = self._execute(core, end)
-            if outcome is Outcome.DEADLINE and (deadline is None or time.monotonic() < deadline):
-                outcome = None
+            outcome = self._execute(core, deadline)
             if outcome not in (None, _HALTED):
                 return core.number, outcome
             idle = idle + 1 if outcome is _HALTED else 0
@@ -122,7 +125,7 @@ class UnicornBoard:
         if core is not self._last:
             self._last = core
             self._forget_stale(core)
-        outcome = core.loop.run(deadline)
+        outcome = self._turns.execute(core, deadline)
         return None if outcome is _KICKED and not self._take_kick() else outcome
 
     def _take_kick(self) -> bool:
@@ -134,7 +137,7 @@ class UnicornBoard:
         pc = self.pc
         pc.current.window.service_requests()
         pc.current = core
-        self._end = time.monotonic() + _TURN
+        self._turns.begin()
         core.pending.due = True  # what others have sent it
 
     def _forget_stale(self, core: Core) -> None:
@@ -153,14 +156,9 @@ class UnicornBoard:
         due = pc.devices.next_event()
         if due is None or not any(core.interrupts.can_wake() for core in started):
             return _HALTED
-        now = time.monotonic()
-        seconds = (pc.started + due) / SECOND - now
-        if deadline is not None:
-            if now >= deadline:
-                return Outcome.DEADLINE
-            seconds = min(seconds, deadline - now)
-        if seconds > 0:
-            pc.host.pacemaker.rest(seconds)
+        if deadline is not None and time.monotonic() >= deadline:
+            return Outcome.DEADLINE
+        self._turns.wait(due, deadline)
         return None
 
 
@@ -170,6 +168,12 @@ class BoardCpu(OneCpu):
     def __init__(self, board: UnicornBoard, pc: Pc, core: Core, *, sets_rf: bool) -> None:
         super().__init__(pc, core, sets_rf=sets_rf)
         self._board = board
+
+    @property
+    def tsc(self) -> int:
+        """See `machine.Processor.tsc`."""
+        clock = self.pc.clock
+        return clock.now() if clock.counts else super().tsc
 
     def run(self, deadline: float | None) -> Outcome:
         """Execute this CPU alone: see `machine.Board.cpus`."""

@@ -6,6 +6,7 @@ from functools import lru_cache, partial
 from typing import Final
 
 from trapline.arch import fxsave, msr
+from trapline.arch.exits import ExitCode
 from trapline.arch.layout import offset_of, size_of, zero
 from trapline.arch.registers import Gprs
 from trapline.arch.topology import with_topology
@@ -19,6 +20,7 @@ from .binding import Binding
 from .breakpoints import Breakpoints
 from .bus import MachineBus
 from .capabilities import PHYSICAL_BITS
+from .clock import Clock
 from .cpu import Cpu
 from .engine import Engine
 from .event_window import EventWindow
@@ -36,6 +38,8 @@ from .state import State
 from .uc_context import HF_GUEST, Context
 from .watchpoints import Watchpoints
 
+_TURNS: Final = ((ExitCode.PAUSE,), (ExitCode.PAUSE, ExitCode.RDTSC))
+"""What several CPUs stop at: where time goes by that of the host, and where it goes by instructions."""
 _ANSWERS: Final = 256
 """How many answers of CPUID are remembered: a guest can ask for 2^64."""
 
@@ -51,12 +55,12 @@ class Core:
         ram: Ram,
         gaps: Sequence[Range],
         host: Host,
-        started: int,
+        clock: Clock,
         *,
         note_code: Callable[[int, int], None],
         sets_rf: bool,
     ) -> None:
-        """`block` holds `ram`, which is mapped but for `gaps`; `started` is the time when the clock was zero.
+        """`block` holds `ram`, which is mapped but for `gaps`.
 
         `note_code(gpa, size)` is called for code that the CPU has translated; `sets_rf`: see `Capabilities`.
         """
@@ -69,20 +73,30 @@ class Core:
         self.gprs = gprs = Gprs.from_buffer(binding.context_bytes, offset_of(Context, "gprs"))
         self.pending = pending = Pending(binding.stop_between_instructions)
         bus = MachineBus(machine, number, binding, ram, pending, physical_bits=PHYSICAL_BITS)
-        hooks = Hooks(binding, bus, note_code)
+        self.hooks = hooks = Hooks(binding, bus, note_code)
         self.breakpoints = Breakpoints(binding, hooks, pending)
         self.engine = engine = Engine(binding, hooks, len(block), gaps)
         self.msrpm = engine.msrpm
         alone = len(machine.cpus) == 1
-        self.state = state = State(binding, engine, vmcb, buffer, pauses=not alone)
+        self.state = state = State(binding, engine, vmcb, buffer, () if alone else _TURNS[clock.counts])
         self.cpu = cpu = Cpu(vmcb, gprs, ram, physical_bits=PHYSICAL_BITS, sets_rf=sets_rf)
-        self.forwarding = forwarding = Forwarding(vmcb, gprs, cpu, number, started)
-        self.watchpoints = Watchpoints(vmcb, gprs, binding, hooks, engine, state, ram, pending)
+        self.forwarding = forwarding = Forwarding(vmcb, gprs, cpu, number, clock)
+        self.watchpoints = Watchpoints(vmcb, gprs, binding, hooks, engine, state, ram, pending, traced=clock.counts)
         self.interrupts = interrupts = Interrupts(vmcb, self.pins, state, cpu)
-        self.window = EventWindow(machine, pending, interrupts, state, cpu, forwarding, host, started, alone=alone)
+        self.window = EventWindow(machine, pending, interrupts, state, cpu, forwarding, host, clock, alone=alone)
         self.cpuid = lru_cache(_ANSWERS)(engine.cpuid if alone else partial(_cpuid, engine, number, len(machine.cpus)))
         instructions = Instructions(
-            vmcb, gprs, ram, self.pins, binding.context, cpu, pending, binding.flush_tlb, self.cpuid
+            vmcb,
+            gprs,
+            ram,
+            self.pins,
+            binding.context,
+            cpu,
+            pending,
+            binding.flush_tlb,
+            self.cpuid,
+            clock,
+            binding.read_msr,
         )
         answers = Answers(vmcb, gprs, binding.context, ram, engine, hooks, cpu, bus, pending, forwarding, instructions)
         flags = HookFlags(vmcb, binding, ram, engine)

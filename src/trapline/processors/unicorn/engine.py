@@ -27,13 +27,13 @@ MSRPM: Final = MONITOR + PAGE
 """Where it finds the permission map."""
 _HSAVE: Final = MSRPM + MSRPM_SIZE
 _MONITOR_SIZE: Final = _HSAVE + PAGE - MONITOR
-_ENTRY: Final = 1 << 51
+ENTRY: Final = 1 << 51
 """VMLOAD, VMRUN; CPUID; FXSAVE [RAX]; FXRSTOR [RAX]; a HLT after each: code, and so an address that paging keeps."""
 _CODE: Final = b"\x0f\x01\xda\x0f\x01\xd8\xf4" + b"\x0f\xa2\xf4" + b"\x0f\xae\x00\xf4" + b"\x0f\xae\x08\xf4"
-_CPUID: Final = _ENTRY + 7
-_FXSAVE: Final = _ENTRY + 10
-_FXRSTOR: Final = _ENTRY + 14
-_FPU: Final = _ENTRY + PAGE
+_CPUID: Final = ENTRY + 7
+_FXSAVE: Final = ENTRY + 10
+_FXRSTOR: Final = ENTRY + 14
+_FPU: Final = ENTRY + PAGE
 """Where FXSAVE and FXRSTOR find their image."""
 _HIGH: Final = 1 << 32
 _END: Final = 1 << 52
@@ -46,6 +46,11 @@ _WITHOUT_AVX: Final = {
     (XSAVE_AREAS, 2): (0, 0, 0, 0),
 }
 """What Unicorn's CPUID shows of the areas of XSAVE but for the upper halves of YMM registers: it has no AVX."""
+
+
+def is_aside(address: int) -> bool:
+    """Return whether code at an address is the host's, and does not lead to the guest."""
+    return ENTRY < address < ENTRY + PAGE
 
 
 class Engine:
@@ -64,8 +69,8 @@ class Engine:
         self.vmcb = Vmcb.from_buffer(self._monitor)
         """The VMCB that VMRUN executes, not the hypervisor's."""
         self.msrpm = memoryview(self._monitor)[MSRPM - MONITOR :][:MSRPM_SIZE]
-        binding.map_code(_ENTRY, _CODE)
-        for start, end in (*holes, (ram_size, _HIGH), (_HIGH, _ENTRY), (_FPU + PAGE, _END)):
+        binding.map_code(ENTRY, _CODE)
+        for start, end in (*holes, (ram_size, _HIGH), (_HIGH, ENTRY), (_FPU + PAGE, _END)):
             hooks.map_bus(start, end)
         self._fpu = mmap.mmap(-1, PAGE)
         binding.map_memory(_FPU, self._fpu)
@@ -85,7 +90,7 @@ class Engine:
             context.gprs[0] = MONITOR
             context.old_exception = _NO_EXCEPTION
             context.vm_hsave = _HSAVE
-            event = self._hooks.run(_ENTRY)
+            event = self._hooks.run(ENTRY)
             if event != Stop.ASKED or context.hflags & HF_GUEST:
                 return event  # otherwise the stop came before VMRUN
 

@@ -6,6 +6,7 @@ from trapline.devices import SECOND
 from trapline.devices.machine import BareMachine
 from trapline.machine.processor import Outcome
 
+from .clock import Clock
 from .cpu import Cpu
 from .forwarding import Forwarding
 from .host import Host
@@ -27,17 +28,17 @@ class EventWindow:
         cpu: Cpu,
         forwarding: Forwarding,
         host: Host,
-        started: int,
+        clock: Clock,
         *,
         alone: bool,
     ) -> None:
-        """`started` is the time of `time.monotonic_ns` when the machine's clock was zero.
+        """`clock` is the machine's.
 
         `alone`: a HLT is waited for here; otherwise it is HALTED at once, for other CPUs may execute meanwhile.
         """
         self._machine, self._pending, self._interrupts = machine, pending, interrupts
         self._state, self._cpu, self._forwarding = state, cpu, forwarding
-        self._started, self._host, self._alone = started, host, alone
+        self._clock, self._host, self._alone = clock, host, alone
         self._deadline: float | None = None
         self.pacemaker = host.pacemaker
 
@@ -92,7 +93,7 @@ class EventWindow:
         due = self._machine.next_event()
         if not self._alone or due is None or not self._interrupts.can_wake():
             return False
-        seconds = (self._started + due - time.monotonic_ns()) / SECOND
+        seconds = (self._clock.started + due - self._clock.now()) / SECOND
         if self._deadline is not None:
             seconds = min(seconds, self._deadline - time.monotonic())
         if seconds > 0:
@@ -100,8 +101,8 @@ class EventWindow:
         return True
 
     def _set_alarm(self) -> None:
-        due = self._machine.next_event()
-        alarm = None if due is None else (self._started + due) / SECOND
+        due = None if self._clock.counts else self._machine.next_event()
+        alarm = None if due is None else (self._clock.started + due) / SECOND
         if self._deadline is not None and (alarm is None or self._deadline < alarm):
             alarm = self._deadline
         self.pacemaker.set_alarm(alarm)

@@ -1,6 +1,5 @@
 """Exceptions that the processor records and re-injects without an exit, as the hypervisor permits."""
 
-import time
 from collections.abc import Callable
 from typing import Final
 
@@ -10,6 +9,7 @@ from trapline.arch.vectors import SOFTWARE_EXCEPTIONS
 from trapline.arch.vmcb import Vmcb
 from trapline.machine.record import RECORD_SIZE, RecordFlags, RecordWriter
 
+from .clock import Clock
 from .cpu import Cpu, exception_word
 from .stops import Next
 
@@ -20,11 +20,11 @@ _RECORDS: Final = 64
 class Forwarding:
     """Forwards exceptions. Records wait until `flush`, at most `_RECORDS` of them."""
 
-    def __init__(self, vmcb: Vmcb, gprs: Gprs, cpu: Cpu, number: int, started: int) -> None:
-        """`number` is the CPU's; `started` is the time of `time.monotonic_ns` when the time stamp counter was zero."""
+    def __init__(self, vmcb: Vmcb, gprs: Gprs, cpu: Cpu, number: int, clock: Clock) -> None:
+        """`number` is the CPU's; the time stamp counter goes by `clock`."""
         self._save = vmcb.save
         self._cpu = cpu
-        self._started = started
+        self._now, self._started = clock.now, clock.started
         self._writer = RecordWriter(vmcb, gprs, number)
         self._buffer = memoryview(bytearray(_RECORDS * RECORD_SIZE))
         self.waits = 0
@@ -56,7 +56,7 @@ class Forwarding:
         else:
             flags |= RecordFlags.HAS_ADDRESS
             self._save.cr2 = address
-        tsc = time.monotonic_ns() - self._started
+        tsc = self._now() - self._started
         self._writer.write(self._buffer, self.waits, tsc, vector, flags, code, 0, address, word)
         self.waits += RECORD_SIZE
         if self.waits == len(self._buffer):

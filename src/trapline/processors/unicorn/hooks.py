@@ -60,6 +60,8 @@ class Hooks:
         self.on_translation: Callable[[int, list[tuple[int, int]]], object] = lambda address, pieces: None
         """Called with the linear address of a block that was translated and is not executed yet, and with gpa and size
         of its parts, each of one page."""
+        self.execute: Callable[[int], int] = binding.run
+        """Executes from an address, and returns Unicorn's error."""
         self._raised: BaseException | None = None
         binding.hook_events(self._event_hook())
         binding.hook_blocks(self._on_block)
@@ -75,7 +77,7 @@ class Hooks:
     def run(self, address: int) -> int:
         """Run from the context until a stop, and save the state there; returns the event."""
         self.event = _ASKED
-        error = self._binding.run(address)
+        error = self.execute(address)
         if self._raised is not None:
             raised, self._raised = self._raised, None
             raise raised

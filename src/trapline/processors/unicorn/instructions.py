@@ -15,6 +15,7 @@ from trapline.asm.decoder import Decoded, Mnemonic, decode_at_rip
 from trapline.devices.local import LocalInterrupts
 from trapline.machine.linear import code_bits, next_rip
 
+from .clock import Clock
 from .cpu import Cpu
 from .memory import Ram
 from .pending import Pending
@@ -40,16 +41,20 @@ class Instructions:
         pending: Pending,
         flush_tlb: Callable[[], None],
         cpuid: Cpuid,
+        clock: Clock,
+        read_msr: Callable[[int], int],
     ) -> None:
         self._control, self._save = vmcb.control, vmcb.save
         self._gprs, self._memory, self._pins = gprs, memory, pins
         self._context, self._cpu, self._pending = context, cpu, pending
         self._flush_tlb, self._cpuid = flush_tlb, cpuid
+        self._clock, self._read_msr = clock, read_msr
         self._cr4 = 0
         """The bits of CR4 that the CPU has; calculated when they are first needed."""
         self._own: dict[int, Callable[[Decoded], Next]] = {
             ExitCode.HLT: self._hlt,
             ExitCode.PAUSE: self._pause,
+            ExitCode.RDTSC: self._read_time,
             ExitCode.READ_CR8: self._read_cr8,
             ExitCode.WRITE_CR8: self._write_cr8,
             ExitCode.WRITE_CR0: self._write_cr0,
@@ -81,6 +86,14 @@ class Instructions:
     def _pause(self, decoded: Decoded) -> Next:
         """PAUSE of one of several CPUs: it waits for another one."""
         self._pending.give_up_turn()
+        return self._cpu.skip(decoded.length)
+
+    def _read_time(self, decoded: Decoded) -> Next:
+        """RDTSC and RDTSCP, where time goes by instructions."""
+        time = self._clock.now()
+        self._save.rax, self._gprs.rdx = time & M32, time >> 32
+        if decoded.mnemonic == Mnemonic.RDTSCP:
+            self._gprs.rcx = self._read_msr(msr.TSC_AUX) & M32
         return self._cpu.skip(decoded.length)
 
     def _software_interrupt(self, decoded: Decoded) -> Next:

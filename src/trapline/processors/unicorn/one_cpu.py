@@ -39,7 +39,7 @@ class OneCpu:
     @property
     def tsc(self) -> int:
         """See `machine.Processor.tsc`; the counter goes by nanoseconds."""
-        return self.pc.left - self.pc.started
+        return self.pc.left - self.pc.clock.started
 
     @property
     def hit(self) -> Watchpoint | None:

@@ -13,6 +13,7 @@ from trapline.machine.boot import Boot
 from trapline.machine.processor import Outcome, Statistics
 
 from .address_map import holes
+from .clock import Clock, host_clock
 from .code_copies import CodeCopies
 from .core import Core
 from .host import Host
@@ -33,11 +34,14 @@ class Pc:
         debug: Callable[[bytes], object] | None,
         cpus: int,
         sets_rf: bool,
+        clock: Clock | None = None,
     ) -> None:
-        """Build the machine, which is off: `switch` answers RESET. The rest is as for `UnicornProcessor`."""
+        """Build the machine, which is off: `switch` answers RESET. `clock`: the host's by default. The rest is as for
+        `UnicornProcessor`.
+        """
         self._boot, self._output = boot, output
-        self.started = started = time.monotonic_ns()
-        self.devices = BareMachine(memory, output=self._write, debug=debug, clock=self._clock, cpus=cpus)
+        self.clock = clock = host_clock() if clock is None else clock
+        self.devices = BareMachine(memory, output=self._write, debug=debug, clock=self._time, cpus=cpus)
         block = mmap.mmap(-1, memory)
         self._holes = gaps = holes(memory, boot.loads)
         self.ram = ram = Ram(block, self._forget_code)
@@ -46,7 +50,7 @@ class Pc:
         notes = [copies.note for copies in self.copies] or [ram.note_code]
         self.host = host = Host(lambda: self.current.pending.interrupt())
         self.cores = tuple(
-            Core(number, self.devices, block, ram, gaps, host, started, note_code=note, sets_rf=sets_rf)
+            Core(number, self.devices, block, ram, gaps, host, clock, note_code=note, sets_rf=sets_rf)
             for number, note in enumerate(notes)
         )
         self.current = self.cores[0]
@@ -56,7 +60,7 @@ class Pc:
         self.exit_status: int | None = None
         self.exits = self.stopped = 0
         """#VMEXITs, and nanoseconds for which the guest was stopped for them."""
-        self.left = started
+        self.left = time.monotonic_ns()
         """When the last run ended, on the clock of `time.monotonic_ns`."""
         self.running = self.closing = False
         self.is_open, self._fresh = True, True
@@ -148,8 +152,8 @@ class Pc:
             core.reset()
         return Outcome.RESET
 
-    def _clock(self) -> int:
-        return time.monotonic_ns() - self.started
+    def _time(self) -> int:
+        return self.clock.now() - self.clock.started
 
     def _write(self, data: bytes) -> None:
         """Pass on what the guest writes to COM1, after the records of the exceptions before it."""

@@ -3,6 +3,7 @@
 At most exits nothing changed but a few registers, so whole areas are compared as bytes before a field is copied.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 from trapline.arch.bits import M32
@@ -68,7 +69,6 @@ _NEEDED_DR: Final = 1 << ExitCode.WRITE_DR7 % 32
 _NEEDED_1: Final = sum(1 << code % 32 for code in (ExitCode.VINTR, ExitCode.SWINT, ExitCode.HLT, ExitCode.MSR))
 _NEEDED_2: Final = 1 << ExitCode.VMRUN % 32
 """What Unicorn must report because it cannot do it itself, or not as it should; the hypervisor may want more."""
-_PAUSE: Final = 1 << ExitCode.PAUSE % 32
 _IRET: Final = 1 << ExitCode.IRET % 32
 
 _WRITE_CR3: Final = 1 << ExitCode.WRITE_CR3
@@ -84,9 +84,9 @@ class State:
     """Moves the guest's state. `collect` after the CPU stopped, `enter` to let it run."""
 
     def __init__(
-        self, binding: Binding, engine: Engine, vmcb: Vmcb, buffer: bytearray, *, pauses: bool = False
+        self, binding: Binding, engine: Engine, vmcb: Vmcb, buffer: bytearray, also: Iterable[ExitCode] = ()
     ) -> None:
-        """`buffer` holds the bytes of `vmcb`; `pauses`: stop at each PAUSE."""
+        """`buffer` holds the bytes of `vmcb`; `also` are further instructions to stop at, of the third word."""
         self._binding, self._engine = binding, engine
         self._context, self._bytes, self._words = binding.context, binding.context_bytes, binding.words
         self._vmcb = vmcb
@@ -100,7 +100,7 @@ class State:
         """Another number after each change of what `changed` asks for."""
         self.window = False
         """Stop with a VINTR exit as soon as the guest can be interrupted."""
-        self._needed_1 = _NEEDED_1 | (_PAUSE if pauses else 0)
+        self._needed_1 = _NEEDED_1 | sum(1 << code % 32 for code in also)
         self._iret = 0
         self._int_ctl = 0
         self._cr3 = 0

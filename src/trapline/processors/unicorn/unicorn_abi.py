@@ -54,6 +54,11 @@ def find_emu_count(handle: ctypes.c_void_p, count: int) -> ctypes.c_size_t:
     return ctypes.c_size_t.from_address(_address(handle) + found[0].start())
 
 
+def find_emu_counter(limit: ctypes.c_size_t) -> ctypes.c_uint64:
+    """Return how many instructions `uc_emu_start` has executed, given their limit: its neighbour, emu_counter."""
+    return ctypes.c_uint64.from_address(ctypes.addressof(limit) - ctypes.sizeof(ctypes.c_uint64))
+
+
 def _address(handle: ctypes.c_void_p) -> int:
     assert handle.value is not None
     return handle.value

@@ -61,10 +61,14 @@ class Watchpoints:
         state: State,
         ram: Ram,
         pending: Pending,
+        *,
+        traced: bool = False,
     ) -> None:
+        """`traced`: instructions are traced anyway."""
         self._save, self._gprs = vmcb.save, gprs
         self._binding, self._hooks, self._engine, self._state = binding, hooks, engine, state
         self._ram, self._pending = ram, pending
+        self._traced = traced
         self._watched: tuple[Watchpoint, ...] = ()
         self._ranges: tuple[_Range, ...] = ()
         self._numbers: list[int] = []
@@ -83,11 +87,12 @@ class Watchpoints:
             if one.size <= 0:
                 raise UsageError(f"a watchpoint has at least one byte, not {one.size}")
         self._unhook()
-        self._watched = watched
+        was, self._watched = self.active, watched
         if watched:
             self._hook(())
-        if self.active != self._binding.traced:
-            self._engine.trace(self.active)
+        if self.active != was:
+            if not self._traced:
+                self._engine.trace(self.active)
             self._state.watch_cr3(self.active)
 
     def follow_tables(self) -> None:
