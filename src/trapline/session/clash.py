@@ -13,7 +13,6 @@ from typing import Final, NamedTuple, TypeAlias
 from trapline.errors import ProcessorMissing, UsageError
 from trapline.processors.qemu.launch import PROGRAM, bios_candidates
 from trapline.processors.qemu.named_files import named_files
-from trapline.processors.qemu.uefi import find_uefi
 
 from .settings import PathLike, Settings
 
@@ -42,11 +41,12 @@ class File(NamedTuple):
 
 def check_clashes(inputs: Iterable[File], outputs: Iterable[File]) -> None:
     """Raise UsageError where an output is an input or another output, by whatever name."""
+    written = list(outputs)
     known: dict[object, File] = {}
-    for file in inputs:
+    for file in inputs if written else ():
         for identity in _identities(file.target):
             known.setdefault(identity, file)
-    for file in outputs:
+    for file in written:
         for identity in _identities(file.target):
             other = known.setdefault(identity, file)
             if other is not file:
@@ -101,6 +101,8 @@ def input_files(settings: Settings) -> Iterator[File]:
     for named in (None, *(value for option, value in pairwise(settings.qemu_options) if option.endswith("-bios"))):
         for path in bios_candidates(named):
             yield File("the BIOS", path)
+    from trapline.processors.qemu.uefi import find_uefi  # most commands do not come here
+
     with contextlib.suppress(ProcessorMissing):
         for path in find_uefi():
             yield File("UEFI firmware", path)

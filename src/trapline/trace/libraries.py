@@ -3,7 +3,6 @@
 import contextlib
 import sys
 from collections.abc import Iterator
-from importlib.abc import MetaPathFinder
 
 from trapline.errors import MissingExtra
 
@@ -16,7 +15,9 @@ def need_pyarrow() -> None:
         raise MissingExtra("pyarrow", "trace") from None
 
 
-class _WithoutPandas(MetaPathFinder):
+class _WithoutPandas:
+    """A finder of modules that finds no pandas."""
+
     def find_spec(self, name: str, path: object, target: object = None) -> None:
         if name == "pandas":
             raise ModuleNotFoundError("no data frame is wanted", name=name)

@@ -15,11 +15,9 @@ from trapline.errors import LaunchError, ProcessorMissing, TraplineError, UsageE
 from . import layout
 from .command import Descriptors, UserOptions, command, read_user_options
 from .facts import Facts, Key, key_of, load, store
-from .firmware import wrap
 from .flash import Chip
 from .kvm import nested_svm_missing
 from .process import NO_FILES, Files, QemuProcess
-from .uefi import find_uefi
 
 if TYPE_CHECKING:
     from .firmware import Firmware
@@ -180,6 +178,8 @@ def open_qemu(
         raise UsageError(f"--memory: a guest has 4M to {_LARGEST >> 30}G of memory, in whole MiB")
     user = read_user_options(options)
     if uefi and user.flash is None and user.bios is None:
+        from .uefi import find_uefi
+
         found = find_uefi()
         user = user._replace(flash=Chip(str(found.code), variables=str(found.variables)))
     if isolated and "q35" in user.machine:
@@ -212,6 +212,8 @@ def open_qemu(
 
 
 def _read_firmware(user: UserOptions, *, unlock_svm: bool) -> "Firmware":
+    from .firmware import wrap
+
     path = Path(user.flash.file) if user.flash else find_bios(user.bios)
     image = _read(path)
     try:
