@@ -14,6 +14,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import IO, Final, NamedTuple, Self, TypeVar, Unpack
 
 from trapline.arch.vectors import Vector
@@ -51,6 +52,7 @@ inject = injection
 _ENDS: Final = frozenset({StopReason.OFF, StopReason.RESET, StopReason.SHUTDOWN})
 """After these there is nothing left to run."""
 _C = TypeVar("_C", bound=Callback)
+_W = TypeVar("_W")
 
 
 class Stop(NamedTuple):
@@ -77,6 +79,11 @@ class Stop(NamedTuple):
     def explain(self) -> Explanation | None:
         """Explain the shutdown, or the exception at which the guest is stopped; None: there is neither."""
         return self.machine.session.explanation(self.stopped)
+
+    @property
+    def cpu(self) -> Cpu:
+        """The CPU that stopped."""
+        return self.machine.cpus[self.machine.session.vm.vcpu.number]
 
     @property
     def crash(self) -> CrashContext:
@@ -110,9 +117,9 @@ class Machine:
         """The CPUs of the guest, the boot CPU first."""
         self.memory: Memory = Memory(session.processor.memory, self._check)
         """Its physical memory."""
-        self.breakpoints: Breakpoints = Breakpoints(self.resolve, self._set_breakpoints)
+        self.breakpoints: Breakpoints = Breakpoints(self.resolve, partial(self._set, session.vm.set_breakpoints))
         """The instructions at which it stops."""
-        self.watchpoints: Watchpoints = Watchpoints(self.resolve, self._set_watchpoints)
+        self.watchpoints: Watchpoints = Watchpoints(self.resolve, partial(self._set, session.vm.set_watchpoints))
         """The memory at whose access it stops."""
         self.console: Dialogue = Dialogue(
             session.console,
@@ -222,9 +229,8 @@ class Machine:
 
     def _execute(self, execute: Callable[[float | None], Stopped], timeout: float | None) -> Stop:
         with self._running():
-            deadline = None if timeout is None else time.monotonic() + timeout
             try:
-                self._stopped = stopped = execute(deadline)
+                self._stopped = stopped = execute(None if timeout is None else time.monotonic() + timeout)
             except ProcessorError as lost:
                 self._lost, self._over = lost, str(lost.args[0])
                 raise
@@ -256,13 +262,9 @@ class Machine:
         if self._gone:
             raise UsageError(f"the guest cannot be accessed any more: {self._over}")
 
-    def _set_breakpoints(self, addresses: frozenset[int]) -> None:
+    def _set(self, change: Callable[[_W], None], wanted: _W) -> None:
         self._check(True)
-        self.session.vm.set_breakpoints(addresses)
-
-    def _set_watchpoints(self, watched: tuple[Watchpoint, ...]) -> None:
-        self._check(True)
-        self.session.vm.set_watchpoints(watched)
+        change(wanted)
 
 
 def run(

@@ -7,7 +7,7 @@ from trapline.arch.vectors import Vector
 from trapline.asm import operands
 from trapline.asm.assembler import Assembler
 from trapline.asm.operands import AX, CS, DS, EAX, EDX, Mem
-from trapline.guests.samples import End, find_sample
+from trapline.guests.samples import End, find_sample, places
 from trapline.report.result import Ending
 from trapline.report.text import headline, report
 
@@ -142,3 +142,21 @@ def test_a_schedule_is_for_several_cpus_in_this_process():
     runs = [run("sample:ap-trampoline", processor="unicorn", schedule=7, timeout=60) for _ in range(2)]
     assert [record.tsc for record in runs[0].exceptions] == [record.tsc for record in runs[1].exceptions]
     assert runs[0].exit_code == 0
+
+
+def test_a_stop_names_its_cpu_and_a_waiting_one_cannot_be_stepped():
+    with Machine("sample:ap-trampoline", processor="unicorn", exceptions="ud") as m:
+        m.interrupt()
+        assert m.run().cpu.number == 0
+        m.session.vm.vcpu = m.session.vm.vcpus[1]
+        with pytest.raises(UsageError, match="CPU 1 waits for a startup IPI: there is nothing to step"):
+            m.step()
+        m.session.vm.vcpu = m.session.vm.vcpus[0]
+        m.watchpoints.add(places.VARIABLES + 48, 4, "w")
+        stop = m.run(timeout=60)
+        assert (stop.reason, stop.cpu.number, stop.cpu.bits) == (StopReason.WATCHPOINT, 1, 64)
+        m.watchpoints.clear()
+        cli, hlt = m.step(), m.step()
+        assert (cli.reason, hlt.reason, hlt.cpu.number) == (StopReason.STEP, StopReason.STEP, 1)
+        assert hlt.stopped.detail == "CPU 1 waits in a HLT, which another CPU may end"
+        assert m.run(timeout=60).reason is StopReason.OFF

@@ -62,7 +62,7 @@ class Target:
     @property
     def stopped_cpu(self) -> Cpu:
         """The CPU that stopped."""
-        return self.machine.cpus[self.machine.session.vm.vcpu.number]
+        return self.stop.cpu
 
     def select(self, number: int | None) -> None:
         """Look at another CPU, until the guest runs; None: at the one that stopped. Raises UsageError."""

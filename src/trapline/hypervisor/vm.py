@@ -88,9 +88,11 @@ class Vm:
     def step(self, deadline: float | None = None) -> Stop:
         """Execute one instruction of `vcpu` or deliver one event; `deadline` limits how long a HLT waits.
 
-        Other CPUs stand still meanwhile.
+        Other CPUs stand still meanwhile. Raises UsageError for a CPU that waits for a startup IPI.
         The reason is STEP unless something else ended it: see `hypervisor.step`.
         """
+        if self.vcpu.waits:
+            raise UsageError(f"CPU {self.vcpu.number} waits for a startup IPI: there is nothing to step")
         return self._hold(self._step, deadline)
 
     def set_breakpoints(self, addresses: frozenset[int]) -> None:
@@ -209,7 +211,10 @@ class Vm:
             self._board.pause()
 
     def _step(self, deadline: float | None) -> tuple[Stop, bool]:
-        return self._stop_detached() or step.step(self.vcpu, deadline, self._service_requests), False
+        stop = self._stop_detached() or step.step(self.vcpu, deadline, self._service_requests)
+        if stop.reason is StopReason.HALTED and len(self.vcpus) > 1:
+            stop = Stop(StopReason.STEP, f"CPU {self.vcpu.number} waits in a HLT, which another CPU may end")
+        return stop, False
 
     def _stop_detached(self) -> Stop | None:
         """Stop a guest that the processor still runs after a deadline; a Stop: it stopped otherwise."""

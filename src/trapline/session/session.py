@@ -234,7 +234,8 @@ class Session:
 
     def _place(self) -> str:
         """Return where the guest is, with the instruction, for a message."""
-        cpu = self.cpus()[self.vm.vcpu.number]
+        assert self._guard is not None, "it asks"
+        cpu = self.cpus()[self._guard.executing]
         address = f"{cpu.registers.cs.selector:04x}:{cpu.registers.rip:x}"
         place = address if (symbol := cpu.symbol) is None else f"{address} {symbol}"
         return next((f"{place}, which begins with {line.text}" for line in cpu.disassemble()), place)
@@ -266,6 +267,7 @@ class Session:
             return self._guard.run(execute, self._interrupt)
         except ProcessorLost:
             self.crashed = True
+            self.vm.vcpu = self.vm.vcpus[self._guard.executing]
             self.vm.abandon()
             raise
 

@@ -28,6 +28,8 @@ class Launch(Arguments):
     exceptions: str | Natural | None = None
     processor: str = "auto"
     memory: str | Natural | None = None
+    cpus: Natural | None = None
+    schedule: Natural | None = None
     entry_mode: Literal[16, 32, 64] | None = None
     load_address: str | Natural | None = None
     media: str | None = None

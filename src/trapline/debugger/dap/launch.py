@@ -17,6 +17,8 @@ _SAME: Final = (
         "exceptions",
         "processor",
         "memory",
+        "cpus",
+        "schedule",
         "entry_mode",
         "media",
         "uefi",

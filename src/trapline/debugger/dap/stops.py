@@ -35,7 +35,7 @@ def stopped(
 
 def of(stop: Stop, points: list[Point]) -> Event:
     """Return the event of a stop after which the guest can be looked at; `points` are the breakpoints there."""
-    cpu = stop.machine.session.vm.vcpu.number
+    cpu = stop.cpu.number
     if stop.exception is not None:
         row = VECTORS[stop.exception.vector]
         return stopped("exception", f"Paused on {row.mnemonic} {row.name}", str(stop.exception), cpu=cpu)

@@ -31,7 +31,7 @@ class Told(NamedTuple):
 
 def told(stop: Stop, points: Points, *, details: bool) -> Told:
     """Return what to tell of a stop after which the guest can be looked at; `details`: gdb knows `swbreak`."""
-    number = stop.machine.session.vm.vcpu.number
+    number = stop.cpu.number
     if stop.exception is not None:
         return Told(
             _reply(number, signals.of_vector(stop.exception.vector)), f"{stop.exception}; `monitor why` explains it"

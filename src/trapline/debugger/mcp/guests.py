@@ -26,6 +26,10 @@ class Options(BaseModel):
     """unicorn: in process, for ELF kernels and raw code that need no PC; qemu: a PC; auto: chosen by the guest."""
     memory: str = "256M"
     """RAM, such as 64M or 2G."""
+    cpus: Annotated[int, Field(ge=1, le=8)] | None = None
+    """How many CPUs the guest has; by default one."""
+    schedule: Annotated[int, Field(ge=0)] | None = None
+    """With unicorn and several CPUs: a seed for their turns; the same seed leads to the same run."""
     entry_mode: Literal[16, 32, 64] | None = None
     """The guest is raw code without a header, entered in this mode."""
     load_address: str | None = None
@@ -67,6 +71,8 @@ def keywords(access: Access, guest: str, options: Options) -> tuple[str, Machine
     found: MachineOptions = {
         "processor": options.processor,
         "memory": options.memory,
+        "cpus": options.cpus,
+        "schedule": options.schedule,
         "entry_mode": options.entry_mode,
         "media": options.media,
         "uefi": options.uefi,

@@ -32,6 +32,11 @@ class CrashGuard:
         self._processor, self._place = processor, place
         self._worker: _Worker[Any] | None = None
 
+    @property
+    def executing(self) -> int:
+        """The number of the CPU that executes, or did so last."""
+        return self._processor.pc.current.number
+
     def is_running_here(self) -> bool:
         """Return whether the calling thread is the one that runs the guest."""
         return self._worker is not None and self._worker.ident == threading.get_ident()
