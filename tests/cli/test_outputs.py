@@ -166,7 +166,7 @@ def test_a_link_stays_a_link_and_a_mode_stays(trapline_command, disk, play, kept
 @pytest.mark.parametrize(
     "words",
     [
-        *(["-smp", "4"], ["-m", "1G"], ["-bios", "/nowhere"], ["-cpu"]),
+        *(["-smp", "9"], ["-m", "1G"], ["-bios", "/nowhere"], ["-cpu"]),
         *(["--qemu", "nope"], ["--memory", "1"], ["-e", "pg"], ["--stop", "pff"], ["--fail-on", "gp", "-e", "pf"]),
         *(["--timeout", "0"], ["--symbols", "nowhere"], ["--where", "colour"], ["--accel", "xen"]),
     ],

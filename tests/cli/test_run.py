@@ -202,7 +202,7 @@ def test_the_guest_and_the_options_reach_qemu(trapline_command, disk, kernel, pl
 @pytest.mark.parametrize(
     "words",
     [
-        *(["-m", "1G"], ["-accel", "kvm"], ["-enable-kvm"], ["-smp", "2"], ["-daemonize"]),
+        *(["-m", "1G"], ["-accel", "kvm"], ["-enable-kvm"], ["-smp", "9"], ["-daemonize"]),
         *(["-machine", "microvm"], ["-incoming", "x"], ["-qmp", "stdio"], ["-machine", "pflash0=x"], ["-cpu"]),
         *(["-M", "accel=kvm"], ["-bios", "/nowhere/bios"], ["-drive", "if=pflash,unit=1,file=x"]),
         ["-pflash", "/nowhere/flash"],

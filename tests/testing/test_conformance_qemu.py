@@ -58,7 +58,7 @@ NMIS = Check("NMIs", "the local APIC passes NMIs", PROTECTED_32, 0, _CODE.blob, 
 def processor():
     with open_qemu(guest=["-nodefaults"], options=["-cpu", "max"], memory=16 << 20) as processor:
         assert processor.run(time.monotonic() + 30) is Outcome.RESET
-        processor._power_on._in_firmware = False  # the BIOS, where a guest starts otherwise, is not wanted
+        processor._machine.power_on._in_firmware = False  # the BIOS, where a guest starts otherwise, is not wanted
         run(NMIS, processor)
         yield processor
 

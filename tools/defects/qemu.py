@@ -63,7 +63,7 @@ DEFECTS: Final = (
     Defect("34c", "an event lost at a watchpoint", _DELIVERIES,
            "places = [(frame.gva, frame.width * len(frame.values))]", "places = []", STOPPING),
     Defect("111", "the RAM that the entry borrows not given back", f"{_QEMU}/firmware_entry.py",
-           "    _swap(code, RSI, RDI, RCX, RAX)\n    if", "    if", "", ("tests/processors/qemu/test_firmware.py",)),
+           "    swap(code, RSI, RDI, RCX, RAX)\n    if", "    if", "", ("tests/processors/qemu/test_firmware.py",)),
     Defect("112", "a CPU that has SVM entered without it", f"{_QEMU}/firmware_entry.py",
            "EFER.LME | (0 if unlock_svm else EFER.SVME)", "EFER.LME", "", ("tests/processors/qemu/test_firmware.py",)),
     Defect("113", "the user's own UEFI firmware passed over", f"{_QEMU}/uefi.py",

@@ -3,8 +3,8 @@
 from typing import Final
 
 from trapline.machine.boot import Boot
+from trapline.machine.processor import Processor
 from trapline.processors.qemu.launch import open_qemu
-from trapline.processors.qemu.processor import QemuProcessor
 from trapline.processors.unicorn.processor import UnicornProcessor
 
 from .places import RAM
@@ -23,6 +23,6 @@ def open_unicorn(*, sets_rf: bool) -> UnicornProcessor:
     )
 
 
-def open_tcg() -> QemuProcessor:
+def open_tcg() -> Processor:
     """Return a machine of QEMU."""
     return open_qemu(guest=["-nodefaults"], options=["-cpu", CPU], memory=RAM)

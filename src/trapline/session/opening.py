@@ -27,6 +27,7 @@ from .settings import AUTO, PROCESSORS, QEMU, UNICORN, Settings, find_guest, par
 from .symbols import open_names
 
 if TYPE_CHECKING:
+    from trapline.processors.qemu.board_cpu import BoardCpu
     from trapline.processors.qemu.processor import QemuProcessor
 
 log = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ def open_processor(
             qemu = _open_qemu(undo, settings, guest, console, inherited)
         program = guest.path.name if guest is not None and guest.kind is GuestKind.EFI else None
         images = LoadedImages(names, program) if qemu.has_uefi else None
-        return Opened(qemu, QEMU, choice.why, None, names, description, None, images=images)
+        return Opened(qemu, QEMU, choice.why, None, names, description, None, qemu.board, images)
     memory = parse_memory(settings.memory)
     opened = UNICORN, choice.why, choice.boot, names, description
     cpus = _cpus(settings, guest)
@@ -107,7 +108,7 @@ def blaming(settings: Settings) -> Iterator[None]:
 
 def _open_qemu(
     undo: contextlib.ExitStack, settings: Settings, guest: Guest | None, console: Console, inherited: IO[bytes] | None
-) -> "QemuProcessor":
+) -> "QemuProcessor | BoardCpu":
     require("qemu", "qemu.qmp")
     guest = None if guest is None else undo.enter_context(in_file(guest))
     uefi = settings.uefi or (guest is not None and guest.uefi)
@@ -125,7 +126,9 @@ def _open_qemu(
     # Only one of QEMU's devices can have its standard input and output.
     shared = takes_stdio(settings.qemu_options) and not read_user_options(settings.qemu_options).own_serial
     if inherited is not None and not shared:
-        return undo.enter_context(start(serial=["-serial", "stdio"], files=Files(stdout=inherited)))
+        processor = start(serial=["-serial", "stdio"], files=Files(stdout=inherited))
+        undo.enter_context(processor)
+        return processor
     line = SerialLine(settings.qemu_options)
     undo.callback(line.close)  # after QEMU
     try:
@@ -135,7 +138,8 @@ def _open_qemu(
     finally:
         line.close_other_end()
     line.connect(console)
-    return undo.enter_context(processor)
+    undo.enter_context(processor)
+    return processor
 
 
 def _cpus(settings: Settings, guest: Guest | None) -> int:

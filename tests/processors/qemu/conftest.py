@@ -7,8 +7,9 @@ import pytest
 from tests.processors.qemu.scripted_qemu import FACTS, Block, Qemu
 from trapline.arch.layout import leaves
 from trapline.processors.qemu import firmware
-from trapline.processors.qemu import processor as processor_module
+from trapline.processors.qemu import machine as machine_module
 from trapline.processors.qemu.layout import SIZE, SharedMemory
+from trapline.processors.qemu.machine import QemuMachine
 from trapline.processors.qemu.processor import QemuProcessor
 from trapline.processors.qemu.ram import Ram
 
@@ -138,8 +139,8 @@ def start(memory, bios):
                 },
             )
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(processor_module, "Qmp", qmp)
-                processor = QemuProcessor(
+                patch.setattr(machine_module, "Qmp", qmp)
+                machine = QemuMachine(
                     qemu,
                     wrapped,
                     Block(),
@@ -148,6 +149,7 @@ def start(memory, bios):
                     isolated=isolated,
                     facts=facts,
                 )
+                processor = QemuProcessor(machine)
             closing.enter_context(processor)
             qemu.start()
             return processor, qemu

@@ -145,16 +145,34 @@ def test_flash_is_a_copy_of_ours_and_so_are_the_variables_of_firmware_that_was_f
 
 @pytest.mark.parametrize("value", ["1", "cpus=1", "1,maxcpus=1", "sockets=1,cores=1,threads=1", "1,sockets=1"])
 def test_one_processor_is_what_there_is(value):
-    assert read_user_options(["-smp", value]).rest == ()
+    user = read_user_options(["-smp", value])
+    assert (user.rest, user.cpus, user.smp) == ((), 1, None)
+    assert values(line("-smp", value), "-smp") == []
 
 
 @pytest.mark.parametrize(
     "value",
-    ["2", "cpus=4", "1,maxcpus=2", "sockets=2", "cores=2", "threads=2", "dies=2", "1,cores=2,threads=2"],
+    ["2", "cpus=2", "2,maxcpus=2", "maxcpus=2", "sockets=2", "cores=2", "threads=2", "dies=2", "2,cores=2,threads=1"],
 )
-def test_more_processors_are_refused(value):
-    with pytest.raises(UsageError, match="one processor here so far"):
-        read_user_options(["-smp", value])
+def test_several_processors(value):
+    assert read_user_options(["-smp", value]).cpus == 2
+    words = line("-smp", value)
+    assert values(words, "-smp") == [value]
+    assert values(words, "-cpu") == ["qemu64,-svm,-x2apic"]
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        *((["-smp", value], "can be added later") for value in ("1,maxcpus=2", "1,cores=2,threads=2", "2,maxcpus=4")),
+        (["-smp", "9"], "8 CPUs here at most"),
+        (["-smp", "2", "-smp", "4"], "two different numbers"),
+        (["-smp", "2", "-icount", "auto"], "-icount cannot be given"),
+    ],
+)
+def test_processors_that_cannot_be_had_are_refused(words, why):
+    with pytest.raises(UsageError, match=why):
+        read_user_options(words)
 
 
 @pytest.mark.parametrize("value", ["", "two", "cpus=two", "1,maxcpus=x", "1,cores="])

@@ -20,7 +20,7 @@ from trapline.hypervisor.stop import StopReason
 from trapline.hypervisor.vm import Vm
 from trapline.machine.processor import Outcome
 from trapline.machine.record import RECORD_SIZE
-from trapline.processors.qemu import handshake
+from trapline.processors.qemu import handover
 from trapline.processors.qemu.damage import Damage
 from trapline.processors.qemu.layout import CODE_AT, MAILBOX_AT, RING_AT, VMCB_AT, Mailbox
 from trapline.trace.recorder import Recorder
@@ -132,7 +132,7 @@ def test_a_monitor_that_waits_for_room_in_its_ring(start):
 
 
 def test_a_command_that_is_never_answered_ends_with_the_time(start, monkeypatch):
-    monkeypatch.setattr(handshake, "_ANSWER", 0.1)
+    monkeypatch.setattr(handover, "_ANSWER", 0.1)
     processor, qemu = start(power_on, UD)
     processor.run(time.monotonic() + SECONDS)
     qemu._closed.set()

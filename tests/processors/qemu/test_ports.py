@@ -42,7 +42,7 @@ def ram():
 
 @pytest.fixture
 def ports(shared, handshake, ram):
-    ports = Ports(shared, handshake, ram, COMMAND, splits=False)
+    ports = Ports(shared, handshake, ram, COMMAND, [], splits=False)
     ports.watch()
     return ports
 
@@ -102,7 +102,7 @@ def test_an_out_is_the_end(access, ports, handshake, shared, port, form, value, 
 def test_one_that_is_not_aligned_reaches_the_device_where_accesses_are_split(
     access, shared, handshake, ram, port, form, value, at
 ):
-    split = Ports(shared, handshake, ram, COMMAND, splits=True)
+    split = Ports(shared, handshake, ram, COMMAND, [], splits=True)
     assert not access(port, form, ports=split)
     assert split.leave()
     assert handshake.given == [(Command.EXIT, at, 1, value)]

@@ -472,7 +472,7 @@ def test_the_bios_goes_into_ram_once_at_the_first_power_on(start, bios):
 
     processor, qemu = start(first, power_on)
     assert processor.run(None) is Outcome.RESET
-    assert processor._block.found == (TOKEN_AT, (0x1122).to_bytes(8, "little"))
+    assert processor._machine.block.found == (TOKEN_AT, (0x1122).to_bytes(8, "little"))
     assert qemu.shared.mailbox.token == 0
     assert qemu.ram[at:MIB] == bios
     qemu.ram[at + 7] = 0xEE
@@ -491,7 +491,7 @@ def test_waking_up_is_told_from_a_reset(start):
 
 def test_an_old_qemu_is_refused(start):
     processor, _ = start(power_on)
-    processor._qmp.version = lambda: (6, 2, 0)
+    processor._machine.qmp.version = lambda: (6, 2, 0)
     with pytest.raises(LaunchError, match=r"QEMU 6\.2\.0; trapline needs 7\.2"):
         processor.run(None)
 
@@ -503,7 +503,7 @@ def test_a_qemu_that_is_not_the_one_that_was_probed_is_told(start, monkeypatch, 
     key = key_of(str(program))
     store(key, FACTS)
     processor, _ = start(power_on)
-    processor._power_on._command, processor._qmp.version = (str(program),), lambda: (10, 0, 13)
+    processor._machine.power_on._command, processor._machine.qmp.version = (str(program),), lambda: (10, 0, 13)
     with pytest.raises(ProcessorError, match=r"is QEMU 10\.0\.13 now, and was 7\.2\.22; run it again"):
         processor.run(None)
     assert load(key) is None

@@ -102,7 +102,7 @@ class Guest:
 def powered_on(stack):
     processor = stack.enter_context(open_qemu(guest=["-nodefaults"], options=["-cpu", "max"], memory=16 << 20))
     assert processor.run(time.monotonic() + LIMIT) is Outcome.RESET
-    processor._power_on._in_firmware = False  # the BIOS is not wanted
+    processor._machine.power_on._in_firmware = False  # the BIOS is not wanted
     return processor
 
 
@@ -454,7 +454,7 @@ def test_a_reset_keeps_them_and_our_firmware_does_not_count():
         assert guest.run() is Outcome.BREAKPOINT
         processor.shutdown()
         assert guest.run() is Outcome.RESET
-        processor._power_on._in_firmware = False
+        processor._machine.power_on._in_firmware = False
         guest.memory.write(guest.at, NOP + b"\xa2" + struct.pack("<H", DATA))  # the same in real mode: MOV [DATA], AL
         enter(guest.save, REAL, 0, guest.at)
         guest.intercept(FORCEABLE)
@@ -486,7 +486,7 @@ def test_a_qemu_that_is_killed_is_lost(paused):
         guest.start(b"\xff\x05" + struct.pack("<I", DATA) + b"\x75\xf8" + NOP)  # INC [DATA]; JNZ back
         guest.stop_at(8)
         assert guest.processor.run(time.monotonic() + 0.05) is Outcome.DEADLINE
-        process = guest.processor._qemu.process
+        process = guest.processor._machine.qemu.process
         if paused:
             guest.memory.write(DATA, b"\xff" * 4)
             time.sleep(0.2)

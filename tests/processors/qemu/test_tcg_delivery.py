@@ -65,9 +65,9 @@ class Machine:
             set_intercept(control, intercept)
         control.int_ctl = _MASK_INTERRUPTS
         processor.intercepts_changed(0)
-        processor._quirks, processor._power_on._in_firmware = Unmended(), False
+        processor._quirks, processor._machine.power_on._in_firmware = Unmended(), False
         self._shared = processor._shared.memory
-        self.facts = processor._power_on._facts
+        self.facts = processor._machine.power_on._facts
         self.refresh()
         delivered, *_ = self.deliver(make("protected16", random.Random(AT_CPL_3)))
         self.pushes_as_user = not delivered

@@ -16,7 +16,7 @@ from trapline.arch.vmcb import Vmcb, load_segment
 
 from . import layout, placement
 from .firmware_entry import CODE64, DATA, DESCRIPTORS
-from .handshake import Handshake
+from .handover import Handover
 from .layout import Command, SharedMemory
 from .monitor import monitor
 
@@ -40,10 +40,10 @@ class Result(Enum):
 class Aside:
     """The guest beside the guest."""
 
-    def __init__(self, shared: SharedMemory, handshake: Handshake) -> None:
+    def __init__(self, shared: SharedMemory, handshake: Handover) -> None:
         self._shared = shared
         self._handshake = handshake
-        self._vmcb = Vmcb.from_buffer(shared.memory, layout.ASIDE_AT)
+        self._vmcb = Vmcb.from_buffer(shared.memory, shared.at + layout.ASIDE_AT)
 
     def absorb_nmi(self) -> bool:
         """Take the NMI that is pending; False: an SMI came first."""
@@ -75,15 +75,15 @@ class Aside:
 
 def enter_monitor(vmcb: Vmcb, shared: SharedMemory, address: int) -> None:
     """Write a whole VMCB for 64-bit code at an address, with the tables and the stack of the monitor."""
-    base = shared.base
-    placement.clear_control(vmcb.control, base)
+    block = shared.block
+    placement.clear_control(vmcb.control, block)
     save = vmcb.save
     zero(save)
     save.cr0, save.cr4 = CR0.PE | CR0.ET | CR0.NE | CR0.WP | CR0.PG, CR4.PAE
-    save.cr3, save.efer = base + layout.PML4_AT, EFER.SVME | EFER.LME | EFER.LMA
+    save.cr3, save.efer = shared.base + layout.PML4_AT, EFER.SVME | EFER.LME | EFER.LMA
     save.dr6, save.dr7, save.rflags = DR6.FIXED, DR7.FIXED, RFLAGS.ALWAYS_ONE
-    save.rip, save.rsp = address, base + layout.MAILBOX_AT
-    tables = base + layout.TABLES_AT
+    save.rip, save.rsp = address, block + layout.MAILBOX_AT
+    tables = block + layout.TABLES_AT
     save.gdtr.base, save.gdtr.limit = tables + offset_of(layout.Tables, "gdt"), 8 * len(DESCRIPTORS) - 1
     save.idtr.base, save.idtr.limit = tables + offset_of(layout.Tables, "idt"), LONG_GATE_SIZE * GATES - 1
     load_segment(save.cs, flat(CODE64, CODE_64))

@@ -29,7 +29,7 @@ _REFUSED_PROPERTIES: Final = {
     "memory": _REFUSED["-m"],
     "memory-backend": _REFUSED["-m"],
     "max-ram-below-4g": "trapline reads the guest's memory where QEMU puts it by itself",
-    "smp": "a guest has one processor here so far",
+    "smp": "give the number of CPUs with -smp",
     "firmware": "give a BIOS image with -bios",
     "pflash0": _AS_DRIVE,
     "pflash1": _AS_DRIVE,
@@ -37,12 +37,15 @@ _REFUSED_PROPERTIES: Final = {
 """Properties of the machine, by the part of their name before a dot."""
 GDB_CHARDEV: Final = "trapline.gdb"
 """Name of the character device that QEMU's gdbstub is started on, once breakpoints are asked for."""
+_TOPOLOGY: Final = ("sockets", "dies", "cores", "threads")
 _ISA_SERIAL: Final = "isa-serial"
 HIDDEN: Final = "-svm"
 NESTED: Final = "+svm,+nrip-save,kvm=off"
 """What a CPU needs for the monitor. The guest does not see KVM's own CPUID leaves: it could not use the MSRs that they
 promise, of which the permission map has none, and SeaBIOS would.
 """
+XAPIC_ONLY: Final = ",-x2apic"
+"""With several CPUs: writes to the local APIC are seen in memory (`apic`)."""
 _DEFAULT_CPU: Final = {"tcg": "qemu64", "kvm": "host"}
 _MACHINE: Final = {"tcg": "accel=tcg", "kvm": "accel=kvm,smm=off"}
 """Properties that follow the user's. An SMI is taken inside the guest, as without us; under KVM that was never tried.
@@ -58,6 +61,10 @@ class UserOptions(NamedTuple):
     """The flash chip that has the firmware; the others are in the rest."""
     machines: tuple[str, ...]
     """The machine types and properties, option by option: QEMU merges them."""
+    cpus: int
+    """How many CPUs the machine has."""
+    smp: str | None
+    """As QEMU is told."""
     own_serial: bool
     """The user's options connect serial ports."""
     rest: tuple[str, ...]
@@ -99,8 +106,7 @@ def read_user_options(arguments: Sequence[str]) -> UserOptions:
             own_serial = own_serial or _places_serial(name, arguments[position : position + 1])
             rest.append(argument)
     _check_machine(",".join(taken["-machine"]))
-    if any(_processors(value) != 1 for value in taken["-smp"]):
-        raise UsageError(f"-smp: {_REFUSED_PROPERTIES['smp']}")
+    cpus = _count_cpus(taken["-smp"], rest)
     chip, other_chips = flash.take_firmware(taken["-pflash"])
     if chip is not None and taken["-bios"]:
         raise UsageError("-bios cannot be given to QEMU: the firmware is in flash, with if=pflash")
@@ -109,6 +115,8 @@ def read_user_options(arguments: Sequence[str]) -> UserOptions:
         taken["-bios"][-1] if taken["-bios"] else None,
         chip,
         tuple(taken["-machine"]),
+        cpus,
+        taken["-smp"][-1] if taken["-smp"] and cpus > 1 else None,
         own_serial,
         (*(part for one in other_chips for part in ("-drive", one)), *rest),
     )
@@ -140,16 +148,35 @@ def _check_machine(machine: str) -> None:
             raise UsageError(f"-machine {name}= cannot be given to QEMU: {refused}")
 
 
+def _count_cpus(asked: Sequence[str], rest: Sequence[str]) -> int:
+    """Return how many CPUs the machine has; raises UsageError where they cannot be had."""
+    numbers = {_processors(value) for value in asked} or {1}
+    cpus = max(numbers)
+    if len(numbers) > 1:
+        raise UsageError("-smp: two different numbers of CPUs")
+    if cpus > layout.MOST_CPUS:
+        raise UsageError(f"-smp: a guest has {layout.MOST_CPUS} CPUs here at most")
+    if cpus > 1 and "-icount" in rest:
+        raise UsageError("-icount cannot be given to QEMU with several CPUs: it takes what trapline executes for time")
+    return cpus
+
+
 def _processors(value: str) -> int:
+    """Return how many CPUs an -smp asks for. Raises UsageError for what is not a number, and for CPUs to be added."""
     numbers = dict(part.partition("=")[::2] for part in value.split(",") if "=" in part)
     first = value.split(",")[0]
-    total = read_integer(numbers.get("cpus", first if "=" not in first else "1"))
-    most = read_integer(numbers.get("maxcpus", "1"))
-    topology = [read_integer(numbers.get(name, "1")) for name in ("sockets", "dies", "cores", "threads")]
-    found = [number for number in (total, most, *topology) if number is not None]
-    if len(found) < 2 + len(topology):
+    given = {name: read_integer(numbers[name]) for name in ("cpus", "maxcpus", *_TOPOLOGY) if name in numbers}
+    if "=" not in first:
+        given["cpus"] = read_integer(first)
+    known = {name: number for name, number in given.items() if number is not None}
+    if len(known) < len(given):
         raise UsageError(f"-smp {shortened(value)}: not a number of processors")
-    return max(*found[:2], math.prod(found[2:]))
+    room = math.prod(known.get(name, 1) for name in _TOPOLOGY)
+    most = known.get("maxcpus", max(room, known.get("cpus", 1)))
+    started = known.get("cpus", most)
+    if started != max(most, room):
+        raise UsageError(f"-smp {shortened(value)}: no CPU can be added later here; all are there from the beginning")
+    return started
 
 
 class Descriptors(NamedTuple):
@@ -183,6 +210,7 @@ def command(
     """
     device, function = pci.MONITOR_DEVICE
     cpu = f"{user.cpu or _DEFAULT_CPU[accelerator]},{HIDDEN if hide_svm else NESTED}"
+    cpu += XAPIC_ONLY if user.cpus > 1 else ""
     return [
         qemu,
         *("-machine", "pc"),
@@ -190,7 +218,8 @@ def command(
         *("-machine", _MACHINE[accelerator]),
         *("-cpu", cpu),
         *("-m", f"{memory >> 20}M"),
-        *("-object", _shared_file("trapline.monitor", layout.SIZE, descriptors.monitor)),
+        *(() if user.smp is None else ("-smp", user.smp)),
+        *("-object", _shared_file("trapline.monitor", layout.size_for(user.cpus), descriptors.monitor)),
         *("-device", f"ivshmem-plain,memdev=trapline.monitor,addr={device:02x}.{function}"),
         *("-chardev", f"socket,id=trapline.doorbell,fd={descriptors.doorbell}"),
         *(

@@ -52,8 +52,8 @@ class Damage:
         """Check the VMCB after an exit whose code is not one of `EXITS`."""
         if code != ExitCode.INVALID:
             self.found(f"its VMCB has the exit code {code:#x}, which no CPU writes")
-        control, base = self._shared.vmcb.control, self._shared.base
-        if (control.msrpm_base_pa, control.iopm_base_pa) != (base + MSRPM_AT, base + IOPM_AT):
+        control, block = self._shared.vmcb.control, self._shared.block
+        if (control.msrpm_base_pa, control.iopm_base_pa) != (block + MSRPM_AT, block + IOPM_AT):
             self.found("its VMCB was written over")
 
     def keep(self) -> None:

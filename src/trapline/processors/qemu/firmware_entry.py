@@ -100,7 +100,7 @@ def _protected_mode(base: int, unlock_svm: bool) -> Assembler:
     code.mov(ESI, layout.ENTRY_TABLES_RAM)
     code.mov(EDI, layout.LOW_BASE + layout.ENTRY_TABLES_AT)
     code.mov(ECX, layout.ENTRY_TABLES_SIZE // 4)
-    _swap(code, ESI, EDI, ECX, EAX)
+    swap(code, ESI, EDI, ECX, EAX)
     _configure(code, pci.BAR2 + 4, EBX)
     _configure(code, pci.BAR2, 0)
     code.mov(EAX, CR4.PAE)
@@ -171,16 +171,16 @@ def _leave_token(code: Assembler) -> None:
     code.label("found")
 
 
-def _swap(code: Assembler, one: Reg, other: Reg, count: Reg, passing: Reg) -> None:
+def swap(code: Assembler, one: Reg, other: Reg, count: Reg, passing: Reg, label: str = "swap") -> None:
     """Exchange the contents of two places in memory, of `count` times as many bytes as `passing` has."""
     size = 8 if passing == RAX else 4
-    code.label("swap")
+    code.label(label)
     first, second = (Mem(place, -size, index=count, scale=size) for place in (one, other))
     code.mov(passing, first)
     code.xchg(second, passing)
     code.mov(first, passing)
     code.dec(count)
-    code.jne("swap")
+    code.jne(label)
 
 
 def _long_mode(unlock_svm: bool) -> Assembler:
@@ -192,7 +192,7 @@ def _long_mode(unlock_svm: bool) -> Assembler:
     code.mov(RSI, layout.ENTRY_TABLES_RAM)
     code.lea(RDI, Mem(RBX, layout.ENTRY_TABLES_AT))
     code.mov(RCX, layout.ENTRY_TABLES_SIZE // 8)
-    _swap(code, RSI, RDI, RCX, RAX)
+    swap(code, RSI, RDI, RCX, RAX)
     if unlock_svm:
         unlock.set_svme(code)
     code.mov(ESI, EBP)

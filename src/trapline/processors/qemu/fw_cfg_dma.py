@@ -21,8 +21,9 @@ from trapline.errors import FaultError
 from trapline.machine.memory import GuestMemory
 
 from . import layout
+from .dma_descriptor import DmaDescriptor
 from .guard import Access, Rule, Steps
-from .layout import DMA_AT, DmaDescriptor, SharedMemory
+from .layout import DMA_AT, SharedMemory
 
 HIGH: Final = 0x514
 LOW: Final = 0x518
@@ -68,13 +69,14 @@ class FwCfgDma:
         except FaultError:
             self._answer(descriptor, ERROR.to_bytes(4, "big"))
             return 0
-        memory, place = self._shared.memory, self._shared.base + DMA_AT
+        at = self._shared.at + DMA_AT
+        memory, place = self._shared.memory, self._shared.base + at
         result = 0
-        for part in parts(kept_out(found, self._shared.base, self._shared.nothing)):
-            memory[DMA_AT : DMA_AT + SIZE] = part
+        for part in parts(kept_out(found, self._shared.base, self._shared.nothing, self._shared.size)):
+            memory[at : at + SIZE] = part
             yield Access(HIGH, _HALF, _swapped(place >> 32))
             yield Access(LOW, _HALF, _swapped(place & 0xFFFF_FFFF))
-            result |= int.from_bytes(memory[DMA_AT : DMA_AT + 4], "big")
+            result |= int.from_bytes(memory[at : at + 4], "big")
         self._answer(descriptor, result.to_bytes(4, "big"))
         return 0
 
@@ -83,11 +85,14 @@ class FwCfgDma:
             self._memory.write(descriptor, control)
 
 
-def kept_out(descriptor: bytes, base: int, nothing: int) -> bytes:
-    """Return the descriptor; one that reaches the shared memory at `base` leads to `nothing`, where no memory is."""
+def kept_out(descriptor: bytes, base: int, nothing: int, size: int = layout.SIZE) -> bytes:
+    """Return the descriptor; one that reaches the shared memory leads to `nothing`, where no memory is.
+
+    The shared memory has `size` bytes at `base`.
+    """
     control, length, address = _DESCRIPTOR.unpack(descriptor)
     end = address + length
-    overlaps = (address < base + layout.SIZE and base < end) or base < end - _ADDRESSES  # it wraps
+    overlaps = (address < base + size and base < end) or base < end - _ADDRESSES  # it wraps
     if overlaps and control & (READ | WRITE):
         return _DESCRIPTOR.pack(control, length, nothing)
     return descriptor

@@ -17,9 +17,10 @@ _OF_SEABIOS: Final = 0xC4610
 _IN_SERVICE: Final = re.compile(r"^ISR[ \t]+([\d \t()a-z]*)", re.MULTILINE)
 
 
-def read_chips(qmp: Qmp) -> ChipState | None:
-    """Return the state of the controllers; None: QEMU does not answer, or has none."""
-    return parse_chips(qmp.ask_human("info pic"), qmp.ask_human("info lapic"), qmp.ask_human("info registers"))
+def read_chips(qmp: Qmp, cpus: int) -> ChipState | None:
+    """Return the state of the controllers; None: QEMU does not answer, or has none. `cpus`: how many there are."""
+    found = parse_chips(qmp.ask_human("info pic"), qmp.ask_human("info lapic"), qmp.ask_human("info registers"))
+    return found if found is None or cpus == 1 else found._replace(starts_cpu=False)
 
 
 def read_screen(qmp: Qmp) -> bytes:

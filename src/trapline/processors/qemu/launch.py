@@ -20,6 +20,7 @@ from .kvm import nested_svm_missing
 from .process import NO_FILES, Files, QemuProcess
 
 if TYPE_CHECKING:
+    from .board_cpu import BoardCpu
     from .firmware import Firmware
     from .processor import QemuProcessor
 
@@ -156,6 +157,20 @@ def check_isolation(facts: Facts) -> None:
         )
 
 
+def check_several(user: UserOptions, facts: Facts, accelerator: str, *, uefi: bool) -> None:
+    """Raise UsageError where several CPUs cannot be had."""
+    if accelerator != "tcg":
+        raise UsageError(f"-smp {user.cpus}: a guest has one CPU with --accel {accelerator} so far; use --accel tcg")
+    if uefi or user.flash is not None:
+        raise UsageError(f"-smp {user.cpus}: a guest of UEFI firmware has one CPU so far; start it by BIOS")
+    if not facts.nests_in_real_mode:
+        numbers = ".".join(map(str, facts.version))
+        raise UsageError(
+            f"-smp {user.cpus}: QEMU {numbers} does not walk nested page tables while the guest's paging is off, which "
+            "several CPUs need here; use one CPU or another QEMU"
+        )
+
+
 def open_qemu(
     *,
     guest: Sequence[str],
@@ -167,8 +182,8 @@ def open_qemu(
     options: Sequence[str] = (),
     serial: Sequence[str] = (),
     files: Files = NO_FILES,
-) -> "QemuProcessor":
-    """Start QEMU with the guest's options and the user's, and return it as a processor.
+) -> "QemuProcessor | BoardCpu":
+    """Start QEMU with the guest's options and the user's, and return it as a processor, or the boot CPU of a board.
 
     `memory` is the guest's RAM in bytes. `isolated`: hide and protect the monitor by nested paging. `uefi`: start UEFI
     firmware, unless the user's options name another. `serial` are QEMU options that say where the console goes, `files`
@@ -191,11 +206,19 @@ def open_qemu(
     facts = facts_of(path, accelerator)
     if isolated:
         check_isolation(facts)
+    cpus = user.cpus
+    if cpus > 1:
+        check_several(user, facts, accelerator, uefi=uefi)
     qemu, firmware = _start(path, guest, memory, accelerator, user, serial, files, isolated=isolated)
+    if firmware.uefi and cpus > 1:
+        qemu.close()
+        check_several(user, facts, accelerator, uefi=True)
     with contextlib.ExitStack() as undo:
         undo.callback(qemu.close)
         # All of this is loaded and done while QEMU starts.
+        from .board import QemuBoard
         from .hostmem import ProcessMemory
+        from .machine import QemuMachine
         from .placement import load_monitor
         from .processor import QemuProcessor
         from .ram import Ram
@@ -206,7 +229,10 @@ def open_qemu(
         mailbox.open_shadow = 1
         block = ProcessMemory(qemu.process.pid, memory)
         ram = Ram(block, user.machine, firmware.bios)
-        processor = QemuProcessor(qemu, firmware, block, ram, accelerator=accelerator, isolated=isolated, facts=facts)
+        machine = QemuMachine(
+            qemu, firmware, block, ram, accelerator=accelerator, isolated=isolated, facts=facts, cpus=cpus
+        )
+        processor = QemuBoard(machine, cpus).cpus[0] if cpus > 1 else QemuProcessor(machine)
         undo.pop_all()
     return processor
 
@@ -259,4 +285,6 @@ def _start(
         )
 
     image = firmware.image
-    return QemuProcess(arguments, monitor=layout.SIZE, firmware=image, variables=variables, files=files), firmware
+    return QemuProcess(
+        arguments, monitor=layout.size_for(user.cpus), firmware=image, variables=variables, files=files
+    ), firmware

@@ -15,12 +15,18 @@ from trapline.arch.registers import Gprs
 from trapline.arch.vmcb import Vmcb
 from trapline.machine.record import RECORD_SIZE
 
+from .dma_descriptor import DmaDescriptor
+
 ADDRESS_BITS: Final = range(33, 41)
 """Widths of physical addresses that are made use of; a CPU may have more."""
 LOW_BASE: Final = 0xE000_0000
 """Where the firmware maps the shared memory until it is told where to: RAM ends below, and no device is there yet."""
 
 SIZE: Final = 16 << 20
+"""Of the shared memory of a machine with one CPU (`size_for`)."""
+MOST_CPUS: Final = 8
+LARGEST: Final = 64 << 20
+"""Of the shared memory of a machine with so many."""
 
 RING_RECORDS: Final = 4096
 
@@ -29,6 +35,9 @@ ENTRY_TABLES_RAM: Final = 0x10000
 point. KVM emulates an instruction whose page tables are in ROM, for a nested walk writes to them (APM vol. 2, 15.25.5).
 """
 ENTRY_TABLES_SIZE: Final = 0x3000
+JOIN_RAM: Final = 0x2_0000
+"""Guest-physical address of the code that further CPUs begin with (`join`), while they are started."""
+JOIN_SIZE: Final = 0x2000
 
 TOKEN_AT: Final = 0x8000
 """Guest-physical address of the token, before the guest has written anything."""
@@ -39,6 +48,16 @@ DOORBELL_PORT: Final = 0xA20
 
 BY_PYTHON: Final = 1 << 30
 """In `Mailbox.injected`: Python wrote EVENTINJ, not the monitor. A bit that EVENTINJ reserves."""
+
+
+def size_for(cpus: int) -> int:
+    """Return the bytes of the shared memory of a machine: a power of 2, as a BAR has to have."""
+    return max(SIZE, 1 << (block_at(cpus) - 1).bit_length())
+
+
+def block_at(number: int) -> int:
+    """Return where in the shared memory the block of a CPU is: its VMCB, its mailbox and what is addressed by that."""
+    return FIRST_BLOCK + (number - 1 << BLOCK_SHIFT) if number else 0
 
 
 def base_for(address_bits: int) -> int:
@@ -77,6 +96,12 @@ class Command(IntEnum):
     """Store the x87, MMX and SSE registers at `Mailbox.fpu`, then hand back."""
     FXRSTOR = 10
     """Load them from there, then hand back."""
+    STORE = 11
+    """Write the 4 bytes of `Mailbox.word` to the physical `Mailbox.address`, then hand back."""
+    LOAD = 12
+    """Read 4 bytes at the physical `Mailbox.address` into `Mailbox.word`, then hand back."""
+    SLEEP = 13
+    """Hand back without the doorbell, and halt until a startup IPI comes with the next command in the mailbox."""
 
 
 class Policy(IntEnum):
@@ -102,15 +127,6 @@ class VectorPlan(Structure):
     flags: u16 = at(0xC)
     """`Record.flags` of the record."""
     policy: u8 = at(0xE)
-
-
-@layout(size=0x10)
-class DmaDescriptor(Structure):
-    """FWCfgDmaAccess, big-endian (`fw_cfg_dma`)."""
-
-    control: u32 = at(0x0)
-    length: u32 = at(0x4)
-    address: u64 = at(0x8)
 
 
 @layout(size=0x1000)
@@ -175,6 +191,24 @@ class Mailbox(Structure):
     """The copy of a descriptor that was checked."""
     fpu: Array[u8] = at(0x400, count=fxsave.SIZE)
     """What FXSAVE stores and FXRSTOR loads."""
+    others: u32 = at(0x320)
+    """Of the boot CPU: how many CPUs it is to start."""
+    joined: u32 = at(0x324)
+    """Of the boot CPU: how many of them are in the monitor."""
+    registered: u32 = at(0x33C)
+    """Of the boot CPU: how many of them are in `present`."""
+    joining: u32 = at(0x328)
+    """Of the boot CPU: one of them is about to be, a lock."""
+    apic_id: u32 = at(0x32C)
+    """Of the others: the local APIC's id, as the CPU reads it."""
+    address: u64 = at(0x330)
+    """The physical address of STORE and LOAD."""
+    word: u32 = at(0x340)
+    """What STORE writes and LOAD has read."""
+    awake: u32 = at(0x338)
+    """Written by the monitor: the CPU has left SLEEP."""
+    present: Array[u32] = at(0x800, count=256)
+    """Of the boot CPU: 1 for the local APIC's id of each of them."""
 
 
 @layout(size=0x1000)
@@ -206,11 +240,17 @@ ASIDE_AT: Final = 0xF000
 SCRATCH_AT: Final = 0x10000
 ENTRY_TABLES_AT: Final = 0x18000
 """The page tables that the firmware's entry runs with for a moment, which are then in the guest's RAM."""
+JOIN_AT: Final = 0x1_C000
+"""The code that further CPUs begin with, which is then in the guest's RAM."""
 RING_AT: Final = 2 << 20
 NESTED_AT: Final = 4 << 20
 """Nested page tables, up to 1 MiB of them."""
 BIOS_PAGES_AT: Final = 6 << 20
 """The pages of the guest's firmware that differ in ours, as nested paging shows them, up to 1 MiB of them."""
+FIRST_BLOCK: Final = 8 << 20
+"""The block of CPU 1; the one of CPU 0 is at the beginning."""
+BLOCK_SHIFT: Final = 22
+"""Of the distance between two blocks; each has its ring where `RING_AT` says, counted from its beginning."""
 
 DMA_AT: Final = MAILBOX_AT + offset_of(Mailbox, "dma")
 _FPU_AT: Final = MAILBOX_AT + offset_of(Mailbox, "fpu")
@@ -222,25 +262,37 @@ assert IOPM_AT + IOPM_SIZE <= ASIDE_AT, "the I/O permission map overlaps what fo
 
 
 class SharedMemory:
-    """Typed views over the shared memory; all are zero-copy."""
+    """Typed views over what one CPU has of the shared memory; all are zero-copy."""
 
-    def __init__(self, memory: memoryview) -> None:
+    def __init__(self, memory: memoryview, number: int = 0) -> None:
+        """`number` is the CPU's."""
         self.memory = memory
+        self.at = at = block_at(number)
         self.base = base_for(ADDRESS_BITS[-1])
-        """Its guest-physical address, once the firmware has been told."""
-        self.vmcb = Vmcb.from_buffer(memory, VMCB_AT)
-        self.mailbox = Mailbox.from_buffer(memory, MAILBOX_AT)
+        """The guest-physical address of the whole, once the firmware has been told."""
+        self.vmcb = Vmcb.from_buffer(memory, at + VMCB_AT)
+        self.mailbox = Mailbox.from_buffer(memory, at + MAILBOX_AT)
         self.gprs = self.mailbox.gprs
         self.plans = list(self.mailbox.plans)
-        self.msrpm = memory[MSRPM_AT : MSRPM_AT + MSRPM_SIZE]
-        self.iopm = memory[IOPM_AT : IOPM_AT + IOPM_SIZE]
-        self.fpu = memory[_FPU_AT : _FPU_AT + fxsave.SIZE]
-        self.ring = memory[RING_AT : RING_AT + RING_RECORDS * RECORD_SIZE]
+        self.msrpm = memory[at + MSRPM_AT : at + MSRPM_AT + MSRPM_SIZE]
+        self.iopm = memory[at + IOPM_AT : at + IOPM_AT + IOPM_SIZE]
+        self.fpu = memory[at + _FPU_AT : at + _FPU_AT + fxsave.SIZE]
+        self.ring = memory[at + RING_AT : at + RING_AT + RING_RECORDS * RECORD_SIZE]
+
+    @property
+    def block(self) -> int:
+        """The guest-physical address of the CPU's own block."""
+        return self.base + self.at
+
+    @property
+    def size(self) -> int:
+        """The bytes of the whole."""
+        return len(self.memory)
 
     @property
     def nothing(self) -> int:
         """The end of the CPU's addresses, as many bytes as the shared memory has: there is no memory."""
-        return 2 * self.base - SIZE
+        return 2 * self.base - self.size
 
 
 assert RING_RECORDS * RECORD_SIZE <= _MIB, "the ring leaves its even mebibyte"

@@ -4,15 +4,16 @@ Everything else is the identity, in pages of 1 GiB where possible: two-dimension
 """
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from trapline.arch import paging
 from trapline.arch.encode import page_entry
 from trapline.arch.paging import PAGE, page_size
+from trapline.devices import lapic
 
 from .firmware import Firmware
-from .layout import BIOS_PAGES_AT, NESTED_AT, SIZE, SharedMemory
+from .layout import BIOS_PAGES_AT, NESTED_AT, SharedMemory
 
 _HUGE: Final = page_size(3)
 _FOUR_GIB: Final = 1 << 32
@@ -22,12 +23,13 @@ _TABLE: Final = paging.P | paging.RW | paging.US
 _LEAF: Final = _TABLE | paging.PS
 
 
-def build(shared: SharedMemory, firmware: Firmware) -> int:
+def build(shared: SharedMemory, firmware: Firmware, *, guards_apic: bool = False) -> int:
     """Write the tables, and the BIOS that they show, into the shared memory; return the physical address of the root.
 
     What the guest finds in place of the monitor is the end of the address space, where there is no memory.
+    `guards_apic`: writes to the local APIC fault.
     """
-    memory, base = shared.memory, shared.base
+    memory, base, size = shared.memory, shared.base, shared.size
     end, nothing = 2 * base, shared.nothing
     rom_at, bios_at = _FOUR_GIB - len(firmware.image), _FOUR_GIB - len(firmware.bios)
     shown = dict[int, int]()
@@ -38,15 +40,23 @@ def build(shared: SharedMemory, firmware: Firmware) -> int:
 
     def target(gpa: int) -> int:
         """Return where a page of the guest really is."""
-        if base <= gpa < base + SIZE:
+        if base <= gpa < base + size:
             return nothing + gpa - base
         if rom_at <= gpa < bios_at:
-            return nothing + gpa % _HUGE % SIZE
+            return nothing + gpa % _HUGE % size
         return shown.get(gpa, gpa)
 
     tables = _Tables(memory, base)
     root = tables.new()
-    _fill(tables, root, 4, range(end), target, ((rom_at, _FOUR_GIB), (base, base + SIZE)))
+    special = [(rom_at, _FOUR_GIB), (base, base + size)]
+    read_only = lapic.BASE if guards_apic else -1
+    if guards_apic:
+        special.append((lapic.BASE, lapic.BASE + PAGE))
+
+    def entry(gpa: int) -> int:
+        return page_entry(target(gpa), _TABLE & ~paging.RW if gpa == read_only else _TABLE)
+
+    _fill(tables, root, 4, range(end), entry, special)
     return root
 
 
@@ -55,20 +65,20 @@ def _fill(
     table: int,
     level: int,
     gpas: range,
-    target: Callable[[int], int],
-    special: tuple[tuple[int, int], ...],
+    entry: Callable[[int], int],
+    special: Sequence[tuple[int, int]],
 ) -> None:
     """Map addresses by a table that begins with the first: in the largest pages, page by page where it is special."""
     size = page_size(level)
     for index, gpa in zip(range(512), gpas[::size], strict=False):
         if level == 1:
-            tables.set(table, index, page_entry(target(gpa), _TABLE))
+            tables.set(table, index, entry(gpa))
         elif size <= _HUGE and not _touches(gpa, size, special):
             tables.set(table, index, page_entry(gpa, _LEAF))
         else:
             below = tables.new()
             tables.set(table, index, page_entry(below, _TABLE))
-            _fill(tables, below, level - 1, gpas[index * size :], target, special)
+            _fill(tables, below, level - 1, gpas[index * size :], entry, special)
 
 
 def _patched_pages(firmware: Firmware) -> list[int]:
@@ -77,7 +87,7 @@ def _patched_pages(firmware: Firmware) -> list[int]:
     return sorted({page * PAGE for first, last in first_and_last for page in range(first, last + 1)})
 
 
-def _touches(start: int, size: int, ranges: tuple[tuple[int, int], ...]) -> bool:
+def _touches(start: int, size: int, ranges: Sequence[tuple[int, int]]) -> bool:
     return any(start < end and first < start + size for first, end in ranges)
 
 

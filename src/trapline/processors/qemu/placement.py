@@ -13,10 +13,21 @@ from trapline.arch.layout import zero
 from trapline.arch.vmcb import ControlArea
 from trapline.errors import UsageError
 
-from . import tables
+from . import join, tables
 from .command import HIDDEN, NESTED
 from .confinement import REACH
-from .layout import ADDRESS_BITS, CODE_AT, IOPM_AT, MSRPM_AT, TABLES_AT, SharedMemory, base_for
+from .layout import (
+    ADDRESS_BITS,
+    CODE_AT,
+    IOPM_AT,
+    JOIN_AT,
+    JOIN_SIZE,
+    MSRPM_AT,
+    TABLES_AT,
+    SharedMemory,
+    base_for,
+    block_at,
+)
 from .monitor import monitor
 
 _LEGACY_BITS: Final = 36
@@ -49,7 +60,7 @@ def place(shared: SharedMemory, ram_end: int, command: Sequence[str], *, isolate
     `ram_end` is where the guest's RAM ends, `command` QEMU's command line. `isolated`: no device may reach it either.
     Raises UsageError where the CPU will not do.
     """
-    mailbox = shared.mailbox
+    mailbox, memory = shared.mailbox, shared.memory
     if not mailbox.features & cpuid.LONG_MODE:
         raise UsageError(
             f"{cpu_model(command)} has no long mode, which trapline's monitor needs for 32-bit guests too: take "
@@ -64,15 +75,23 @@ def place(shared: SharedMemory, ram_end: int, command: Sequence[str], *, isolate
             "give it more with phys-bits=40, or less --memory"
         )
     shared.base = base
-    tables.write(shared.memory, base, nmi_handler=address(shared, monitor.NMI_HANDLER))
+    tables.write(
+        *(memory, base),
+        nmi_handler=address(shared, monitor.NMI_HANDLER),
+        blocks=map(block_at, range(1 + mailbox.others)),
+    )
+    if mailbox.others:
+        for number in range(len(mailbox.present)):
+            mailbox.present[number] = 0
+        memory[JOIN_AT : JOIN_AT + JOIN_SIZE] = join.pages(base, address(shared, monitor.JOIN))
     mailbox.base_high = base >> 32
     mailbox.placing = 0
 
 
-def clear_control(control: ControlArea, base: int) -> None:
-    """Clear the control area of a VMCB, but for what every VMRUN here needs. `base`: the shared memory's address."""
+def clear_control(control: ControlArea, block: int) -> None:
+    """Clear the control area of a VMCB, but for what every VMRUN here needs. `block`: where the CPU's block is."""
     zero(control)
-    control.msrpm_base_pa, control.iopm_base_pa = base + MSRPM_AT, base + IOPM_AT
+    control.msrpm_base_pa, control.iopm_base_pa = block + MSRPM_AT, block + IOPM_AT
     control.asid = 1
 
 

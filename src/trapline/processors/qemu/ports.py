@@ -21,7 +21,7 @@ from .completion import complete
 from .debug_exit import exit_ports
 from .fw_cfg_dma import FwCfgDma
 from .guard import Access, Steps, as_it_is, rules
-from .handshake import Handshake
+from .handover import Handover
 from .layout import Command, SharedMemory
 from .string_io import Element, StringFault, next_element
 
@@ -33,9 +33,19 @@ class Ports:
     """Intercepts the ports, and does what the guest asks of them."""
 
     def __init__(
-        self, shared: SharedMemory, handshake: Handshake, memory: GuestMemory, command: Sequence[str], *, splits: bool
+        self,
+        shared: SharedMemory,
+        handshake: Handover,
+        memory: GuestMemory,
+        command: Sequence[str],
+        hints: list[str],
+        *,
+        splits: bool,
     ) -> None:
-        """`command` is QEMU's command line. `splits`: accesses reach each device in aligned parts, as under KVM."""
+        """`command` is QEMU's command line. `splits`: accesses reach each device in aligned parts, as under KVM.
+
+        `hints` gets sentences on accesses that a guest cannot have meant to permit.
+        """
         self._shared = shared
         self._vmcb, self._gprs, self._iopm = shared.vmcb, shared.gprs, shared.iopm
         self._mailbox = shared.mailbox
@@ -43,13 +53,12 @@ class Ports:
         self._memory = memory
         self._exits = exit_ports(command)
         self._splits = splits
+        self._hints = hints
         self._rules = {**rules(shared.mailbox), **FwCfgDma(shared, memory).rules}
         self._doing: Generator[Access, int, bool] | None = None
         """The guest's access, while the monitor executes a part of it."""
         self._command = Command.OUT
         """What the monitor does for it."""
-        self.hints: list[str] = []
-        """Sentences on accesses that a guest cannot have meant to permit."""
         self.ended = False
         """The guest has ended the machine."""
         self.leaving = False
@@ -99,8 +108,8 @@ class Ports:
         control, save = self._vmcb.control, self._vmcb.save
         info = control.exit_info_1
         port, size, covered = ioio.port(info), ioio.size(info), ioio.covered(info)
-        if save.cpl and not self.hints and (told := misplaced_at_port(save, self._memory, port)) is not None:
-            self.hints.append(told)
+        if save.cpl and not self._hints and (told := misplaced_at_port(save, self._memory, port)) is not None:
+            self._hints.append(told)
         if info & ioio.STRING:
             return (yield from self._execute_string(info))
         if not info & ioio.IN:

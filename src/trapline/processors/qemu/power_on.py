@@ -28,12 +28,16 @@ class PowerOn:
         *,
         accelerator: str,
         isolated: bool,
+        nests: bool,
         facts: Facts,
     ) -> None:
-        """`command` is QEMU's command line; the others are those of `QemuProcessor`."""
+        """`command` is QEMU's command line; the others are those of `QemuMachine`.
+
+        `nests`: nested paging is used, which with several CPUs it is without isolation as well.
+        """
         self._command, self._shared, self._qmp = command, shared, qmp
         self._firmware, self._block, self._ram = firmware, block, ram
-        self._accelerator, self._isolated, self._facts = accelerator, isolated, facts
+        self._accelerator, self._isolated, self._nests, self._facts = accelerator, isolated, nests, facts
         self._in_firmware = False
 
     def place(self) -> None:
@@ -47,14 +51,16 @@ class PowerOn:
         check_svm(mailbox.efer)
         mailbox.reset = mailbox.features = 0
         bios.restore(self._firmware, self._ram, self._block, mailbox)
-        clear_control(control, self._shared.base)
+        clear_control(control, self._shared.block)
         if self._isolated:
             check_machine(self._qmp)
-            control.np_control, control.ncr3 = 1, nested.build(self._shared, self._firmware)
+        if self._nests:
+            root = nested.build(self._shared, self._firmware, guards_apic=bool(mailbox.others))
+            control.np_control, control.ncr3 = 1, root
         self._in_firmware = True
 
     def leave_firmware(self) -> None:
         """Let the first entry after that start where the guest's BIOS does, and not in our firmware."""
-        if self._in_firmware and not self._isolated:
+        if self._in_firmware and not self._nests:
             bios.start(self._firmware, self._shared.vmcb)
         self._in_firmware = False

@@ -39,5 +39,8 @@ class Quirks(Protocol):
     def drop_exit(self) -> None:
         """Forget an exit that was forced: nothing happened that the hypervisor asked for."""
 
+    def is_still_wanted(self) -> bool:
+        """Say whether the hypervisor wants an exit that was kept since its intercepts changed; False: resume."""
+
     def after_exit(self) -> bool:
         """Turn the exit into the one that the manual specifies; False: the hypervisor did not ask for it, resume."""

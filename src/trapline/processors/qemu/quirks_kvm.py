@@ -84,6 +84,10 @@ class KvmQuirks:
         """Forget an exit that was forced."""
         self._vmcb.control.event_inj = self._vmcb.control.exit_int_info = 0
 
+    def is_still_wanted(self) -> bool:
+        """See `quirks.Quirks`: with one CPU no exit is kept."""
+        return True
+
     def after_exit(self) -> bool:
         """See `quirks.Quirks`."""
         control = self._vmcb.control

@@ -17,7 +17,7 @@ from trapline.machine.memory import GuestMemory
 from .facts import Facts
 from .layout import BY_PYTHON, Mailbox, SharedMemory
 from .nmis import Nmis
-from .software_interrupts import COMBINING, SoftwareInterrupts, vector_of
+from .software_interrupts import COMBINING, INTERRUPTS, PATCHED, SoftwareInterrupts, vector_of
 from .waits import WAITS, Waits
 
 _RAISED_BY_TCG: Final = ~(1 << Vector.CP | 1 << Vector.DF)
@@ -145,6 +145,20 @@ class TcgQuirks:
         vector = code - EXCEPTION_EXITS.start
         return bool(self._wanted >> vector & 1) or self._forward_unwanted(vector, vectoring)
 
+    def is_still_wanted(self) -> bool:
+        """Say whether the hypervisor wants an exit that was kept since its intercepts changed; False: resume."""
+        control = self._vmcb.control
+        if control.exit_code not in EXCEPTION_EXITS:
+            return True
+        vector = control.exit_code - EXCEPTION_EXITS.start
+        if self._wanted >> vector & 1:
+            return True
+        if SOFTWARE_EXCEPTIONS >> vector & 1:
+            self._soft.inject(Event(vector, EventType.SOFT))
+            self._arm(COMBINING)
+            return False
+        return self._forward_unwanted(vector, decode(control.exit_int_info) if control.exit_int_info else None)
+
     def _is_wanted(self, intercept: int) -> bool:
         word = self._wanted_misc1 if intercept < ExitCode.VMRUN else self._wanted_misc2
         return bool(word >> intercept % 32 & 1)
@@ -207,6 +221,8 @@ class TcgQuirks:
         if found.mnemonic == Mnemonic.INVALID:  # a LOCK prefix, which TCG does not mind
             control.exit_code, control.exit_info_1 = _UD_EXIT, 0
             return bool(self._wanted >> Vector.UD & 1) or self._forward_unwanted(Vector.UD, None)
+        if found.mnemonic not in INTERRUPTS:
+            found = PATCHED
         vector = vector_of(found)
         control.nrip = next_rip(self._vmcb.save, found.length)
         if found.mnemonic != Mnemonic.INT and self._wanted >> vector & 1:

@@ -2,10 +2,18 @@
 
 from collections.abc import Callable
 
-from trapline.machine.record import RECORD_SIZE
+from trapline.arch.layout import offset_of
+from trapline.machine.record import RECORD_SIZE, Record
 
 from .damage import Damage, good_records
 from .layout import RING_RECORDS, SharedMemory
+
+
+def number_records(ring: memoryview, vcpu: int) -> None:
+    """Write the number of a CPU into each record of its ring, where the monitor leaves it."""
+    at = offset_of(Record, "vcpu")
+    for low in range(2):
+        ring[at + low :: RECORD_SIZE] = bytes((vcpu >> 8 * low & 0xFF,)) * RING_RECORDS
 
 
 class Ring:

@@ -18,6 +18,11 @@ TCG forgets an injected event, so their combination must be seen: after an injec
 intercepted ("armed") until the next exit.
 """
 
+INTERRUPTS: Final = (Mnemonic.INT, Mnemonic.INT3, Mnemonic.INTO)
+"""What exits as INT n."""
+PATCHED: Final = Decoded(Mnemonic.INT3, 1, 0, writes_control=False, register=-1)
+"""What exited where another CPU has replaced it since: kernels change their code under an INT3."""
+
 
 class SoftwareInterrupts:
     """Injects them, and restores RIP where the delivery fails."""

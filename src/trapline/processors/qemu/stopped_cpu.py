@@ -3,14 +3,14 @@
 from trapline.arch import fxsave
 from trapline.errors import UsageError
 
-from .handshake import Handshake
+from .handover import Handover
 from .layout import Command, SharedMemory
 
 
 class StoppedCpu:
     """Answers by the CPU itself. Only while the guest is stopped. All raise ProcessorLost when QEMU has ended."""
 
-    def __init__(self, shared: SharedMemory, handshake: Handshake) -> None:
+    def __init__(self, shared: SharedMemory, handshake: Handover) -> None:
         self._gprs, self._fpu = shared.gprs, shared.fpu
         self._handshake = handshake
 

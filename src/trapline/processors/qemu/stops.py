@@ -21,7 +21,7 @@ from trapline.machine.processor import Outcome, Watchpoint
 
 from .command import GDB_CHARDEV
 from .gdb import CpuState, GdbClient, read_registers, read_stop
-from .layout import PML4_AT, SIZE, SharedMemory
+from .layout import PML4_AT, SharedMemory
 from .qmp import Qmp
 
 _INT3: Final = b"cc"
@@ -79,7 +79,7 @@ class Stops:
         for address, size in places:
             if self._unavailable is not None:
                 raise UsageError(f"breakpoints and watchpoints {self._unavailable}")
-            if address < self._shared.base + SIZE and address + size > self._shared.base:
+            if address < self._shared.base + self._shared.size and address + size > self._shared.base:
                 raise UsageError(f"{address:#x} cannot be watched: trapline's monitor uses this linear address")
 
     def apply(self) -> None:

@@ -1,6 +1,7 @@
 """The monitor's own page tables and descriptor tables."""
 
 import struct
+from collections.abc import Iterable
 
 from trapline.arch import paging
 from trapline.arch.descriptors import LONG_GATE_SIZE
@@ -27,26 +28,32 @@ def identity(base: int, root: int) -> bytes:
     return page_table(entries) + page_table(below) + page_table(top)
 
 
-def write(memory: memoryview, base: int, *, nmi_handler: int) -> None:
+def write(memory: memoryview, base: int, *, nmi_handler: int, blocks: Iterable[int] = (0,)) -> None:
     """Map the shared memory and all memory below it at their own addresses, in pages of 1 GiB; fill GDT and IDT.
 
     The firmware gets a copy of the page tables for its entry.
 
-    `base` is the address of the shared memory, `nmi_handler` that of the handler.
+    `base` is the address of the shared memory, `nmi_handler` that of the handler; `blocks` are where in the shared
+    memory the blocks of CPUs are, which have descriptor tables of their own.
 
     The monitor uses the shared memory alone. The rest is for QEMU's gdbstub, which writes by linear address, even to
     ROM: through it the stub reaches the guest's memory while the monitor runs (`stops`).
     """
     for at, root in ((PML4_AT, base + PML4_AT), (ENTRY_TABLES_AT, ENTRY_TABLES_RAM)):
         memory[at : at + ENTRY_TABLES_SIZE] = identity(base, root)
+    for block in blocks:
+        _write_descriptors(memory, base, block + TABLES_AT, nmi_handler)
+
+
+def _write_descriptors(memory: memoryview, base: int, at: int, nmi_handler: int) -> None:
     gdt, idt = offset_of(Tables, "gdt"), offset_of(Tables, "idt")
-    struct.pack_into("<4Q", memory, TABLES_AT + gdt, *DESCRIPTORS)
+    struct.pack_into("<4Q", memory, at + gdt, *DESCRIPTORS)
     gate = long_gate(CODE64, nmi_handler).to_bytes(16, "little")
-    memory[TABLES_AT + idt + LONG_GATE_SIZE * Vector.NMI : TABLES_AT + idt + LONG_GATE_SIZE * (Vector.NMI + 1)] = gate
+    memory[at + idt + LONG_GATE_SIZE * Vector.NMI : at + idt + LONG_GATE_SIZE * (Vector.NMI + 1)] = gate
     for operand, start, limit in (
         ("gdt_operand", gdt, 8 * len(DESCRIPTORS) - 1),
         ("idt_operand", idt, LONG_GATE_SIZE * (Vector.NMI + 1) - 1),
         ("null_idt_operand", 0, 0),
     ):
-        at = TABLES_AT + offset_of(Tables, operand)
-        memory[at : at + 10] = pseudo_descriptor(base + TABLES_AT + start, limit, bits=64)
+        place = at + offset_of(Tables, operand)
+        memory[place : place + 10] = pseudo_descriptor(base + at + start, limit, bits=64)

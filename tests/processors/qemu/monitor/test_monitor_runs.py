@@ -1,6 +1,7 @@
 """The monitor's machine code, executed: an interpreter of its few instructions, and guests that are scripts."""
 
 import operator
+from functools import cache
 
 import iced_x86 as iced
 import pytest
@@ -9,6 +10,7 @@ from trapline.arch.events import Event, EventType, decode, encode
 from trapline.arch.exits import EXCEPTION_EXITS, ExitCode
 from trapline.arch.registers import CR0, CR4, EFER, RFLAGS
 from trapline.arch.vectors import Vector
+from trapline.devices import lapic
 from trapline.machine.record import RECORD_SIZE, Record
 from trapline.processors.qemu import layout, pci
 from trapline.processors.qemu.layout import RING_AT, RING_RECORDS, Command, Owner, Policy
@@ -19,6 +21,7 @@ ADDRESS = BASE + layout.CODE_AT
 M, R, KIND = iced.Mnemonic, iced.Register, iced.OpKind
 UD, NP, GP, PF = Vector.UD, Vector.NP, Vector.GP, Vector.PF
 RAM = 0x10000
+APIC = range(lapic.BASE, lapic.BASE + 0x1000)
 IGNORED = (M.LGDT, M.LIDT, M.WRMSR, M.RDMSR, M.VMLOAD, M.VMSAVE, M.STGI, M.CLGI, M.NOP, M.CPUID)
 COMPUTED = {
     M.MOV: lambda old, new: new,
@@ -46,19 +49,26 @@ JUMPS = {
 }
 
 
+@cache
+def assembled():
+    """Return the monitor's instructions by address, and its entry."""
+    code = monitor.build()
+    decoder = iced.Decoder(64, code.assemble(ADDRESS), ip=ADDRESS)
+    return {instruction.ip: instruction for instruction in decoder}, code.labels(ADDRESS)[monitor.ENTRY]
+
+
 class Cpu:
     """Executes the monitor; the guest and Python are methods of scripts that it calls."""
 
     def __init__(self, memory):
-        code = monitor.build()
-        decoder = iced.Decoder(64, code.assemble(ADDRESS), ip=ADDRESS)
-        self._code = {instruction.ip: instruction for instruction in decoder}
-        self._entry = code.labels(ADDRESS)[monitor.ENTRY]
+        self._code, self._entry = assembled()
         self.shared, self._memory = layout.SharedMemory(memory), memory
         self.vmcb, self.mailbox = self.shared.vmcb, self.shared.mailbox
         self.registers = {R.CR0: CR0.PG | CR0.PE, R.CR4: CR4.PAE, R.RAX: ADDRESS}
         self.bridge = 0x1237
         self.outputs, self.tsc = [], 0
+        self.apic = []
+        """The stores to the local APIC, by address and value."""
         self.ram = bytearray(RAM)
         self.on_pause = self.on_output = lambda: None
         self.asked = 0
@@ -157,6 +167,9 @@ class Cpu:
             at, size = self._place(one)
             if at < RAM:
                 self.ram[at : at + size] = (value & (1 << 8 * size) - 1).to_bytes(size, "little")
+                return
+            if at in APIC:
+                self.apic.append((at, value))
                 return
             at -= BASE
             self._memory[at : at + size] = (value & (1 << 8 * size) - 1).to_bytes(size, "little")

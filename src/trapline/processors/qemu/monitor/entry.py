@@ -2,15 +2,24 @@
 
 from typing import Final
 
+from trapline.arch.layout import offset_of
 from trapline.arch.msr import EFER as EFER_MSR
 from trapline.arch.msr import VM_HSAVE_PA
 from trapline.asm.assembler import Assembler
-from trapline.asm.operands import AL, DX, EAX, ECX, ESI, RAX, RDX, RSP, Mem
-from trapline.processors.qemu import layout, pci
+from trapline.asm.operands import AL, DX, EAX, EBP, ECX, EDI, ESI, R8, R9, RAX, RBX, RCX, RDI, RDX, RSP, Mem
+from trapline.devices import lapic
+from trapline.devices.interrupt_command import OTHERS, STARTUP
+from trapline.processors.qemu import join, layout, pci
+from trapline.processors.qemu.firmware_entry import swap
+from trapline.processors.qemu.layout import Owner
 
 from .places import mailbox, place, table
 
 ENTRY: Final = "entry"
+JOIN: Final = "join"
+_ICR: Final = lapic.BASE + 0x300
+_START: Final = OTHERS << 18 | 1 << 14 | STARTUP << 8 | join.VECTOR
+"""A startup IPI to all but the sender (APM vol. 2, 16.5)."""
 
 
 def enter(code: Assembler) -> None:
@@ -18,6 +27,32 @@ def enter(code: Assembler) -> None:
     code.label(ENTRY)
     code.lea(RSP, Mem(RAX, layout.MAILBOX_AT - layout.CODE_AT))
     code.mov(mailbox("signature"), ESI)
+    _take_block(code)
+    _start_others(code)
+    _open_shadow(code)
+    code.mov(DX, pci.CONFIG_ADDRESS)  # where a reset leaves it, and not at our device
+    code.mov(EAX, 0)
+    code.out(DX, EAX)
+    code.lea(RAX, place(layout.VMCB_AT))
+    code.mov(mailbox("reset", 32), 1)
+    code.jmp("ask")
+
+
+def join_monitor(code: Assembler) -> None:
+    """Another CPU comes here (`join`), with the shared memory's address in RBX and its signature in EBP."""
+    code.label(JOIN)
+    code.mov(mailbox("signature"), EBP)
+    _take_block(code)
+    code.lea(RAX, place(layout.VMCB_AT))
+    code.mov(ECX, Owner.HOST.value)
+    code.xchg(mailbox("owner"), ECX)
+    code.inc(Mem(RBX, layout.MAILBOX_AT + offset_of(layout.Mailbox, "joined"), size=32))
+    code.mov(Mem(RBX, layout.MAILBOX_AT + offset_of(layout.Mailbox, "joining"), size=32), 0)
+    code.jmp("asleep")
+
+
+def _take_block(code: Assembler) -> None:
+    """Use what this CPU has of the shared memory."""
     code.lgdt(table("gdt_operand"))
     code.lidt(table("idt_operand"))
     code.mov(ECX, VM_HSAVE_PA)
@@ -28,13 +63,33 @@ def enter(code: Assembler) -> None:
     code.mov(ECX, EFER_MSR)
     code.rdmsr()
     code.mov(mailbox("efer"), EAX)
-    _open_shadow(code)
-    code.mov(DX, pci.CONFIG_ADDRESS)  # where a reset leaves it, and not at our device
-    code.mov(EAX, 0)
-    code.out(DX, EAX)
-    code.lea(RAX, place(layout.VMCB_AT))
-    code.mov(mailbox("reset", 32), 1)
-    code.jmp("ask")
+
+
+def _start_others(code: Assembler) -> None:
+    """Let the other CPUs come into the monitor (`join`), if there are any, and wait for them."""
+    parts = (
+        (layout.ENTRY_TABLES_RAM, layout.ENTRY_TABLES_AT, layout.ENTRY_TABLES_SIZE),
+        (layout.JOIN_RAM, layout.JOIN_AT, layout.JOIN_SIZE),
+    )
+    code.cmp(mailbox("others", 32), 0)
+    code.je("alone")
+    for field in ("joined", "joining", "registered"):
+        code.mov(mailbox(field, 32), 0)
+    for turn in ("there", "back"):
+        for ram, at, size in parts:
+            code.mov(R8, ram)
+            code.lea(R9, place(at))
+            code.mov(RCX, size // 8)
+            swap(code, R8, R9, RCX, RAX, label=f"{turn} {ram:#x}")
+        if turn == "there":
+            code.mov(EDI, _ICR)
+            code.mov(Mem(RDI, size=32), _START)
+            code.label("join wait")
+            code.pause()
+            code.mov(ECX, mailbox("joined"))
+            code.cmp(ECX, mailbox("others"))
+            code.jb("join wait")
+    code.label("alone")
 
 
 def _open_shadow(code: Assembler) -> None:

@@ -13,6 +13,7 @@ from trapline.asm.assembler import Assembler
 from trapline.asm.operands import AL, CL, DX, EAX, EBX, ECX, EDX, RAX, RBX, RCX, RDX, Mem
 from trapline.devices.keyboard import COMMAND, PULSE, PULSE_MASK
 from trapline.processors.qemu import fw_cfg_dma, layout, pci
+from trapline.processors.qemu.dma_descriptor import DmaDescriptor
 
 from .places import mailbox, place, vmcb
 
@@ -115,7 +116,7 @@ def _start_dma(code: Assembler) -> None:
     """Copy the descriptor, check it, and let QEMU do the transfer.
 
     Python does what a descriptor needs that is not in RAM below 4 GiB, where the monitor can read it, one that leads to
-    the shared memory or beyond, and one that takes long. RAX: the VMCB, where the shared memory begins.
+    the shared memory or beyond, and one that takes long. RAX: the VMCB, which is in the shared memory.
     """
     code.label("dma low")
     code.cmp(mailbox("dma_high", 32), 0)
@@ -133,7 +134,7 @@ def _start_dma(code: Assembler) -> None:
     code.cmp(EBX, len(_SHADOWED) + fw_cfg_dma.SIZE)
     code.jb("slow")
     for field, register in (("control", EBX), ("length", ECX), ("address", RBX)):
-        code.mov(register, Mem(RDX, offset_of(layout.DmaDescriptor, field)))
+        code.mov(register, Mem(RDX, offset_of(DmaDescriptor, field)))
         code.mov(mailbox(f"dma.{field}"), register)
     code.bswap(RBX)
     code.bswap(ECX)
@@ -141,7 +142,9 @@ def _start_dma(code: Assembler) -> None:
     code.ja("slow")
     code.add(RCX, RBX)
     code.jb("slow")
-    code.cmp(RCX, RAX)
+    code.mov(RBX, RAX)
+    code.and_(RBX, -layout.LARGEST)
+    code.cmp(RCX, RBX)
     code.ja("slow")
     code.mov(ECX, EDX)
     code.lea(RBX, place(layout.DMA_AT))

@@ -66,6 +66,8 @@ def tell_instruction(code: Assembler) -> None:
     code.label("translated")
     _check_ram(code)
     code.mov(RDX, Mem(RSI))
+    code.cmp(vmcb("control.exit_code", 32), ExitCode.NPF)
+    code.je("apic store")
     code.mov(RSI, mailbox("gprs.rsi"))
     code.mov(RDI, mailbox("gprs.rdi"))
     code.cmp(vmcb("control.exit_code", 32), ExitCode.SWINT)

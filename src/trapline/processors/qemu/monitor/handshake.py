@@ -5,7 +5,7 @@ from typing import Final
 from trapline.arch.registers import CR4
 from trapline.asm import operands
 from trapline.asm.assembler import Assembler
-from trapline.asm.operands import AL, AX, DX, EAX, EBX, ECX, EDX, RAX, RCX, RDX
+from trapline.asm.operands import AL, AX, DX, EAX, EBX, ECX, EDX, RAX, RCX, RDX, Mem
 from trapline.processors.qemu import layout
 from trapline.processors.qemu.layout import Command, Owner
 
@@ -46,6 +46,7 @@ def ask(code: Assembler) -> None:
 
 def dispatch_command(code: Assembler) -> None:
     """Execute `Mailbox.command`."""
+    code.label("command")
     code.mov(ECX, mailbox("command"))
     code.cmp(ECX, Command.RESUME.value)
     code.je("resume")
@@ -67,6 +68,12 @@ def dispatch_command(code: Assembler) -> None:
     code.je("fxsave")
     code.cmp(ECX, Command.FXRSTOR.value)
     code.je("fxrstor")
+    code.cmp(ECX, Command.STORE.value)
+    code.je("store")
+    code.cmp(ECX, Command.LOAD.value)
+    code.je("load word")
+    code.cmp(ECX, Command.SLEEP.value)
+    code.je("sleep")
     # A shutdown: with no IDT no exception can be delivered (APM 15.7.3 knows no way to inject one).
     code.lidt(table("null_idt_operand"))
     code.int3()
@@ -85,6 +92,17 @@ def dispatch_command(code: Assembler) -> None:
     _access_port(code)
     _access_fpu(code)
 
+    code.label("store")
+    code.mov(RDX, mailbox("address"))
+    code.mov(ECX, mailbox("word"))
+    code.mov(Mem(RDX), ECX)
+    code.jmp("ask")
+    code.label("load word")
+    code.mov(RDX, mailbox("address"))
+    code.mov(ECX, Mem(RDX))
+    code.mov(mailbox("word"), ECX)
+    code.jmp("ask")
+
     code.label("exit")
     code.mov(EDX, mailbox("port"))
     code.mov(EAX, mailbox("value"))
@@ -99,6 +117,24 @@ def dispatch_command(code: Assembler) -> None:
     for name, register in SAVED_LATER:
         code.mov(register, mailbox(f"gprs.{name}"))
     code.jmp("restore")
+
+
+def sleep(code: Assembler) -> None:
+    """Halt until the host has handed a command back and a startup IPI comes: it does nothing else here (`join`).
+
+    GIF is clear, so no other event wakes the CPU. One that comes between the comparison and HLT does not either.
+    """
+    code.label("sleep")
+    code.mov(ECX, Owner.HOST.value)
+    code.xchg(mailbox("owner"), ECX)
+    code.label("asleep")
+    code.cmp(mailbox("owner", 32), Owner.HOST.value)
+    code.jne("awake")
+    code.hlt()
+    code.jmp("asleep")
+    code.label("awake")
+    code.mov(mailbox("awake", 32), 1)
+    code.jmp("command")
 
 
 def _run_aside(code: Assembler) -> None:

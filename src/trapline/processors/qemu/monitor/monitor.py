@@ -18,13 +18,14 @@ from trapline.machine.record import STATE, Record
 from trapline.processors.qemu import layout
 from trapline.processors.qemu.layout import Policy
 
-from .entry import ENTRY, enter
+from .entry import ENTRY, JOIN, enter, join_monitor
 from .guarded_ports import guard_ports
 from .guest_code import tell_instruction
-from .handshake import ABSORB, NMI_HANDLER, RDMSR, WRMSR, ask, dispatch_command
+from .handshake import ABSORB, NMI_HANDLER, RDMSR, WRMSR, ask, dispatch_command, sleep
+from .local_apic import guard_apic
 from .places import PLAN_SHIFT, RECORD_SHIFT, SAVED_FIRST, SAVED_LATER, mailbox, place, plan, record, vmcb
 
-__all__ = ["ABSORB", "ENTRY", "NMI_HANDLER", "RDMSR", "WRMSR", "build"]
+__all__ = ["ABSORB", "ENTRY", "JOIN", "NMI_HANDLER", "RDMSR", "WRMSR", "build"]
 
 _CR0: Final = operands.CR0
 _CR4: Final = operands.CR4
@@ -40,13 +41,16 @@ def build() -> Assembler:
     """Return the monitor, which runs at any address."""
     code = Assembler(64)
     enter(code)
+    join_monitor(code)
     ask(code)
     dispatch_command(code)
+    sleep(code)
     _run(code)
     _forward(code)
     tell_instruction(code)
     _sort_others(code)
     guard_ports(code)
+    guard_apic(code)
     _match_control_registers(code)
     return code
 
@@ -172,6 +176,8 @@ def _sort_others(code: Assembler) -> None:
     code.je("int n")
     code.cmp(ECX, ExitCode.IOIO - EXCEPTION_EXITS.start)
     code.je("port")
+    code.cmp(ECX, ExitCode.NPF - EXCEPTION_EXITS.start)
+    code.je("apic")
     code.jmp("slow")
 
 

@@ -1,0 +1,271 @@
+"""A QEMU machine with several CPUs, all of them under the monitor. Implements `machine.Board`.
+
+While the hypervisor handles an exit of one CPU the others go on. Each has a mailbox of its own; an NMI stops a CPU that
+executes the guest, sent by one that does not.
+"""
+
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from trapline.errors import ProcessorError
+from trapline.machine.processor import Outcome, Statistics
+
+from . import apic
+from .board_cpu import BoardCpu
+from .halts import Halts
+from .handshakes import Handshakes, MachineWasReset, OtherHandover
+from .layout import Command, SharedMemory
+from .machine import QemuMachine
+from .placement import clear_control
+from .ring import number_records
+from .startups import Startups
+from .ticks import Ticks
+from .watchdog import slowness
+
+_PATIENCE: Final = 5.0
+"""Seconds that a CPU has to stop, on a fast machine."""
+_RESETS: Final = (Outcome.RESET, Outcome.WOKEN)
+_OF_ALL: Final = (*_RESETS, Outcome.OFF)
+"""Outcomes of the machine."""
+
+
+class QemuBoard:
+    """The CPUs of one machine."""
+
+    def __init__(self, machine: QemuMachine, cpus: int) -> None:
+        """`machine` has been started with so many."""
+        self._machine = machine
+        shares = [machine.shared, *(SharedMemory(machine.qemu.monitor, number) for number in range(1, cpus))]
+        rest = (machine.qemu, *(machine.watchdog, machine.damage, machine.resets))
+        others = [OtherHandover(rest[0], shared, *rest[1:]) for shared in shares[1:]]
+        self._handshakes = Handshakes(machine, machine.shared, self._on_wake, others)
+        self._shares = shares
+        for number, shared in enumerate(shares):
+            number_records(shared.ring, number)
+        self.cpus: Sequence[BoardCpu] = [
+            BoardCpu(machine, shared, handover, number, self)
+            for number, (shared, handover) in enumerate(zip(shares, self._handshakes.all, strict=True))
+        ]
+        self._boot = self.cpus[0]
+        self._ticks = Ticks(machine.qemu.command, self._handshakes, machine.shared.mailbox)
+        self._halts = Halts(machine.qmp, self.kick, several=True)
+        self._handshakes.on_quiet = self._look
+        self._outcomes = deque[tuple[BoardCpu, Outcome]]()
+        """What CPUs have come back with, and `run` has not returned yet."""
+        self._startups = Startups(self.cpus, self._outcomes)
+        self._kicked = False
+        self._begun = False
+        self._pausing = False
+        self._leaving: BoardCpu | None = None
+        """The CPU that is doing what may reset the machine, while the others stand still."""
+
+    @property
+    def tsc_frequency(self) -> int | None:
+        """See `machine.Processor.tsc_frequency`."""
+        return self._ticks.frequency()
+
+    @property
+    def statistics(self) -> Statistics:
+        """See `machine.Processor.statistics`."""
+        return self._handshakes.total
+
+    def on_records(self, sink: Callable[[memoryview], None]) -> None:
+        """See `machine.Processor.on_records`: the records of all CPUs."""
+        for handover in self._handshakes.all:
+            handover.ring.sink = sink
+
+    def run(self, deadline: float | None) -> tuple[int, Outcome]:
+        """See `machine.Board.run`."""
+        return self._run(self.cpus, deadline)
+
+    def run_alone(self, cpu: BoardCpu, deadline: float | None) -> Outcome:
+        """Execute one CPU; what others come back with is kept."""
+        return self._run((cpu,), deadline)[1]
+
+    def pause(self) -> None:
+        """See `machine.Board.pause`."""
+        running = [cpu for cpu in self.cpus if cpu.running]
+        if not running:
+            return
+        self._note_halts()
+        for cpu in running:
+            cpu.expect_nmi()
+        messenger = next((cpu for cpu in self.cpus if not cpu.running and not cpu.asleep), None)
+        if messenger is None:
+            self._machine.qmp.command("inject-nmi")
+        limit = time.monotonic() + _PATIENCE * slowness()
+        self._pausing = True
+        try:
+            while any(cpu.running for cpu in self.cpus):
+                if messenger is not None:
+                    with contextlib.suppress(MachineWasReset):
+                        for cpu in running:
+                            if cpu.running:
+                                apic.send_nmi(messenger, cpu)
+                    running = []
+                self._wait(limit, late=True)
+                messenger = messenger or next((cpu for cpu in self.cpus if not cpu.running and not cpu.asleep), None)
+        finally:
+            self._pausing = False
+
+    def kick(self) -> None:
+        """See `machine.Processor.kick`. Any thread may call this."""
+        self._kicked = True
+        self._handshakes.wake()
+
+    def shutdown(self) -> None:
+        """See `machine.Processor.shutdown`: the boot CPU resets the machine."""
+        self.pause()
+        self._outcomes.clear()
+        for cpu in self.cpus:
+            cpu.held = None
+        self._machine.resets.order()
+        self._boot.handover.give(Command.SHUTDOWN)
+
+    def close(self) -> None:
+        """End QEMU and release the memory. Safe to call twice."""
+        self._machine.close()
+        self._handshakes.close()
+
+    def _run(self, executing: Sequence[BoardCpu], deadline: float | None) -> tuple[int, Outcome]:
+        if self._kicked and self._begun:
+            self._kicked = False
+            return 0, self._halts.take()
+        self._machine.power_on.leave_firmware()
+        with contextlib.suppress(MachineWasReset):
+            self._go_on(executing)
+        while True:
+            with contextlib.suppress(MachineWasReset):
+                found = self._take_outcome(executing)
+                if found is not None:
+                    return found
+            if self._wait(deadline) is Outcome.DEADLINE:
+                return 0, Outcome.DEADLINE
+            if self._kicked and self._begun and any(not cpu.running and not cpu.asleep for cpu in self.cpus):
+                self._kicked = False
+                return 0, self._halts.take()
+
+    def _take_outcome(self, executing: Sequence[BoardCpu]) -> tuple[int, Outcome] | None:
+        """Return the oldest of what one of these CPUs has come back with, or the machine."""
+        for found in tuple(self._outcomes):
+            cpu, outcome = found
+            if cpu not in executing and outcome not in _OF_ALL:
+                continue
+            self._outcomes.remove(found)
+            if outcome is Outcome.VMEXIT and not cpu.is_still_wanted():
+                cpu.resume()
+                continue
+            if outcome is Outcome.SIPI:
+                cpu.held = cpu.start
+            elif outcome not in (Outcome.OFF, Outcome.INIT):
+                cpu.held = cpu.enter
+            return cpu.number, outcome
+        return None
+
+    def _go_on(self, executing: Sequence[BoardCpu]) -> None:
+        """Let stopped CPUs execute; one that may reset the machine first, and the others if it comes back."""
+        self._leaving = next((cpu for cpu in executing if cpu.leaves and cpu.held is not None), None)
+        if self._leaving is not None and self._leaving.held is not None:
+            self._leaving.held()
+            return
+        while (held := next((cpu.held for cpu in executing if cpu.held is not None), None)) is not None:
+            held()  # which may let another go on
+
+    def _wait(self, deadline: float | None, *, late: bool = False) -> Outcome | None:
+        """Wait until a CPU comes back, and sort what comes; `late`: the deadline is an error."""
+        outcome = self._handshakes.wait(deadline)
+        if outcome is Outcome.OFF:
+            end = self._machine.end(reported=self._handshakes.reported, by_guest=self._ends_by_guest())
+            self._outcomes.append((self._boot, end))
+            for cpu in self.cpus:
+                cpu.handover.running = False
+        elif outcome is Outcome.DEADLINE and late:
+            number = next(cpu.number for cpu in self.cpus if cpu.running)
+            raise ProcessorError(f"CPU {number} cannot be stopped: it blocks NMIs and causes no #VMEXIT")
+        elif outcome is Outcome.VMEXIT:
+            for cpu in self.cpus:
+                if cpu.handover.is_back:
+                    cpu.handover.take()
+                    with contextlib.suppress(MachineWasReset):
+                        self._sort(cpu)
+        return outcome
+
+    def _ends_by_guest(self) -> bool:
+        return any(cpu.ends for cpu in self.cpus)
+
+    def _sort(self, cpu: BoardCpu) -> None:
+        """Sort what a CPU has come back with."""
+        mailbox = self._machine.shared.mailbox
+        if cpu is self._boot and mailbox.placing:
+            self._place()
+            return
+        if cpu is self._boot and mailbox.reset:
+            self._begin()
+            return
+        if cpu is self._boot and self._handshakes.expects_report:
+            # The mailbox was the host's when the firmware wrote `placing`, and only now it has handed over.
+            self._handshakes.give(Command.RESUME)
+            return
+        if cpu is self._leaving and not self._pausing:
+            self._go_on([one for one in self.cpus if one is not cpu])
+        if cpu.init_comes:
+            self._startups.init(cpu)
+            return
+        found = cpu.understand()
+        if isinstance(found, apic.Command):
+            self._startups.send(cpu, found)
+        elif found is not None:
+            self._outcomes.append((cpu, found))
+        elif not cpu.running and cpu.held is None:
+            cpu.held = cpu.resume
+        if cpu.held is not None and not self._pausing and not (self._kicked and self._begun):
+            cpu.held()
+
+    def _place(self) -> None:
+        """The firmware waits for the address of the shared memory. All other CPUs were reset."""
+        self._machine.place()
+        self._outcomes.clear()
+        self._leaving = None
+        for cpu, shared in zip(self.cpus, self._shares, strict=True):
+            shared.base = self._machine.shared.base
+            cpu.capabilities = self._machine.capabilities
+            cpu.reset()
+        self._handshakes.expect_report()
+
+    def _begin(self) -> None:
+        """The machine was switched on or reset, and all CPUs are in the monitor: initialise everything of ours."""
+        outcome = self._machine.begin()
+        control = self._boot.vmcb.control
+        for cpu, shared in zip(self.cpus[1:], self._shares[1:], strict=True):
+            clear_control(cpu.vmcb.control, shared.block)
+            cpu.vmcb.control.np_control, cpu.vmcb.control.ncr3 = control.np_control, control.ncr3
+        for cpu in self.cpus:
+            cpu.reset()
+        self._begun = True
+        self._handshakes.report_came()
+        self._outcomes.clear()
+        self._outcomes.append((self._boot, outcome))
+
+    def _on_wake(self) -> None:
+        """Stop a CPU if a kick was asked for; called in the thread that waits."""
+        if self._kicked and self._begun:
+            self._note_halts()
+            for cpu in self.cpus:
+                if cpu.running:
+                    cpu.expect_nmi()
+            self._machine.qmp.command("inject-nmi")
+
+    def _note_halts(self) -> None:
+        """Note which of the CPUs that execute the guest wait in HLT, which an NMI ends."""
+        for number, waits in self._halts.halted().items():
+            self.cpus[number].halted = waits and self.cpus[number].running
+
+    def _look(self) -> None:
+        """Once a second, while the guest is quiet: kick it again, or see whether it has halted for good."""
+        if self._kicked:
+            self._on_wake()
+        else:
+            self._halts.look()

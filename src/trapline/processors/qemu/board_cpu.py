@@ -1,0 +1,269 @@
+"""One CPU of several: how it is entered, stopped, put to sleep and woken."""
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from trapline.arch.exits import ExitCode
+from trapline.arch.registers import RFLAGS
+from trapline.devices import lapic
+from trapline.errors import FaultError, ProcessorLost, UsageError
+from trapline.machine.board import Board
+from trapline.machine.linear import code_address, translate
+from trapline.machine.processor import Outcome, Statistics, Watchpoint
+
+from . import apic
+from .cpu import QemuCpu
+from .handover import Handover
+from .layout import Command, SharedMemory
+from .machine import QemuMachine
+from .watchdog import slowness
+
+_HLT: Final = b"\xf4"
+_AGAIN: Final = 0.0005
+"""Seconds after which a startup IPI is sent again to a CPU that has not woken."""
+_PATIENCE: Final = 10.0
+"""Seconds that a CPU has to wake up, on a fast machine."""
+
+
+class OwnBoard(Board, Protocol):
+    """What a CPU asks of its board: `board.QemuBoard` has it."""
+
+    @property
+    def cpus(self) -> "Sequence[BoardCpu]":
+        """See `machine.Board`."""
+
+    @property
+    def tsc_frequency(self) -> int | None:
+        """See `machine.Processor`, as for the others."""
+
+    @property
+    def statistics(self) -> Statistics:
+        """Of all CPUs."""
+
+    def run_alone(self, cpu: "BoardCpu", deadline: float | None) -> Outcome:
+        """Execute one CPU."""
+
+    def on_records(self, sink: Callable[[memoryview], None]) -> None:
+        """Give a sink the records of all CPUs."""
+
+    def kick(self) -> None:
+        """Stop the guest."""
+
+    def shutdown(self) -> None:
+        """Reset the machine."""
+
+    def close(self) -> None:
+        """End QEMU."""
+
+
+class BoardCpu(QemuCpu):
+    """A CPU of an `OwnBoard`. Implements `machine.Processor`."""
+
+    def __init__(
+        self, machine: QemuMachine, shared: SharedMemory, handover: Handover, number: int, board: OwnBoard
+    ) -> None:
+        super().__init__(machine, shared, handover)
+        self.number, self.handover, self.board = number, handover, board
+        self.hit: Watchpoint | None = None
+        self.halted = False
+        self.held: Callable[[], None] | None = None
+        """What lets the stopped CPU go on; None: it runs, or waits for a startup IPI."""
+        self.waits = number > 0
+        """It waits for a startup IPI."""
+        self.init_comes = False
+        """It runs, and is to take an INIT when it leaves the guest."""
+        self.startup: int | None = None
+        """The vector of a startup IPI that came before it took the INIT."""
+        self.asleep = number > 0
+        """The monitor halts: it needs a startup IPI to take a command."""
+        self.starter: BoardCpu | None = None
+        """The CPU whose startup IPI starts this one, and waits for that."""
+        self.start_command = 0
+        """What that writes to its interrupt command register."""
+        self.starting = 0
+        """How many CPUs this one is starting."""
+        self._nmi_pending = False
+        """There may be an NMI of ours, to be absorbed before the guest goes on."""
+
+    @property
+    def apic_id(self) -> int:
+        """The id of its local APIC."""
+        return self._mailbox.apic_id
+
+    @property
+    def running(self) -> bool:
+        """Whether the monitor has the mailbox."""
+        return self.handover.running
+
+    @property
+    def tsc_frequency(self) -> int | None:
+        """See `machine.Processor.tsc_frequency`."""
+        return self.board.tsc_frequency
+
+    @property
+    def statistics(self) -> Statistics:
+        """See `machine.Processor.statistics`."""
+        return self.board.statistics
+
+    def run(self, deadline: float | None) -> Outcome:
+        """See `machine.Processor.run`: the other CPUs stand still."""
+        return self.board.run_alone(self, deadline)
+
+    def set_breakpoints(self, addresses: frozenset[int]) -> None:
+        """Refuse them: QEMU's gdbstub is not used with several CPUs."""
+        _refuse(addresses)
+
+    def set_watchpoints(self, watched: tuple[Watchpoint, ...]) -> None:
+        """Refuse them: QEMU's gdbstub is not used with several CPUs."""
+        _refuse(watched)
+
+    def on_records(self, sink: Callable[[memoryview], None]) -> None:
+        """See `machine.Processor.on_records`."""
+        self.board.on_records(sink)
+
+    def kick(self) -> None:
+        """See `machine.Processor.kick`."""
+        self.board.kick()
+
+    def shutdown(self) -> None:
+        """See `machine.Processor.shutdown`."""
+        self.board.shutdown()
+
+    def close(self) -> None:
+        """End QEMU and release the memory. Safe to call twice."""
+        self.board.close()
+
+    def reset(self) -> None:
+        """The machine was switched on or reset: begin as it does."""
+        self._ports.reset()
+        self._quirks.reset()
+        self._quirks.nmis.foreign = self._nmi_pending = self.init_comes = False
+        self.held, self.startup = None, None
+        self.waits = self.asleep = self.number > 0
+        self.starter, self.starting = None, 0
+        self.handover.running = False
+
+    def understand(self) -> "Outcome | apic.Command | None":
+        """Return what the exit means, to the hypervisor or to other CPUs; None: the guest is to go on.
+
+        It may run already. The NMI by which it was stopped is not an exit.
+        """
+        if self.vmcb.control.exit_code == ExitCode.NPF:
+            found = apic.execute(self, self.board.cpus)
+            if isinstance(found, apic.Command):
+                return found
+            if not found:
+                return None
+        outcome = self._understand_exit()
+        if outcome is Outcome.VMEXIT and self.vmcb.control.exit_code == ExitCode.NMI and self._quirks.nmis.foreign:
+            self._nmi_pending = True
+            self._halt_again()
+            self.held = self.enter
+            return None
+        return outcome
+
+    def _halt_again(self) -> None:
+        """Put a CPU back on a HLT that no interrupt of its own can end, and an NMI of ours has."""
+        save = self.vmcb.save
+        if self.halted and not save.rflags & RFLAGS.IF:
+            with contextlib.suppress(FaultError):
+                before = translate(save, self.memory, code_address(save) - 1)
+                if self.memory.read(before, 1) == _HLT:
+                    save.rip -= 1
+
+    def is_still_wanted(self) -> bool:
+        """Say whether an exit that was kept is still one for the hypervisor; False: the guest is to go on."""
+        return self._quirks.is_still_wanted()
+
+    def enter(self) -> None:
+        """Enter the guest for the hypervisor, or do what it is about to do to its machine."""
+        self.held = None
+        if not self._ports.leave():
+            self._absorb()
+            self._quirks.before_entry()
+            self._quirks.entering()
+            self.handover.give(Command.LOAD_AND_RESUME)
+
+    def resume(self) -> None:
+        """Let the guest go on after an exit that the hypervisor does not know of."""
+        self.held = None
+        self._absorb()
+        self._quirks.entering()
+        self.handover.give(Command.LOAD_AND_RESUME)
+
+    def expect_nmi(self) -> None:
+        """Note that an NMI of ours is sent, or may be."""
+        self._quirks.nmis.foreign = self._nmi_pending = True
+
+    def _absorb(self) -> None:
+        if self._nmi_pending:  # else an SMI came first, and the NMI comes again
+            self._nmi_pending = self._quirks.nmis.foreign = not self._aside.absorb_nmi()
+
+    def take_init(self) -> None:
+        """Reset what an INIT resets here, and sleep, unless a startup IPI has come already."""
+        self.init_comes, self.waits, self.held = False, True, None
+        self._absorb()
+        self._ports.reset()
+        self._quirks.reset()
+        apic.reset(self)
+        if self.startup is None:
+            self.handover.call(Command.SLEEP)
+            self.asleep = True
+
+    def start(self) -> None:
+        """Enter the guest after a startup IPI, which the sender sends in QEMU until this CPU is awake."""
+        self._mailbox.awake = 0
+        self.enter()
+        if self.asleep:
+            self.asleep = False
+            self._wake()
+        self.release_starter()
+
+    def _wake(self) -> None:
+        mailbox = self._mailbox
+        limit = time.monotonic() + _PATIENCE * slowness()
+        while True:
+            assert self.starter is not None, "nobody wakes it"
+            self.starter.store(lapic.BASE + apic.ICR, self.start_command)
+            again = time.monotonic() + _AGAIN
+            while time.monotonic() < again:
+                if mailbox.awake:
+                    return
+            if again > limit:
+                raise ProcessorLost(f"CPU {self.number} does not wake up in QEMU")
+
+    def release_starter(self) -> None:
+        """Let the CPU go on that has started this one."""
+        starter, self.starter = self.starter, None
+        if starter is not None:
+            starter.starting -= 1
+            if not starter.starting:
+                starter.held = starter.resume
+
+    @property
+    def leaves(self) -> bool:
+        """Whether it is about to end or to reset its machine."""
+        return self._ports.leaving
+
+    @property
+    def ends(self) -> bool:
+        """Whether it has ended the machine by a debug exit."""
+        return self._ports.ended
+
+    def load(self, address: int) -> int:
+        """Read 4 bytes of physical memory as the CPU does, which is stopped."""
+        self._mailbox.address = address
+        self.handover.call(Command.LOAD)
+        return self._mailbox.word
+
+    def store(self, address: int, value: int) -> None:
+        """Write 4 bytes."""
+        self._mailbox.address, self._mailbox.word = address, value
+        self.handover.call(Command.STORE)
+
+
+def _refuse(wanted: object) -> None:
+    if wanted:
+        raise UsageError("breakpoints and watchpoints are not available on QEMU with several CPUs yet; use one CPU")

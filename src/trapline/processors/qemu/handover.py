@@ -1,0 +1,109 @@
+"""One CPU's mailbox: whose it is, and how it is handed to the monitor and back."""
+
+import time
+from typing import Final
+
+from trapline.arch.layout import offset_of
+from trapline.errors import ProcessorLost
+from trapline.machine.processor import Outcome, Statistics
+
+from .damage import Damage
+from .layout import MAILBOX_AT, Command, Mailbox, Owner, SharedMemory
+from .process import QemuProcess
+from .resets import Resets
+from .ring import Ring
+from .watchdog import Watchdog
+
+_HOST: Final = int(Owner.HOST)
+_ANSWER: Final = 2.0
+"""Seconds that the monitor has for a command, which takes it microseconds, when the run's deadline has passed."""
+
+
+class Handover:
+    """Hands `Mailbox.owner` to the monitor, and takes it back."""
+
+    def __init__(
+        self, qemu: QemuProcess, shared: SharedMemory, watchdog: Watchdog, damage: Damage, resets: Resets
+    ) -> None:
+        self._qemu = qemu
+        self._mailbox = shared.mailbox
+        owner = shared.at + MAILBOX_AT + offset_of(Mailbox, "owner")
+        self._owner = shared.memory[owner : owner + 4].cast("I")
+        self._damage = damage
+        self._resets = resets
+        self.ring = Ring(shared, damage)
+        self.running = True  # until the firmware has reported the first time
+        self._watchdog = watchdog
+        self._deadline: float | None = None
+        self._exits = 0
+        self._stopped = 0
+        self._stopped_at = time.perf_counter_ns()
+
+    @property
+    def statistics(self) -> Statistics:
+        """How often and for how long the host was the owner."""
+        return Statistics(self._exits, self._stopped / 1e9)
+
+    def give(self, command: Command) -> None:
+        """Hand the mailbox to the monitor."""
+        self._mailbox.command = command
+        self.running = True
+        self._stopped += time.perf_counter_ns() - self._stopped_at
+        self._owner[0] = Owner.MONITOR
+
+    def attend(self, attended: int, deadline: float | None) -> None:
+        """Note whether the host polls the owner, and until when the run is to end."""
+        self._mailbox.attended, self._deadline = attended, deadline
+
+    def call(self, command: Command) -> None:
+        """Let the monitor execute a command and wait.
+
+        Raises ProcessorLost when QEMU has ended or the monitor does not answer, MonitorDamaged where it is known why.
+        """
+        self.give(command)
+        since = time.monotonic()
+        while not self._owner[0]:
+            if self._qemu.process.poll() is not None:
+                raise ProcessorLost("QEMU ended while the guest was stopped")
+            self._check_reset()
+            complaint = self._watchdog.complaint(since)
+            if complaint is not None or self._is_late(since):
+                self.check_monitor()
+                raise ProcessorLost(complaint or "trapline's monitor did not answer before the time was up")
+        self.take()
+        self._check_answer()
+
+    @property
+    def is_back(self) -> bool:
+        """Whether the monitor has handed the mailbox back."""
+        return self.running and bool(self._owner[0])
+
+    def check_monitor(self) -> None:
+        """Raise MonitorDamaged if the monitor cannot run any more, or crashed."""
+        self._resets.came()
+        what = self.ring.blocked() or self._damage.why_silent()
+        if what is not None:
+            self._damage.found(what)
+
+    def _check_reset(self) -> None:
+        """Raise an error if the machine was reset meanwhile, which with one CPU nothing does."""
+
+    def _check_answer(self) -> None:
+        """Raise an error if it is not the monitor that has answered, for the machine was reset."""
+        if self._resets.came():
+            raise ProcessorLost("the machine was reset while the guest was stopped")
+
+    def _is_late(self, since: float) -> bool:
+        """Return whether the monitor was to answer from `since` on, and the run's deadline has passed as well."""
+        now = time.monotonic()
+        return self._deadline is not None and now > self._deadline and now > since + _ANSWER
+
+    def take(self) -> Outcome:
+        """Take the mailbox, which the monitor has handed back."""
+        self._stopped_at = time.perf_counter_ns()
+        if self._owner[0] != _HOST:
+            self._damage.found(f"its mailbox belongs to {self._owner[0]:#x}")
+        self.running = False
+        self._exits += 1
+        self.ring.drain()
+        return Outcome.VMEXIT

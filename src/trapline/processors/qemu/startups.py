@@ -1,0 +1,62 @@
+"""What an INIT or a startup IPI does to the CPUs that it is for, and what the hypervisor is told."""
+
+from collections import deque
+from collections.abc import Sequence
+
+from trapline.machine.processor import Outcome
+
+from . import apic
+from .board_cpu import BoardCpu
+
+
+class Startups:
+    """Resets and starts CPUs."""
+
+    def __init__(self, cpus: Sequence[BoardCpu], outcomes: deque[tuple[BoardCpu, Outcome]]) -> None:
+        """`outcomes` are for the hypervisor: what is added here, and what a reset makes void."""
+        self._cpus, self._outcomes = cpus, outcomes
+
+    def send(self, sender: BoardCpu, command: apic.Command) -> None:
+        """Let CPUs take an INIT or a startup IPI; the sender goes on when those that it starts have begun."""
+        for number in command.targets:
+            target = self._cpus[number]
+            if command.init:
+                self._send_init(sender, target)
+            elif target.init_comes:
+                target.startup = command.vector
+            elif target.waits:
+                sender.starting += 1
+                target.starter, target.start_command = sender, command.value
+                self._start(target, command.vector)
+        if not sender.starting and not sender.waits:
+            sender.held = sender.resume
+
+    def init(self, cpu: BoardCpu) -> None:
+        """Reset a CPU that is in the monitor."""
+        cpu.take_init()
+        self._outcomes.append((cpu, Outcome.INIT))
+        if cpu.startup is not None:
+            vector, cpu.startup = cpu.startup, None
+            self._start(cpu, vector)
+
+    def _send_init(self, sender: BoardCpu, target: BoardCpu) -> None:
+        if target.waits:
+            return
+        if target.running:
+            target.init_comes = True
+            target.expect_nmi()
+            apic.send_nmi(sender, target)
+            return
+        for found in tuple(self._outcomes):
+            if found[0] is target:
+                self._outcomes.remove(found)
+        if target.asleep:  # it has not begun yet
+            target.waits, target.held = True, None
+            target.release_starter()
+        else:
+            self.init(target)
+
+    def _start(self, cpu: BoardCpu, vector: int) -> None:
+        cpu.waits = False
+        cpu.vmcb.control.exit_info_1 = vector
+        self._outcomes.append((cpu, Outcome.SIPI))

@@ -1,0 +1,182 @@
+"""Guests with two CPUs on QEMU: every exception of each is seen, and the guest goes on as on QEMU alone."""
+
+import re
+import struct
+from collections import Counter
+
+import pytest
+
+from tests.acceptance.runs import LIMIT, assert_same, on_qemu_alone, read_lines, summed_up
+from trapline import FORWARD, STOP, Machine, StopReason, UsageError
+from trapline.arch.vectors import Vector
+from trapline.asm import operands
+from trapline.asm.assembler import Assembler
+from trapline.asm.operands import AX, DS, EAX, ECX, EDX, SS, Mem
+from trapline.guests.samples import SAMPLES
+
+LOADED, OTHER, HANDLER = 0x10_0000, 0x8000, 0x8100
+STARTS, FAULTS = Mem(None, 0x9000, size=32), Mem(None, 0x9004, size=32)
+ICR, ICR2 = Mem(None, 0xFEE0_0300, size=32), Mem(None, 0xFEE0_0310, size=32)
+TIMES = 8
+SKIP = bytes.fromhex("5589e5834602025dcf")
+"""`push bp; mov bp, sp; add word [bp + 2], 2; pop bp; iret`."""
+_CAUSES = {
+    "ap-trampoline": None,  # that one is right
+    "ap-gdt-high": r"GDTR has base 0x0 and limit 0x0",
+    "ap-no-nxe": r"EFER\.NXE is clear",
+    "ap-stack-shared": r"The stack pointers of CPU 0, .* and of CPU 1",
+    "ap-wrong-page": r"startup IPI with the vector 0x20, so at 0x20000",
+}
+
+
+def multiboot(code, parts):
+    """Return an image for a Multiboot loader that copies code in real mode to low memory, then executes `code`."""
+    start = Assembler(32)
+    for at, blob in parts:
+        for offset in range(0, len(blob), 4):
+            word = int.from_bytes(blob[offset : offset + 4].ljust(4, b"\xf4"), "little")
+            start.mov(Mem(None, at + offset, size=32), word)
+    code(start)
+    body = start.assemble(LOADED + 32)
+    end = LOADED + 32 + len(body)
+    header = struct.pack(
+        "<8I", 0x1BADB002, 0x10000, -(0x1BADB002 + 0x10000) & 0xFFFF_FFFF, *[LOADED] * 2, end, end, LOADED + 32
+    )
+    return header + body
+
+
+def other(*, halts):
+    """Return the other CPU's code: it counts, raises #UD, whose handler counts, and spins or halts for good."""
+    code = Assembler(16)
+    code.mov(AX, 0)
+    code.mov(DS, AX)
+    code.mov(SS, AX)
+    code.mov(operands.ESP, 0x7000)
+    code.inc(STARTS)
+    code.ud2()
+    handler = Assembler(16)
+    handler.inc(FAULTS)
+    handler.label("stay")
+    if halts:
+        handler.hlt()
+    handler.jmp("stay")
+    return [
+        (4 * Vector.UD, struct.pack("<HH", HANDLER, 0)),
+        (OTHER, code.assemble(OTHER)),
+        (HANDLER, handler.assemble(HANDLER)),
+    ]
+
+
+def again_and_again(code):
+    """Reset and start the other CPU, whatever it is doing, and end with what it has counted in the exit status."""
+    for counter in (STARTS, FAULTS):
+        code.mov(counter, 0)
+    code.mov(ECX, 0)
+    code.label("next")
+    code.inc(ECX)
+    for register, value in ((ICR2, 1 << 24), (ICR, 0x4500), (ICR, 0x4600 | OTHER >> 12)):
+        code.mov(register, value)
+    code.label("wait")
+    code.pause()
+    code.cmp(FAULTS, ECX)
+    code.jne("wait")
+    code.cmp(ECX, TIMES)
+    code.jne("next")
+    code.mov(EAX, STARTS)
+    code.mov(EDX, 0xF4)
+    code.out(operands.DX, operands.AL)
+    code.label("stay")
+    code.jmp("stay")
+
+
+@pytest.mark.parametrize("halts", [False, True], ids=["it spins", "it halts"])
+def test_a_cpu_is_reset_whatever_it_does(halts, tmp_path):
+    image, output = tmp_path / "image.bin", tmp_path / "records.jsonl"
+    image.write_bytes(multiboot(again_and_again, other(halts=halts)))
+    assert on_qemu_alone(image, "-smp", "2").status == 2 * TIMES + 1
+    for mask, recorded in (("none", []), ("all", [(1, Vector.UD)] * TIMES)):
+        run = summed_up(image, mask, tmp_path, "-o", str(output), machine=("-smp", "2"))
+        assert run.summary["debug_exit"] == 2 * TIMES + 1
+        assert [(record["vcpu"], record["vector"]) for record in read_lines(output)] == recorded
+
+
+def test_a_kernel_counts_what_is_recorded_of_each_cpu(kernel, tmp_path):
+    image, output = kernel(SMP=1, WATCHPOINT=0, RF=0).image, tmp_path / "records.jsonl"
+    runs = [on_qemu_alone(image, "-smp", "2")]
+    runs += [summed_up(image, mask, tmp_path, "--cpus", "2", "-o", str(output)) for mask in ("none", "all")]
+    told = re.compile(rb"^second: 6=(\d+) 13=(\d+) 14=(\d+)\n", re.M)
+    plain, *ours = (told.sub(b"", run.console) for run in runs)
+    for console in ours:
+        assert_same(console, plain)
+    counts = dict(zip((Vector.UD, Vector.GP, Vector.PF), map(int, told.search(runs[-1].console).groups()), strict=True))
+    records = Counter((record["vcpu"], record["vector"]) for record in read_lines(output))
+    assert {vector: records[1, vector] for vector in counts} == counts
+    assert min(counts.values()) > 10
+
+
+@pytest.mark.parametrize("sample", [row for row in SAMPLES if row.cpus > 1], ids=lambda sample: sample.name)
+def test_what_is_wrong_with_the_start_of_a_second_cpu_is_told(sample, tmp_path):
+    run = summed_up(f"sample:{sample.name}", "all", tmp_path)
+    cause = _CAUSES[sample.name]
+    assert cause is None or re.search(cause, str(run.summary)), run.summary
+    assert set(run.counts()) == set(sample.vectors)
+
+
+def raising(counter):
+    """Return real mode code that counts and raises #UD again and again; its handler goes on after the UD2."""
+    code = Assembler(16)
+    code.mov(AX, 0)
+    code.mov(DS, AX)
+    code.mov(SS, AX)
+    code.mov(operands.ESP, counter)
+    code.label("again")
+    code.inc(Mem(None, counter, size=32))
+    code.ud2()
+    code.jmp("again")
+    return code
+
+
+def starting_two(code):
+    """Start CPU 1 at its page and CPU 2 at its own, and spin."""
+    code.mov(ICR, 0xC4500)  # an INIT to all others
+    for number, page in ((1, 0x8), (2, 0xA)):
+        code.mov(ICR2, number << 24)
+        code.mov(ICR, 0x4600 | page)
+    code.label("spin")
+    code.jmp("spin")
+
+
+def test_cpus_that_raise_at_once_stop_together(tmp_path):
+    image, counters = tmp_path / "image.bin", {1: 0x9000, 2: 0xB000}
+    parts = [(4 * Vector.UD, struct.pack("<HH", HANDLER, 0)), (HANDLER, SKIP)]
+    parts += [(at - 0x1000, raising(at).assemble(at - 0x1000)) for at in counters.values()]
+    parts += [(at, bytes(4)) for at in counters.values()]
+    image.write_bytes(multiboot(starting_two, parts))
+    seen = Counter()
+    with Machine(image, cpus=3, processor="qemu", exceptions="ud") as machine:
+
+        @machine.on(Vector.UD)
+        def count(reported):
+            seen[reported.vcpu] += 1
+            return STOP if seen.total() % 40 == 0 else FORWARD
+
+        def counted():
+            return {number: int.from_bytes(machine.memory.read(at, 4), "little") for number, at in counters.items()}
+
+        for _ in range(4):
+            assert machine.run(timeout=LIMIT).reason is StopReason.EXCEPTION
+            counts = counted()
+            assert counted() == counts
+            assert all(0 <= counts[number] - seen[number] <= 1 for number in counters)
+        machine.set_exceptions("none")
+        before, total = counted(), seen.total()
+        assert machine.run(timeout=0.5).reason is StopReason.TIMEOUT
+        machine.interrupt()
+        assert machine.run(timeout=LIMIT).reason is StopReason.INTERRUPTED
+        counts = counted()
+        assert all(counts[number] > before[number] for number in counters)
+        assert seen.total() == total
+        machine.set_exceptions("ud")
+        assert machine.run(timeout=LIMIT).reason is StopReason.EXCEPTION
+        with pytest.raises(UsageError, match="with several CPUs"):
+            machine.breakpoints.add(0x8000)
