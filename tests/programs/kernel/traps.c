@@ -27,7 +27,13 @@ struct fixup {
     u64 from, to;
 };
 
-static u64 gdt[12] = {0,
+#ifdef SMP
+enum { GDT_SIZE = 12 };
+#else
+enum { GDT_SIZE = 10 };
+#endif
+
+static u64 gdt[GDT_SIZE] = {0,
                       0x00af9b000000ffff,  /* KERNEL_CS */
                       0x00cf93000000ffff,  /* KERNEL_DS */
                       0,                   /* SYSRET's 32-bit code */
@@ -37,8 +43,6 @@ static struct gate idt[256];
 static struct tss tss = {.io_map = sizeof(struct tss)};
 static u8 double_fault_stack[4096] __attribute__((aligned(16)));
 static u8 debug_stack[4096] __attribute__((aligned(16)));
-static struct tss second_tss = {.io_map = sizeof(struct tss)};
-static u8 second_fault_stack[4096] __attribute__((aligned(16)));
 
 extern u64 stubs[48];
 extern struct fixup fixups[], fixups_end[];
@@ -56,36 +60,37 @@ static void set_gate(int vector, u64 target, u8 ist, u8 kind) {
     idt[vector] = (struct gate){target, KERNEL_CS, ist, kind, target >> 16, target >> 32, 0};
 }
 
-static void describe_tss(u64 selector, struct tss *of) {
-    u64 base = (u64)of;
-    gdt[selector / 8] = (sizeof *of - 1) | (base & 0xffffff) << 16 | 0x89ull << 40 | (base >> 24 & 0xff) << 56;
-    gdt[selector / 8 + 1] = base >> 32;
-}
-
-static void load_tables(u64 selector) {
-    struct pointer gdtr = {sizeof gdt - 1, (u64)gdt}, idtr = {sizeof idt - 1, (u64)idt};
-    asm volatile("lgdt %0" : : "m"(gdtr));
-    asm volatile("lidt %0" : : "m"(idtr));
-    asm volatile("ltr %w0" : : "r"(selector));
-}
-
 void traps_start(void) {
-    describe_tss(TSS, &tss);
+    u64 base = (u64)&tss;
+    gdt[TSS / 8] = (sizeof tss - 1) | (base & 0xffffff) << 16 | 0x89ull << 40 | (base >> 24 & 0xff) << 56;
+    gdt[TSS / 8 + 1] = base >> 32;
     gdt[ABSENT / 8] = 0x00cf13000000ffff;
+    struct pointer gdtr = {sizeof gdt - 1, (u64)gdt}, idtr = {sizeof idt - 1, (u64)idt};
     for (int vector = 0; vector < 48; vector++)
         set_gate(vector, stubs[vector], vector == DF ? IST_DF : vector == DB ? IST_DB : 0,
                  vector == BP ? GATE_USER : GATE);
     set_gate(INT80, (u64)stub_int80, 0, GATE_USER);
     tss.ist[IST_DF - 1] = (u64)(double_fault_stack + sizeof double_fault_stack);
     tss.ist[IST_DB - 1] = (u64)(debug_stack + sizeof debug_stack);
-    load_tables(TSS);
+    asm volatile("lgdt %0" : : "m"(gdtr));
+    asm volatile("lidt %0" : : "m"(idtr));
+    asm volatile("ltr %w0" : : "r"(TSS));
 }
 
+#ifdef SMP
 void second_traps_start(void) {
-    describe_tss(SECOND_TSS, &second_tss);
-    second_tss.ist[IST_DF - 1] = second_tss.ist[IST_DB - 1] = (u64)(second_fault_stack + sizeof second_fault_stack);
-    load_tables(SECOND_TSS);
+    static struct tss tss2 = {.io_map = sizeof(struct tss)};
+    static u8 stack[4096] __attribute__((aligned(16)));
+    u64 base = (u64)&tss2;
+    gdt[SECOND_TSS / 8] = (sizeof tss2 - 1) | (base & 0xffffff) << 16 | 0x89ull << 40 | (base >> 24 & 0xff) << 56;
+    gdt[SECOND_TSS / 8 + 1] = base >> 32;
+    struct pointer gdtr = {sizeof gdt - 1, (u64)gdt}, idtr = {sizeof idt - 1, (u64)idt};
+    tss2.ist[IST_DF - 1] = tss2.ist[IST_DB - 1] = (u64)(stack + sizeof stack);
+    asm volatile("lgdt %0" : : "m"(gdtr));
+    asm volatile("lidt %0" : : "m"(idtr));
+    asm volatile("ltr %w0" : : "r"(SECOND_TSS));
 }
+#endif
 
 void set_kernel_stack(u64 top) { tss.rsp[0] = top; }
 
