@@ -286,7 +286,8 @@ def test_isolation_works_or_is_refused_in_words(qemu, tmp_path):
 @NEWER
 def test_the_fault_matrix_of_long_mode_is_the_same(image):
     """It loads CR3, CR0 and CR4 with everything that is refused."""
-    plain, run = on_qemu_alone(image("long")), under_trapline(image("long"), "all")
+    guest = image("long", QUIET=1)
+    plain, run = on_qemu_alone(guest), under_trapline(guest, "all")
     assert_same(run.console, plain.console)
     assert run.status == 0
 

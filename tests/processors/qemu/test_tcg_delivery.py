@@ -1,7 +1,9 @@
 """The model against a real machine: QEMU's TCG delivers the same event from the same state."""
 
+import contextlib
 import random
 import shutil
+import signal
 import time
 
 import pytest
@@ -30,7 +32,7 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="QEMU is not installed"),
 ]
 
-CASES = 2_000
+CASES, BATCH = 2_000, 100
 AT_CPL_3 = "protected16 20"
 """A case whose handler runs at CPL 3, with a stack of the supervisor."""
 _SAVE_AT = VMCB_AT + offset_of(Vmcb, "save")
@@ -79,6 +81,16 @@ class Machine:
     def close(self):
         self._processor.close()
 
+    @contextlib.contextmanager
+    def paused(self):
+        """Hold QEMU: its CPU waits for the host in a loop, and takes a processor that the host can use."""
+        process = self._processor._qemu.process
+        process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGCONT)
+
     def deliver(self, world):
         """Inject the event and return whether it was delivered, registers, memory and exit."""
         processor, control = self._processor, self._control
@@ -124,10 +136,9 @@ def starts_in_arena(world, rip, rsp, rflags, cpl, cs, *rest):
     return ARENA - 16 < start - world.linear < ARENA + SIZE
 
 
-def disagreements(machine, mode, seen):
-    """Try the cases of a mode, and say what differs from the model; `seen` collects the departures that mattered."""
-    wrong = []
-    for number in range(CASES):
+def cases(machine, mode, numbers, seen):
+    """Yield the cases of a mode with their seeds and what is expected."""
+    for number in numbers:
         seed = f"{mode} {number}"
         world = make(mode, random.Random(seed))
         if machine.pushes_as_user and world.save.cr4 & CR4.SMAP and world.save.rflags & RFLAGS.AC:
@@ -135,14 +146,32 @@ def disagreements(machine, mode, seen):
         expected = expect(world, seen, machine.facts)
         if expected is not None and expected.delivered and starts_in_arena(world, *expected.registers):
             continue  # tables are no handlers
+        yield seed, world, expected
+
+
+def delivered(machine, batch):
+    """Return what is seen of each case."""
+    found = []
+    for seed, world, expected in batch:
         got = machine.deliver(world)
         assert got[3][0] not in (0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF), f"{seed}: VMRUN refuses the state"
-        if expected is not None:
-            found = differences(world, expected, got)
-            if expected.strays:
-                machine.refresh()
-            if found:
-                wrong.append(f"{seed}: {world.event} {world.mutations} {world.paging}: " + "; ".join(found))
+        if expected is not None and expected.strays:
+            machine.refresh()
+        found.append(got)
+    return found
+
+
+def disagreements(machine, mode, seen):
+    """Try the cases of a mode, and say what differs from the model; `seen` collects the departures that mattered."""
+    wrong = []
+    for first in range(0, CASES, BATCH):
+        with machine.paused():
+            batch = list(cases(machine, mode, range(first, first + BATCH), seen))
+        seen_there = delivered(machine, batch)
+        with machine.paused():
+            for (seed, world, expected), got in zip(batch, seen_there, strict=True):
+                if expected is not None and (found := differences(world, expected, got)):
+                    wrong.append(f"{seed}: {world.event} {world.mutations} {world.paging}: " + "; ".join(found))
     return wrong
 
 
