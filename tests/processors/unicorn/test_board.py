@@ -83,6 +83,7 @@ def both(board):
             for code in (ExitCode.CPUID, ExitCode.VMRUN, ExitCode.SHUTDOWN):
                 set_intercept(cpu.vmcb.control, code)
             cpu.core.is_started = True
+        made._turns.begin()
         return made
 
     return both

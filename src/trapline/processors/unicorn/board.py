@@ -119,6 +119,7 @@ class UnicornBoard:
             return _KICKED
         signal = core.take_signal()
         if signal is not None:
+            self._turns.begin()
             return signal
         if not core.is_started:
             return _HALTED

@@ -14,7 +14,7 @@ from .engine import ENTRY, is_aside
 from .pc import Pc
 from .stops import Stop
 
-_TURN: Final = 0.001
+_TURN: Final = 0.002
 """Seconds of a turn by time."""
 _MAGNITUDES: Final = 4
 """A turn has up to 10 to this many instructions; each magnitude is as likely as another."""
@@ -36,20 +36,22 @@ class Turns(Protocol):
 
 
 class TurnsByTime:
-    """Turns of a millisecond."""
+    """Turns of two milliseconds, without end while no other CPU is started."""
 
     def __init__(self, pc: Pc) -> None:
         self._pc = pc
-        self._end = 0.0
+        self._end: float | None = None
         """When the turn ends, on the clock of `time.monotonic`."""
 
     def begin(self) -> None:
         """See `Turns.begin`."""
-        self._end = time.monotonic() + _TURN
+        several = sum(core.is_started for core in self._pc.cores) > 1
+        self._end = time.monotonic() + _TURN if several else None
 
     def execute(self, core: Core, deadline: float | None) -> Outcome | None:
         """See `Turns.execute`."""
-        outcome = core.loop.run(self._end if deadline is None else min(self._end, deadline))
+        ends = [at for at in (self._end, deadline) if at is not None]
+        outcome = core.loop.run(min(ends, default=None))
         over = outcome is Outcome.DEADLINE and (deadline is None or time.monotonic() < deadline)
         return None if over else outcome
 
