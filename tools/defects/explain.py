@@ -4,7 +4,7 @@ from typing import Final
 
 from tools.defect import Defect
 
-from .reasons import NO_GUEST
+from .reasons import NO_GUEST, ONE_CPU
 
 _EXPLAIN: Final = "src/trapline/explain"
 
@@ -41,4 +41,6 @@ DEFECTS: Final = (
     Defect("125", "an error in one explanation ends them all", f"{_EXPLAIN}/stored.py",
            "unexplained.attempt(made, lambda told: Explanation(None, (), self.chain[-1].becomes, (), (), told))",
            "made()", NO_GUEST, ("tests/cli/test_explain.py", "-k", "error_in")),
+    Defect("137", "exceptions of two CPUs in one chain", "src/trapline/explain/blackbox.py",
+           "growing.pop(piece.vcpu, [])", "growing.pop(0, [])", ONE_CPU, ("tests/explain/test_blackbox.py",)),
 )  # fmt: skip

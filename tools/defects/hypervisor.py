@@ -4,7 +4,7 @@ from typing import Final
 
 from tools.defect import Defect
 
-from .reasons import NO_DEBUGGER, NO_GUEST, STOPPING, WATCHING
+from .reasons import NO_DEBUGGER, NO_GUEST, ONE_CPU, STOPPING, WATCHING
 
 _ARCH: Final = "src/trapline/arch"
 _EMULATION: Final = f"{_ARCH}/emulation.py"
@@ -12,6 +12,7 @@ _HYPERVISOR: Final = "src/trapline/hypervisor"
 _DELIVERY, _HANDLERS, _INTERCEPTS, _LOOP = (
     f"{_HYPERVISOR}/{name}.py" for name in ("delivery", "handlers", "intercepts", "loop")
 )
+_BOARD_TESTS: Final = ("tests/hypervisor/test_board_loop.py",)
 _STEP_TESTS: Final = ("tests/hypervisor/test_step.py",)
 
 DEFECTS: Final = (
@@ -73,4 +74,13 @@ DEFECTS: Final = (
            ("tests/hypervisor/test_injection.py",)),
     Defect("116", "tags of other x87 registers", f"{_ARCH}/fxsave.py", "(number - top) %", "(number + top) %",
            NO_DEBUGGER, ("tests/arch/test_fxsave.py",)),
+    Defect("130", "an event injected into a CPU that took an INIT", _LOOP,
+           "vcpu.control.event_inj = vcpu.control.interrupt_shadow = 0", "pass", ONE_CPU, _BOARD_TESTS),
+    Defect("131", "other CPUs execute while the guest is stopped", f"{_HYPERVISOR}/board_loop.py",
+           "            if stop.reason is not StopReason.TIMEOUT:", "            if False:", ONE_CPU, _BOARD_TESTS),
+    Defect("132", "a CPU not reset with its machine", _LOOP, "    for vcpu in vcpus:\n        processor",
+           "    for vcpu in vcpus[:1]:\n        processor", ONE_CPU, _BOARD_TESTS),
+    Defect("133", "a new mask for one CPU of several", f"{_HYPERVISOR}/vm.py",
+           "            for vcpu in self.vcpus:\n                vcpu.policy",
+           "            for vcpu in self.vcpus[:1]:\n                vcpu.policy", ONE_CPU, _BOARD_TESTS),
 )  # fmt: skip

@@ -4,7 +4,7 @@ from typing import Final
 
 from tools.defect import Defect
 
-from .reasons import NO_DEBUGGER, STOPPING, WATCHING
+from .reasons import NO_DEBUGGER, ONE_CPU, STOPPING, WATCHING
 
 _UNICORN: Final = "src/trapline/processors/unicorn"
 _UNICORN_TESTS: Final = "tests/processors/unicorn"
@@ -41,4 +41,11 @@ DEFECTS: Final = (
            "if forwarding.waits:", "if False:", WATCHING, ("tests/cli/test_choice.py",)),
     Defect("115", "floating-point registers that are written lost", f"{_UNICORN}/engine.py",
            "context_bytes[FPU] = loaded", "pass", NO_DEBUGGER, (f"{_UNICORN_TESTS}/test_fpu.py",)),
+    Defect("134", "code executed that another CPU has changed", f"{_UNICORN}/board.py", "if copies.are_stale():",
+           "if False:", ONE_CPU, (f"{_UNICORN_TESTS}/test_board.py",)),
+    Defect("135", "a CPU started without an INIT", "src/trapline/devices/local.py", "elif self._waits:", "elif True:",
+           ONE_CPU, ("tests/devices/test_several_cpus.py",)),
+    Defect("136", "an interrupt for all CPUs but the sender taken by it", "src/trapline/devices/machine.py",
+           "absent = sender if command.shorthand == OTHERS else None", "absent = None", ONE_CPU,
+           ("tests/devices/test_several_cpus.py",)),
 )  # fmt: skip
