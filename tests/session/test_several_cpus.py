@@ -101,6 +101,31 @@ def test_a_guest_that_halts_everywhere_has_halted():
     assert "CPU 1 waits for a startup IPI." in result.findings
 
 
+def hangs_in_its_handler(code):
+    code.xor(AX, AX)
+    code.mov(DS, AX)
+    code.mov(Mem(None, 4 * Vector.UD, size=32), OTHER << 12 | 0x10)  # OTHER:0010
+    code.ud2()
+    for _ in range(2):
+        code.nop()
+    code.cli()
+    code.hlt()
+
+
+def test_a_guest_that_hangs_is_told_of_where_an_exception_was_not_returned_from():
+    with Machine(guest(hangs_in_its_handler), exceptions="all", **OPTIONS) as m:
+        m.breakpoints.add(OTHER + 0x10)
+        assert m.run(timeout=60).cpu.number == 1
+        m.breakpoints.clear()
+        m.interrupt()
+        m.run()
+        m.session.vm.vcpu = m.session.vm.vcpus[0]
+        result = m.result()
+    assert (result.ending, result.crash.cpu) == (Ending.INTERRUPTED, 1)
+    assert [each.record.vector for each in result.unreturned] == [Vector.UD]
+    assert any(each.startswith("CPU 0 executes at 0008:") for each in result.findings)
+
+
 @pytest.mark.parametrize("cpus", [0, 9, -1])
 def test_a_number_of_cpus_that_cannot_be(cpus):
     with pytest.raises(UsageError, match=f"--cpus {cpus}: a guest has 1 to 8 CPUs"):

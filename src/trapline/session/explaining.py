@@ -16,6 +16,7 @@ from trapline.machine.processor import Processor
 from trapline.report.crash import CrashContext
 from trapline.report.result import Unreturned
 from trapline.symbols import Names
+from trapline.trace.exception_record import ExceptionRecord
 
 from .ending import Moment, Seen, before_shutdown, chip_findings, in_double_fault_task, moment, unreturned_now
 from .other_cpus import describe_others
@@ -46,7 +47,24 @@ class Explainer:
 
     def unreturned(self) -> frozenset[int]:
         """Return the numbers of the records of the exceptions that the stopped guest has not come back from."""
-        return frozenset(record.seq for record in unreturned_now(self._current(), self._seen, self._names))
+        return frozenset(record.seq for vcpu in self._current().cpus for record in self._unreturned(vcpu))
+
+    def busiest(self, known: frozenset[int] | None) -> Vcpu:
+        """Return the CPU of the stopped guest that there is most to tell of.
+
+        That is one that has not come back from an exception, of those in `known` if given, or one that does not wait.
+        """
+        current = self._current()
+        cpus = [current, *(each for each in current.cpus if each is not current and not each.waits)]
+        if len(current.cpus) == 1:
+            return current
+        for vcpu in cpus:
+            if any(known is None or record.seq in known for record in self._unreturned(vcpu)):
+                return vcpu
+        return next((vcpu for vcpu in cpus if not (vcpu.waits or vcpu.processor.halted)), current.cpus[0])
+
+    def _unreturned(self, vcpu: Vcpu) -> list[ExceptionRecord]:
+        return unreturned_now(vcpu, self._seen, self._names)
 
     def moment(self, crash: CrashContext, *, known: frozenset[int] | None, stuck: bool) -> Moment:
         """Return what there is to tell of the stopped guest: see `Session.moment`. Raises ProcessorError."""

@@ -111,9 +111,9 @@ def _last(session: "Session", ending: Ending, stopped: Stopped | None) -> Moment
     if ending in _LOST:
         return None if session.processor.exit_status == SUCCESS else session.departure
     if ending is Ending.HALTED:
-        return session.moment(stuck=True)
+        return session.moment(stuck=True, outside=True)
     if ending in (Ending.TIMEOUT, Ending.INTERRUPTED) and stopped is not None and stopped.halted:
-        return session.moment(stopped.known)
+        return session.moment(stopped.known, outside=True)
     return None
 
 

@@ -161,13 +161,18 @@ class Session:
         """Place the symbols of what the stopped guest runs, if their place is unknown."""
         self._placer.place(self.vm.vcpu.processor)
 
-    def moment(self, known: frozenset[int] | None = None, *, stuck: bool = False) -> Moment | None:
+    def moment(
+        self, known: frozenset[int] | None = None, *, stuck: bool = False, outside: bool = False
+    ) -> Moment | None:
         """Return what there is to tell of the stopped guest, where it ended otherwise than by its own success.
 
         `known` limits the exceptions that it never came back from to the records with these numbers. `stuck`: it waits
-        in a HLT that nothing can end. None: its processor is lost.
+        in a HLT that nothing can end. `outside`: it was stopped from outside, and any of its CPUs may tell more than
+        another. None: its processor is lost.
         """
         try:
+            if outside:
+                self.vm.vcpu = self.explainer.busiest(known)
             return self.explainer.moment(self.crash(), known=known, stuck=stuck)
         except ProcessorError:
             return None
