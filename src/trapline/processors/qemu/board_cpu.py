@@ -215,6 +215,7 @@ class BoardCpu(QemuCpu):
     def start(self) -> None:
         """Enter the guest after a startup IPI, which the sender sends in QEMU until this CPU is awake."""
         self._mailbox.awake = 0
+        self.handover.restart_clock()
         self.enter()
         if self.asleep:
             self.asleep = False

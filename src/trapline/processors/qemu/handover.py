@@ -51,6 +51,10 @@ class Handover:
         self._stopped += time.perf_counter_ns() - self._stopped_at
         self._owner[0] = Owner.MONITOR
 
+    def restart_clock(self) -> None:
+        """Count the host as the owner from now on: before, there was nothing to execute."""
+        self._stopped_at = time.perf_counter_ns()
+
     def attend(self, attended: int, deadline: float | None) -> None:
         """Note whether the host polls the owner, and until when the run is to end."""
         self._mailbox.attended, self._deadline = attended, deadline

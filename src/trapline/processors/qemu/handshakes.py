@@ -43,9 +43,9 @@ class Handshakes(Handshake):
 
     @property
     def total(self) -> Statistics:
-        """Of all: how often and for how long the host was the owner."""
+        """Of all: how often the host was the owner, and for how long of each CPU's time, on average."""
         parts = [one.statistics for one in self.all]
-        return Statistics(sum(one.exits for one in parts), sum(one.stopped for one in parts))
+        return Statistics(sum(one.exits for one in parts), sum(one.stopped for one in parts) / len(parts))
 
     @property
     def is_back(self) -> bool:
