@@ -6,7 +6,7 @@ from trapline import DISCARD, STOP, Machine, StopReason, UsageError, run
 from trapline.arch.vectors import Vector
 from trapline.asm import operands
 from trapline.asm.assembler import Assembler
-from trapline.asm.operands import AX, CS, DS, EAX, EDX, Mem
+from trapline.asm.operands import AX, CS, DS, EAX, EDX, ESP, Mem
 from trapline.guests.samples import End, find_sample, places
 from trapline.report.result import Ending
 from trapline.report.text import headline, report
@@ -159,14 +159,56 @@ def test_a_sample_that_needs_a_second_cpu_says_so():
     assert result.exit_code == 4
 
 
-def test_a_schedule_is_for_several_cpus_in_this_process():
-    with pytest.raises(UsageError, match="--schedule is about the turns of several CPUs: give --cpus too"):
-        run(b"\xf4", **{**OPTIONS, "cpus": 1}, schedule=1)
-    with pytest.raises(UsageError, match="--schedule is for guests in this process"):
+def test_a_schedule_is_for_guests_in_this_process():
+    with pytest.raises(UsageError, match="--schedule is for guests in this process: QEMU's CPUs take no turns"):
         run("sample:ap-trampoline", processor="qemu", schedule=1)
-    runs = [run("sample:ap-trampoline", processor="unicorn", schedule=7, timeout=60) for _ in range(2)]
-    assert [record.tsc for record in runs[0].exceptions] == [record.tsc for record in runs[1].exceptions]
-    assert runs[0].exit_code == 0
+
+
+def scheduled(guest, options, code, counted, *, stops=0):
+    """Return the times at which exceptions were raised, with so many stops of a debugger."""
+    with Machine(guest, exceptions="all", schedule=7, processor="unicorn", **options) as m:
+        if stops:
+            m.breakpoints.add(code)
+            m.watchpoints.add(counted, 4, "w")
+        for _ in range(stops):
+            assert m.run(timeout=60).reason in (StopReason.BREAKPOINT, StopReason.WATCHPOINT)
+            m.step()
+        m.breakpoints.clear()
+        m.watchpoints.clear()
+        assert m.run(timeout=60).reason is StopReason.OFF
+        return [(record.tsc, record.vcpu) for record in m.exceptions]
+
+
+def counts_and_faults(code):
+    code.xor(AX, AX)
+    code.mov(DS, AX)
+    code.mov(Mem(None, 4 * Vector.UD, size=32), OTHER << 12 | 0x30)
+    code.label("again")
+    code.inc(Mem(None, 0x1000, size=32))
+    code.ud2()
+    code.cmp(Mem(None, 0x1000, size=32), 50)
+    code.jb("again")
+    code.inc(READY)
+    code.hlt()
+    while len(code.assemble(0)) < 0x30:
+        code.nop()
+    code.add(Mem(ESP, size=16), 2)
+    code.iret()
+
+
+@pytest.mark.parametrize(
+    "machine",
+    [
+        (guest(counts_and_faults), {"entry_mode": 32, "cpus": 2}, OTHER, 0x1000),
+        ("sample:demand-paging", {}, places.CODE, places.COUNT),
+    ],
+    ids=["two CPUs", "one CPU"],
+)
+def test_a_schedule_is_kept_to_the_tick_also_under_a_debugger(machine):
+    plain = scheduled(*machine)
+    assert len(plain) >= 50
+    assert scheduled(*machine) == plain
+    assert scheduled(*machine, stops=6) == plain
 
 
 def test_a_stop_names_its_cpu_and_a_waiting_one_cannot_be_stepped():

@@ -100,7 +100,8 @@ def _add_run(run: argparse.ArgumentParser, verb: str) -> None:
         "--schedule",
         metavar="SEED",
         type=_seed,
-        help="let CPUs in this process take turns of so many instructions as SEED has it: the same run each time",
+        help="in this process, let CPUs take turns of so many instructions as SEED has it, and time go by them: the "
+        "same run each time",
     )
     run.add_argument(
         "--accel",

@@ -73,8 +73,9 @@ def open_processor(
     description = None if guest is None else guest.description
     names = open_names(settings.symbols, guest)
     choice = choose(settings, guest)
-    _check_schedule(settings, guest, in_process=choice.boot is not None)
     if choice.boot is None:
+        if settings.schedule is not None:
+            raise UsageError("--schedule is for guests in this process: QEMU's CPUs take no turns")
         with blaming(settings):
             qemu = _open_qemu(undo, settings, guest, console, inherited)
         program = guest.path.name if guest is not None and guest.kind is GuestKind.EFI else None
@@ -83,7 +84,7 @@ def open_processor(
     memory = parse_memory(settings.memory)
     opened = UNICORN, choice.why, choice.boot, names, description
     cpus = _cpus(settings, guest)
-    if cpus == 1:
+    if cpus == 1 and settings.schedule is None:
         from trapline.processors.unicorn.processor import UnicornProcessor
 
         unicorn = undo.enter_context(UnicornProcessor(choice.boot, memory, output=console.take))
@@ -147,13 +148,6 @@ def _cpus(settings: Settings, guest: Guest | None) -> int:
     if settings.cpus is not None:
         return settings.cpus
     return 1 if guest is None else guest.cpus
-
-
-def _check_schedule(settings: Settings, guest: Guest | None, *, in_process: bool) -> None:
-    if settings.schedule is not None and not in_process:
-        raise UsageError("--schedule is for guests in this process: on QEMU CPUs take no turns of ours")
-    if settings.schedule is not None and _cpus(settings, guest) == 1:
-        raise UsageError("--schedule is about the turns of several CPUs: give --cpus too")
 
 
 def _with_cpus(settings: Settings, guest: Guest | None) -> Sequence[str]:

@@ -106,8 +106,8 @@ class Settings:
     cpus: int | None = None
     """How many CPUs the guest has, 1 to 8; None: one, or two for a sample that needs a second."""
     schedule: int | None = None
-    """In this process: a seed for the turns of several CPUs, counted in instructions then, as time is: the same seed
-    leads to the same run. None: turns of two milliseconds."""
+    """In this process: a seed for the turns of several CPUs, counted in instructions then, as time is, also with one:
+    the same seed leads to the same run. None: turns of two milliseconds."""
     entry_mode: int | None = None
     """16, 32 or 64: the guest is code without a header."""
     load_address: int | None = None

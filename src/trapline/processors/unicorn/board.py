@@ -42,7 +42,7 @@ class UnicornBoard:
         """
         counter = InstructionCounter()
         clock = None if seed is None else counter.clock
-        self.pc = pc = Pc(boot, memory, output=output, debug=debug, cpus=cpus, sets_rf=sets_rf, clock=clock)
+        self.pc = pc = Pc(boot, memory, output=output, debug=debug, cpus=cpus, sets_rf=sets_rf, turns=True, clock=clock)
         self._turns: Turns = TurnsByTime(pc) if seed is None else TurnsBySeed(pc, counter, seed)
         self.cpus = tuple(BoardCpu(self, pc, core, sets_rf=sets_rf) for core in pc.cores)
         self._kicked = False

@@ -27,12 +27,20 @@ class MachineBus:
     """Implements `hooks.Bus`."""
 
     def __init__(
-        self, machine: BareMachine, number: int, binding: Binding, ram: Ram, pending: Pending, *, physical_bits: int
+        self,
+        machine: BareMachine,
+        number: int,
+        binding: Binding,
+        ram: Ram,
+        pending: Pending,
+        *,
+        physical_bits: int,
+        turns: bool,
     ) -> None:
-        """`number` is that of the CPU."""
+        """`number` is that of the CPU; `turns`: it executes in turns, and gives its own up as it sends an interrupt."""
         self._machine, self._binding, self._ram, self._pending = machine, binding, ram, pending
         self._number, self._pins = number, machine.cpus[number]
-        self._command = None if len(machine.cpus) == 1 else lapic.BASE + lapic.COMMAND
+        self._command = lapic.BASE + lapic.COMMAND if turns else None
         self._physical_bits = physical_bits
         self.refusal = _FORBIDDEN
         """Why the last port access was not permitted: vector, error code and, of a #PF, the address."""

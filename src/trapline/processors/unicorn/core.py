@@ -59,10 +59,12 @@ class Core:
         *,
         note_code: Callable[[int, int], None],
         sets_rf: bool,
+        turns: bool,
     ) -> None:
         """`block` holds `ram`, which is mapped but for `gaps`.
 
-        `note_code(gpa, size)` is called for code that the CPU has translated; `sets_rf`: see `Capabilities`.
+        `note_code(gpa, size)` is called for code that the CPU has translated; `sets_rf`: see `Capabilities`. `turns`:
+        it executes in turns, and a PAUSE, a HLT and an interrupt that it sends end its own.
         """
         self.number, self.pins = number, machine.cpus[number]
         self.binding = binding = Binding()
@@ -72,19 +74,20 @@ class Core:
         self.vmcb = vmcb = Vmcb.from_buffer(buffer)
         self.gprs = gprs = Gprs.from_buffer(binding.context_bytes, offset_of(Context, "gprs"))
         self.pending = pending = Pending(binding.stop_between_instructions)
-        bus = MachineBus(machine, number, binding, ram, pending, physical_bits=PHYSICAL_BITS)
+        bus = MachineBus(machine, number, binding, ram, pending, physical_bits=PHYSICAL_BITS, turns=turns)
         self.hooks = hooks = Hooks(binding, bus, note_code)
         self.breakpoints = Breakpoints(binding, hooks, pending)
         self.engine = engine = Engine(binding, hooks, len(block), gaps)
         self.msrpm = engine.msrpm
-        alone = len(machine.cpus) == 1
-        self.state = state = State(binding, engine, vmcb, buffer, () if alone else _TURNS[clock.counts])
+        self.state = state = State(binding, engine, vmcb, buffer, _TURNS[clock.counts] if turns else ())
         self.cpu = cpu = Cpu(vmcb, gprs, ram, physical_bits=PHYSICAL_BITS, sets_rf=sets_rf)
         self.forwarding = forwarding = Forwarding(vmcb, gprs, cpu, number, clock)
         self.watchpoints = Watchpoints(vmcb, gprs, binding, hooks, engine, state, ram, pending, traced=clock.counts)
         self.interrupts = interrupts = Interrupts(vmcb, self.pins, state, cpu)
-        self.window = EventWindow(machine, pending, interrupts, state, cpu, forwarding, host, clock, alone=alone)
-        self.cpuid = lru_cache(_ANSWERS)(engine.cpuid if alone else partial(_cpuid, engine, number, len(machine.cpus)))
+        self.window = EventWindow(machine, pending, interrupts, state, cpu, forwarding, host, clock, alone=not turns)
+        self.cpuid = lru_cache(_ANSWERS)(
+            engine.cpuid if len(machine.cpus) == 1 else partial(_cpuid, engine, number, len(machine.cpus))
+        )
         instructions = Instructions(
             vmcb,
             gprs,

@@ -34,10 +34,12 @@ class Pc:
         debug: Callable[[bytes], object] | None,
         cpus: int,
         sets_rf: bool,
+        turns: bool = False,
         clock: Clock | None = None,
     ) -> None:
-        """Build the machine, which is off: `switch` answers RESET. `clock`: the host's by default. The rest is as for
-        `UnicornProcessor`.
+        """Build the machine, which is off: `switch` answers RESET.
+
+        `turns`: CPUs execute in turns. `clock`: the host's by default. The rest is as for `UnicornProcessor`.
         """
         self._boot, self._output = boot, output
         self.clock = clock = host_clock() if clock is None else clock
@@ -45,12 +47,12 @@ class Pc:
         block = mmap.mmap(-1, memory)
         self._holes = gaps = holes(memory, boot.loads)
         self.ram = ram = Ram(block, self._forget_code)
-        self.copies = tuple(CodeCopies(block, ram) for _ in range(cpus)) if cpus > 1 else ()
-        """What each of several CPUs has translated."""
+        self.copies = tuple(CodeCopies(block, ram) for _ in range(cpus)) if turns else ()
+        """What each CPU has translated, where they execute in turns."""
         notes = [copies.note for copies in self.copies] or [ram.note_code]
         self.host = host = Host(lambda: self.current.pending.interrupt())
         self.cores = tuple(
-            Core(number, self.devices, block, ram, gaps, host, clock, note_code=note, sets_rf=sets_rf)
+            Core(number, self.devices, block, ram, gaps, host, clock, note_code=note, sets_rf=sets_rf, turns=turns)
             for number, note in enumerate(notes)
         )
         self.current = self.cores[0]

@@ -18,6 +18,8 @@ _TURN: Final = 0.002
 """Seconds of a turn by time."""
 _MAGNITUDES: Final = 4
 """A turn has up to 10 to this many instructions; each magnitude is as likely as another."""
+_BEFORE: Final = (Stop.ASKED, Stop.BREAKPOINT)
+"""Stops before an instruction that was counted already."""
 _ENTERING: Final = 2
 """Instructions outside the guest: VMLOAD, VMRUN."""
 
@@ -112,7 +114,7 @@ class TurnsBySeed:
             try:
                 return run(address)
             finally:
-                count = max(0, executed.value - (hooks.event == Stop.ASKED) - (_ENTERING if enters else 0))
+                count = max(0, executed.value - (hooks.event in _BEFORE) - (_ENTERING if enters else 0))
                 counter.end(count)
                 self._left -= count
                 binding.set_limit(None)
