@@ -70,7 +70,7 @@ def test_a_triple_fault_is_that_of_its_cpu():
 
 
 def test_with_one_cpu_none_is_named():
-    result = run(guest(no_idt), timeout=0.2, **{**OPTIONS, "cpus": 1})
+    result = run(b"\xf4", timeout=60, **{**OPTIONS, "cpus": 1})
     assert result.crash.cpu is None
     assert "cpu" not in result.to_json()["crash"]
     assert not any(each.startswith("CPU") for each in result.findings)
