@@ -1,5 +1,6 @@
 """A thread that stops the CPU at the time of an alarm, and periodically for the sake of signals."""
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +19,8 @@ class Pacemaker:
         self._stop = stop
         self._changed = threading.Condition()
         self._alarm: float | None = None
+        self._until = math.inf
+        """When the thread wakes by itself; infinity: that is being calculated."""
         self._closed = False
         self._woken = False
         self.running = False
@@ -31,9 +34,10 @@ class Pacemaker:
         """Stop the CPU at a time of `time.monotonic`, repeatedly until the alarm is another."""
         if at == self._alarm:
             return
-        with self._changed:
-            self._alarm = at
-            self._changed.notify_all()
+        self._alarm = at
+        if at is not None and at < self._until:  # to wake a thread takes longer than most turns of a CPU
+            with self._changed:
+                self._changed.notify_all()
 
     def rest(self, seconds: float | None) -> None:
         """Let the caller sleep until `wake`, or for a time; a `wake` that was there before counts."""
@@ -43,9 +47,10 @@ class Pacemaker:
 
     def wake(self) -> None:
         """End a `rest`, and stop the CPU."""
+        self.set_alarm(0.0)
         with self._changed:
             self._woken = True
-        self.set_alarm(0.0)
+            self._changed.notify_all()
 
     def close(self) -> None:
         """End the thread."""
@@ -56,10 +61,18 @@ class Pacemaker:
 
     def _beat(self) -> None:
         with self._changed:
+            beat = time.monotonic() + _BEAT
             while not self._closed:
-                left = _BEAT if self._alarm is None else min(_BEAT, self._alarm - time.monotonic())
-                left = max(left, _REPEAT)
+                self._until = math.inf  # before the alarm is read: `set_alarm` writes it before it reads this
+                alarm = self._alarm
+                wanted, now = beat if alarm is None else min(beat, alarm), time.monotonic()
+                left = max(wanted - now, _REPEAT)
+                self._until = now + left
                 self._changed.wait(left)
-                if self.running:
+                now = time.monotonic()
+                alarm = self._alarm
+                if self.running and now >= (beat if alarm is None else min(beat, alarm)):
                     self.unanswered += left
                     self._stop()
+                if now >= beat:
+                    beat = now + _BEAT
