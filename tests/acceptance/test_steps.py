@@ -12,7 +12,7 @@ from collections import Counter
 
 import pytest
 
-from tests.acceptance.runs import LIMIT, PROCESSORS, assert_same
+from tests.acceptance.runs import LIMIT, PROCESSORS, assert_same, on_qemu_alone
 from tests.programs.build import labels
 from trapline.arch.registers import CR0, EFER, RFLAGS
 from trapline.guests.boot import Entry, bare_entry
@@ -103,12 +103,15 @@ def guest(image):
 
 @pytest.fixture(scope="module")
 def undisturbed(guest, tmp_path_factory):
-    """Return a function that runs a guest without a stop, once, and returns its console."""
+    """Return a function that runs a guest without a stop, on QEMU alone or in this process, and returns its console."""
     file = tmp_path_factory.mktemp("undisturbed") / "console.txt"
 
     @functools.cache
     def undisturbed(name, processor):
-        with machine(processor, guest(name, processor), file) as vm:
+        image = guest(name, processor)
+        if processor == "qemu":
+            return on_qemu_alone(image).console
+        with machine(processor, image, file) as vm:
             assert vm.run(time.monotonic() + LIMIT).reason is StopReason.OFF
         return file.read_bytes()
 

@@ -63,11 +63,13 @@ class QemuCpu:
         self._quirks.note_intercepts()
         self._write_intercepts()
 
-    def _write_intercepts(self, *, stopping: bool = False, watching: bool = False) -> None:
-        """Write the intercepts of the VMCB, and what the monitor does with each exception by itself.
+    def _stopping(self) -> tuple[bool, bool]:
+        """Return whether there are breakpoints or watchpoints, and whether there are watchpoints."""
+        return False, False
 
-        `stopping`: there are breakpoints or watchpoints. `watching`: there are watchpoints.
-        """
+    def _write_intercepts(self) -> None:
+        """Write the intercepts of the VMCB, and what the monitor does with each exception by itself."""
+        stopping, watching = self._stopping()
         recorded = self._forwarded
         unwanted = self._quirks.write_intercepts(stopping=stopping, watching=watching)
         if watching:

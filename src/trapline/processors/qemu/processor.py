@@ -56,12 +56,15 @@ class QemuProcessor(QemuCpu):
     def set_breakpoints(self, addresses: frozenset[int]) -> None:
         """See `machine.Processor.set_breakpoints`; only under TCG."""
         self._stops.set_breakpoints(addresses)
-        self._write_intercepts(stopping=bool(self._stops), watching=bool(self._stops.watchpoints))
+        self._write_intercepts()
 
     def set_watchpoints(self, watched: tuple[Watchpoint, ...]) -> None:
         """See `machine.Processor.set_watchpoints`; only under TCG."""
         self._stops.set_watchpoints(watched)
-        self._write_intercepts(stopping=bool(self._stops), watching=bool(self._stops.watchpoints))
+        self._write_intercepts()
+
+    def _stopping(self) -> tuple[bool, bool]:
+        return bool(self._stops), bool(self._stops.watchpoints)
 
     def on_records(self, sink: Callable[[memoryview], None]) -> None:
         """See `machine.Processor.on_records`."""
