@@ -1,5 +1,7 @@
 """Guests with two CPUs in this process, by the library and the command line."""
 
+import re
+
 import pytest
 
 from trapline import DISCARD, STOP, Machine, StopReason, UsageError, run
@@ -7,6 +9,7 @@ from trapline.arch.vectors import Vector
 from trapline.asm import operands
 from trapline.asm.assembler import Assembler
 from trapline.asm.operands import AX, CS, DS, EAX, EDX, ESP, Mem
+from trapline.cli.main import main
 from trapline.guests.samples import End, find_sample, places
 from trapline.report.result import Ending
 from trapline.report.text import headline, report
@@ -67,6 +70,15 @@ def test_a_triple_fault_is_that_of_its_cpu():
     assert "IDTR.limit" in result.explanation.cause
     assert {record.vcpu for record in result.exceptions} == {1}
     assert str(result.exceptions[0]).startswith("#UD   cpu 1  cpl 0  0800:")
+
+
+def test_stored_evidence_names_the_cpu(tmp_path, capsys):
+    file = tmp_path / "records.jsonl"
+    run(guest(no_idt), timeout=60, output=file, **OPTIONS)
+    assert main(["explain", str(file)]) == 0
+    assert re.search(r"^up to record \d+ on CPU 1$", capsys.readouterr().out, re.M)
+    assert main(["show", str(file), "--where", "vcpu == 1 and vector == ud"]) == 0
+    assert re.fullmatch(r" +0  #UD   cpu 1  cpl 0  0800:0{15}5\n", capsys.readouterr().out)
 
 
 def test_with_one_cpu_none_is_named():

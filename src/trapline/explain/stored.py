@@ -79,7 +79,13 @@ def explainable(evidence: Iterable[Evidence]) -> Iterator[Explainable]:
     for chain in each_chain(others()):
         if any(piece.fatal for piece in chain):
             record = chain[-1].sequence
-            yield Explainable("at the end" if record is None else f"up to record {record}", chain, delivered=False)
+            title = "at the end" if record is None else f"up to record {record}"
+            yield Explainable(f"{title}{_cpu(chain[-1])}", chain, delivered=False)
     for piece in unreturned:
-        title = f"record {piece.sequence}, which the guest never came back from"
+        title = f"record {piece.sequence}{_cpu(piece)}, which the guest never came back from"
         yield Explainable(title, [piece], delivered=True)
+
+
+def _cpu(piece: Evidence) -> str:
+    """Return the CPU for a title, if it is not CPU 0."""
+    return f" on CPU {piece.vcpu}" if piece.vcpu else ""

@@ -114,7 +114,8 @@ def evidence(run: Result, width: Width) -> list[str]:
         lines += explanation(titles.why, run.explanation, width)
     for each in run.unreturned:
         if each.explanation is not None:
-            title = f"record {each.record.seq}, {_RETURNED.get(run.ending, 'which it never came back from')}"
+            cpu = f" on CPU {each.record.vcpu}" if each.record.vcpu else ""
+            title = f"record {each.record.seq}{cpu}, {_RETURNED.get(run.ending, 'which it never came back from')}"
             lines += explanation(title, each.explanation, width)
     return lines
 
