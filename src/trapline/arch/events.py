@@ -77,6 +77,7 @@ SHUTDOWN: Final = Shutdown.SHUTDOWN
 DOUBLE_FAULT: Final = Event(Vector.DF, EventType.EXCEPTION, 0)
 
 
+@lru_cache(maxsize=1024)
 def encode(event: Event) -> int:
     """Return the 64-bit word with V set."""
     vector, kind, error_code = event
