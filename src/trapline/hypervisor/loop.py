@@ -69,7 +69,9 @@ def answer_exit(vcpu: Vcpu, handlers: Mapping[int, Callable[[Vcpu], Answer]]) ->
     vcpu.vectoring = decode(word) if word else None
     control.event_inj = 0
     if vcpu.injected_with_rf:
-        _take_rf_back(vcpu)
+        if word == vcpu.injected_with_rf:  # the fault was not delivered: take back the RF that `inject` set
+            vcpu.save.rflags &= ~RFLAGS.RF
+        vcpu.injected_with_rf = 0
     handler = handlers.get(control.exit_code)
     if handler is None:
         return unhandled(vcpu.processor.vmcb)
@@ -131,13 +133,6 @@ def _start_again(vcpu: Vcpu) -> None:
     vcpu.vectoring = vcpu.undelivered = vcpu.startup = None
     vcpu.injected_with_rf = 0
     recalc_intercepts(vcpu)
-
-
-def _take_rf_back(vcpu: Vcpu) -> None:
-    """Clear the RF that `inject` set, if the fault was not delivered."""
-    if vcpu.control.exit_int_info == vcpu.injected_with_rf:
-        vcpu.save.rflags &= ~RFLAGS.RF
-    vcpu.injected_with_rf = 0
 
 
 def requeue(vcpu: Vcpu, event: Event | None) -> None:

@@ -15,10 +15,9 @@ from .handover import Handover
 from .layout import Command, SharedMemory
 from .process import QemuProcess
 from .resets import Resets
+from .spin import Spin
 from .watchdog import Watchdog
 
-SPIN: Final = 2000
-"""Reads of the mailbox before sleeping: some 100 us, often longer than the time to the guest's next exit."""
 _SELDOM: Final = 0xFF
 """The deadline is checked at exits whose number has none of these bits."""
 BUSY_POLL: Final = 0.02
@@ -49,6 +48,7 @@ class Handshake(Handover):
         self.on_quiet: Callable[[], None] = lambda: None
         """Called in the thread that waits for a guest that runs, once a second."""
         self._look_at = 0.0
+        self._spin = Spin()
         self._on_wake = on_wake
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._poll = select.poll()
@@ -83,9 +83,13 @@ class Handshake(Handover):
         owner, mailbox = self._owner, self._mailbox
         mailbox.attended = 1
         self._deadline = deadline
-        for _ in range(SPIN if self.reported and not self._is_overdue() else 0):
-            if owner[0]:
-                return self.take()
+        if self.reported and not self._is_overdue():
+            spin = self._spin
+            for _ in range(spin.begin()):
+                if owner[0]:
+                    spin.found()
+                    return self.take()
+            spin.in_vain()
         poll = BUSY_POLL
         while True:
             mailbox.attended = 0

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from trapline.machine.processor import Outcome, Statistics
 
 from .handover import Handover
-from .handshake import BUSY_POLL, IDLE_POLL, SPIN, Handshake
+from .handshake import BUSY_POLL, IDLE_POLL, Handshake
 from .layout import Mailbox, SharedMemory
 from .machine import QemuMachine
 
@@ -68,9 +68,12 @@ class Handshakes(Handshake):
         VMEXIT: some are back (`Handover.is_back`), and none is taken.
         """
         self._set_attended(1, deadline)
-        for _ in range(SPIN if self.reported and not self._is_overdue() else 0):
-            if self._is_any_back():
-                return Outcome.VMEXIT
+        if self.reported and not self._is_overdue():
+            for _ in range(self._spin.begin()):
+                if self._is_any_back():
+                    self._spin.found()
+                    return Outcome.VMEXIT
+            self._spin.in_vain()
         poll = BUSY_POLL
         while True:
             self._set_attended(0, deadline)

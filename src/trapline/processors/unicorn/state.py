@@ -87,7 +87,7 @@ class State:
         self, binding: Binding, engine: Engine, vmcb: Vmcb, buffer: bytearray, also: Iterable[ExitCode] = ()
     ) -> None:
         """`buffer` holds the bytes of `vmcb`; `also` are further instructions to stop at, of the third word."""
-        self._binding, self._engine = binding, engine
+        self._binding, self._engine, self._resume = binding, engine, engine.resume
         self._context, self._bytes, self._words = binding.context, binding.context_bytes, binding.words
         self._vmcb = vmcb
         self._buffer = buffer
@@ -164,7 +164,7 @@ class State:
             if self.window:
                 hidden |= HF2_GIF << 32
             words[_HFLAGS] = hidden
-            return self._engine.resume()
+            return self._resume()
         return self._vmrun()
 
     @property
