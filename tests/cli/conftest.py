@@ -86,7 +86,7 @@ class Opened:
         self.settings = settings
         self.processor = ScriptedProcessor(self.steps)
         self.processor.exit_status = self.exit_status
-        self.processor.has_uefi = False
+        self.processor.has_uefi, self.processor.board = False, None
         return self.processor
 
 
