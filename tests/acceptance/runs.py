@@ -182,12 +182,6 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = 120.0)
         time.sleep(0.02)
 
 
-def cpu_seconds(process: int) -> float:
-    """Return the CPU time that a process has used."""
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def children(process: int) -> list[int]:
     """Return the processes that a process has started and that still exist."""
     found: list[int] = []

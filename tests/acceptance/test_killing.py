@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from tests.acceptance.runs import LIMIT, TRAPLINE, alive, command, cpu_seconds, read_lines, trapline, wait_for
+from tests.acceptance.runs import LIMIT, TRAPLINE, alive, command, read_lines, trapline, wait_for
 from trapline.errors import UsageError
 from trapline.trace.files import open_trace
 from trapline.trace.files.writer import FORMATS, VIEWS
@@ -24,8 +24,6 @@ GUEST_ENDS = 4_000_000_000
 """Exceptions: never, for a test."""
 PACKET = 1 << 3 | 2
 """The tag of a packet in a trace of Perfetto."""
-STARTED = 3.0
-"""Seconds of CPU time after which trapline runs its guest, whatever else keeps the machine busy."""
 
 
 @pytest.fixture(scope="session")
@@ -155,14 +153,14 @@ def test_trapline_is_told_to_end(running, number, status):
 @pytest.mark.parametrize(("number", "status"), [*ENDS, (signal.SIGINT, 130)])
 @pytest.mark.parametrize("mask", ["all", "none"])
 def test_trapline_is_told_to_end_in_process(start, image, tmp_path, number, status, mask):
-    output = tmp_path / "records.jsonl"
-    guest = image("udloop", N=GUEST_ENDS, BARE=1)
-    options = ("--processor", "unicorn", "--entry-mode", "16", "-e", mask, "-o", str(output))
+    output, console = tmp_path / "records.jsonl", tmp_path / "console.txt"
+    guest = image("udloop", N=GUEST_ENDS, BARE=1, WAIT=1)  # says BEGIN
+    options = ("--processor", "unicorn", "--entry-mode", "16", "-e", mask, "-o", str(output), "--console", str(console))
     run = start([*TRAPLINE, "run", str(guest), *options])
     if mask == "all":
         wait_for(lambda: output.exists() and output.stat().st_size > 100_000, "records")
     else:
-        wait_for(lambda: cpu_seconds(run.process.pid) > STARTED, "the guest", LIMIT)
+        wait_for(lambda: console.exists() and console.read_bytes(), "the guest", LIMIT)
     run.process.send_signal(number)
     assert run.wait() == status
     assert "guest: interrupted after" in run.words
