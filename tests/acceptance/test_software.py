@@ -65,11 +65,10 @@ def count(summary, vector):
     return sum(row["count"] for row in summary["counts"] if row["vector"] == vector)
 
 
-@pytest.mark.parametrize("each", ALL, ids=lambda each: each.name)
+@pytest.mark.parametrize("each", [each for each in ALL if each is not LINUX], ids=lambda each: each.name)
 def test_it_starts_as_on_qemu_alone(each, plain, traced):
-    summary = assert_same(each, plain, traced)
-    if each is LINUX:
-        assert count(summary, Vector.PF) > 10_000
+    """As Linux does in test_symbols.py."""
+    assert_same(each, plain, traced)
 
 
 def assert_same(each, plain, traced, *options, exceptions="all"):

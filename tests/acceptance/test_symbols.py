@@ -1,4 +1,4 @@
-"""Debian's kernel, at another place at each boot, names its page faults by the kallsyms of an earlier boot."""
+"""Debian's kernel starts as on QEMU alone, and names its page faults by the kallsyms of a boot at another place."""
 
 import re
 
@@ -12,7 +12,7 @@ from trapline.arch.vectors import Vector
 
 @pytest.fixture(scope="module")
 def named(tmp_path_factory):
-    """Return what a boot says, and its records."""
+    """Return a boot with every exception forced and recorded, and its records."""
     if reason := software.LINUX.skip_reason():
         pytest.skip(reason)
     try:
@@ -23,20 +23,29 @@ def named(tmp_path_factory):
     files = software.LINUX.obtain()
     output = folder / "records"
     words = ["--initrd", files.initrd, "--append", software.LINUX.append, "-o", output, "--symbols", kallsyms]
-    run = summed_up(files.guest, "all", folder, *map(str, words))
+    words += ["--memory", software.LINUX.memory]
+    run = summed_up(files.guest, "all", folder, *map(str, words), machine=software.PC)
     assert run.status == 0, run.words
-    return run.summary, list(read_lines(output)), kallsyms
+    return run, list(read_lines(output)), kallsyms
+
+
+def test_linux_starts_as_on_qemu_alone(named, tmp_path):
+    run, _, _ = named
+    plain = software.run_plain(software.LINUX, tmp_path)
+    assert software.LINUX.normalise(run.console.decode().replace("\r", "")) == plain.text
+    assert (run.summary["ending"], run.summary["exit_code"], plain.status) == ("off", 0, 0)
+    assert run.counts()[Vector.PF] > 10_000
 
 
 def test_page_faults_of_the_kernel_carry_names(named):
-    summary, records, _ = named
+    run, records, _ = named
     kernel = [record for record in records if record["cpl"] == 0 and record["vector"] == Vector.PF]
     with_names = [record["symbol"] for record in kernel if "symbol" in record]
     assert len(with_names) > 0.9 * len(kernel)
     assert any(
         name.startswith(("copy_user", "rep_movs", "clear_user", "__put_user", "__get_user")) for name in with_names
     )
-    (row,) = [row for row in summary["counts"] if row["name"] == "#PF"]
+    (row,) = [row for row in run.summary["counts"] if row["name"] == "#PF"]
     assert {"first_symbol", "last_symbol"} & row.keys()
 
 
