@@ -22,6 +22,7 @@ from .process import NO_FILES, Files, QemuProcess
 if TYPE_CHECKING:
     from .board_cpu import BoardCpu
     from .firmware import Firmware
+    from .machine import QemuMachine
     from .processor import QemuProcessor
 
 PROGRAM: Final = "qemu-system-x86_64"
@@ -216,14 +217,13 @@ def open_qemu(
     with contextlib.ExitStack() as undo:
         undo.callback(qemu.close)
         # All of this is loaded and done while QEMU starts.
-        from .board import QemuBoard
         from .hostmem import ProcessMemory
         from .machine import QemuMachine
         from .placement import load_monitor
         from .processor import QemuProcessor
         from .ram import Ram
 
-        load_monitor(qemu.monitor)
+        load_monitor(qemu.monitor, others=cpus - 1)
         mailbox = layout.Mailbox.from_buffer(qemu.monitor, layout.MAILBOX_AT)
         mailbox.token = int.from_bytes(os.urandom(8), "little") | 1
         mailbox.open_shadow = 1
@@ -232,9 +232,16 @@ def open_qemu(
         machine = QemuMachine(
             qemu, firmware, block, ram, accelerator=accelerator, isolated=isolated, facts=facts, cpus=cpus
         )
-        processor = QemuBoard(machine, cpus).cpus[0] if cpus > 1 else QemuProcessor(machine)
+        processor = _first_of(machine, cpus) if cpus > 1 else QemuProcessor(machine)
         undo.pop_all()
     return processor
+
+
+def _first_of(machine: "QemuMachine", cpus: int) -> "BoardCpu":
+    """Return the boot CPU of a board."""
+    from .board import QemuBoard
+
+    return QemuBoard(machine, cpus).cpus[0]
 
 
 def _read_firmware(user: UserOptions, *, unlock_svm: bool) -> "Firmware":

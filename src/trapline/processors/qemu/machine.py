@@ -46,7 +46,6 @@ class QemuMachine:
         """Sentences on accesses that a guest cannot have meant to permit, and on how it ended."""
         self.shared = shared = SharedMemory(qemu.monitor)
         """The part of the boot CPU."""
-        shared.mailbox.others = cpus - 1
         self.qmp = Qmp(qemu.qmp)
         self.chips, self.read_screen = partial(read_chips, self.qmp, cpus), partial(read_screen, self.qmp)
         self.watchdog = Watchdog(qemu.command, shared.mailbox, self.qmp.run_state)

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Final
 
 from trapline.arch import cpuid
-from trapline.arch.layout import zero
+from trapline.arch.layout import offset_of, zero
 from trapline.arch.vmcb import ControlArea
 from trapline.errors import UsageError
 
@@ -22,36 +22,41 @@ from .layout import (
     IOPM_AT,
     JOIN_AT,
     JOIN_SIZE,
+    MAILBOX_AT,
     MSRPM_AT,
     TABLES_AT,
+    Mailbox,
     SharedMemory,
     base_for,
     block_at,
 )
 from .monitor import monitor
 
+_OTHERS_AT: Final = MAILBOX_AT + offset_of(Mailbox, "others")
 _LEGACY_BITS: Final = 36
 """Of a CPU with long mode that does not say (APM vol. 3, E.4.7)."""
 
 
 @cache
-def _assemble() -> tuple[bytes, Mapping[str, int]]:
+def _assemble(*, several: bool) -> tuple[bytes, Mapping[str, int]]:
     """Return the monitor's code, and where in the shared memory its labels are."""
-    code = monitor.build()
+    code = monitor.build(several=several)
     blob = code.assemble(CODE_AT)
     assert len(blob) <= TABLES_AT - CODE_AT, f"the monitor has {len(blob)} bytes"
     return blob, code.labels(CODE_AT)
 
 
-def load_monitor(memory: memoryview) -> None:
-    """Write the monitor's code into the shared memory."""
-    blob, _ = _assemble()
+def load_monitor(memory: memoryview, *, others: int = 0) -> None:
+    """Write the monitor's code into the shared memory; `others` is how many CPUs the boot CPU is to start."""
+    memory[_OTHERS_AT : _OTHERS_AT + 4] = others.to_bytes(4, "little")
+    blob, _ = _assemble(several=others > 0)
     memory[CODE_AT : CODE_AT + len(blob)] = blob
 
 
 def address(shared: SharedMemory, label: str) -> int:
     """Return where a label of the monitor's code is."""
-    return shared.base + _assemble()[1][label]
+    several = shared.memory[_OTHERS_AT : _OTHERS_AT + 4] != bytes(4)
+    return shared.base + _assemble(several=several)[1][label]
 
 
 def place(shared: SharedMemory, ram_end: int, command: Sequence[str], *, isolated: bool = False) -> None:

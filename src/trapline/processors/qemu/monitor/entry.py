@@ -22,13 +22,14 @@ _START: Final = OTHERS << 18 | 1 << 14 | STARTUP << 8 | join.VECTOR
 """A startup IPI to all but the sender (APM vol. 2, 16.5)."""
 
 
-def enter(code: Assembler) -> None:
+def enter(code: Assembler, *, several: bool) -> None:
     """The firmware jumps here with the monitor's page tables, this address in RAX and the CPU's signature in ESI."""
     code.label(ENTRY)
     code.lea(RSP, Mem(RAX, layout.MAILBOX_AT - layout.CODE_AT))
     code.mov(mailbox("signature"), ESI)
     _take_block(code)
-    _start_others(code)
+    if several:
+        _start_others(code)
     _open_shadow(code)
     code.mov(DX, pci.CONFIG_ADDRESS)  # where a reset leaves it, and not at our device
     code.mov(EAX, 0)

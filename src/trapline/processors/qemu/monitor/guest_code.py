@@ -38,7 +38,7 @@ _HIGH_BITS_4M: Final = 0x1F_E000
 """Of the entry of a 4 MiB page: bits 39:32 of its address (APM 5.2.2)."""
 
 
-def tell_instruction(code: Assembler) -> None:
+def tell_instruction(code: Assembler, *, several: bool) -> None:
     """A #GP with code 0, and INT n, INT3 or INTO: resume the guest where nobody needs to see it.
 
     INT n: inject it, for the intercept is there for INT3 and INTO. #GP: it is the guest's own unless an SVM instruction
@@ -66,8 +66,9 @@ def tell_instruction(code: Assembler) -> None:
     code.label("translated")
     _check_ram(code)
     code.mov(RDX, Mem(RSI))
-    code.cmp(vmcb("control.exit_code", 32), ExitCode.NPF)
-    code.je("apic store")
+    if several:
+        code.cmp(vmcb("control.exit_code", 32), ExitCode.NPF)
+        code.je("apic store")
     code.mov(RSI, mailbox("gprs.rsi"))
     code.mov(RDI, mailbox("gprs.rdi"))
     code.cmp(vmcb("control.exit_code", 32), ExitCode.SWINT)

@@ -44,7 +44,7 @@ def ask(code: Assembler) -> None:
     code.je("wait")
 
 
-def dispatch_command(code: Assembler) -> None:
+def dispatch_command(code: Assembler, *, several: bool) -> None:
     """Execute `Mailbox.command`."""
     code.label("command")
     code.mov(ECX, mailbox("command"))
@@ -68,12 +68,10 @@ def dispatch_command(code: Assembler) -> None:
     code.je("fxsave")
     code.cmp(ECX, Command.FXRSTOR.value)
     code.je("fxrstor")
-    code.cmp(ECX, Command.STORE.value)
-    code.je("store")
-    code.cmp(ECX, Command.LOAD.value)
-    code.je("load word")
-    code.cmp(ECX, Command.SLEEP.value)
-    code.je("sleep")
+    if several:
+        for command, label in ((Command.STORE, "store"), (Command.LOAD, "load word"), (Command.SLEEP, "sleep")):
+            code.cmp(ECX, command.value)
+            code.je(label)
     # A shutdown: with no IDT no exception can be delivered (APM 15.7.3 knows no way to inject one).
     code.lidt(table("null_idt_operand"))
     code.int3()
@@ -92,17 +90,6 @@ def dispatch_command(code: Assembler) -> None:
     _access_port(code)
     _access_fpu(code)
 
-    code.label("store")
-    code.mov(RDX, mailbox("address"))
-    code.mov(ECX, mailbox("word"))
-    code.mov(Mem(RDX), ECX)
-    code.jmp("ask")
-    code.label("load word")
-    code.mov(RDX, mailbox("address"))
-    code.mov(ECX, Mem(RDX))
-    code.mov(mailbox("word"), ECX)
-    code.jmp("ask")
-
     code.label("exit")
     code.mov(EDX, mailbox("port"))
     code.mov(EAX, mailbox("value"))
@@ -117,6 +104,20 @@ def dispatch_command(code: Assembler) -> None:
     for name, register in SAVED_LATER:
         code.mov(register, mailbox(f"gprs.{name}"))
     code.jmp("restore")
+
+
+def access_memory(code: Assembler) -> None:
+    """Write or read 4 bytes of physical memory."""
+    code.label("store")
+    code.mov(RDX, mailbox("address"))
+    code.mov(ECX, mailbox("word"))
+    code.mov(Mem(RDX), ECX)
+    code.jmp("ask")
+    code.label("load word")
+    code.mov(RDX, mailbox("address"))
+    code.mov(ECX, Mem(RDX))
+    code.mov(mailbox("word"), ECX)
+    code.jmp("ask")
 
 
 def sleep(code: Assembler) -> None:

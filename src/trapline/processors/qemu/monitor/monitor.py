@@ -21,7 +21,7 @@ from trapline.processors.qemu.layout import Policy
 from .entry import ENTRY, JOIN, enter, join_monitor
 from .guarded_ports import guard_ports
 from .guest_code import tell_instruction
-from .handshake import ABSORB, NMI_HANDLER, RDMSR, WRMSR, ask, dispatch_command, sleep
+from .handshake import ABSORB, NMI_HANDLER, RDMSR, WRMSR, access_memory, ask, dispatch_command, sleep
 from .local_apic import guard_apic
 from .places import PLAN_SHIFT, RECORD_SHIFT, SAVED_FIRST, SAVED_LATER, mailbox, place, plan, record, vmcb
 
@@ -37,20 +37,22 @@ _COPIED: Final = {"exit_int_info": "control.exit_int_info", "address": "control.
 """Fields of the record that are fields of the VMCB."""
 
 
-def build() -> Assembler:
-    """Return the monitor, which runs at any address."""
+def build(*, several: bool = True) -> Assembler:
+    """Return the monitor, which runs at any address. `several`: the machine has several CPUs."""
     code = Assembler(64)
-    enter(code)
-    join_monitor(code)
+    enter(code, several=several)
     ask(code)
-    dispatch_command(code)
-    sleep(code)
+    dispatch_command(code, several=several)
     _run(code)
     _forward(code)
-    tell_instruction(code)
-    _sort_others(code)
+    tell_instruction(code, several=several)
+    _sort_others(code, several=several)
     guard_ports(code)
-    guard_apic(code)
+    if several:
+        join_monitor(code)
+        sleep(code)
+        access_memory(code)
+        guard_apic(code)
     _match_control_registers(code)
     return code
 
@@ -169,15 +171,16 @@ def _copy(code: Assembler, field: str, path: str) -> None:
     code.mov(record(field), register)
 
 
-def _sort_others(code: Assembler) -> None:
+def _sort_others(code: Assembler, *, several: bool) -> None:
     """Sort the exits that are not exceptions; ECX: the code, less that of the first exception."""
     code.label("other")
     code.cmp(ECX, ExitCode.SWINT - EXCEPTION_EXITS.start)
     code.je("int n")
     code.cmp(ECX, ExitCode.IOIO - EXCEPTION_EXITS.start)
     code.je("port")
-    code.cmp(ECX, ExitCode.NPF - EXCEPTION_EXITS.start)
-    code.je("apic")
+    if several:
+        code.cmp(ECX, ExitCode.NPF - EXCEPTION_EXITS.start)
+        code.je("apic")
     code.jmp("slow")
 
 
