@@ -4,7 +4,7 @@ from typing import Final
 
 from tools.defect import Defect
 
-from .reasons import BOOTED, STOPPING
+from .reasons import BOOTED, ONE_CPU, STOPPING
 
 _QEMU: Final = "src/trapline/processors/qemu"
 _TCG, _MONITOR, _PLANS, _STOPS, _DELIVERIES, _RING, _BIOS = (
@@ -71,4 +71,15 @@ DEFECTS: Final = (
            ("tests/processors/qemu/test_uefi.py",)),
     Defect("114", "UEFI firmware that needs SMM or SEV taken", f"{_QEMU}/uefi.py",
            " and _UNFIT.isdisjoint(self.features)", "", BOOTED, ("tests/processors/qemu/test_uefi.py",)),
+    Defect("126", "an INIT let through to QEMU", f"{_QEMU}/apic.py",
+           "cpu.store(address, value & ~_ASSERTS | _LEVEL)", "cpu.store(address, value)", ONE_CPU,
+           ("tests/processors/qemu/test_apic.py",)),
+    Defect("127", "flags of an OR to the local APIC not set", f"{_QEMU}/apic_stores.py",
+           "save.rflags = save.rflags & ~RFLAGS.STATUS | flags", "pass", ONE_CPU,
+           ("tests/processors/qemu/test_apic.py",)),
+    Defect("128", "a store of R8 to the local APIC takes RAX", f"{_QEMU}/monitor/local_apic.py",
+           "    code.or_(RBX, R9)\n", "", ONE_CPU, ("tests/processors/qemu/monitor/test_local_apic_runs.py",)),
+    Defect("129", "records of other CPUs without their number", f"{_QEMU}/board.py",
+           "number_records(shared.ring, number)", "number_records(shared.ring, 0)", ONE_CPU,
+           ("tests/acceptance/test_several_on_qemu.py::test_a_cpu_is_reset_whatever_it_does",)),
 )  # fmt: skip
