@@ -14,8 +14,9 @@ from tests.programs.kernel import build_kernel
 
 
 def pytest_collection_modifyitems(items):
+    here = str(Path(__file__).parent / "test_")
     for item in items:
-        if Path(__file__).parent in item.path.parents:
+        if str(item.path).startswith(here):
             item.add_marker(pytest.mark.qemu)
             item.add_marker(pytest.mark.slow)
 
