@@ -19,7 +19,7 @@ from trapline.machine.boot import Boot
 
 MEMORY = 16 << 20
 MAGICS = st.sampled_from([b"", b"\x7fELF\x01\x01", b"\x7fELF\x02\x01", b"MZ", b"\x02\xb0\xad\x1b", b"\x1f\x8b"])
-same_file = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+same_file = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def answer(path):

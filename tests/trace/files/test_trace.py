@@ -1,7 +1,7 @@
 """What is read of a trace is what was recorded."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from trapline.errors import UsageError
@@ -20,11 +20,11 @@ def lookup(address):
     return Symbol("operator+", address & 0xFF, "file.c", 7) if address & 1 else None
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_lines_have_every_column(batches, tmp_path_factory, data):
+def test_lines_have_every_column(batches, tmp_path, data):
     records = b"".join(data.draw(batches))
-    path = tmp_path_factory.mktemp("lines") / "run.jsonl"
+    path = tmp_path / "run.jsonl"
     path.write_bytes(run_line(Metadata()) + "".join(json_lines(records, 5, lookup)).encode())
     exceptions = Exceptions(records, first=5, lookup=lookup)
     with open_trace(path) as trace:
