@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from tests.acceptance.runs import LIMIT, assert_same, on_qemu_alone, read_lines, summed_up
+from tests.acceptance.runs import LIMIT, assert_same, on_qemu_alone, read_lines, summed_up, under_trapline
 from trapline import FORWARD, STOP, Machine, StopReason, UsageError
 from trapline.arch.vectors import Vector
 from trapline.asm import operands
@@ -98,6 +98,21 @@ def test_a_cpu_is_reset_whatever_it_does(halts, tmp_path):
         run = summed_up(image, mask, tmp_path, "-o", str(output), machine=("-smp", "2"))
         assert run.summary["debug_exit"] == 2 * TIMES + 1
         assert [(record["vcpu"], record["vector"]) for record in read_lines(output)] == recorded
+
+
+def test_a_cpu_that_only_the_firmware_has_started(tmp_path):
+    def halting(code):
+        code.cli()
+        code.label("stay")
+        code.hlt()
+        code.jmp("stay")
+
+    image = tmp_path / "image.bin"
+    image.write_bytes(multiboot(halting, []))
+    run = under_trapline(image, "all", "--cpus", "2")
+    assert "guest: halted" in run.words
+    told = [line for line in run.words.splitlines() if "CPU 1" in line]
+    assert told == ["CPU 1 waits in the firmware: the guest has not started it."]
 
 
 def test_a_kernel_counts_what_is_recorded_of_each_cpu(kernel, tmp_path):

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from trapline.arch.paging import PAGE
-from trapline.arch.registers import RFLAGS
+from trapline.arch.registers import CR0, RFLAGS
 from trapline.arch.reset import STARTUP_PAGE
 from trapline.errors import FaultError
 from trapline.hypervisor.vcpu import Vcpu
@@ -14,6 +14,8 @@ from trapline.symbols import Names
 _EMPTY: Final = {0x00: "zeros", 0xFF: "ones"}
 """Bytes that are no code."""
 _LOOKED_AT: Final = 64
+_FIRMWARE: Final = range(0xE_0000, 0x10_0000)
+"""Where a PC BIOS executes."""
 
 
 def describe_others(vcpu: Vcpu, names: Names) -> Iterator[str]:
@@ -21,6 +23,7 @@ def describe_others(vcpu: Vcpu, names: Names) -> Iterator[str]:
     for other in vcpu.cpus:
         if other is not vcpu:
             yield _describe(other, names)
+        if other is not vcpu and not _waits_in_firmware(other):
             yield from _stack_of_both(vcpu, other)
             yield from _started_at_nothing(other)
 
@@ -28,12 +31,19 @@ def describe_others(vcpu: Vcpu, names: Names) -> Iterator[str]:
 def _describe(other: Vcpu, names: Names) -> str:
     if other.waits:
         return f"CPU {other.number} waits for a startup IPI."
+    if _waits_in_firmware(other):
+        return f"CPU {other.number} waits in the firmware: the guest has not started it."
     save = other.save
     symbol = names.lookup(code_address(save))
     place = f"{save.cs.selector:04x}:{save.rip:x}{'' if symbol is None else f' {symbol}'}"
     does = "waits in a HLT" if other.processor.halted else "executes"
     interrupts = "on" if save.rflags & RFLAGS.IF else "off"
     return f"CPU {other.number} {does} at {place}, cpl {save.cpl}, interrupts {interrupts}."
+
+
+def _waits_in_firmware(other: Vcpu) -> bool:
+    """Say whether a CPU halts where firmware leaves it, which has started each to count them."""
+    return other.processor.halted and not other.save.cr0 & CR0.PG and code_address(other.save) in _FIRMWARE
 
 
 def _stack_of_both(vcpu: Vcpu, other: Vcpu) -> Iterator[str]:
