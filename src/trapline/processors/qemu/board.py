@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from trapline.errors import ProcessorError
+from trapline.errors import ProcessorError, UsageError
 from trapline.machine.processor import Outcome, Statistics
 
 from . import apic
@@ -82,7 +82,14 @@ class QemuBoard:
         return self._run(self.cpus, deadline)
 
     def run_alone(self, cpu: BoardCpu, deadline: float | None) -> Outcome:
-        """Execute one CPU; what others come back with is kept."""
+        """Execute one CPU; what others come back with is kept.
+
+        Raises UsageError for one that waits until those begin that it has just started.
+        """
+        if cpu.starting:
+            raise UsageError(
+                f"CPU {cpu.number} is starting another one, which takes all CPUs to run on: continue first"
+            )
         return self._run((cpu,), deadline)[1]
 
     def pause(self) -> None:

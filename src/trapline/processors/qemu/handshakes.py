@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 
+from trapline.errors import ProcessorLost
 from trapline.machine.processor import Outcome, Statistics
 
 from .handover import Handover
@@ -11,8 +12,11 @@ from .layout import Mailbox, SharedMemory
 from .machine import QemuMachine
 
 
-class MachineWasReset(Exception):
+class MachineWasReset(ProcessorLost):
     """Another CPU has reset the machine, while the monitor of one was to execute a command."""
+
+    def __init__(self) -> None:
+        super().__init__("another CPU has reset the machine while this one was stopped")
 
 
 class OtherHandover(Handover):
