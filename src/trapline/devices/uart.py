@@ -126,6 +126,10 @@ class Uart:
         return rts << 4 | dtr << 5 | outs << 6
 
     def _write_data(self, value: int) -> None:
+        if not self._ier & 2 and not self._mcr & LOOP:  # no cause comes or goes: what most guests do
+            self._output(bytes((value,)))
+            self._thr_emptied = True
+            return
         self._thr_emptied = False
         self._update()
         if not self._mcr & LOOP:
