@@ -143,7 +143,7 @@ def test_a_machine_is_shown_closed_or_open_and_closed_after_the_test(run_tests):
 
         def test_they_are_closed():
             for machine in machines:
-                assert machine.session.processor._off
+                assert not machine.session.processor.pc.is_open
         """
     )
     done.assert_outcomes(failed=3, passed=1)

@@ -84,7 +84,7 @@ class Machine:
     @contextlib.contextmanager
     def paused(self):
         """Hold QEMU: its CPU waits for the host in a loop, and takes a processor that the host can use."""
-        process = self._processor._qemu.process
+        process = self._processor._machine.qemu.process
         process.send_signal(signal.SIGSTOP)
         try:
             yield
