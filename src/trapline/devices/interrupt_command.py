@@ -11,6 +11,8 @@ EXTINT: Final = 7
 
 SELF: Final = 1
 """The destination shorthand for the sender alone."""
+ALL: Final = 2
+"""The destination shorthand for all CPUs, the sender among them."""
 OTHERS: Final = 3
 """The destination shorthand for all but the sender."""
 BROADCAST: Final = 0xFF

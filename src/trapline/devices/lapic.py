@@ -26,8 +26,20 @@ SEND_ILLEGAL_VECTOR: Final = 1 << 5
 RECEIVE_ILLEGAL_VECTOR: Final = 1 << 6
 ILLEGAL_REGISTER: Final = 1 << 7
 
+TASK_PRIORITY: Final = 0x80
+END_OF_INTERRUPT: Final = 0xB0
+LOGICAL_DESTINATION: Final = 0xD0
+DESTINATION_FORMAT: Final = 0xE0
+SPURIOUS: Final = 0xF0
+IN_SERVICE: Final = 0x100
+"""The first of eight words."""
 COMMAND: Final = 0x300
 """The lower half of the interrupt command register, whose write sends."""
+COMMAND_HIGH: Final = 0x310
+LVT: Final = 0x320
+"""The first of the entries of the local vector table."""
+TIMER_COUNT: Final = 0x380
+TIMER_DIVIDE: Final = 0x3E0
 TIMER: Final = 0
 LINT0: Final = 3
 LINT1: Final = 4
@@ -153,43 +165,43 @@ class Lapic:
         table: dict[int, Callable[[], int]] = {
             0x020: lambda: self._id << 24,
             0x030: lambda: VERSION,
-            0x080: lambda: self.tpr,
+            TASK_PRIORITY: lambda: self.tpr,
             0x090: lambda: 0,  # the arbitration priority, which modern APICs have no use for
             0x0A0: lambda: self.ppr,
-            0x0B0: lambda: 0,
-            0x0D0: lambda: self._ldr << 24,
-            0x0E0: lambda: self._model << 28 | 0x0FFFFFFF,
-            0x0F0: lambda: self._svr,
+            END_OF_INTERRUPT: lambda: 0,
+            LOGICAL_DESTINATION: lambda: self._ldr << 24,
+            DESTINATION_FORMAT: lambda: self._model << 28 | 0x0FFFFFFF,
+            SPURIOUS: lambda: self._svr,
             0x280: lambda: self._esr,
             COMMAND: lambda: self._icr & 0xFFFFFFFF,
-            0x310: lambda: self._icr >> 32,
-            0x380: lambda: self.timer.initial,
+            COMMAND_HIGH: lambda: self._icr >> 32,
+            TIMER_COUNT: lambda: self.timer.initial,
             0x390: self.timer.current,
-            0x3E0: lambda: self.timer.divide_code,
+            TIMER_DIVIDE: lambda: self.timer.divide_code,
         }
         for word in range(8):
-            for base, bits in ((0x100, self._isr_word), (0x180, self._tmr_word), (0x200, self._irr_word)):
+            for base, bits in ((IN_SERVICE, self._isr_word), (0x180, self._tmr_word), (0x200, self._irr_word)):
                 table[base + 16 * word] = partial(bits, 32 * word)
         for number in range(len(LVT_WRITABLE)):
-            table[0x320 + 16 * number] = partial(self._read_lvt, number)
+            table[LVT + 16 * number] = partial(self._read_lvt, number)
         return table
 
     def _write_table(self) -> dict[int, Callable[[int], None]]:
         table: dict[int, Callable[[int], None]] = {
             0x020: self._write_id,
-            0x080: self._write_tpr,
-            0x0B0: self._end_of_interrupt,
-            0x0D0: self._write_ldr,
-            0x0E0: self._write_dfr,
-            0x0F0: self._write_svr,
+            TASK_PRIORITY: self._write_tpr,
+            END_OF_INTERRUPT: self._end_of_interrupt,
+            LOGICAL_DESTINATION: self._write_ldr,
+            DESTINATION_FORMAT: self._write_dfr,
+            SPURIOUS: self._write_svr,
             0x280: self._write_esr,
             COMMAND: self._write_icr_low,
-            0x310: self._write_icr_high,
-            0x380: self.timer.start,
-            0x3E0: self.timer.divide,
+            COMMAND_HIGH: self._write_icr_high,
+            TIMER_COUNT: self.timer.start,
+            TIMER_DIVIDE: self.timer.divide,
         }
         for number in range(len(LVT_WRITABLE)):
-            table[0x320 + 16 * number] = partial(self._write_lvt, number)
+            table[LVT + 16 * number] = partial(self._write_lvt, number)
         return table
 
     def _isr_word(self, shift: int) -> int:

@@ -13,7 +13,7 @@ from trapline.arch.paging import PAGE
 from trapline.arch.registers import Gprs
 from trapline.arch.vmcb import Vmcb
 from trapline.devices import lapic
-from trapline.devices.interrupt_command import INIT, NMI, OTHERS, decode
+from trapline.devices.interrupt_command import ALL, BROADCAST, INIT, NMI, OTHERS, SELF, decode
 from trapline.errors import ProcessorError
 from trapline.machine.linear import next_rip
 from trapline.machine.memory import GuestMemory
@@ -21,20 +21,15 @@ from trapline.machine.memory import GuestMemory
 from .apic_stores import store_at_rip
 from .completion import complete
 
-ICR: Final = 0x300
-_ICR_HIGH: Final = 0x310
-_SELF: Final = 1
-_ALL: Final = 2
-"""Shorthands of the interrupt command register, besides `OTHERS` (APM vol. 2, 16.5)."""
 _ASSERTS: Final = 1 << 14
 _LEVEL: Final = 1 << 15
 _AFTER_INIT: Final = (
-    *((0xF0, 0xFF), (0x80, 0), (0xD0, 0), (0xE0, M32), (0x380, 0), (0x3E0, 0)),
-    *((register, lapic.MASKED) for register in range(0x320, 0x380, 0x10)),
+    *((lapic.SPURIOUS, 0xFF), (lapic.TASK_PRIORITY, 0), (lapic.LOGICAL_DESTINATION, 0)),
+    *((lapic.DESTINATION_FORMAT, M32), (lapic.TIMER_COUNT, 0), (lapic.TIMER_DIVIDE, 0)),
+    *((lapic.LVT + 0x10 * number, lapic.MASKED) for number in range(len(lapic.LVT_WRITABLE))),
 )
 """Registers and what they hold after an INIT (APM vol. 2, 16.3.2; QEMU's apic_init_reset)."""
-_EOI: Final = 0xB0
-_IN_SERVICE: Final = range(0x100, 0x180, 0x10)
+_IN_SERVICE: Final = range(lapic.IN_SERVICE, lapic.IN_SERVICE + 0x80, 0x10)
 
 
 class ApicCpu(Protocol):
@@ -91,8 +86,8 @@ def execute(cpu: ApicCpu, cpus: Sequence[ApicCpu]) -> Command | bool:
     value = found.finish(cpu.load(address) if found.reads else 0, save, cpu.gprs)
     stepped = complete(cpu.vmcb, next_rip(save, found.length))
     offset = address - lapic.BASE
-    if offset & ~0xF == ICR:
-        command = decode(value | cpu.load(lapic.BASE + _ICR_HIGH) << 32)
+    if offset & ~0xF == lapic.COMMAND:
+        command = decode(value | cpu.load(lapic.BASE + lapic.COMMAND_HIGH) << 32)
         if command.starts:
             if command.message.logical:
                 raise ProcessorError(f"CPU {cpu.number} starts others by a logical destination; use one CPU")
@@ -109,12 +104,12 @@ def execute(cpu: ApicCpu, cpus: Sequence[ApicCpu]) -> Command | bool:
 
 def _targets(cpu: ApicCpu, cpus: Sequence[ApicCpu], shorthand: int, destination: int) -> Iterator[ApicCpu]:
     for one in cpus:
-        if shorthand in (_ALL, OTHERS):
-            meant = one is not cpu or shorthand == _ALL
-        elif shorthand == _SELF:
+        if shorthand in (ALL, OTHERS):
+            meant = one is not cpu or shorthand == ALL
+        elif shorthand == SELF:
             meant = one is cpu
         else:
-            meant = destination in (one.apic_id, 0xFF)
+            meant = destination in (one.apic_id, BROADCAST)
         if meant:
             yield one
 
@@ -130,4 +125,4 @@ def reset(cpu: ApicCpu) -> None:
         cpu.store(lapic.BASE + register, value)
     for register in _IN_SERVICE:
         for _ in range(cpu.load(lapic.BASE + register).bit_count()):
-            cpu.store(lapic.BASE + _EOI, 0)
+            cpu.store(lapic.BASE + lapic.END_OF_INTERRUPT, 0)

@@ -227,7 +227,7 @@ class BoardCpu(QemuCpu):
         limit = time.monotonic() + _PATIENCE * slowness()
         while True:
             assert self.starter is not None, "nobody wakes it"
-            self.starter.store(lapic.BASE + apic.ICR, self.start_command)
+            self.starter.store(lapic.BASE + lapic.COMMAND, self.start_command)
             again = time.monotonic() + _AGAIN
             while time.monotonic() < again:
                 if mailbox.awake:

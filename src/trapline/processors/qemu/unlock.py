@@ -13,7 +13,7 @@ from trapline.devices import lapic
 
 from . import layout
 
-_APIC_ICR: Final = lapic.BASE + 0x300
+_APIC_ICR: Final = lapic.BASE + lapic.COMMAND
 """Interrupt command register of the local APIC, its high half 0x10 further (APM 16.5)."""
 _ICR_SMI_TO_SELF: Final = 1 << 18 | 2 << 8
 _SMM_ENTRY: Final = 0x38000

@@ -17,7 +17,7 @@ from .places import mailbox, place, table
 
 ENTRY: Final = "entry"
 JOIN: Final = "join"
-_ICR: Final = lapic.BASE + 0x300
+_ICR: Final = lapic.BASE + lapic.COMMAND
 _START: Final = OTHERS << 18 | 1 << 14 | STARTUP << 8 | join.VECTOR
 """A startup IPI to all but the sender (APM vol. 2, 16.5)."""
 

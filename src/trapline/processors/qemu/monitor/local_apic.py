@@ -24,7 +24,6 @@ _REX_W: Final = 1 << 3
 _REX_R: Final = 1 << 2
 _MOV_REGISTER: Final = 0x89
 _MOV_IMMEDIATE: Final = 0xC7
-_ICR: Final = 0x300
 _SIB: Final = 4
 """In the R/M field: another byte follows (APM vol. 3, 1.4)."""
 _NO_BASE: Final = 5
@@ -52,7 +51,7 @@ def guard_apic(code: Assembler) -> None:
     code.mov(RDX, vmcb("control.exit_info_2"))
     code.mov(RBX, RDX)
     code.and_(EBX, 0xFF0)
-    code.cmp(EBX, _ICR)
+    code.cmp(EBX, lapic.COMMAND)
     code.jne("apic write")
     code.mov(EBX, ECX)
     code.and_(EBX, 7 << 8)
