@@ -143,9 +143,16 @@ def test_an_exception_at_which_a_cpu_stopped_is_delivered_by_the_next_run(build,
 
 
 def test_a_new_mask_is_that_of_every_cpu(build):
-    vm = build(*STARTED, (0, until_kicked), (1, Outcome.OFF), mask=UD)
+    reached = threading.Event()
+
+    def spin(processor):
+        reached.set()
+        return until_kicked(processor)
+
+    vm = build(*STARTED, (0, spin), (1, Outcome.OFF), mask=UD)
     runner = threading.Thread(target=vm.run)
     runner.start()
+    assert reached.wait(10)
     vm.set_exception_mask(PF)
     runner.join()
     assert [vcpu.control.intercept_exceptions for vcpu in vm.vcpus] == [PF, PF]
