@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -29,11 +30,16 @@ class _Progress:
     def __init__(self, total: int | None) -> None:
         self._total, self._seen = total, 0
         self._since = time.monotonic()
+        self._turn = threading.Lock()  # `diff` reads both traces at once
         self._bar: Any = None
         self._task: Any = None
 
     def seen(self, records: int) -> None:
         """Take the number of records that were read."""
+        with self._turn:
+            self._show(records)
+
+    def _show(self, records: int) -> None:
         self._seen += records
         if self._bar is None and time.monotonic() > self._since + _PATIENCE:
             from rich.console import Console

@@ -82,6 +82,12 @@ def test_few_places_that_are_others_are_not_randomisation(a, b, changed):
     assert compare(Stored(a), Stored(b)).changed == changed
 
 
+def test_the_base_of_a_segment_belongs_to_the_place():
+    assert compare(Stored([0x10, 0x20], cs_base=[0x100, 0x200]), Stored([0x110, 0x220])).same
+    found = compare(Stored([0x10, 0x20], cs_base=0x100), Stored([0x10, 0x20], cs_base=[0x100, 0x300]))
+    assert (found.changed, found.parting.common) == (1, 1)
+
+
 def test_where_it_was_cut_off_is_told(monkeypatch):
     monkeypatch.setattr(align, "_WORK", 0)
     rip = places(400)

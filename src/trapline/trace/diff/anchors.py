@@ -2,15 +2,18 @@
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from functools import partial
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .both import both
+
 Keys = NDArray[np.uint64]
 _MANY: Final = 1 << 20
 """In a sequence of more keys, one window of 16 is taken: the same ones in both, by their hash."""
-_AT_ONCE: Final = 1 << 18
+_AT_ONCE: Final = 1 << 15
 """Windows that are hashed at a time."""
 _FACTOR: Final = np.uint64(0x9E3779B97F4A7C15)
 
@@ -27,8 +30,7 @@ class Run(NamedTuple):
 def runs(a: Keys, b: Keys, width: int) -> list[Run]:
     """Return runs of windows of `width` keys, a power of two, in the order of both sequences, without overlap."""
     many = max(a.size, b.size) > _MANY
-    values_a, at_a = _unique(a, width, many=many)
-    values_b, at_b = _unique(b, width, many=many)
+    (values_a, at_a), (values_b, at_b) = both(partial(_unique, width=width, many=many), a, b, at_once=many)
     _, first, second = np.intersect1d(values_a, values_b, assume_unique=True, return_indices=True)
     starts, others = at_a[first], at_b[second]
     order = np.argsort(starts)
@@ -69,7 +71,9 @@ def _windows(keys: Keys, width: int) -> Keys:
     """Return a hash of each window."""
     hashes, done = keys, 1
     while done < width:
-        hashes = hashes[:-done] * _FACTOR + hashes[done:]
+        following = hashes[done:]
+        hashes = hashes[:-done] * _FACTOR
+        hashes += following
         hashes ^= hashes >> np.uint64(29)
         done *= 2
     return hashes

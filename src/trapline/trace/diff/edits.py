@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from .align import Found
 from .anchors import Keys
+from .both import both
 
 Indices: TypeAlias = NDArray[np.integer[Any]]
 """Of 32 bits where there may be many."""
@@ -16,7 +17,7 @@ _REPLACED: Final = 8
 
 _MANY: Final = 1 << 20
 """Of more records, moved ones are sought by their keys' first bits."""
-_PART_BITS: Final = 2
+_PART_BITS: Final = 3
 _INDEX_BITS: Final = 24
 _PART_SHIFT: Final = np.uint64(64 - _PART_BITS)
 
@@ -106,26 +107,34 @@ def _moved(a: Keys, b: Keys, gone: Indices, new: Indices) -> tuple[Indices, Indi
     sides = (a, gone), (b, new)
     partners = np.full(gone.size, -1, np.int32)
     many = max(gone.size, new.size) > _MANY
-    parts = [(keys[side] >> _PART_SHIFT if many else np.zeros(side.size)).astype(np.uint8) for keys, side in sides]
-    for part in range(1 << _PART_BITS if many else 1):  # the values of one at a time, for memory
-        one, two = (np.flatnonzero(numbers == part).astype(np.int32) for numbers in parts)
-        first, second = _ranked(a[gone[one]], b[new[two]])
-        partners[one[first]] = two[second]
+    if many:
+        parts = [(keys[side] >> _PART_SHIFT).astype(np.uint8) for keys, side in sides]
+
+        def pair(part: int) -> None:
+            one, two = (np.flatnonzero(numbers == part).astype(np.int32) for numbers in parts)
+            first, second = _ranked(a[gone[one]], b[new[two]])
+            partners[one[first]] = two[second]
+
+        for part in range(0, 1 << _PART_BITS, 2):  # the values of two at a time, for memory
+            both(pair, part, part + 1)
+    else:
+        first, second = _ranked(a[gone], b[new])
+        partners[first] = second
     first = np.flatnonzero(partners >= 0).astype(np.int32)
     return first, partners[first]
 
 
 def _ranked(a: Keys, b: Keys) -> tuple[Indices, Indices]:
     """Return the indices of keys that both have, the n-th of a value with the n-th."""
-    orders = [_order(keys) for keys in (a, b)]
-    one, two = (_runs(keys[order]) for keys, order in zip((a, b), orders, strict=True))
+    orders, found = zip(*(_sorted(keys) for keys in (a, b)), strict=True)
+    one, two = map(_runs, found)
     _, at, other = np.intersect1d(one.values, two.values, assume_unique=True, return_indices=True)
     sizes = np.minimum(one.sizes[at], two.sizes[other])
     return orders[0][_spread(one.starts[at], sizes)], orders[1][_spread(two.starts[other], sizes)]
 
 
-def _order(keys: Keys) -> Indices:
-    """Return the indices that sort keys; those of equal ones ascend.
+def _sorted(keys: Keys) -> tuple[Indices, Keys]:
+    """Return the indices that sort keys, of which those of equal ones ascend, and the keys sorted.
 
     Keys are hashes: the order of their upper bits, with the index below, is found four times as fast by `np.sort`.
     """
@@ -136,8 +145,9 @@ def _order(keys: Keys) -> Indices:
         found = keys[order]
         alike = joined[1:] ^ joined[:-1] <= low
         if not (alike & (found[1:] != found[:-1])).any():
-            return order
-    return np.argsort(keys, kind="stable").astype(np.int32)
+            return order, found
+    order = np.argsort(keys, kind="stable").astype(np.int32)
+    return order, keys[order]
 
 
 def _replaced(a: Indices, b: Indices) -> tuple[Indices, Indices]:

@@ -7,17 +7,20 @@ equal with a probability of 3 in a million.
 
 from collections.abc import Iterable, Sequence
 from enum import Enum
+from hashlib import blake2b
 from typing import Final, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from trapline.trace.column import Kind, Numbers, Texts
+from trapline.trace.column import Kind, Numbers
 from trapline.trace.files.layout import StoredColumns
 from trapline.trace.questions.groups import Batches
 from trapline.trace.schema import COLUMNS, numbers_of
 
 from .anchors import Keys
+from .both import both
 from .randomised import Randomised, randomised
 
 NAMED: Final = np.uint64(1 << 9)
@@ -43,7 +46,7 @@ class Places(NamedTuple):
     """The records of a trace."""
 
     place: Keys
-    """The number of a name and the offset, or the linear address."""
+    """The number of a name plus the offset, or the linear address."""
     rest: Keys
     """The vector and the error code, and whether there are a code and a name."""
     state: Keys | None
@@ -66,19 +69,19 @@ class Keyed(NamedTuple):
 
 def keyed(a: Batches, b: Batches, by: By, *, state: bool) -> Keyed:
     """Return a key for each record of two traces. Raises UsageError for a damaged trace."""
-    names: dict[str | None, int] = {}
     columns = [name for name in COLUMNS if name not in NOT_STATE] if state else []
-    sides = [_read(each, by, names, columns) for each in (a, b)]
+    sides = both(lambda each: _read(each, by, columns), a, b)
     named = [bool((side.rest & NAMED).any()) for side in sides]
     if named[0] != named[1]:
-        sides = [
-            _read(each, None, names, columns) if has_names else side
+        one, two = (
+            _read(each, None, columns) if has_names else side
             for each, side, has_names in zip((a, b), sides, named, strict=True)
-        ]
+        )
+        sides = one, two
     found = randomised(*((side.place, _halves(side.rest, side.place)) for side in sides))
     for side, is_b in zip(sides, (False, True), strict=True):
         _place_alike(side, found, is_b=is_b)
-    first, second = (_hash(side) for side in sides)
+    first, second = both(_hash, *sides)
     states = None if sides[0].state is None or sides[1].state is None else (sides[0].state, sides[1].state)
     return Keyed(first, second, states, (sides[0].starts, sides[1].starts), all(named), found)
 
@@ -101,18 +104,45 @@ def _place_alike(side: Places, found: Iterable[Randomised], *, is_b: bool) -> No
                 place[chosen] -= np.uint64(each.slide)
 
 
-def _read(records: Batches, by: By | None, names: dict[str | None, int], state: Sequence[str]) -> Places:
+class _Texts:
+    """Numbers of 64 bits in place of texts: the same for a text in every trace."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+        self._tables: dict[str, tuple[pa.Array, Keys]] = {}
+
+    def over(self, columns: StoredColumns, name: str) -> Keys:
+        """Return the numbers of a column of text; 0: there is none."""
+        array = columns.array(name)
+        table, numbers = self._tables.get(name, (None, None))
+        if numbers is None or not array.dictionary.equals(table):
+            table = array.dictionary
+            numbers = np.array([*map(self._number, table.to_pylist()), 0], np.uint64)
+            self._tables[name] = table, numbers
+        found: Keys = numbers[array.indices.fill_null(numbers.size - 1).to_numpy(zero_copy_only=False)]
+        return found
+
+    def _number(self, text: str | None) -> int:
+        if text is None:
+            return 0
+        if text not in self._numbers:
+            self._numbers[text] = int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
+        return self._numbers[text]
+
+
+def _read(records: Batches, by: By | None, state: Sequence[str]) -> Places:
     wanted = ["seq", "vector", "error_code", "linear_rip", "rip"]
     if by is not None:
         wanted += ["symbol", "symbol_offset"] if by is By.PLACE else ["symbol"]
+    texts = _Texts()
     places, rests, states, starts, count = [], [], [], [], 0
     for batch in records.batches(dict.fromkeys((*wanted, *state))):
         columns = StoredColumns(batch)
-        place, rest = _key(columns, by, names)
+        place, rest = _key(columns, by, texts)
         places.append(place)
         rests.append(rest)
         if state:
-            states.append(_state(columns, state, names))
+            states.append(_state(columns, state, texts))
         starts.append((count, batch.column("seq")[0].as_py() or 0))
         count += batch.num_rows
     return Places(
@@ -130,32 +160,26 @@ def _joined(parts: list[Keys]) -> Keys:
     return found
 
 
-def _key(columns: StoredColumns, by: By | None, names: dict[str | None, int]) -> tuple[Keys, Keys]:
+def _key(columns: StoredColumns, by: By | None, texts: _Texts) -> tuple[Keys, Keys]:
     code, rip, linear = (numbers_of(columns, name) for name in ("error_code", "rip", "linear_rip"))
     rest = numbers_of(columns, "vector").values.astype(np.uint64)
     rest |= np.where(code.known(), code.values.astype(np.uint64) << np.uint64(16) | _HAS_CODE, np.uint64(0))
     place = np.where(linear.known(), linear.values, rip.values).astype(np.uint64)
     if by is None:
         return place, rest
-    texts: Texts = columns.over(COLUMNS["symbol"])
-    table = np.array([0 if text is None else names.setdefault(text, len(names) + 1) for text in texts.table], np.uint64)
-    numbers = table[texts.codes]
-    named = numbers != 0
-    name = numbers << np.uint64(32)
+    name = texts.over(columns, "symbol")
+    named = name != 0
     if by is By.PLACE:
-        offset = numbers_of(columns, "symbol_offset")
-        name |= offset.values.astype(np.uint64) & np.uint64(0xFFFF_FFFF)
+        name += numbers_of(columns, "symbol_offset").values.astype(np.uint64)
     return np.where(named, name, place), rest | np.where(named, NAMED, np.uint64(0))
 
 
-def _state(columns: StoredColumns, names: Sequence[str], texts: dict[str | None, int]) -> Keys:
+def _state(columns: StoredColumns, names: Sequence[str], texts: _Texts) -> Keys:
     found = np.zeros(columns.size, np.uint64)
     for name in names:
         column = COLUMNS[name]
         if column.kind is Kind.TEXT:
-            text: Texts = columns.over(column)
-            table = [0 if each is None else texts.setdefault(each, len(texts) + 1) for each in text.table]
-            value = np.array(table, np.uint64)[text.codes]
+            value = texts.over(columns, name)
         elif column.kind is Kind.TRUTH:
             value = columns.over(column).astype(np.uint64)
         else:

@@ -53,12 +53,14 @@ class StoredColumns:
 
     def array(self, name: str) -> pa.Array:
         """Return a column as Arrow's array."""
+        place = self._batch.schema.get_field_index(name)
+        if place >= 0:
+            return self._batch.column(place)
         if name == _LINEAR:
             return self._linear()
         if name.startswith(_HAS):
             return self.array(name.removeprefix(_HAS)).is_valid()
-        place = self._batch.schema.get_field_index(name)
-        return pa.nulls(self.size, types()[name]) if place < 0 else self._batch.column(place)
+        return pa.nulls(self.size, types()[name])
 
     def part(self, start: int, count: int, /) -> "StoredColumns":
         """Return some of them, `count` at most."""
@@ -77,7 +79,8 @@ class StoredColumns:
 
     def _linear(self) -> pa.Array:
         rip, base = (_numbers(self.array(name)) for name in ("rip", "cs_base"))
-        missing = ((rip.values >> 32 == 0) & ~base.known()) | ~rip.known()
+        some = rip.present is not None or base.present is not None
+        missing = ((rip.values >> 32 == 0) & ~base.known()) | ~rip.known() if some else None
         return pa.array(linear(rip.values, base.values), mask=missing)
 
 
