@@ -1,14 +1,14 @@
-"""What gdb costs: attached and idle, and a catch whose condition is false, in seconds of processor time."""
+"""What gdb costs: attached and idle, and a catch whose condition is false."""
 
 from __future__ import annotations
 
 import contextlib
-import resource
 import socket
-import statistics
 import struct
 import threading
+import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +22,8 @@ from trapline.hypervisor.exception import Decision
 from trapline.session.observing import ExceptionExit
 from trapline.session.settings import MachineOptions
 
-from .measure import Costs, in_turn, print_costs
+from .figures import Table
+from .measure import Cost, in_turn, used
 
 TURNS: Final = 400_000_000
 TIMES: Final = {"unicorn": 20_000, "qemu": 5_000}
@@ -32,34 +33,40 @@ _HANDLER: Final = bytes.fromhex("55 89e5 83460202 5d cf")
 """push bp; mov bp, sp; add word [bp+2], 2; pop bp; iret"""
 
 
-def gdb(rounds: int, scratch: Path) -> None:
-    """A loop without exceptions, and one of #UD, on both processors."""
-    quiet, faulting = scratch / "quiet.img", scratch / "faulting.img"
-    quiet.write_bytes(_sector(b"\x66\xb9" + struct.pack("<I", TURNS) + b"\x66\x01\xc8\x66\x49\x75\xf9" + _END))
+def gdb(rounds: int, scratch: Path) -> dict[str, Table]:
+    """A loop without exceptions with gdb attached, and one of #UD that a catch looks at, on both processors."""
+    tables = {}
     for processor, times in TIMES.items():
-        faulting.write_bytes(_sector(_ud_loop(times)))
-        costs = in_turn(
-            {
-                "without": lambda: _cost(quiet, processor, lambda target: target.resume()),  # noqa: B023  # called here
-                "gdb, idle": lambda: _cost(quiet, processor, lambda target: _served(target, scratch)),  # noqa: B023
-            },
-            rounds,
-        )
-        print_costs(f"{TURNS:,} turns of a loop, on {processor}", costs, against=("without",))
-        print(f"  in pairs, the median: {_in_pairs(costs, 'gdb, idle', 'without'):.3f}")
-        costs = in_turn(
-            {
-                "observer": lambda: _cost(faulting, processor, _observed),  # noqa: B023
-                "catch": lambda: _cost(faulting, processor, lambda target: _caught(target, scratch)),  # noqa: B023
-            },
-            rounds,
-        )
-        print_costs(f"{times:,} times #UD with a condition that is false, on {processor}", costs, against=("observer",))
-        print(f"  in pairs, the median: {_in_pairs(costs, 'catch', 'observer'):.3f}")
+        tables[f"idle, {processor}"] = _idle(processor, rounds, scratch)
+        tables[f"catch, {processor}"] = _catch(processor, times, rounds, scratch)
+    return tables
 
 
-def _in_pairs(costs: Costs, ours: str, theirs: str) -> float:
-    return statistics.median(a.seconds / b.seconds for a, b in zip(costs[ours], costs[theirs], strict=True))
+def _idle(processor: str, rounds: int, scratch: Path) -> Table:
+    guest = scratch / "quiet.img"
+    guest.write_bytes(_sector(b"\x66\xb9" + struct.pack("<I", TURNS) + b"\x66\x01\xc8\x66\x49\x75\xf9" + _END))
+    found = in_turn(
+        {
+            "without": partial(_cost, guest, processor, lambda target: target.resume()),
+            "gdb, idle": partial(_cost, guest, processor, lambda target: _served(target, scratch)),
+        },
+        rounds,
+    )
+    return Table(f"{TURNS:,} turns of a loop, on {processor}", found, ("without",))
+
+
+def _catch(processor: str, times: int, rounds: int, scratch: Path) -> Table:
+    guest = scratch / "faulting.img"
+    guest.write_bytes(_sector(_ud_loop(times)))
+    found = in_turn(
+        {
+            "observer": partial(_cost, guest, processor, _observed),
+            "catch": partial(_cost, guest, processor, lambda target: _caught(target, scratch)),
+        },
+        rounds,
+    )
+    title = f"{times:,} times #UD with a condition that is false, on {processor}"
+    return Table(title, found, ("observer",), times, dict.fromkeys(("observer", "catch")))
 
 
 def _sector(code: bytes) -> bytes:
@@ -74,21 +81,16 @@ def _ud_loop(times: int) -> bytes:
     return b"\x31\xc0\x8e\xd8" + vector + loop + _HANDLER
 
 
-def _cost(guest: Path, processor: str, run: Callable[[Target], object]) -> float:
-    """Return the processor time of this process and of QEMU for a run of a guest."""
-    options: MachineOptions = {"entry_mode": 16} if processor == "unicorn" else {"accel": "tcg"}
-    with Machine(guest, processor=processor, keep=1000, **options) as machine:
+def _cost(guest: Path, processor: str, run: Callable[[Target], object]) -> Cost:
+    """Return what a run of a guest takes, and the processor time until its end, with all of QEMU's."""
+    own: MachineOptions = {"entry_mode": 16} if processor == "unicorn" else {"accel": "tcg"}
+    options: MachineOptions = {"processor": processor, "keep": 1000, **own}
+    with Machine(guest, **options) as machine:
         target = Target(machine)
-        before = _used(resource.RUSAGE_SELF)
-        children = _used(resource.RUSAGE_CHILDREN)
+        before, start = used(), time.perf_counter()
         run(target)
-        ours = _used(resource.RUSAGE_SELF) - before
-    return ours + _used(resource.RUSAGE_CHILDREN) - children
-
-
-def _used(who: int) -> float:
-    usage = resource.getrusage(who)
-    return usage.ru_utime + usage.ru_stime
+        seconds = time.perf_counter() - start
+    return Cost(seconds, used() - before)
 
 
 def _observed(target: Target) -> None:

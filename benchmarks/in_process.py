@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import struct
 import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Final
 
 import unicorn
 from unicorn import x86_const as x86
+from unicorn.unicorn_py3.unicorn import Uc
 
 from trapline.arch import paging
 from trapline.arch.exits import EXCEPTION_EXITS
@@ -23,7 +27,8 @@ from trapline.hypervisor.vm import Vm
 from trapline.processors.unicorn.processor import UnicornProcessor
 from trapline.trace.recorder import Recorder
 
-from .measure import in_turn, medians, print_costs
+from .figures import Table
+from .measure import in_turn, timed
 
 MEMORY: Final = 4 << 20
 CODE: Final = 0x10_0000
@@ -34,32 +39,37 @@ _HOST, _VMCB, _SAVED, _TABLES = 0x1000, 0x2000, 0x3000, 0x4000
 _VM_HSAVE_PA, _EFER = 0xC001_0117, 0xC000_0080
 
 
-def in_process(rounds: int) -> None:
-    """#UD after #UD, each decided in Python and recorded; and a guest that raises nothing."""
+def in_process(rounds: int, scratch: Path) -> dict[str, Table]:
+    """#UD after #UD in this process, recorded and decided in Python; and a guest that raises nothing."""
+    return {"ud": _faulting(rounds), "quiet": _quiet(4 * rounds)}  # so little that a busy machine hides it
+
+
+def _faulting(rounds: int) -> Table:
     loop = _ud_loop()
-    costs = in_turn(
+    found = in_turn(
         {
-            "Unicorn, skipping": lambda: _bare(loop, _skip),
-            "none": lambda: _ours(_handled(TIMES), 0),
-            "passed on": lambda: _ours(_handled(TIMES), FORCEABLE),
-            "decided": lambda: _ours(_handled(TIMES), FORCEABLE, decided=True),
+            "Unicorn, skipping": partial(timed, lambda: _bare(loop, _skip)),
+            "none": partial(timed, lambda: _ours(_handled(TIMES), 0)),
+            "passed on": partial(timed, lambda: _ours(_handled(TIMES), FORCEABLE)),
+            "decided": partial(timed, lambda: _ours(_handled(TIMES), FORCEABLE, decided=True)),
         },
         rounds,
     )
-    print_costs(f"{TIMES:,} times #UD in long mode, in this process", costs, against=("Unicorn, skipping",))
-    middle = medians(costs)
-    each = ", ".join(f"{name} {value / TIMES * 1e6:.1f} us" for name, value in middle.items())
-    print(f"  one exception: {each}")
+    title = f"{TIMES:,} times #UD in long mode, in this process"
+    shares = dict.fromkeys(("Unicorn, skipping", "passed on", "decided"))
+    return Table(title, found, ("Unicorn, skipping",), TIMES, shares)
 
+
+def _quiet(rounds: int) -> Table:
     quiet = struct.pack("<BI", 0xB9, TURNS) + b"\x01\xc8\x31\xc2\xff\xc9\x75\xf8"  # mov ecx; add, xor, dec, jnz
-    costs = in_turn(
+    found = in_turn(
         {
-            "Unicorn": lambda: _bare(quiet + b"\x0f\x0b", _stop),
-            "all": lambda: _ours(quiet + _EXIT, FORCEABLE),
+            "Unicorn": partial(timed, lambda: _bare(quiet + b"\x0f\x0b", _stop)),
+            "all": partial(timed, lambda: _ours(quiet + _EXIT, FORCEABLE)),
         },
-        4 * rounds,  # it takes so little that a busy machine hides it
+        rounds,
     )
-    print_costs(f"a loop of {TURNS:,} turns that raises nothing", costs, against=("Unicorn",))
+    return Table(f"a loop of {TURNS:,} turns that raises nothing, in this process", found, ("Unicorn",))
 
 
 _EXIT: Final = b"\xb0\x00\xe6\xf4\xf4"
@@ -108,14 +118,14 @@ def _ours(code: bytes, mask: int, *, decided: bool = False) -> float:
     return taken
 
 
-def _skip(uc: unicorn.Uc, number: int, _: object) -> None:
+def _skip(uc: Uc, number: int, _: object) -> None:
     if number == _UD:
         uc.reg_write(x86.UC_X86_REG_RIP, uc.reg_read(x86.UC_X86_REG_RIP) + 2)
     else:
         uc.emu_stop()
 
 
-def _stop(uc: unicorn.Uc, *_: object) -> None:
+def _stop(uc: Uc, *_: object) -> None:
     uc.emu_stop()
 
 
@@ -123,9 +133,9 @@ _UD: Final = 0x100 + EXCEPTION_EXITS.start + Vector.UD
 """How Unicorn numbers an intercepted #UD; without SVM it does not come to this hook at all."""
 
 
-def _bare(code: bytes, hook: object) -> float:
+def _bare(code: bytes, hook: Callable[..., object]) -> float:
     """Run 64-bit code under Unicorn's VMRUN with a hook and nothing else."""
-    uc = unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_64)
+    uc = Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_64)
     uc.ctl_set_cpu_model(x86.UC_CPU_X86_EPYC)
     uc.mem_map(0, MEMORY)
     table = paging.P | paging.RW

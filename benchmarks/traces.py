@@ -1,4 +1,4 @@
-"""Questions to a trace of 10,000,000 exceptions: time and memory of each verb, in a process of its own."""
+"""Questions to a stored trace: time and memory of each verb, in a process of its own."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -22,41 +23,43 @@ from trapline.trace.column import Batch
 from trapline.trace.columns import dtype
 from trapline.trace.files.layout import METADATA, STORED
 
+from .figures import Table
+from .measure import Cost, in_turn
+
 RECORDS: Final = 10_000_000
 _PART: Final = 1 << 19
 _KERNEL: Final = 0xFFFF_FFFF_8100_0000
 _FUNCTION: Final = 0x140
+_DIFFERENCE: Final = 1
+"""The exit code of `diff` where there is one."""
 _VERBS: Final = {
     "report": ["report"],
     "report --by symbol": ["report", "--by", "symbol"],
     "report --by vector,rip": ["report", "--by", "vector,rip"],
     "report --by time": ["report", "--by", "time"],
     "stat": ["stat"],
-    "stat --where": ["stat", "--where", "cpl == 3 and vector == pf and address & 0xfff < 0x10"],
-    "show --last": ["show", "--last", "10", "--where", "error_code & 4"],
-    "query": ["query", "select symbol, count(*) n from trace group by symbol order by n desc limit 10"],
+    "stat --where CONDITION": ["stat", "--where", "cpl == 3 and vector == pf and address & 0xfff < 0x10"],
+    "show --last 10 --where CONDITION": ["show", "--last", "10", "--where", "error_code & 4"],
+    "query SQL": ["query", "select symbol, count(*) n from trace group by symbol order by n desc limit 10"],
 }
 
 
-def traces(scratch: Path, records: int = RECORDS) -> None:
-    """Ask each question once of a made trace."""
+def traces(rounds: int, scratch: Path, records: int = RECORDS) -> dict[str, Table]:
+    """Questions to a made trace."""
     path, other, unrelated = (scratch / f"{name}.parquet" for name in ("made", "other", "unrelated"))
     for file, seed, *without in ((path, 1), (other, 1, records // 3, records - 9), (unrelated, 2)):
         # In a process of its own: Linux counts what this one uses among the memory of what it starts.
         subprocess.run([sys.executable, "-m", __name__, file, *map(str, (records, seed, *without))], check=True)
-    size = path.stat().st_size
-    print(f"\n{records:,} records, {size / records:.1f} bytes each")
     verbs = _VERBS | {
         "report --html": ["report", "--html", os.fspath(scratch / "made.html")],
         "diff": ["diff", os.fspath(other)],
         "diff of unrelated traces": ["diff", os.fspath(unrelated)],
     }
-    for name, (verb, *options) in verbs.items():
-        wall, seconds, memory, status = _measure([verb, os.fspath(path), *options])
-        print(
-            f"  {name:<26}{wall:6.1f} s {seconds:6.1f} s of processor time  {memory >> 20:5} MiB  exit code {status}",
-            flush=True,
-        )
+    found = in_turn(
+        {name: partial(_ask, [verb, os.fspath(path), *more]) for name, (verb, *more) in verbs.items()}, rounds
+    )
+    title = f"Questions to {records:,} records of {path.stat().st_size / records:.1f} bytes each"
+    return {"verbs": Table(title, found, times=records)}
 
 
 def write_trace(path: Path, records: int, *, seed: int = 1, without: tuple[int, ...] = ()) -> None:
@@ -113,15 +116,14 @@ def _name(address: int) -> Symbol | None:
     return Symbol(f"function_{number}", offset, f"kernel/file_{number % 50}.c", number)
 
 
-def _measure(arguments: list[str]) -> tuple[float, float, int, int]:
-    """Run trapline; return its time and its processor time in seconds, its memory in bytes and its exit code."""
-    program = [sys.executable, "-m", "trapline", *arguments]
+def _ask(arguments: list[str]) -> Cost:
     start = time.perf_counter()
-    process = subprocess.Popen(program, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, "-m", "trapline", *arguments], stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - start
     process.returncode = os.waitstatus_to_exitcode(status)
-    used = usage.ru_utime + usage.ru_stime
-    return time.perf_counter() - start, used, usage.ru_maxrss << 10, process.returncode
+    assert process.returncode in (0, _DIFFERENCE), f"trapline {arguments[0]}: exit code {process.returncode}"
+    return Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss << 10)
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def test_import_trapline_is_light():
 
 @pytest.mark.parametrize(
     "path",
-    sorted((*SOURCES.rglob("*.py"), *(ROOT / "tools").rglob("*.py"))),
+    sorted(path for folder in (SOURCES, ROOT / "tools", ROOT / "benchmarks") for path in folder.rglob("*.py")),
     ids=lambda path: str(path.relative_to(ROOT)).removeprefix("src/trapline/"),
 )
 def test_modules_stay_small(path):
@@ -77,8 +77,9 @@ def test_names_say_what_is_inside():
 
 
 def test_tests_mirror_the_rooms():
-    """Beside them are whole guests and their sources, and the tests of the tools."""
-    rooms = {path.parent.name for path in SOURCES.glob("*/__init__.py")} | {"acceptance", "programs", "tools"}
+    """Beside them are whole guests and their sources, and the tests of tools and benchmarks."""
+    beside = {"acceptance", "benchmarks", "programs", "tools"}
+    rooms = {path.parent.name for path in SOURCES.glob("*/__init__.py")} | beside
     folders = {path.parent.name for path in (ROOT / "tests").glob("*/*.py")}
     assert folders <= rooms
 
