@@ -48,8 +48,9 @@ fuzz: setup ## read 10,000 damaged files of each kind, run 10,000 random program
 defects: setup ## plant known defects, one at a time, and check that the tests notice each; hours
 	$(PYTHON) -m tools.plant_defects
 
-bench: setup guests ## compare the speed with plain QEMU and with QEMU -d int
-	$(PYTHON) -m benchmarks.run
+bench: setup guests ## compare the speed with plain QEMU and with QEMU -d int, and write the figures of README; 25 minutes
+	$(PYTHON) -m benchmarks.run --save
+	$(PYTHON) -m tools.cost_section
 
 setup: $(VENV)/.installed ## install QEMU and the tools of the tests, and trapline into .venv
 
@@ -65,9 +66,10 @@ kvm: setup ## run guests under KVM on an AMD host that QEMU emulates; a quarter 
 pythons: setup ## run the tests that need no QEMU with Python 3.12, 3.13 and 3.14; some minutes
 	$(PYTHON) -m tools.pythons
 
-docs: setup ## write the pages that are made from the source: docs/api.md and docs/run.schema.json
+docs: setup ## write what is made from the source: docs/api.md, docs/run.schema.json, and from figures the costs
 	$(PYTHON) -m tools.api_reference
 	$(PYTHON) -m tools.run_schema
+	$(PYTHON) -m tools.cost_section
 
 format: setup ## format the source
 	$(PYTHON) -m ruff format .
