@@ -47,9 +47,13 @@ _VERBS: Final = {
 def traces(rounds: int, scratch: Path, records: int = RECORDS) -> dict[str, Table]:
     """Questions to a made trace."""
     path, other, unrelated = (scratch / f"{name}.parquet" for name in ("made", "other", "unrelated"))
-    for file, seed, *without in ((path, 1), (other, 1, records // 3, records - 9), (unrelated, 2)):
-        # In a process of its own: Linux counts what this one uses among the memory of what it starts.
-        subprocess.run([sys.executable, "-m", __name__, file, *map(str, (records, seed, *without))], check=True)
+    making = [
+        # In processes of their own: Linux counts what this one uses among the memory of what it starts.
+        subprocess.Popen([sys.executable, "-m", __name__, file, *map(str, (records, seed, *without))])
+        for file, seed, *without in ((path, 1), (other, 1, records // 3, records - 9), (unrelated, 2))
+    ]
+    statuses = [process.wait() for process in making]
+    assert not any(statuses)
     verbs = _VERBS | {
         "report --html": ["report", "--html", os.fspath(scratch / "made.html")],
         "diff": ["diff", os.fspath(other)],

@@ -50,7 +50,7 @@ def section(figures: Figures) -> str:
     tables = ("\n".join(part(figures)) for part in (_boots, _exceptions))
     texts = (fill(part(figures), _WIDTH, break_on_hyphens=False) for part in (_conditions, _yardsticks, _others))
     conditions, yardsticks, others = texts
-    return "\n" + "".join(f"{part}\n\n" for part in (conditions, *tables, yardsticks, others))
+    return "\n\n" + "".join(f"{part}\n\n" for part in (conditions, *tables, yardsticks, others))
 
 
 def speed(figures: Figures) -> str:
@@ -146,7 +146,7 @@ def _exceptions(figures: Figures) -> Iterator[str]:
 
 def _cost(table: Table, name: str) -> str:
     share = table.share(name)
-    return f"{share * 1e6:.1f} | {rounded(share / table.unit(ADDITION))}"
+    return f"{share * 1e6:.1f} | {rounded(share / table.unit(ADDITION)):,}"
 
 
 def _yardsticks(figures: Figures) -> str:
