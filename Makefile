@@ -48,7 +48,7 @@ fuzz: setup ## read 10,000 damaged files of each kind, run 10,000 random program
 defects: setup ## plant known defects, one at a time, and check that the tests notice each; hours
 	$(PYTHON) -m tools.plant_defects
 
-bench: setup guests ## compare the speed with plain QEMU and with QEMU -d int, and write the figures of README; 25 minutes
+bench: setup guests ## compare the speed with plain QEMU and with QEMU -d int, and write the figures of README; 20 minutes
 	$(PYTHON) -m benchmarks.run --save
 	$(PYTHON) -m tools.cost_section
 
