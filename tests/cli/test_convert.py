@@ -34,6 +34,25 @@ def test_there_and_back(trapline_command, plain, form, tmp_path):
     assert trapline_command("convert", other, "-").out == back.read_text()
 
 
+@pytest.mark.parametrize("form", FORMATS, ids=lambda form: form.suffix)
+def test_chosen_records_keep_their_numbers_and_all_evidence(trapline_command, plain, form, tmp_path):
+    rows, evidence, metadata = content(plain)
+    source, target = tmp_path / f"whole{form.suffix}", tmp_path / f"some{form.suffix}"
+    trapline_command("convert", plain, source)
+    done = trapline_command("convert", source, target, "--from", "1", "--where", "seq != 3")
+    assert (done.status, done.err) == (0, "3 exceptions converted\n")
+    assert content(target) == ([rows[seq] for seq in (1, 2, 4)], evidence, metadata)
+    assert evidence
+
+
+def test_what_is_for_a_viewer_alone_is_not_read(trapline_command, plain, tmp_path):
+    view = tmp_path / "run.pftrace"
+    assert trapline_command("convert", plain, view).status == 0
+    done = trapline_command("report", view)
+    told = f"trapline: {view}: it is for Perfetto's viewer alone: name the trace that it was made of\n"
+    assert (done.status, done.out, done.err) == (2, "", told)
+
+
 def test_what_a_killed_run_left_becomes_whole(trapline_command, plain, tmp_path):
     path = tmp_path / "run.parquet"
     trapline_command("convert", plain, tmp_path / "run.arrow")

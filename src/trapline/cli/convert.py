@@ -13,6 +13,7 @@ from trapline.trace.files.writer import PART, format_of
 from .progress import progress
 from .streams import output_name
 from .terminal import tell
+from .traces import choice_of
 
 
 def convert(options: argparse.Namespace) -> int:
@@ -22,9 +23,11 @@ def convert(options: argparse.Namespace) -> int:
     inputs, outputs = [File("the trace", source), File("the trace", source + PART)], [*output_file("the output", name)]
     check_clashes(inputs, outputs)
     check_streams(inputs, outputs)
-    form = format_of(name)
+    form, choice = format_of(name), choice_of(options)
     file = OutputFile("the output", name, force=options.force)
     with open_trace(source) as trace, progress(trace.count) as seen:
-        count = write_pieces(trace.pieces(), trace.metadata, file, form, seen)
+        # The progress is what was read: of chosen records those are counted that are looked at.
+        where, written = (None, seen) if choice.is_all else (choice.watched(seen), lambda records: None)
+        count = write_pieces(trace.pieces(where), trace.metadata, file, form, written)
     tell(f"{counted(count, 'exception')} converted", file=sys.stderr)
     return 0

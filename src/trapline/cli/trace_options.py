@@ -60,6 +60,7 @@ def _convert(convert: argparse.ArgumentParser) -> None:
     convert.add_argument("trace", metavar="IN", help="a trace, also of a run that was killed")
     convert.add_argument("output", metavar="OUT", help="its suffix is the format: .jsonl (-: to stdout), .parquet, ...")
     add_force(convert)
+    _add_choice(convert)
 
 
 def _diff(diff: argparse.ArgumentParser) -> None:
@@ -91,6 +92,12 @@ def _query(query: argparse.ArgumentParser) -> None:
 
 
 def _add_filters(command: argparse.ArgumentParser) -> None:
+    group = _add_choice(command)
+    group.add_argument("--last", metavar="N", type=_last, help="only the newest of all these, so many of each trace")
+    command.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_choice(command: argparse.ArgumentParser) -> "argparse._ArgumentGroup":
     group = command.add_argument_group("which exceptions")
     group.add_argument("-e", "--exceptions", metavar="SET", help="only these: pf,gp, all,!pf, 0x6040 (a mask)")
     group.add_argument(
@@ -100,8 +107,7 @@ def _add_filters(command: argparse.ArgumentParser) -> None:
     group.add_argument("--process", metavar="CR3", help="of the address space with these page tables")
     group.add_argument("--from", dest="first", metavar="PLACE", help="from the record of this number on, or tsc:N")
     group.add_argument("--to", dest="until", metavar="PLACE", help="up to the record of this number, or tsc:N")
-    group.add_argument("--last", metavar="N", type=_last, help="only the newest of all these, so many of each trace")
-    command.add_argument("--json", action="store_true", help="print JSON")
+    return group
 
 
 def _add_limit(command: argparse.ArgumentParser, what: str, default: str) -> None:

@@ -8,7 +8,7 @@ from trapline.report.counted import counted
 from trapline.report.tables import Table
 from trapline.session.clash import File, check_streams
 from trapline.trace.reading import Reading
-from trapline.trace.selection import read_choice
+from trapline.trace.selection import Choice, read_choice
 
 from .progress import progress
 from .table import print_table
@@ -26,13 +26,18 @@ def reading(options: argparse.Namespace) -> Iterator[Reading]:
 @contextlib.contextmanager
 def opened(options: argparse.Namespace, names: Sequence[str]) -> Iterator[Reading]:
     """Open some files, with the filters of a command. Raises UsageError and MissingExtra."""
-    choice = read_choice(
-        options.exceptions, options.where, options.function, options.process, options.first, options.until
-    )
+    choice = choice_of(options)
     files = ["/dev/stdin" if name == "-" else name for name in names]
     with Reading(files, choice, options.last) as records:
         check_streams([File("the trace", run.path) for run in records.runs], ())
         yield records
+
+
+def choice_of(options: argparse.Namespace) -> Choice:
+    """Read the filters of a command, but for `--last`. Raises UsageError."""
+    return read_choice(
+        options.exceptions, options.where, options.function, options.process, options.first, options.until
+    )
 
 
 def described(records: Reading) -> str:

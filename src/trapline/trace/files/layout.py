@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from trapline.trace.arrow import to_batch
 from trapline.trace.column import Batch, Column, Kind, Numbers, Texts, linear
@@ -65,6 +66,10 @@ class StoredColumns:
     def part(self, start: int, count: int, /) -> "StoredColumns":
         """Return some of them, `count` at most."""
         return StoredColumns(self._batch.slice(start, count))
+
+    def chosen(self, mask: NDArray[np.bool_]) -> "StoredColumns":
+        """Return those for which a mask holds."""
+        return StoredColumns(self._batch.filter(pa.array(mask)))
 
     def over(self, column: Column, /) -> Any:  # noqa: ANN401  # by the column's kind
         """Return a column as numpy's arrays; see `Column.over`."""

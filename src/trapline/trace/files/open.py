@@ -11,13 +11,14 @@ from trapline.trace.libraries import need_pyarrow
 
 from .jsonl import JsonSource
 from .trace import Source, Trace, blaming
-from .writer import PART
+from .writer import PART, VIEWS
 
 PathLike: TypeAlias = str | os.PathLike[str]
 
 _PARQUET: Final = b"PAR1"
 _ARROW: Final = b"\xff\xff\xff\xff"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
+_VIEW: Final = "it is for Perfetto's viewer alone: name the trace that it was made of"
 _NOT: Final = "not a trace: neither JSON lines, plain or in zstd, nor an Arrow stream nor Parquet as run -o writes"
 
 
@@ -64,6 +65,8 @@ def _recognised(name: str, file: io.BufferedReader) -> Source | None:
     if not head and seekable and Path(name + PART).exists():
         return None
     if not head.startswith((_PARQUET, _ARROW)):
+        if head and name.endswith(tuple(view.suffix for view in VIEWS)):
+            raise UsageError(_VIEW)
         raise UsageError(_NOT if head else f"it is empty, {_NOT}")
     if not seekable:
         raise UsageError("only JSON lines can be read from a pipe")

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 from trapline.errors import UsageError
-from trapline.trace.column import Columnar
 from trapline.trace.condition import Condition
 from trapline.trace.exceptions import Selection
 from trapline.trace.libraries import need_pyarrow
@@ -17,6 +16,8 @@ from .writer import Note
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from .layout import StoredColumns
 
 
 class Found(NamedTuple):
@@ -31,7 +32,7 @@ class Found(NamedTuple):
 class Piece(NamedTuple):
     """Records with the evidence among them: what `Writer.write` takes."""
 
-    columns: Columnar
+    columns: "StoredColumns"
     notes: Sequence[Note]
 
 
@@ -108,11 +109,15 @@ class Trace:
         with blaming(self.name):
             yield from self._source.evidence(set() if outcomes is None else outcomes)
 
-    def pieces(self) -> Iterator[Piece]:
-        """Yield all that the file has but for its metadata, as writers take it. Raises UsageError and MissingExtra."""
+    def pieces(self, where: Selection | None = None) -> Iterator[Piece]:
+        """Yield all that the file has but for its metadata, as writers take it. Raises UsageError and MissingExtra.
+
+        `where` chooses records; all evidence is there, between those that are left.
+        """
         need_pyarrow()
         with blaming(self.name):
-            yield from self._source.pieces()
+            for piece in self._source.pieces():
+                yield piece if where is None else _chosen(piece, where)
 
     def close(self) -> None:
         """Close the file."""
@@ -137,6 +142,12 @@ class Trace:
                 if chosen.num_rows:
                     found = StoredColumns(chosen)
                     yield pa.record_batch([found.array(name) for name in names], list(names))
+
+
+def _chosen(piece: Piece, where: Selection) -> Piece:
+    chosen = where.mask(piece.columns)
+    notes = [note._replace(place=int(chosen[: note.place].sum())) for note in piece.notes]
+    return Piece(piece.columns.chosen(chosen), notes)
 
 
 @contextlib.contextmanager
