@@ -351,6 +351,17 @@ def test_after_an_injection_of_the_monitors_only_its_own_arming_counts(cpu):
     assert cpu.event == fault(NM)  # repeated: #NM armed nothing, whatever #PF did before it
 
 
+def test_after_an_exit_that_the_monitor_handled_nothing_was_injected_or_armed(cpu):
+    cpu.want(0)
+    cpu.enter(fault(DF, 0))
+    cpu.shared.mailbox.injected = 0
+    assert not cpu.raised(GP, 0x33, vectoring=fault(DE))
+    assert (cpu.event, cpu.vectoring) == (fault(DE), fault(DE))  # repeated, with all that combine intercepted
+    cpu.go_on()
+    assert not cpu.raised(GP, 0x33, vectoring=fault(DE))
+    assert cpu.event == fault(DF, 0)
+
+
 @pytest.mark.parametrize("mask", [SEEN_BY_TCG, FORCEABLE])
 def test_nothing_is_repeated_while_everything_is_seen(cpu, mask):
     cpu.want(mask)

@@ -170,8 +170,10 @@ class TcgQuirks:
         """Return what the last VMRUN injected, the monitor's own included, and which exceptions exited."""
         word = self._mailbox.injected
         injected = decode(word)
-        if word & BY_PYTHON or injected is None:
+        if word & BY_PYTHON:
             return injected, self._seen
+        if injected is None:
+            return None, self._mailbox.intercepts
         if injected.type == EventType.SOFT:
             self._soft.note_monitors(injected)
             return injected, self._mailbox.intercepts | COMBINING

@@ -13,6 +13,7 @@ from trapline.processors.qemu.layout import DMA_AT, SIZE, Command
 AT = 0x3000
 SWAPPED = int.from_bytes(AT.to_bytes(4, "big"), "little")
 BYTE, IN = 1 << 4, 1
+BEFORE = 0x8000_0B0E  # what an entry before has injected
 DONE = 0x0100_0000  # an error, as it is in memory
 
 
@@ -20,7 +21,7 @@ DONE = 0x0100_0000  # an error, as it is in memory
 def cpu(memory):
     cpu = Cpu(memory)
     cpu.outputs_before = 0
-    cpu.mailbox.ram_low = RAM
+    cpu.mailbox.ram_low, cpu.mailbox.injected = RAM, BEFORE
     return cpu
 
 
@@ -39,6 +40,7 @@ def assert_complete(cpu):
     control, save = cpu.vmcb.control, cpu.vmcb.save
     assert cpu.asked == 1
     assert (save.rip, save.rflags, control.interrupt_shadow) == (1, RFLAGS.ALWAYS_ONE, 0)
+    assert cpu.mailbox.injected == 0
 
 
 @pytest.mark.parametrize(

@@ -76,10 +76,12 @@ PAIRS = [
 def test_a_store_is_executed(cpu, store, code):
     save = cpu.vmcb.save
     rip, registers, save.rflags = save.rip, dict(cpu.registers), RFLAGS.ALWAYS_ONE | RFLAGS.RF
+    cpu.mailbox.injected = 0x8000_0B0E
     found = store(code)
     assert cpu.apic == [(LVT, found.value)]
     assert (save.rip - rip, found.length) == (len(bytes.fromhex(code)),) * 2
     assert (save.rflags, cpu.vmcb.control.interrupt_shadow, cpu.asked) == (RFLAGS.ALWAYS_ONE, 0, 1)
+    assert cpu.mailbox.injected == 0
     assert {name: cpu.get(name) for name in REGISTERS} == {
         name: registers[getattr(iced.Register, name.upper())] for name in REGISTERS
     }

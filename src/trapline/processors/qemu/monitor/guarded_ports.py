@@ -80,6 +80,7 @@ def _configure(code: Assembler) -> None:
     code.mov(vmcb("save.rip"), RDX)
     code.and_(vmcb("save.rflags", 32), 0xFFFF_FFFF & ~RFLAGS.RF)
     code.mov(vmcb("control.interrupt_shadow", 32), 0)
+    code.mov(mailbox("injected", 32), 0)
     code.jmp("restore")
 
 

@@ -172,4 +172,5 @@ def _skip(code: Assembler) -> None:
     code.mov(vmcb("save.rip"), RBX)
     code.and_(vmcb("save.rflags", 32), 0xFFFF_FFFF & ~RFLAGS.RF)
     code.mov(vmcb("control.interrupt_shadow", 32), 0)
+    code.mov(mailbox("injected", 32), 0)
     code.jmp("resume")
