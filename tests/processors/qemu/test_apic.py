@@ -34,7 +34,7 @@ class Cpu:
         )
         self.gprs.rsi = 0xFFFF_FFFF_0000_0000 | ESI
         self.registers = {ICR_HIGH: 1 << 24}
-        self.stored = []
+        self.stored, self.nmis = [], 0
 
     def load(self, address):
         return self.registers.get(address, 0)
@@ -42,6 +42,9 @@ class Cpu:
     def store(self, address, value):
         self.registers[address] = value
         self.stored.append((address, value))
+
+    def note_nmi(self):
+        self.nmis += 1
 
 
 @pytest.fixture
@@ -104,12 +107,19 @@ def test_commands_that_reset_or_start_cpus(cpus, value, sender, high, targets):
     assert cpus[sender].stored == [(ICR, value & ~0x4000 | 0x8000 if init else value)]
 
 
-@pytest.mark.parametrize("value", [NMI | OTHERS, INIT | EVERYBODY, INIT & ~0x4000 | 0x8000, 0xFB])
-def test_other_commands_are_qemus(cpus, value):
+@pytest.mark.parametrize(
+    ("value", "nmis"),
+    [
+        *((NMI | OTHERS, [1, 0, 1]), (NMI | SELF, [0, 1, 0]), (NMI, [0, 1, 0]), (NMI | 0x800, [0, 0, 0])),
+        *((other, [0, 0, 0]) for other in (INIT | EVERYBODY, INIT & ~0x4000 | 0x8000, 0xFB)),
+    ],
+)
+def test_other_commands_are_qemus(cpus, value, nmis):
     """An INIT of the boot CPU among them, which resets the machine."""
     cpus[1].gprs.rsi = value
     assert execute(cpus, "8937", ICR, 1) is False
     assert cpus[1].stored == [(ICR, value)]
+    assert [cpu.nmis for cpu in cpus] == nmis
 
 
 @pytest.mark.parametrize(

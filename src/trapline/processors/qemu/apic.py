@@ -53,6 +53,9 @@ class ApicCpu(Protocol):
     def store(self, address: int, value: int) -> None:
         """Write 4 bytes."""
 
+    def note_nmi(self) -> None:
+        """The guest sends it an NMI."""
+
 
 class Command(NamedTuple):
     """An interrupt command that resets or starts CPUs."""
@@ -98,6 +101,9 @@ def execute(cpu: ApicCpu, cpus: Sequence[ApicCpu]) -> Command | bool:
                 return Command(value, targets, init=True)
             cpu.store(address, value)  # an INIT of the boot CPU resets the machine (`unlock`)
             return stepped if init else Command(value, targets, init=False)
+        if command.message.mode == NMI and not command.message.logical:
+            for one in _targets(cpu, cpus, command.shorthand, command.message.destination):
+                one.note_nmi()
     cpu.store(address, value)
     return stepped
 

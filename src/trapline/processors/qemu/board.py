@@ -98,11 +98,9 @@ class QemuBoard:
         if not running:
             return
         self._note_halts()
-        for cpu in running:
-            cpu.expect_nmi()
         messenger = next((cpu for cpu in self.cpus if not cpu.running and not cpu.asleep), None)
         if messenger is None:
-            self._machine.qmp.command("inject-nmi")
+            self._inject_nmi()
         limit = time.monotonic() + _PATIENCE * slowness()
         self._pausing = True
         try:
@@ -111,6 +109,7 @@ class QemuBoard:
                     with contextlib.suppress(MachineWasReset):
                         for cpu in running:
                             if cpu.running:
+                                cpu.expect_nmi()
                                 apic.send_nmi(messenger, cpu)
                     running = []
                 self._wait(limit, late=True)
@@ -260,10 +259,13 @@ class QemuBoard:
         """Stop a CPU if a kick was asked for; called in the thread that waits."""
         if self._kicked and self._begun:
             self._note_halts()
-            for cpu in self.cpus:
-                if cpu.running:
-                    cpu.expect_nmi()
-            self._machine.qmp.command("inject-nmi")
+            self._inject_nmi()
+
+    def _inject_nmi(self) -> None:
+        for cpu in self.cpus:
+            if not cpu.asleep:
+                cpu.expect_nmi(by_qmp=True)
+        self._machine.qmp.command("inject-nmi")
 
     def _note_halts(self) -> None:
         """Note which of the CPUs that execute the guest wait in HLT, which an NMI ends."""

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from trapline.arch.exits import ExitCode
+from trapline.arch.exits import ExitCode, is_intercepted
 from trapline.arch.registers import RFLAGS
 from trapline.devices import lapic
 from trapline.errors import FaultError, ProcessorLost, UsageError
@@ -84,8 +84,10 @@ class BoardCpu(QemuCpu):
         """What that writes to its interrupt command register."""
         self.starting = 0
         """How many CPUs this one is starting."""
-        self._nmi_pending = False
-        """There may be an NMI of ours, to be absorbed before the guest goes on."""
+        self._nmi_by_qmp = False
+        """QEMU was asked for an NMI to all CPUs, which this one may mask."""
+        self._own_nmi = False
+        """The guest has sent it an NMI, which it has not taken."""
 
     @property
     def apic_id(self) -> int:
@@ -139,7 +141,7 @@ class BoardCpu(QemuCpu):
         """The machine was switched on or reset: begin as it does."""
         self._ports.reset()
         self._quirks.reset()
-        self._quirks.nmis.foreign = self._nmi_pending = self.init_comes = False
+        self._quirks.nmis.foreign = self._nmi_by_qmp = self._own_nmi = self.init_comes = False
         self.held, self.startup = None, None
         self.waits = self.asleep = self.number > 0
         self.starter, self.starting = None, 0
@@ -157,11 +159,14 @@ class BoardCpu(QemuCpu):
             if not found:
                 return None
         outcome = self._understand_exit()
-        if outcome is Outcome.VMEXIT and self.vmcb.control.exit_code == ExitCode.NMI and self._quirks.nmis.foreign:
-            self._nmi_pending = True
+        if self.vmcb.control.exit_code != ExitCode.NMI:
+            return outcome
+        if outcome is Outcome.VMEXIT and self._quirks.nmis.foreign:
+            self._absorb()
             self._halt_again()
             self.held = self.enter
             return None
+        self._own_nmi = False
         return outcome
 
     def _halt_again(self) -> None:
@@ -181,7 +186,7 @@ class BoardCpu(QemuCpu):
         """Enter the guest for the hypervisor, or do what it is about to do to its machine."""
         self.held = None
         if not self._ports.leave():
-            self._absorb()
+            self._settle_nmi()
             self._quirks.before_entry()
             self._quirks.entering()
             self.handover.give(Command.LOAD_AND_RESUME)
@@ -189,22 +194,40 @@ class BoardCpu(QemuCpu):
     def resume(self) -> None:
         """Let the guest go on after an exit that the hypervisor does not know of."""
         self.held = None
-        self._absorb()
+        self._settle_nmi()
         self._quirks.entering()
         self.handover.give(Command.LOAD_AND_RESUME)
 
-    def expect_nmi(self) -> None:
-        """Note that an NMI of ours is sent, or may be."""
-        self._quirks.nmis.foreign = self._nmi_pending = True
+    def expect_nmi(self, *, by_qmp: bool = False) -> None:
+        """Note that an NMI of ours is sent; `by_qmp`: or may be.
+
+        It is pending until it makes the CPU leave, at once or after the handler of an NMI of the guest's.
+        """
+        self._nmi_by_qmp = by_qmp and (self._nmi_by_qmp or not self._quirks.nmis.foreign)
+        self._quirks.nmis.foreign = True
+
+    def note_nmi(self) -> None:
+        """The guest sends it an NMI, which QEMU does not tell from one of ours that is pending as well."""
+        self._own_nmi = True
+
+    def _settle_nmi(self) -> None:
+        """Forget an NMI that may not have come, unless it waits for the guest's IRET from another."""
+        control = self.vmcb.control
+        if self._nmi_by_qmp and control.exit_code != ExitCode.IRET and not is_intercepted(control, ExitCode.IRET):
+            self._absorb()
 
     def _absorb(self) -> None:
-        if self._nmi_pending:  # else an SMI came first, and the NMI comes again
-            self._nmi_pending = self._quirks.nmis.foreign = not self._aside.absorb_nmi()
+        if self._aside.absorb_nmi():  # else an SMI came first, and the NMI comes again
+            self._quirks.nmis.foreign = self._nmi_by_qmp = False
+            if self._own_nmi:
+                apic.send_nmi(self, self)
 
     def take_init(self) -> None:
         """Reset what an INIT resets here, and sleep, unless a startup IPI has come already."""
         self.init_comes, self.waits, self.held = False, True, None
-        self._absorb()
+        self._own_nmi = False
+        if self.vmcb.control.exit_code == ExitCode.NMI:
+            self._absorb()
         self._ports.reset()
         self._quirks.reset()
         apic.reset(self)

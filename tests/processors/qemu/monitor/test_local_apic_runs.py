@@ -14,7 +14,7 @@ from trapline.machine.scripted import ScriptedMemory
 from trapline.processors.qemu.apic_stores import store_at_rip
 
 EOI, ICR, LVT = lapic.BASE + 0xB0, lapic.BASE + 0x300, lapic.BASE + 0x320
-NMI_TO_1, INIT, STARTUP = 0x4400, 0x4500, 0x4608
+FIXED, NMI, INIT, STARTUP = 0x4033, 0x4400, 0x4500, 0x4608
 COMMON = ["89 3e", "89 07", "c7 07 78 56 34 12", "89 77 10", "89 b7 00 d0 5f ff", "89 44 24 08", "89 94 8e 44 33 22 11"]
 """MOV in both sizes of code."""
 OF_64 = [
@@ -104,7 +104,7 @@ def test_16_bit_code_is_the_hosts(cpu, store):
 @pytest.mark.parametrize(
     ("address", "value", "executed"),
     [
-        *((ICR, NMI_TO_1, True), (ICR, INIT, False), (ICR, STARTUP, False), (ICR, 0x8500, False)),
+        *((ICR, FIXED, True), (ICR, NMI, False), (ICR, INIT, False), (ICR, STARTUP, False), (ICR, 0x8500, False)),
         *((LVT, INIT, True), (EOI, STARTUP, True), (ICR + 4, INIT, False), (ICR + 0x1_0000, 0, False)),
     ],
 )

@@ -1,7 +1,7 @@
 """Writes to the local APIC by the usual instructions, without Python: MOV of a register or an immediate of 4 bytes.
 
-They fault with several CPUs (`nested`). Commands that reset or start CPUs are left to the host, as are other
-instructions, and 16-bit code (`apic`).
+They fault with several CPUs (`nested`). Commands that reset or start CPUs or send NMIs are left to the host, as are
+other instructions, and 16-bit code (`apic`).
 """
 
 from typing import Final
@@ -14,7 +14,7 @@ from trapline.arch.registers import EFER, RFLAGS
 from trapline.asm.assembler import Assembler
 from trapline.asm.operands import DL, EBX, ECX, EDI, EDX, R8, R9, R10, R11, RBX, RCX, RDI, RDX, RSI, RSP, Mem
 from trapline.devices import lapic
-from trapline.devices.interrupt_command import INIT, STARTUP
+from trapline.devices.interrupt_command import INIT, NMI, STARTUP
 from trapline.processors.qemu.layout import Mailbox
 
 from .places import SAVED_LATER, mailbox, vmcb
@@ -55,7 +55,7 @@ def guard_apic(code: Assembler) -> None:
     code.jne("apic write")
     code.mov(EBX, ECX)
     code.and_(EBX, 7 << 8)
-    for mode in (INIT, STARTUP):
+    for mode in (INIT, STARTUP, NMI):
         code.cmp(EBX, mode << 8)
         code.je("apic slow")
     code.label("apic write")
