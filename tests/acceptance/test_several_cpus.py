@@ -1,4 +1,4 @@
-"""The fault matrix on one of two CPUs in this process, while the other one spins or raises exceptions of its own."""
+"""The fault matrix on one of two CPUs in this process, while the other one spins or raises exceptions, and on both."""
 
 import re
 import struct
@@ -104,6 +104,18 @@ def test_the_matrix_on_one_of_two_cpus(number, raises, matrix):
     assert (vcpus == number).sum() == raised
     assert count - 1 <= (vcpus != number).sum() <= count
     assert raises == (count > 100)
+
+
+@pytest.mark.parametrize("mask", ["none", "all"])
+def test_the_matrix_on_both_at_once(mask, image, tmp_path):
+    options = ("--cpus", "2", "--entry-mode", "16")
+    alone, both = (
+        summed_up(image("long", CPUS=cpus, **PICKED), mask, tmp_path, *options, processor="unicorn") for cpus in (1, 3)
+    )
+    assert re.fullmatch(rb"COUNT .*\nHASH [0-9a-f]{16} TESTS \d+\n", alone.console)
+    assert_same(both.console, 2 * alone.console)
+    assert both.counts() == {vector: 2 * count for vector, count in alone.counts().items()}
+    assert (sum(alone.counts().values()) > 100) == (mask == "all")
 
 
 def test_a_kernel_counts_what_is_recorded_of_each_cpu(kernel, tmp_path):

@@ -1,25 +1,35 @@
 """Guests with two CPUs on QEMU: every exception of each is seen, and the guest goes on as on QEMU alone."""
 
+import os
 import re
+import signal
 import struct
 from collections import Counter
 
 import pytest
 
-from tests.acceptance.runs import LIMIT, assert_same, on_qemu_alone, read_lines, summed_up, under_trapline
+from tests.acceptance.runs import (
+    LIMIT,
+    assert_same,
+    command,
+    on_qemu_alone,
+    read_lines,
+    summed_up,
+    under_trapline,
+    wait_for,
+)
+from tests.acceptance.several import ICR, ICR2, INIT, OTHERS, SKIP, STARTUP, multiboot, raising
 from trapline import FORWARD, STOP, Machine, StopReason, UsageError
 from trapline.arch.vectors import Vector
 from trapline.asm import operands
 from trapline.asm.assembler import Assembler
 from trapline.asm.operands import AX, DS, EAX, ECX, EDX, SS, Mem
 from trapline.guests.samples import SAMPLES
+from trapline.trace.files import open_trace
 
-LOADED, OTHER, HANDLER = 0x10_0000, 0x8000, 0x8100
+OTHER, HANDLER = 0x8000, 0x8100
 STARTS, FAULTS = Mem(None, 0x9000, size=32), Mem(None, 0x9004, size=32)
-ICR, ICR2 = Mem(None, 0xFEE0_0300, size=32), Mem(None, 0xFEE0_0310, size=32)
 TIMES = 8
-SKIP = bytes.fromhex("5589e5834602025dcf")
-"""`push bp; mov bp, sp; add word [bp + 2], 2; pop bp; iret`."""
 _CAUSES = {
     "ap-trampoline": None,  # that one is right
     "ap-gdt-high": r"GDTR has base 0x0 and limit 0x0",
@@ -27,22 +37,6 @@ _CAUSES = {
     "ap-stack-shared": r"The stack pointers of CPU 0, .* and of CPU 1",
     "ap-wrong-page": r"startup IPI with the vector 0x20, so at 0x20000",
 }
-
-
-def multiboot(code, parts):
-    """Return an image for a Multiboot loader that copies code in real mode to low memory, then executes `code`."""
-    start = Assembler(32)
-    for at, blob in parts:
-        for offset in range(0, len(blob), 4):
-            word = int.from_bytes(blob[offset : offset + 4].ljust(4, b"\xf4"), "little")
-            start.mov(Mem(None, at + offset, size=32), word)
-    code(start)
-    body = start.assemble(LOADED + 32)
-    end = LOADED + 32 + len(body)
-    header = struct.pack(
-        "<8I", 0x1BADB002, 0x10000, -(0x1BADB002 + 0x10000) & 0xFFFF_FFFF, *[LOADED] * 2, end, end, LOADED + 32
-    )
-    return header + body
 
 
 def other(*, halts):
@@ -74,7 +68,7 @@ def again_and_again(code):
     code.mov(ECX, 0)
     code.label("next")
     code.inc(ECX)
-    for register, value in ((ICR2, 1 << 24), (ICR, 0x4500), (ICR, 0x4600 | OTHER >> 12)):
+    for register, value in ((ICR2, 1 << 24), (ICR, INIT), (ICR, STARTUP | OTHER >> 12)):
         code.mov(register, value)
     code.label("wait")
     code.pause()
@@ -137,7 +131,7 @@ def test_what_is_wrong_with_the_start_of_a_second_cpu_is_told(sample, tmp_path):
     assert set(run.counts()) == set(sample.vectors)
 
 
-def raising(counter):
+def counting(counter):
     """Return real mode code that counts and raises #UD again and again; its handler goes on after the UD2."""
     code = Assembler(16)
     code.mov(AX, 0)
@@ -153,10 +147,10 @@ def raising(counter):
 
 def starting_two(code):
     """Start CPU 1 at its page and CPU 2 at its own, and spin."""
-    code.mov(ICR, 0xC4500)  # an INIT to all others
+    code.mov(ICR, OTHERS | INIT)
     for number, page in ((1, 0x8), (2, 0xA)):
         code.mov(ICR2, number << 24)
-        code.mov(ICR, 0x4600 | page)
+        code.mov(ICR, STARTUP | page)
     code.label("spin")
     code.jmp("spin")
 
@@ -164,7 +158,7 @@ def starting_two(code):
 def test_cpus_that_raise_at_once_stop_together(tmp_path):
     image, counters = tmp_path / "image.bin", {1: 0x9000, 2: 0xB000}
     parts = [(4 * Vector.UD, struct.pack("<HH", HANDLER, 0)), (HANDLER, SKIP)]
-    parts += [(at - 0x1000, raising(at).assemble(at - 0x1000)) for at in counters.values()]
+    parts += [(at - 0x1000, counting(at).assemble(at - 0x1000)) for at in counters.values()]
     parts += [(at, bytes(4)) for at in counters.values()]
     image.write_bytes(multiboot(starting_two, parts))
     seen = Counter()
@@ -195,3 +189,64 @@ def test_cpus_that_raise_at_once_stop_together(tmp_path):
         assert machine.run(timeout=LIMIT).reason is StopReason.EXCEPTION
         with pytest.raises(UsageError, match="with several CPUs"):
             machine.breakpoints.add(0x8000)
+
+
+@pytest.mark.parametrize("mask", ["none", "all"])
+@pytest.mark.parametrize("on", [2, 3], ids=["CPU 0 spins", "both at once"])
+def test_the_matrix_on_the_second_cpu(on, mask, image, plain, tmp_path):
+    output = tmp_path / "records.jsonl"
+    alone = plain("long", CPUS=1, QUIET=1).console
+    expected = plain("long", "-smp", "2", CPUS=on, QUIET=1)
+    first = b"".join(alone.splitlines(keepends=True)[:2])
+    assert re.fullmatch(rb"COUNT .*\nHASH [0-9a-f]{16} TESTS \d{4}\n", first)
+    assert_same(expected.console, alone if on == 2 else 2 * first)
+    run = under_trapline(image("long", CPUS=on, QUIET=1), mask, "--cpus", "2", "-o", str(output))
+    assert_same(run.console, expected.console)
+    assert (run.status, expected.status) == (0, 1)
+    counts = [Counter(), Counter()]
+    for record in read_lines(output):
+        counts[record["vcpu"]][record["vector"]] += 1
+    assert counts[0] == (counts[1] if on == 3 else Counter())
+    assert (counts[1].total() > 1000) == (mask == "all")
+
+
+@pytest.mark.parametrize("times", [2_000, pytest.param(2_500_000, marks=pytest.mark.soak)])
+def test_none_is_lost_doubled_or_out_of_order_on_four_cpus(times, tmp_path):
+    pytest.importorskip("pyarrow")
+    image, output, counted = tmp_path / "image.bin", tmp_path / "records.arrow", [0] * 4
+    image.write_bytes(raising(4, times))
+    run = summed_up(image, "all", tmp_path, "--cpus", "4", "-o", str(output))
+    assert (run.summary["debug_exit"], run.counts()) == (1, {Vector.UD: 4 * times})
+    with open_trace(output) as trace:
+        for batch in trace.batches(["vcpu", "rcx"]):
+            for number, counter in zip(batch["vcpu"].to_pylist(), batch["rcx"].to_pylist(), strict=True):
+                counted[number] += 1
+                assert counter == counted[number]
+    assert counted == [times] * 4
+
+
+ENDS = {
+    "QEMU is killed": (True, signal.SIGKILL, 1),
+    "trapline is killed": (False, signal.SIGKILL, -signal.SIGKILL),
+    "trapline is told to end": (False, signal.SIGTERM, 143),
+    "Ctrl-C": (False, signal.SIGINT, 130),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_nothing_is_left_of_four_cpus(end, start, tmp_path):
+    of_qemu, number, status = ENDS[end]
+    image, output = tmp_path / "image.bin", tmp_path / "records.jsonl"
+    image.write_bytes(raising(4, 0, wait=100_000))
+    run = start(command(image, "all", "-o", str(output), "--cpus", "4"))
+    wait_for(lambda: output.exists() and {record["vcpu"] for record in read_lines(output)} == {0, 1, 2, 3}, "records")
+    qemu, before = run.qemu, len(read_lines(output))
+    os.kill(qemu if of_qemu else run.process.pid, number)
+    assert run.wait() == status
+    assert "Traceback" not in run.words
+    run.assert_nothing_is_left(qemu)
+    counted = Counter()
+    for record in read_lines(output):
+        counted[record["vcpu"]] += 1
+        assert int(record["rcx"], 16) == counted[record["vcpu"]]
+    assert counted.total() >= before

@@ -16,8 +16,15 @@ breaks_start:
 %include "inc/table.inc"
 %include "long/harness.inc"
 
-main64: call    bench_init
+main64:
+%ifdef CPUS
+        call    start_other
+%endif
+        call    bench_init
         call    run_table
+%ifdef CPUS
+        jmp     end_of_matrix
+%endif
 %ifndef SHORT                           ; a few triggers of the matrix, for a slow machine
         FORGET_REGISTERS
         call    run_events
@@ -32,6 +39,10 @@ main64: call    bench_init
 %include "long/debug.inc"
 %include "long/events.inc"
 %include "long/registers.inc"
+
+%ifdef CPUS
+%include "long/cpus.inc"
+%endif
 
 %define CONSOLE_CODE
 %include "inc/console.inc"
