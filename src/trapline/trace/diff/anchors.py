@@ -49,7 +49,11 @@ def runs(a: Keys, b: Keys, width: int) -> list[Run]:
 
 
 def _unique(keys: Keys, width: int, *, many: bool) -> tuple[Keys, NDArray[np.int64]]:
-    """Return the hashes of the windows that a sequence has once, sorted, and where they are."""
+    """Return the hashes of the windows that a sequence has once, sorted, and where they are.
+
+    Their upper bits are sorted, with the index below: `np.sort` is four times as fast as `np.argsort`. Windows whose
+    hashes have the same upper bits, which are few, are left out.
+    """
     parts, chosen = [], []
     for start in range(0, keys.size - width + 1, _AT_ONCE):
         part = _windows(keys[start : start + _AT_ONCE + width - 1], width)
@@ -59,17 +63,17 @@ def _unique(keys: Keys, width: int, *, many: bool) -> tuple[Keys, NDArray[np.int
             chosen.append(some + start)
         parts.append(part)
     hashes = np.concatenate(parts)
-    order = np.argsort(hashes)
-    hashes = hashes[order]
-    differs = hashes[1:] != hashes[:-1]
+    low = np.uint64((1 << hashes.size.bit_length()) - 1)
+    joined = np.sort(hashes & ~low | np.arange(hashes.size, dtype=np.uint64))
+    differs = joined[1:] ^ joined[:-1] > low
     once = np.append(differs, True) & np.insert(differs, 0, True) if hashes.size else np.zeros(0, np.bool_)
-    places = order[once]
-    return hashes[once], np.concatenate(chosen)[places] if many else places
+    places = (joined[once] & low).astype(np.int64)
+    return hashes[places], np.concatenate(chosen)[places] if many else places
 
 
 def _windows(keys: Keys, width: int) -> Keys:
     """Return a hash of each window."""
-    hashes, done = keys, 1
+    hashes, done = keys * _FACTOR, 1  # of small numbers all upper bits are alike
     while done < width:
         following = hashes[done:]
         hashes = hashes[:-done] * _FACTOR

@@ -91,11 +91,18 @@ def edits(a: Keys, b: Keys, found: Found) -> Edits:
     order = gone, new
     first, second = _moved(a, b, gone, new)
     moved = gone[first], new[second]
-    gaps = [np.delete(side - _count(side), at) for side, at in ((gone, first), (new, second))]
-    gone, new = np.delete(gone, first), np.delete(new, second)
+    kept = [_others(side.size, at) for side, at in ((gone, first), (new, second))]
+    gaps = [(side - _count(side))[some] for side, some in zip((gone, new), kept, strict=True)]
+    gone, new = gone[kept[0]], new[kept[1]]
     first, second = _replaced(*gaps)
     changed = gone[first], new[second]
     return Edits(np.delete(gone, first), np.delete(new, second), moved, changed, order)
+
+
+def _others(size: int, indices: Indices) -> NDArray[np.bool_]:
+    found = np.ones(size, np.bool_)
+    found[indices] = False
+    return found
 
 
 def _count(side: Indices) -> Indices:
