@@ -191,6 +191,51 @@ def test_cpus_that_raise_at_once_stop_together(tmp_path):
             machine.breakpoints.add(0x8000)
 
 
+def test_a_cpu_that_is_stopped_again_and_again_takes_its_own_nmis(tmp_path):
+    """The stops are NMIs, too. The first of its own may come before it has taken its INIT."""
+    image, sent, taken = tmp_path / "image.bin", 0x9000, 0x9004
+
+    def sending(code):
+        """Start CPU 1, and send it an NMI whenever it has taken the last one."""
+        for register, value in ((ICR2, 1 << 24), (ICR, INIT), (ICR, STARTUP | OTHER >> 12)):
+            code.mov(register, value)
+        code.label("next")
+        code.mov(ECX, Mem(None, sent))
+        code.cmp(Mem(None, taken), ECX)
+        code.jne("next")
+        code.inc(Mem(None, sent, size=32))
+        code.mov(ICR, 0x4400)
+        code.jmp("next")
+
+    waits, handler = Assembler(16), Assembler(16)
+    for register in (DS, SS):
+        waits.mov(register, AX)  # 0
+    waits.mov(operands.ESP, 0x7000)
+    waits.ud2()
+    waits.label("stay")
+    waits.jmp("stay")
+    handler.inc(Mem(None, taken, size=32))
+    handler.iret()
+    vectors = {Vector.NMI: HANDLER, Vector.UD: HANDLER + 0x40}
+    parts = [(4 * vector, struct.pack("<HH", at, 0)) for vector, at in vectors.items()]
+    parts += [(HANDLER + 0x40, SKIP), (sent, bytes(8))]
+    parts += [(OTHER, waits.assemble(OTHER)), (HANDLER, handler.assemble(HANDLER))]
+    image.write_bytes(multiboot(sending, parts))
+    with Machine(image, cpus=2, processor="qemu", exceptions="ud") as machine:
+        machine.on(Vector.UD)(lambda _: STOP)
+        assert machine.run(timeout=LIMIT).reason is StopReason.EXCEPTION
+        for _ in range(300):
+            machine.interrupt()
+            assert machine.run(timeout=LIMIT).reason is StopReason.INTERRUPTED
+            assert machine.run(timeout=0.02).reason is StopReason.TIMEOUT
+            counts = [int.from_bytes(machine.memory.read(at, 4), "little") for at in (sent, taken)]
+            assert counts[0] - counts[1] in (0, 1)
+            if counts[1] > 20:
+                break
+        else:
+            pytest.fail(f"it took no more than {counts[1]} NMIs")
+
+
 @pytest.mark.parametrize("mask", ["none", "all"])
 @pytest.mark.parametrize("on", [2, 3], ids=["CPU 0 spins", "both at once"])
 def test_the_matrix_on_the_second_cpu(on, mask, image, plain, tmp_path):

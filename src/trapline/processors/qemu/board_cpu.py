@@ -222,10 +222,14 @@ class BoardCpu(QemuCpu):
             if self._own_nmi:
                 apic.send_nmi(self, self)
 
+    def await_init(self) -> None:
+        """Note that an NMI of ours is sent, for an INIT. What the guest sends from now on comes after that."""
+        self.init_comes, self._own_nmi = True, False
+        self.expect_nmi()
+
     def take_init(self) -> None:
         """Reset what an INIT resets here, and sleep, unless a startup IPI has come already."""
         self.init_comes, self.waits, self.held = False, True, None
-        self._own_nmi = False
         if self.vmcb.control.exit_code == ExitCode.NMI:
             self._absorb()
         self._ports.reset()

@@ -43,8 +43,7 @@ class Startups:
         if target.waits:
             return
         if target.running:
-            target.init_comes = True
-            target.expect_nmi()
+            target.await_init()
             apic.send_nmi(sender, target)
             return
         for found in tuple(self._outcomes):
