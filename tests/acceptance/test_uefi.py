@@ -5,21 +5,14 @@ import shutil
 
 import pytest
 
-from tests.acceptance.runs import (
-    DEBUG_EXIT,
-    assert_same,
-    on_qemu_alone,
-    read_lines,
-    trapline,
-    under_trapline,
-)
+from tests.acceptance.runs import DEBUG_EXIT, assert_same, on_qemu_alone, read_lines, trapline, under_trapline
 from tests.acceptance.software import firmware
 from tests.programs.efi import build_efi
 from tools import efi_guests, testguests
 from trapline.errors import ProcessorMissing
 from trapline.processors.qemu.uefi import find_uefi
 
-SOURCE = build_efi.Path(build_efi.__file__).with_name("faults.c")
+SOURCES = build_efi.Path(build_efi.__file__).parent
 PC = ("-nodefaults",)
 
 
@@ -33,7 +26,20 @@ def program(tmp_path_factory):
     except ProcessorMissing as reason:
         pytest.skip(str(reason))
     folder = tmp_path_factory.mktemp("efi")
-    return lambda name, *options, **form: build_efi.build(SOURCE, folder / name, *options, **form)
+    return lambda name, *options, **form: build_efi.build(SOURCES / "faults.c", folder / name, *options, **form)
+
+
+@pytest.fixture(scope="module")
+def loaded(program, tmp_path_factory):
+    """A folder with a boot loader and a kernel, and that kernel."""
+    folder = tmp_path_factory.mktemp("loaded")
+    esp = folder / "esp"
+    (esp / "EFI" / "BOOT").mkdir(parents=True)
+    build_efi.build(SOURCES / "loader.c", folder / "loader.efi")
+    kernel = build_efi.build_kernel(SOURCES / "kernel.c", folder / "kernel.elf")
+    shutil.copy(folder / "loader.efi", esp / "EFI" / "BOOT" / "BOOTX64.EFI")
+    shutil.copy(kernel, esp / "kernel")
+    return esp, kernel
 
 
 def test_its_exceptions_are_forced_named_and_explained(program, tmp_path):
@@ -86,3 +92,27 @@ def test_a_boot_loader_starts_a_kernel_from_a_folder(mask, options, kernel, tmp_
     assert (run.status, plain.status) == (0, 1)
     assert b"\nhash " in plain.console
     assert_same(run.console, plain.console)
+
+
+def soak(*values):
+    return pytest.param(*values, marks=pytest.mark.soak)
+
+
+@pytest.mark.parametrize(
+    ("mask", "options"), [("all", ()), soak("none", ()), soak("none", ("--isolate",)), soak("all", ("--isolate",))]
+)
+def test_a_loader_starts_a_kernel_in_the_higher_half(mask, options, loaded, tmp_path):
+    """As Limine does. The kernel ends in a triple fault."""
+    folder, kernel = loaded
+    records = tmp_path / "records.jsonl"
+    plain = on_qemu_alone(folder, *PC, firmware=firmware(tmp_path))
+    words = ("--symbols", str(kernel), "-o", str(records), *options)
+    run = under_trapline(folder, mask, *words, machine=(*PC, *DEBUG_EXIT))
+    assert plain.console.endswith(b"\nkernel: up\r\nkernel: #UD #GP #PF 333\r\n")
+    assert_same(run.console, plain.console)
+    assert (run.status, plain.status) == (3, 0)
+    found = [(record["vector"], record["symbol"].partition("+")[0]) for record in read_lines(records)]
+    of_kernel = [pair for pair in found if pair[1] in ("kernel_main", "write_wild")]
+    wild = [(14, "write_wild"), (13, "write_wild"), (8, "write_wild"), (13, "write_wild")]
+    assert of_kernel == ([*3 * [(vector, "kernel_main") for vector in (6, 13, 14)], *wild] if mask == "all" else [])
+    assert re.search(r"Cause:.*IDT", run.words), run.words
