@@ -53,11 +53,11 @@ def test_the_version(trapline_command):
     [
         ([], "COMMAND"),
         (["walk"], "invalid choice: 'walk'"),
-        (["run", "--mem", "1M"], "unrecognized arguments: --mem"),
+        (["run", "--mem", "1M"], "unrecognized arguments: --mem; see trapline run --help"),
         (["run", "-e"], "expected one argument"),
         (["run", "--accel", "xen"], "invalid choice: 'xen'"),
         (["run", "--timeout", "soon"], "--timeout soon: not a number of seconds"),
-        (["vectors", "guest.img"], "unrecognized arguments: guest.img"),
+        (["vectors", "guest.img"], "unrecognized arguments: guest.img; see trapline vectors --help"),
         (["vectors", "--", "-m", "1G"], "only run, record and gdb take QEMU options after --"),
     ],
 )
