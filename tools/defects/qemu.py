@@ -82,4 +82,10 @@ DEFECTS: Final = (
     Defect("129", "records of other CPUs without their number", f"{_QEMU}/board.py",
            "number_records(shared.ring, number)", "number_records(shared.ring, 0)", ONE_CPU,
            ("tests/acceptance/test_several_on_qemu.py::test_a_cpu_is_reset_whatever_it_does",)),
+    Defect("138", "an NMI of a guest's is lost in a stop", f"{_QEMU}/board_cpu.py",
+           "            if self._own_nmi:\n                apic.send_nmi(self, self)\n", "", ONE_CPU,
+           ("tests/acceptance/test_several_on_qemu.py::test_a_cpu_that_is_stopped_again_and_again_takes_its_own_nmis",)),
+    Defect("139", "what was injected before a store to the local APIC counts on", f"{_QEMU}/monitor/local_apic.py",
+           '    code.mov(mailbox("injected", 32), 0)\n', "", ONE_CPU,
+           ("tests/processors/qemu/monitor/test_local_apic_runs.py",)),
 )  # fmt: skip
