@@ -112,6 +112,77 @@ echo "trapline: done"
 poweroff -f
 """
 
+# On several CPUs: one is taken offline and online again. Then each has a shell and its children to itself: between two
+# faults in division on it, what the kernel traces of its page faults must agree with its records. Then more shells than
+# CPUs run wherever they are put.
+SMP_INIT = rb"""#!/bin/busybox sh
+/bin/busybox --install -s /bin
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+mount -t tracefs tracefs /sys/kernel/tracing
+trace=/sys/kernel/tracing
+cpus=$(nproc)
+echo "trapline: up with $cpus"
+cd /tmp
+
+last=/sys/devices/system/cpu/cpu$((cpus - 1))/online
+i=0
+while [ $i -lt 10 ] && echo 0 > $last && [ $(nproc) = $((cpus - 1)) ] && echo 1 > $last && [ $(nproc) = $cpus ]; do
+    i=$((i + 1))
+done
+echo "trapline: offline and online $i times"
+
+cat > work << 'END'
+trap 'signals=$((signals + 1))' USR1
+signals=0
+/faults/de
+i=0
+while [ $i -lt 20 ]; do
+    (exit 0)
+    /bin/true
+    kill -USR1 $$
+    dd if=/dev/zero of=/dev/null bs=1M count=1
+    i=$((i + 1))
+done
+seq 1 2000 | gzip -c | gunzip -c | sort -r | md5sum
+for fault in gp ud pf bp; do
+    /faults/$fault
+    echo "$fault $?"
+done
+/faults/de
+echo "forks $i signals $signals"
+END
+
+echo 16384 > $trace/buffer_size_kb
+echo "sig == 8" > $trace/events/signal/signal_generate/filter
+echo 1 > $trace/events/signal/signal_generate/enable
+echo 1 > $trace/events/exceptions/enable
+cpu=0
+while [ $cpu -lt $cpus ]; do
+    taskset $(printf %x $((1 << cpu))) sh work > done.$cpu 2> /dev/null &
+    cpu=$((cpu + 1))
+done
+wait
+echo 0 > $trace/tracing_on
+echo "trapline: lost $(cat $trace/per_cpu/*/stats | awk '/overrun:|dropped/ { lost += $NF } END { print lost }')"
+for cpu in $(seq 0 $((cpus - 1))); do
+    sed -n "/signal_generate/,/signal_generate/ {
+        s/.*page_fault_user: address=\(.*\) ip=\(.*\) error_code=\(.*\)/user \1 \2 \3/p
+        s/.*page_fault_kernel: address=\(.*\) ip=.* error_code=\(.*\)/kernel \1 \2/p
+    }" $trace/per_cpu/cpu$cpu/trace > faults
+    echo "trapline: cpu $cpu faults $(wc -l < faults) sha256 $(sha256sum < faults | cut -c1-64)"
+done
+
+for i in 1 2 3 4 5 6; do
+    sh work > done.any.$i 2> /dev/null &
+done
+wait
+echo "trapline: $(cat done.* | sort | uniq -c | tr -s '\n ' ' ')"
+echo "trapline: done"
+poweroff -f
+"""
+
 # Debian's System.map has no symbols; /proc/kallsyms of a running kernel has, at the addresses of one boot.
 KALLSYMS_INIT = rb"""#!/bin/busybox sh
 /bin/busybox --install -s /bin

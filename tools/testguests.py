@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from .initramfs import CRASHING_INIT, CRASHING_MODULE, KALLSYMS_INIT, LINUX_INIT, TRACING_INIT, linux_initramfs
+from . import initramfs
 
 KERNEL_PACKAGE = "linux-image-cloud-amd64"
 _KERNELS = ("boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz")
@@ -112,17 +112,22 @@ def kernel_version(kernel: Path) -> str:
 
 def linux_initrd() -> Path:
     """Return the initramfs whose /init does some work and powers off."""
-    return _initrd("initramfs.cpio", LINUX_INIT)
+    return _initrd("initramfs.cpio", initramfs.LINUX_INIT)
 
 
 def tracing_initrd() -> Path:
     """Return the initramfs whose /init lets the kernel trace its page faults, and sums them up."""
-    return _initrd("initramfs-tracing.cpio", TRACING_INIT)
+    return _initrd("initramfs-tracing.cpio", initramfs.TRACING_INIT)
+
+
+def smp_initrd() -> Path:
+    """Return the initramfs whose /init works on all CPUs, and sums up what the kernel traces of each."""
+    return _initrd("initramfs-smp.cpio", initramfs.SMP_INIT)
 
 
 def linux_kallsyms() -> Path:
     """Return /proc/kallsyms as the kernel wrote it when it ran here once, under QEMU; it takes half a minute."""
-    kernel, initrd = linux_kernel(), _initrd("initramfs-kallsyms.cpio", KALLSYMS_INIT)
+    kernel, initrd = linux_kernel(), _initrd("initramfs-kallsyms.cpio", initramfs.KALLSYMS_INIT)
     path = kernel.parent / f"kallsyms-{kernel_version(kernel)}"
     if path.exists():
         return path
@@ -156,12 +161,12 @@ def crashing_initrd() -> Path:
             (build / "Makefile").write_text(f"include {tree / 'usr/src' / names[1] / 'Makefile'}\n")
             sources.mkdir()
             (sources / "Makefile").write_text("obj-m := crash.o\n")
-            (sources / "crash.c").write_text(CRASHING_MODULE)
+            (sources / "crash.c").write_text(initramfs.CRASHING_MODULE)
             without_types = "CONFIG_DEBUG_INFO_BTF_MODULES="  # else pahole is needed
             output_of("a module", ["make", "-C", str(build), f"M={sources}", without_types, "modules"], sources)
             (sources / "crash.ko").replace(module)
     busybox = only(package("busybox-static"), *_BUSYBOX)
-    content = linux_initramfs(busybox.read_bytes(), CRASHING_INIT, module.read_bytes())
+    content = initramfs.linux_initramfs(busybox.read_bytes(), initramfs.CRASHING_INIT, module.read_bytes())
     return _written("initramfs-crashing.cpio", content)
 
 
@@ -222,7 +227,7 @@ def kvm_unit_tests() -> Path:
 
 def _initrd(name: str, init: bytes) -> Path:
     busybox = only(package("busybox-static"), *_BUSYBOX)
-    return _written(name, linux_initramfs(busybox.read_bytes(), init))
+    return _written(name, initramfs.linux_initramfs(busybox.read_bytes(), init))
 
 
 def grub_core(

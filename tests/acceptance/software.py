@@ -219,6 +219,10 @@ def _without_counters(text: str) -> str:
     return _lines(re.sub(r"^(trapline: counters).*$", r"\1", text, flags=re.MULTILINE))
 
 
+def _without_sums(text: str) -> str:
+    return _lines(re.sub(r"^(trapline: cpu \d+).*$", r"\1", text, flags=re.MULTILINE))
+
+
 def _memtest(text: str) -> str:
     # Times, speeds, patterns and how far it has come differ; versions, sizes, the test and its errors do not.
     stable = (
@@ -264,6 +268,17 @@ LINUX_TRACING = Software(
     ends=True,
     append="console=ttyS0 quiet panic=-1 printk.time=0",
     timeout=240.0,
+)
+LINUX_ON_FOUR = Software(
+    name="Linux on four CPUs",
+    obtain=lambda: Files(testguests.linux_kernel(), testguests.smp_initrd()),
+    channel=Channel.SERIAL,
+    started="trapline: done",
+    normalise=_without_sums,
+    ends=True,
+    append="console=ttyS0 quiet panic=-1 printk.time=0 no_timer_check",
+    options=("-smp", "4"),
+    timeout=480.0,
 )
 MEMTEST = Software(
     name="Memtest86+",

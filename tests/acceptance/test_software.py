@@ -10,7 +10,7 @@ import pytest
 
 from tests.acceptance import software
 from tests.acceptance.runs import TRAPLINE, blame, read_lines
-from tests.acceptance.software import ALL, BY_UEFI, LINUX, LINUX_TRACING, PC
+from tests.acceptance.software import ALL, BY_UEFI, LINUX, LINUX_ON_FOUR, LINUX_TRACING, PC
 from trapline.arch.vectors import Vector
 
 BOOTS = 20
@@ -94,10 +94,15 @@ def test_each_page_fault_that_linux_handled_is_recorded_as_linux_saw_it(exceptio
 
     records = read_lines(output)
     assert len(records) == summary["recorded"]
-    first, last = (number for number, record in enumerate(records) if record["vector"] == Vector.DE)
+    assert told_of(records) == (int(told["faults"]), told["sha256"])
+    assert int(told["faults"]) > 1_000
+
+
+def told_of(records):
+    """Return the number and the sum of the page faults between two faults in division, as the kernel tells them."""
+    first, last, *_ = (number for number, record in enumerate(records) if record["vector"] == Vector.DE)
     seen = [_in_the_kernels_words(record) for record in records[first:last] if record["vector"] == Vector.PF]
-    assert len(seen) == int(told["faults"]) > 1_000
-    assert hashlib.sha256("".join(seen).encode()).hexdigest() == told["sha256"]
+    return len(seen), hashlib.sha256("".join(seen).encode()).hexdigest()
 
 
 def _in_the_kernels_words(record):
@@ -122,3 +127,20 @@ def test_linux_boots_again_and_again(boot, plain, traced):
 @pytest.mark.parametrize("each", BY_UEFI, ids=lambda each: each.name)
 def test_by_uefi_it_starts_as_on_qemu_alone(each, exceptions, options, plain, traced):
     assert_same(each, plain, traced, *options, exceptions=exceptions)
+
+
+@pytest.mark.soak
+def test_each_page_fault_that_linux_handled_on_four_cpus_is_recorded_on_its_cpu(plain, traced, tmp_path):
+    output = tmp_path / "records.jsonl"
+    expected = plain(LINUX_ON_FOUR)
+    observation, summary = traced(LINUX_ON_FOUR, "-o", str(output))
+    assert observation.text == expected.text
+    assert "trapline: up with 4\ntrapline: offline and online 10 times\ntrapline: lost 0\n" in observation.text
+    assert (summary["ending"], blame(summary)) == ("off", [])
+    told = re.findall(r"^trapline: cpu (\d) faults (\d+) sha256 (\w+)$", observation.raw, re.MULTILINE)
+    assert [cpu for cpu, *_ in told] == list("0123")
+    of_cpus = [[], [], [], []]
+    for record in read_lines(output):
+        of_cpus[record["vcpu"]].append(record)
+    assert [told_of(records) for records in of_cpus] == [(int(faults), sha256) for _, faults, sha256 in told]
+    assert all(int(faults) > 1_000 for _, faults, _ in told)

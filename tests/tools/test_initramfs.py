@@ -3,7 +3,7 @@ import subprocess
 
 import pytest
 
-from tools.initramfs import LINUX_INIT, linux_initramfs
+from tools.initramfs import LINUX_INIT, SMP_INIT, linux_initramfs
 
 
 def members(archive):
@@ -32,8 +32,9 @@ def test_the_archive_is_the_same_each_time():
     assert linux_initramfs(b"busy") == linux_initramfs(b"busy")
 
 
-def test_the_init_script_parses():
+@pytest.mark.parametrize("script", [LINUX_INIT, SMP_INIT])
+def test_the_init_script_parses(script):
     shell = shutil.which("sh")
     if shell is None:
         pytest.skip("sh is not installed")
-    assert subprocess.run([shell, "-n"], input=LINUX_INIT, check=True, timeout=10).returncode == 0
+    assert subprocess.run([shell, "-n"], input=script, check=True, timeout=10).returncode == 0
