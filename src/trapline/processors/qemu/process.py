@@ -12,6 +12,7 @@ from typing import IO, Final, NamedTuple
 
 from trapline.errors import LaunchError, ProcessorError
 
+from .child import Child
 from .command import Descriptors, by_number
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -96,19 +97,11 @@ class QemuProcess:
 
     def wait(self) -> None:
         """Wait a while for QEMU to end, which has hung up already."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(_PATIENCE)
+        self.process.wait(_PATIENCE)
 
     def close(self) -> None:
         """End QEMU and release all memory. Safe to call twice."""
-        process = getattr(self, "process", None)
-        if process is not None and process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(_PATIENCE)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        self.process.end(_PATIENCE)
         self._closing.close()
 
     def _memory(self, name: str, size: int) -> tuple[int, memoryview]:
@@ -132,7 +125,7 @@ class QemuProcess:
         self._closing.enter_context(theirs)
         return ours, theirs
 
-    def _start(self, inherited: Sequence[int], files: Files) -> "subprocess.Popen[bytes]":
+    def _start(self, inherited: Sequence[int], files: Files) -> Child:
         parent = os.getpid()
         libc = ctypes.CDLL(None, use_errno=True)
 
@@ -142,13 +135,15 @@ class QemuProcess:
                 os._exit(1)
 
         try:
-            return subprocess.Popen(
-                self.command,
-                pass_fds=inherited,
-                stdin=files.stdin,
-                stdout=files.stdout,
-                stderr=self._errors,
-                preexec_fn=die_with_parent,
+            return Child(
+                subprocess.Popen(
+                    self.command,
+                    pass_fds=inherited,
+                    stdin=files.stdin,
+                    stdout=files.stdout,
+                    stderr=self._errors,
+                    preexec_fn=die_with_parent,
+                )
             )
         except OSError as error:
             raise LaunchError(
