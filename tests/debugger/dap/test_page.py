@@ -37,23 +37,29 @@ def shown(title):
     return next(block.text for block in blocks(PAGE) if block.title == title)
 
 
+def placeless(text):
+    """Return a text without addresses in the kernel: where things are is for its compiler to say."""
+    return re.sub(r"\b(?:0x)?[0-9a-f]{6,}\b|(?<=\()\d{12,}", "N", text)
+
+
 def test_the_exception_pane(session):
     info = session.get("exceptionInfo", threadId=1)
     pane = f"{info['exceptionId']}\n{info['description']}\n\n{info['details']['stackTrace']}\n"
-    assert same(shown("exception"), pane)
+    assert same(placeless(shown("exception")), placeless(pane))
 
 
 def test_the_variables(session):
     lines = []
     for name in ("TSS", "Page walk of RIP"):
         lines += [name, *(f"  {item['name']}: {item['value']}" for item in session.scope(name).values())]
-    assert same(shown("variables"), "\n".join(lines))
+    assert same(placeless(shown("variables")), placeless("\n".join(lines)))
 
 
 def test_the_console(session):
     typed = re.findall(r"^> (.*)$", shown("console"), re.MULTILINE)
     answers = [session.get("evaluate", expression=line, context="repl")["result"] for line in typed]
-    assert same(shown("console"), "\n".join(f"> {line}\n{answer}" for line, answer in zip(typed, answers, strict=True)))
+    said = "\n".join(f"> {line}\n{answer}" for line, answer in zip(typed, answers, strict=True))
+    assert same(placeless(shown("console")), placeless(said))
     assert same(shown("help"), session.get("evaluate", expression="help", context="repl")["result"])
 
 

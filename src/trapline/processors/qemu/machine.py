@@ -84,7 +84,9 @@ class QemuMachine:
         if not reported:
             raise self.qemu.launch_error()
         qemu, reason = self.qemu, self.qmp.shutdown_reason()
-        end = ended(qemu.process.returncode, qemu.errors, by_guest=by_guest, reason=reason)
+        code = qemu.process.returncode
+        assert code is not None, "QEMU has not ended"
+        end = ended(code, qemu.errors, by_guest=by_guest, reason=reason)
         self.exit_status = end.exit_status
         self.hints += end.hints
         begun, self._begun = self._begun, False  # there is no machine that could begin again
