@@ -33,7 +33,7 @@ def ring(rounds: int, scratch: Path) -> dict[str, Table]:
 
 
 def _drain(shared: SharedMemory) -> float:
-    shared.mailbox.ring_head = 0
+    shared.mailbox.ring_head = shared.mailbox.ring_tail = 0
     ring, recorder = Ring(shared, Damage(shared, isolated=False, q35=False)), Recorder()
     ring.sink = recorder.add
     batch = RING_RECORDS // _BATCHES
