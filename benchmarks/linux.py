@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tools import testguests
-from tools.initramfs import linux_initramfs
+from tools.initramfs import BEGIN, linux_initramfs
 from trapline.trace.files import open_trace
 
 from .figures import Table
@@ -19,11 +19,7 @@ from .measure import QEMU, Candidates, in_turn, run
 TRAPLINE = [sys.executable, "-m", "trapline", "run"]
 PLAIN_QEMU = [QEMU, "-cpu", "qemu64,-svm", "-display", "none", "-no-reboot", "-serial", "stdio"]
 _APPEND = "console=ttyS0 quiet panic=-1"
-_INIT = """#!/bin/busybox sh
-/bin/busybox --install -s /bin
-mount -t proc proc /proc
-mount -t sysfs sysfs /sys
-mount -t devtmpfs devtmpfs /dev
+_WORK = """\
 for i in $(seq {processes}); do (exit 0); /bin/busybox true; done
 echo up
 poweroff -f
@@ -52,7 +48,7 @@ class _Guest(NamedTuple):
 def _guest(scratch: Path, *, processes: int = 100, append: str = "") -> _Guest:
     busybox = next(testguests.package("busybox-static").glob("bin/busybox"))
     kernel, initrd, line = str(testguests.linux_kernel()), scratch / "linux.cpio", f"{_APPEND}{append}"
-    initrd.write_bytes(linux_initramfs(busybox.read_bytes(), _INIT.format(processes=processes).encode()))
+    initrd.write_bytes(linux_initramfs(busybox.read_bytes(), BEGIN + _WORK.format(processes=processes).encode()))
     plain = [*PLAIN_QEMU, "-m", "256M", "-kernel", kernel, "-initrd", str(initrd), "-append", line]
     return _Guest(plain, [kernel, "--initrd", str(initrd), "--append", line])
 

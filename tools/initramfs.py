@@ -27,12 +27,16 @@ FAULTS: dict[str, bytes] = {
 
 _EXIT = bytes.fromhex("b83c000000 31ff 0f05")  # mov eax, 60; xor edi, edi; syscall: exit(0)
 
-LINUX_INIT = rb"""#!/bin/busybox sh
+BEGIN = rb"""#!/bin/busybox sh
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
-echo "trapline: up"
+"""
+"""How such a script begins."""
+LINUX_INIT = (
+    BEGIN
+    + rb"""echo "trapline: up"
 cd /tmp
 
 # Each process is forked and executed anew: faults for its stack, its heap and its copies on write.
@@ -70,20 +74,31 @@ echo "trapline: counters" $(grep -E '^(pgfault|pgmajfault)' /proc/vmstat)
 echo "trapline: done"
 poweroff -f
 """
+)
 
 # The kernel traces each page fault itself. Two faults in division mark the same span in its trace, as signals, and in
 # the records: the page faults between them must agree.
-TRACING_INIT = rb"""#!/bin/busybox sh
-/bin/busybox --install -s /bin
-mount -t proc proc /proc
-mount -t sysfs sysfs /sys
-mount -t devtmpfs devtmpfs /dev
-mount -t tracefs tracefs /sys/kernel/tracing
+_TRACING = (
+    BEGIN
+    + rb"""mount -t tracefs tracefs /sys/kernel/tracing
 trace=/sys/kernel/tracing
-echo 8192 > $trace/buffer_size_kb
-echo "sig == 8" > $trace/events/signal/signal_generate/filter
-echo 1 > $trace/events/signal/signal_generate/enable
-echo 1 > $trace/events/exceptions/enable
+begin_trace() {
+    echo $1 > $trace/buffer_size_kb
+    echo "sig == 8" > $trace/events/signal/signal_generate/filter
+    echo 1 > $trace/events/signal/signal_generate/enable
+    echo 1 > $trace/events/exceptions/enable
+}
+find_faults() {
+    sed -n "/signal_generate/,/signal_generate/ {
+        s/.*page_fault_user: address=\(.*\) ip=\(.*\) error_code=\(.*\)/user \1 \2 \3/p
+        s/.*page_fault_kernel: address=\(.*\) ip=.* error_code=\(.*\)/kernel \1 \2/p
+    }" $1 > faults
+}
+"""
+)
+TRACING_INIT = (
+    _TRACING
+    + rb"""begin_trace 8192
 echo "trapline: up"
 cd /tmp
 
@@ -102,27 +117,20 @@ done
 
 echo 0 > $trace/tracing_on
 echo "trapline: lost $(awk '/overrun:|dropped/ { lost += $NF } END { print lost }' $trace/per_cpu/cpu0/stats)"
-sed -n "/signal_generate/,/signal_generate/ {
-    s/.*page_fault_user: address=\(.*\) ip=\(.*\) error_code=\(.*\)/user \1 \2 \3/p
-    s/.*page_fault_kernel: address=\(.*\) ip=.* error_code=\(.*\)/kernel \1 \2/p
-}" $trace/trace > faults
+find_faults $trace/trace
 echo "trapline: faults $(wc -l < faults)"
 echo "trapline: sha256 $(sha256sum < faults | cut -c1-64)"
 echo "trapline: done"
 poweroff -f
 """
+)
 
 # On several CPUs: one is taken offline and online again. Then each has a shell and its children to itself: between two
 # faults in division on it, what the kernel traces of its page faults must agree with its records. Then more shells than
 # CPUs run wherever they are put.
-SMP_INIT = rb"""#!/bin/busybox sh
-/bin/busybox --install -s /bin
-mount -t proc proc /proc
-mount -t sysfs sysfs /sys
-mount -t devtmpfs devtmpfs /dev
-mount -t tracefs tracefs /sys/kernel/tracing
-trace=/sys/kernel/tracing
-cpus=$(nproc)
+SMP_INIT = (
+    _TRACING
+    + rb"""cpus=$(nproc)
 echo "trapline: up with $cpus"
 cd /tmp
 
@@ -154,10 +162,7 @@ done
 echo "forks $i signals $signals"
 END
 
-echo 16384 > $trace/buffer_size_kb
-echo "sig == 8" > $trace/events/signal/signal_generate/filter
-echo 1 > $trace/events/signal/signal_generate/enable
-echo 1 > $trace/events/exceptions/enable
+begin_trace 16384
 cpu=0
 while [ $cpu -lt $cpus ]; do
     taskset $(printf %x $((1 << cpu))) sh work > done.$cpu 2> /dev/null &
@@ -167,10 +172,7 @@ wait
 echo 0 > $trace/tracing_on
 echo "trapline: lost $(cat $trace/per_cpu/*/stats | awk '/overrun:|dropped/ { lost += $NF } END { print lost }')"
 for cpu in $(seq 0 $((cpus - 1))); do
-    sed -n "/signal_generate/,/signal_generate/ {
-        s/.*page_fault_user: address=\(.*\) ip=\(.*\) error_code=\(.*\)/user \1 \2 \3/p
-        s/.*page_fault_kernel: address=\(.*\) ip=.* error_code=\(.*\)/kernel \1 \2/p
-    }" $trace/per_cpu/cpu$cpu/trace > faults
+    find_faults $trace/per_cpu/cpu$cpu/trace
     echo "trapline: cpu $cpu faults $(wc -l < faults) sha256 $(sha256sum < faults | cut -c1-64)"
 done
 
@@ -182,6 +184,7 @@ echo "trapline: $(cat done.* | sort | uniq -c | tr -s '\n ' ' ')"
 echo "trapline: done"
 poweroff -f
 """
+)
 
 # Debian's System.map has no symbols; /proc/kallsyms of a running kernel has, at the addresses of one boot.
 KALLSYMS_INIT = rb"""#!/bin/busybox sh
