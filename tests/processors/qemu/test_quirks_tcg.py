@@ -343,6 +343,22 @@ def test_what_was_armed_before_the_last_entry_no_longer_counts(cpu):
     assert cpu.event == fault(UD)
 
 
+def test_other_intercepts_keep_what_is_armed_for_an_injection_that_waits(cpu):
+    """Of several CPUs one may be stopped for a change between its exit and its entry."""
+    cpu.want(0)
+    cpu.enter(fault(UD))
+    assert not cpu.raised(GP, 0x62, vectoring=fault(DE))
+    cpu.go_on()
+    assert not cpu.raised(GP, 0x62, vectoring=fault(DE))
+    armed = cpu.control.intercept_exceptions
+    cpu.want(1 << NM)
+    assert cpu.control.intercept_exceptions == armed | 1 << NM
+    assert cpu.shared.mailbox.intercepts == 1 << NM | 1 << GP
+    cpu.go_on()
+    cpu.want(0)
+    assert cpu.control.intercept_exceptions == cpu.shared.mailbox.intercepts == 1 << GP
+
+
 def test_after_an_injection_of_the_monitors_only_its_own_arming_counts(cpu):
     cpu.want(1 << NM)
     cpu.enter(fault(PF, 0))

@@ -44,6 +44,8 @@ class TcgQuirks:
         self._wanted_misc1 = self._wanted_misc2 = 0
         self._soft = SoftwareInterrupts(shared)
         self._seen = 0
+        self._armed = 0
+        """What is intercepted besides until the injection that waits for its entry has left again."""
         self._waits = Waits(shared.vmcb)
         self.nmis = Nmis(shared.vmcb)
         self._fixups: dict[int, Callable[[], bool]] = {
@@ -60,6 +62,7 @@ class TcgQuirks:
 
     def reset(self) -> None:
         """The machine was reset."""
+        self._armed = 0
         self._waits.forget()
 
     def note_intercepts(self) -> None:
@@ -77,7 +80,8 @@ class TcgQuirks:
         control = self._vmcb.control
         # SVM instructions can raise #GP, since the real EFER.SVME is set: see `_fixup_gp`.
         real = self._wanted | 1 << Vector.GP | (FORCEABLE if watching else 0)
-        control.intercept_exceptions = self._mailbox.intercepts = real
+        self._mailbox.intercepts = real
+        control.intercept_exceptions = real | self._armed
         control.intercept_misc1, control.intercept_misc2 = self._wanted_misc1, self._wanted_misc2
         if stopping or self._wanted & SOFTWARE_EXCEPTIONS:
             set_intercept(control, ExitCode.SWINT)
@@ -112,7 +116,7 @@ class TcgQuirks:
         """Note what the VMRUN that follows injects, and which exceptions exit from it."""
         control = self._vmcb.control
         self._mailbox.injected = control.event_inj & 0xFFFF_FFFF | BY_PYTHON
-        self._seen = control.intercept_exceptions
+        self._seen, self._armed = control.intercept_exceptions, 0
         self._soft.entering()
 
     def drop_exit(self) -> None:
@@ -164,6 +168,7 @@ class TcgQuirks:
         return bool(word >> intercept % 32 & 1)
 
     def _arm(self, exceptions: int) -> None:
+        self._armed |= exceptions
         self._vmcb.control.intercept_exceptions |= exceptions
 
     def _last_entry(self) -> tuple[Event | None, int]:
