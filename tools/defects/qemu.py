@@ -88,4 +88,7 @@ DEFECTS: Final = (
     Defect("139", "what was injected before a store to the local APIC counts on", f"{_QEMU}/monitor/local_apic.py",
            '    code.mov(mailbox("injected", 32), 0)\n', "", ONE_CPU,
            ("tests/processors/qemu/monitor/test_local_apic_runs.py",)),
+    Defect("140", "what is armed for an injection lost when it is stopped", f"{_QEMU}/quirks_tcg.py",
+           "control.intercept_exceptions = real | self._armed", "control.intercept_exceptions = real", ONE_CPU,
+           ("tests/processors/qemu/test_quirks_tcg.py",)),
 )  # fmt: skip
