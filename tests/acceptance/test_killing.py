@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import termios
 import time
 
@@ -214,6 +215,32 @@ def test_a_signal_before_the_guest_runs(start, guest, tmp_path):
     program = run.qemu
     run.process.send_signal(signal.SIGTERM)
     assert run.wait() == 143
+    assert "Traceback" not in run.words
+    run.assert_nothing_is_left(program)
+
+
+WHILE_IT_FORKS = """
+import hashlib, os, signal, sys
+from functools import partial
+assert "logging" not in sys.modules  # whose lock is given back after these
+number, forks = int(sys.argv.pop(1)), []
+os.register_at_fork(after_in_child=partial(os.kill, os.getpid(), number))
+os.register_at_fork(after_in_parent=partial(hashlib.pbkdf2_hmac, "sha256", b"", b"", 2_000_000))
+from trapline.cli.main import main
+sys.exit(main())
+"""
+"""Trapline, to which the process that it forks sends a signal, and which stays in C for a while then."""
+
+
+@pytest.mark.parametrize(("number", "status"), [*ENDS, (signal.SIGINT, 130)])
+def test_a_signal_while_qemu_is_forked(start, guest, tmp_path, number, status):
+    slow = tmp_path / "qemu"
+    slow.write_text("#!/bin/sh\nexec sleep 100\n")
+    slow.chmod(0o755)
+    options = command(guest, "all", "--qemu", str(slow))[len(TRAPLINE) :]
+    run = start([sys.executable, "-c", WHILE_IT_FORKS, str(number), *options])
+    program = run.qemu
+    assert run.wait() == status
     assert "Traceback" not in run.words
     run.assert_nothing_is_left(program)
 

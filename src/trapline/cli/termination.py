@@ -1,16 +1,22 @@
 """SIGTERM and SIGHUP end a run as Ctrl-C does: with its summary, and with what was recorded in its file."""
 
+import _thread
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Final, Self
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
 _AGAIN: Final = 0.05
-"""Seconds after which a lost interrupt is sent again."""
+"""Seconds after which an interrupt that was lost, or came in an import, is sent again."""
+_LONGEST_IMPORT: Final = 5.0
+"""Seconds that an interrupt waits for the end of imports."""
+_IMPORT: Final = "<frozen importlib._bootstrap>"
+"""The file of the functions that import a module."""
 _BASE: Final = 128
 """Added to the number of a signal, as shells do."""
 
@@ -22,6 +28,10 @@ class Termination:
         self._before: dict[signal.Signals, object] = {}
         self._came: int | None = None
         self._hook: Callable[[sys.UnraisableHookArgs], object] | None = None
+        self._imports = 0
+        """How many imports the caller is in."""
+        self._waits: float | None = None
+        """Since when an interrupt waits for the end of imports."""
 
     @property
     def came(self) -> bool:
@@ -35,10 +45,12 @@ class Termination:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
+            self._imports = _imports(sys._getframe())  # noqa: SLF001  # it is documented
             for number in _SIGNALS:
                 if signal.getsignal(number) is signal.SIG_DFL:
                     self._before[number] = signal.signal(number, self._end)
-            if self._before and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            ctrl_c = signal.getsignal(signal.SIGINT)
+            if ctrl_c is signal.default_int_handler or (self._before and ctrl_c is signal.SIG_IGN):
                 self._before[signal.SIGINT] = signal.signal(signal.SIGINT, self._interrupt)
             self._hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
         return self
@@ -47,7 +59,7 @@ class Termination:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._hook is not None:
-            sys.unraisablehook = self._hook
+            sys.unraisablehook, self._hook = self._hook, None
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]  # what `signal.signal` returned
 
@@ -55,17 +67,36 @@ class Termination:
         self._came = number
         signal.raise_signal(signal.SIGINT)  # a caller that blocks SIGINT blocks this one, too
 
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        """Raise KeyboardInterrupt, but where SIGINT was ignored, as of a job of a shell, and none of ours came.
+
+        Not in the middle of an import: the lock of all imports might stay taken, and a thread that imports wait for it
+        for ever.
+        """
+        if self._before[signal.SIGINT] is signal.SIG_IGN and not self.came:
+            return
+        now = time.monotonic()
+        self._waits = self._waits or now
+        if _imports(frame) > self._imports and now - self._waits < _LONGEST_IMPORT:
+            self._send_again()
+        else:
+            self._waits = None
+            raise KeyboardInterrupt
+
     def _unraisable(self, lost: "sys.UnraisableHookArgs") -> None:
-        """A finalizer, or a callback of an import, loses the KeyboardInterrupt that is raised in it: send another."""
+        """A finalizer loses the KeyboardInterrupt that is raised in it: send another."""
         if lost.exc_type is KeyboardInterrupt:
-            threading.Timer(_AGAIN, os.kill, (os.getpid(), signal.SIGINT)).start()
+            self._send_again()
         elif self._hook is not None:
             self._hook(lost)
 
-    def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        """SIGINT was ignored, as of a job in the background of a shell, and is unless `_end` raised it."""
-        if self.came:
-            raise KeyboardInterrupt
+    def _send_again(self) -> None:
+        def send() -> None:
+            time.sleep(_AGAIN)
+            if self._hook is not None:  # it is still open
+                os.kill(os.getpid(), signal.SIGINT)
+
+        _thread.start_new_thread(send, ())  # not a `Thread`: to start it takes locks, which may be taken
 
 
 def exit_code_of(number: int) -> int:
@@ -78,3 +109,12 @@ def silence() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         os.dup2(nowhere, stream.fileno())
+
+
+def _imports(frame: FrameType | None) -> int:
+    """Return how many functions that import a module have been called down to a frame."""
+    count = 0
+    while frame is not None:
+        count += frame.f_code.co_filename == _IMPORT
+        frame = frame.f_back
+    return count

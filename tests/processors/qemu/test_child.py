@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -36,7 +37,7 @@ def test_how_it_ended(start, script, code):
 
 
 def test_it_runs(start):
-    child = start("sleep 100")
+    child = start("exec sleep 100")
     before = time.monotonic()
     assert child.poll() is child.wait(0.05) is None
     assert time.monotonic() - before >= 0.05
@@ -51,6 +52,15 @@ def test_what_does_not_end_is_killed(start):
     assert child.returncode == -signal.SIGKILL
 
 
+def test_what_is_nobodys_is_killed():
+    process = subprocess.Popen(["/bin/sh", "-c", STUBBORN], stdout=subprocess.PIPE)
+    with process.stdout:
+        child = Child(process)
+        assert process.stdout.readline() == b"ready\n"
+        del child
+    assert not Path(f"/proc/{process.pid}").exists()
+
+
 def test_signals_of_children_may_be_ignored(start):
     before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     try:
@@ -61,7 +71,7 @@ def test_signals_of_children_may_be_ignored(start):
         signal.signal(signal.SIGCHLD, before)
 
 
-@pytest.mark.parametrize(("script", "code"), [("exit 7", 7), ("sleep 100", -signal.SIGTERM)])
+@pytest.mark.parametrize(("script", "code"), [("exit 7", 7), ("exec sleep 100", -signal.SIGTERM)])
 def test_what_is_raised_at_any_moment_of_a_look_does_not_keep_it_from_its_end(start, script, code):
     """Popen's own lock stays taken after one such moment."""
     child = start(script)

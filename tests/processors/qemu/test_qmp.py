@@ -8,6 +8,7 @@ import pytest
 from qemu.qmp import QMPClient
 
 from trapline.errors import LaunchError
+from trapline.processors.qemu import qmp as module
 from trapline.processors.qemu.qmp import Qmp, read_greeting
 from trapline.processors.qemu.version import check_version
 
@@ -241,3 +242,17 @@ def test_versions_that_will_do(version):
 def test_an_older_one_is_refused():
     with pytest.raises(LaunchError, match=r"7\.1\.99"):
         check_version((7, 1, 99))
+
+
+def test_a_thread_that_never_ends_is_not_waited_for(connection, monkeypatch):
+    """As one that imports, where an error has left the lock of imports taken."""
+    freed = threading.Event()
+    monkeypatch.setattr(module, "_OVER", 0.01)
+    monkeypatch.setattr(module, "read_greeting", lambda connection: freed.wait(SECONDS) and None)
+    qmp = Qmp(connection[0])
+    try:
+        qmp.close()
+    finally:
+        freed.set()
+    qmp._thread.join(SECONDS)
+    assert not qmp._thread.is_alive()

@@ -25,6 +25,10 @@ class Child:
         self.returncode: int | None = None
         """The exit code, or minus the number of the signal that ended it; None: it had not ended when it was asked."""
 
+    def __del__(self) -> None:
+        """End one that has become nobody's: who was to have it was interrupted."""
+        self.end(0)
+
     def poll(self) -> int | None:
         """Ask whether it has ended, and return `returncode`."""
         if self.returncode is None:

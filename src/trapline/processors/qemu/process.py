@@ -14,6 +14,7 @@ from trapline.errors import LaunchError, ProcessorError
 
 from .child import Child
 from .command import Descriptors, by_number
+from .held_signals import HeldSignals
 
 _PR_SET_PDEATHSIG: Final = 1
 _OUTPUT_TAIL: Final = 1 << 14
@@ -73,7 +74,9 @@ class QemuProcess:
             self.command = arguments(descriptors)
             self.log = log if "-D" in self.command and by_number(log) in self.command else None
             """QEMU's log of resets; None: it writes none, or one of the user's."""
-            self.process = self._start([*filter(None, descriptors), *files.inherited], files)
+            with HeldSignals():
+                self.process = self._start([*filter(None, descriptors), *files.inherited], files)
+                undo.callback(self.process.end, _PATIENCE)
             for one in theirs:
                 one.close()
             self.doorbell.setblocking(False)

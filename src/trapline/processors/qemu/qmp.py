@@ -22,6 +22,8 @@ _GREETING: Final = 4096
 _STATUS_SECONDS: Final = 2.0
 """How long QEMU may take to say its state, or to hang up."""
 _CHILD: Final = re.compile("child<(.*)>")
+_OVER: Final = 5.0
+"""Seconds that the thread has to end. It never does where an error in another thread left the lock of imports taken."""
 _LOOK: Final = 1.0
 """Seconds between two looks whether the thread is over."""
 _SUSPEND, _RESET, _SHUTDOWN = "SUSPEND", "RESET", "SHUTDOWN"
@@ -150,10 +152,11 @@ class Qmp:
         """Hang up. Safe to call twice."""
         with contextlib.suppress(OSError):  # QEMU may have hung up
             self._connection.shutdown(socket.SHUT_RDWR)
-        session = self._connected.result()
-        if session is not None and self._thread.is_alive():
-            session.loop.call_soon_threadsafe(session.over.set)
-        self._thread.join()
+        with contextlib.suppress(TimeoutError, RuntimeError):  # the latter where the thread has just ended
+            session = self._connected.result(_OVER)
+            if session is not None and self._thread.is_alive():
+                session.loop.call_soon_threadsafe(session.over.set)
+        self._thread.join(_OVER)
 
     def _serve(self) -> None:
         try:
