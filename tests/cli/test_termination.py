@@ -1,3 +1,4 @@
+import importlib
 import signal
 import sys
 import threading
@@ -5,6 +6,7 @@ import time
 
 import pytest
 
+from trapline.cli import termination as termination_module
 from trapline.cli.termination import Termination
 
 
@@ -93,6 +95,70 @@ def test_an_interrupt_that_a_finalizer_loses_comes_again(restored):
         interrupt()
     assert termination.exit_code == 143
     assert sys.unraisablehook is hook
+
+
+INTERRUPTED = """
+import signal
+signal.raise_signal(signal.{name})
+WHOLE = True
+"""
+
+
+@pytest.fixture
+def interrupted_module(tmp_path, monkeypatch):
+    """Return a function that imports a module to which a signal comes meanwhile."""
+    monkeypatch.syspath_prepend(tmp_path)
+    name = "interrupted_module"
+
+    def interrupted_module(number):
+        (tmp_path / f"{name}.py").write_text(INTERRUPTED.format(name=signal.Signals(number).name))
+        return importlib.import_module(name)
+
+    yield interrupted_module
+    sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_an_import_is_not_interrupted(interrupted_module, restored, number, code):
+    if number != signal.SIGINT:
+        signal.signal(number, signal.SIG_DFL)
+    module = None
+
+    def interrupt():
+        nonlocal module
+        module = interrupted_module(number)
+        time.sleep(60)
+
+    with Termination() as termination, pytest.raises(KeyboardInterrupt):
+        interrupt()
+    assert module.WHOLE
+    assert termination.exit_code == code
+
+
+def test_an_import_that_takes_too_long_is_interrupted(interrupted_module, restored, monkeypatch):
+    monkeypatch.setattr(termination_module, "_LONGEST_IMPORT", 0.0)
+    with Termination(), pytest.raises(KeyboardInterrupt):
+        interrupted_module(signal.SIGINT)
+    assert "interrupted_module" not in sys.modules
+
+
+def test_what_is_run_by_an_import_can_be_interrupted(tmp_path, monkeypatch):
+    """As by a script that calls the command line as it is imported."""
+    (tmp_path / "importing_module.py").write_text(
+        "import signal\n"
+        "from trapline.cli.termination import Termination\n"
+        "with Termination():\n"
+        "    signal.raise_signal(signal.SIGINT)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        importlib.import_module("importing_module")
+
+
+def test_no_interrupt_is_sent_again_when_it_is_over(interrupted_module, restored):
+    with Termination():
+        interrupted_module(signal.SIGINT)
+    time.sleep(0.2)  # a KeyboardInterrupt would be raised here
 
 
 def test_another_error_of_a_finalizer_is_shown_as_ever(restored, monkeypatch):
