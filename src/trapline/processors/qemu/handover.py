@@ -15,6 +15,9 @@ from .ring import Ring
 from .watchdog import Watchdog
 
 _HOST: Final = int(Owner.HOST)
+_POLLS: Final = 200
+"""How often the owner is read before there is a sleep between two readings: some 10 us."""
+_NAP: Final = 20e-6
 _ANSWER: Final = 2.0
 """Seconds that the monitor has for a command, which takes it microseconds, when the run's deadline has passed."""
 
@@ -65,6 +68,16 @@ class Handover:
         Raises ProcessorLost when QEMU has ended or the monitor does not answer, MonitorDamaged where it is known why.
         """
         self.give(command)
+        for _ in range(_POLLS):
+            if self._owner[0]:
+                break
+        else:
+            self._wait_for_answer()
+        self.take()
+        self._check_answer()
+
+    def _wait_for_answer(self) -> None:
+        """Wait for a monitor that takes longer: QEMU wants the core that polling would take from it."""
         since = time.monotonic()
         while not self._owner[0]:
             if self._qemu.process.poll() is not None:
@@ -74,8 +87,7 @@ class Handover:
             if complaint is not None or self._is_late(since):
                 self.check_monitor()
                 raise ProcessorLost(complaint or "trapline's monitor did not answer before the time was up")
-        self.take()
-        self._check_answer()
+            time.sleep(_NAP)
 
     @property
     def is_back(self) -> bool:
