@@ -8,7 +8,7 @@ import pytest
 from tests.processors.qemu.scripted_qemu import Process
 from trapline.errors import ProcessorLost
 from trapline.processors.qemu.handover import Handover
-from trapline.processors.qemu.layout import Command, Owner, SharedMemory
+from trapline.processors.qemu.layout import SIZE, Command, Owner, SharedMemory
 
 SECONDS = 0.3
 

@@ -23,6 +23,8 @@ from .watchdog import slowness
 _HLT: Final = b"\xf4"
 _AGAIN: Final = 0.0005
 """Seconds after which a startup IPI is sent again to a CPU that has not woken."""
+_NAP: Final = 20e-6
+"""Seconds between two looks whether it has: its thread in QEMU may need the core."""
 _PATIENCE: Final = 10.0
 """Seconds that a CPU has to wake up, on a fast machine."""
 
@@ -259,6 +261,7 @@ class BoardCpu(QemuCpu):
             while time.monotonic() < again:
                 if mailbox.awake:
                     return
+                time.sleep(_NAP)
             if again > limit:
                 raise ProcessorLost(f"CPU {self.number} does not wake up in QEMU")
 
