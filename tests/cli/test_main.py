@@ -70,11 +70,12 @@ def test_a_wrong_command_line_is_exit_code_2(trapline_command, words, complaint)
     assert done.err.count("\n") == 1
 
 
-def test_an_interrupted_command_says_nothing(trapline_command, monkeypatch):
-    def interrupted(*_):
+@pytest.mark.parametrize("step", ["_parse", "_command"])
+def test_an_interrupted_command_says_nothing(trapline_command, monkeypatch, step):
+    def interrupted(*_, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(main_module, "_command", interrupted)
+    monkeypatch.setattr(main_module, step, interrupted)
     assert trapline_command("vectors") == (130, "", "")
 
 

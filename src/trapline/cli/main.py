@@ -46,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         tell(message(error), file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        return INTERRUPTED
     failed = UsageError.exit_code if options.verb == "diff" else FAILED  # 1 says that two traces are different
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(PrintableFormatter("trapline: %(message)s"))
