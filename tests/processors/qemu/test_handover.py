@@ -1,5 +1,6 @@
 """Commands to the monitor, which a thread plays: what the host does until the answer is there."""
 
+import shutil
 import threading
 import time
 
@@ -7,7 +8,9 @@ import pytest
 
 from tests.processors.qemu.scripted_qemu import Process
 from trapline.errors import ProcessorLost
+from trapline.machine.processor import Outcome
 from trapline.processors.qemu.handover import Handover
+from trapline.processors.qemu.launch import open_qemu
 from trapline.processors.qemu.layout import SIZE, Command, Owner, SharedMemory
 
 SECONDS = 0.3
@@ -57,6 +60,26 @@ def test_a_quick_answer_is_not_slept_for(handover, monkeypatch):
     monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("slept"))
     handover.call(Command.NOTE_TSC)
     assert handover.statistics.exits == 1
+
+
+def test_the_monitor_rings_no_doorbell_that_nobody_listens_for(handover, monkeypatch):
+    attended = []
+    monkeypatch.setattr(handover, "give", lambda command: attended.append(handover._mailbox.attended))
+    handover.attend(0, None)
+    handover.call(Command.NOTE_TSC)
+    assert attended == [1]
+
+
+@pytest.mark.qemu
+@pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="QEMU is not installed")
+def test_there_may_be_more_commands_than_doorbells_in_a_socket():
+    with open_qemu(guest=["-nodefaults"], memory=16 << 20) as processor:
+        assert processor.run(None) is Outcome.RESET
+        handover = processor._handshake
+        handover.attend(0, None)
+        for _ in range(1000):
+            handover.call(Command.NOTE_TSC)
+        assert handover.statistics.exits > 1000
 
 
 def test_the_end_of_qemu_is_noticed(handover):

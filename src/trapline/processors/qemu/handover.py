@@ -67,6 +67,8 @@ class Handover:
 
         Raises ProcessorLost when QEMU has ended or the monitor does not answer, MonitorDamaged where it is known why.
         """
+        # Nobody listens for the doorbell meanwhile, and QEMU stands still at one for which its socket has no room.
+        self._mailbox.attended = 1
         self.give(command)
         for _ in range(_POLLS):
             if self._owner[0]:
