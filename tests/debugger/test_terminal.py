@@ -25,7 +25,8 @@ class Terminal:
     def __init__(self, *words):
         self._terminal, end = pty.openpty()
         command = [sys.executable, "-c", CONTROLLING, sys.executable, "-m", "trapline", *map(str, words)]
-        self.process = subprocess.Popen(command, stdin=end, stdout=end, stderr=end, start_new_session=True)
+        plain = {**os.environ, "TERM": "dumb"}  # gdb 16 colours what it prints
+        self.process = subprocess.Popen(command, stdin=end, stdout=end, stderr=end, start_new_session=True, env=plain)
         os.close(end)
         self._text, self._place = "", 0
 
