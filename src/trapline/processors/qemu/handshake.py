@@ -101,6 +101,8 @@ class Handshake(Handover):
                     return Outcome.DEADLINE
                 if self._sleep(poll if left is None else min(poll, left)):
                     return None
+            else:  # each leaves a byte of the doorbell's, for which its socket has to have room
+                self._drain_doorbell()
             poll = BUSY_POLL if self.ring.drain() else IDLE_POLL
             if owner[0]:
                 return self.take()

@@ -89,6 +89,8 @@ class Handshakes(Handshake):
                     return Outcome.DEADLINE
                 if self._sleep(poll if left is None else min(poll, left)):
                     return None
+            else:
+                self._drain_doorbell()
             poll = BUSY_POLL if self._drain() else IDLE_POLL
             if self._is_any_back():
                 return Outcome.VMEXIT
