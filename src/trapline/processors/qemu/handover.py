@@ -15,8 +15,8 @@ from .ring import Ring
 from .watchdog import Watchdog
 
 _HOST: Final = int(Owner.HOST)
-_POLLS: Final = 200
-"""How often the owner is read before there is a sleep between two readings: some 10 us."""
+_POLLS: Final = 1000
+"""How often the owner is read before there is a sleep between two readings: some 50 us."""
 _NAP: Final = 20e-6
 _ANSWER: Final = 2.0
 """Seconds that the monitor has for a command, which takes it microseconds, when the run's deadline has passed."""
