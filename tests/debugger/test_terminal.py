@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from tests.acceptance.runs import LIMIT
+from tests.acceptance.runs import LIMIT, alive, children
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("gdb") is None, reason="gdb is not installed")]
 CONTROLLING = (
@@ -51,10 +51,19 @@ class Terminal:
         os.close(self._terminal)
 
 
-def test_ctrl_c_and_ctrl_z(tmp_path):
+@pytest.fixture
+def start(tmp_path):
+    """Return a function that starts gdb on a guest that does nothing, once."""
     (tmp_path / "spin").write_bytes(b"\xeb\xfe")
-    words = ("gdb", tmp_path / "spin", "--entry-mode", "16", "--gdb-options=-nx -ex 'set confirm off'")
-    with Terminal(*words) as terminal:
+
+    def start():
+        return Terminal("gdb", tmp_path / "spin", "--entry-mode", "16", "--gdb-options=-nx -ex 'set confirm off'")
+
+    return start
+
+
+def test_ctrl_c_and_ctrl_z(start):
+    with start() as terminal:
         terminal.expect("(gdb) ")
         terminal.type("continue\n")
         terminal.expect("Continuing.")
@@ -67,6 +76,33 @@ def test_ctrl_c_and_ctrl_z(tmp_path):
         terminal.process.send_signal(signal.SIGCONT)
         terminal.type("print/x $pc\n")
         terminal.expect("$1 = 0x7c00")
+        terminal.type("quit\n")
+        terminal.expect("guest: interrupted")
+        assert terminal.process.wait(LIMIT) == 130
+
+
+@pytest.mark.parametrize("runs", [False, True], ids=["at the prompt", "while it runs"])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_to_trapline_ends_gdb(start, number, status, runs):
+    with start() as terminal:
+        terminal.expect("(gdb) ")
+        if runs:
+            terminal.type("continue\n")
+            terminal.expect("Continuing.")
+        (gdb,) = children(terminal.process.pid)
+        terminal.process.send_signal(number)
+        terminal.expect("guest: interrupted")
+        assert terminal.process.wait(LIMIT) == status
+        assert not alive(gdb)
+
+
+def test_gdb_that_has_killed_the_guest_goes_on(start):
+    with start() as terminal:
+        terminal.expect("(gdb) ")
+        terminal.type("kill\n")
+        terminal.expect("(gdb) ")
+        terminal.type("print 6 * 7\n")
+        terminal.expect("$1 = 42")
         terminal.type("quit\n")
         terminal.expect("guest: interrupted")
         assert terminal.process.wait(LIMIT) == 130

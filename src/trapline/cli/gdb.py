@@ -24,7 +24,7 @@ from trapline.session.result import result
 from trapline.session.settings import MachineOptions
 from trapline.typed import shortened
 
-from .foreground import foreground
+from .foreground import Foreground, foreground
 from .terminal import tell
 
 _APART: Final = ("timeout", "fail_on", "expect", "stop", "keep_going", "live", "stat")
@@ -82,10 +82,10 @@ def run_in_gdb(guest: str | None, keywords: MachineOptions, debugger: Debugger, 
         target = Target(machine)
         for text in debugger.catches:
             target.catch(text)
-        until = None
+        program = None
         if started:
             command = [debugger.program, "-q", "-x", str(startup_file(folder, machine, endpoint)), *debugger.options]
-            until = stack.enter_context(foreground(command))
+            program = stack.enter_context(foreground(command))
         elif listener is not None:
             _say(f"stopped at the first instruction; gdb can connect with: target remote {listener.endpoint}")
         ended: list[Run] = []
@@ -101,16 +101,16 @@ def run_in_gdb(guest: str | None, keywords: MachineOptions, debugger: Debugger, 
             exit_code=code,
             say=_say,
             console=console,
-            until=until,
+            until=None if program is None else program.ended,
         )
-        error = _run_out(server, target, listener, console)
+        error = _run_out(server, target, listener, console, program)
         if error is not None:
             return result(machine.session, None, error)
         return ended[0] if ended else machine.result()
 
 
 def _run_out(
-    server: Server, target: Target, listener: Listener | None, console: Console | None
+    server: Server, target: Target, listener: Listener | None, console: Console | None, program: Foreground | None
 ) -> BaseException | None:
     """Serve, then let a guest that gdb has left run to its end; return what ended it otherwise."""
     rest = LineWriter(sys.stdout.buffer)
@@ -122,7 +122,11 @@ def _run_out(
             console.leave(rest)
         while end is End.DETACHED and not target.is_over:
             target.resume()
-    except (KeyboardInterrupt, ProcessorError) as failure:
+    except KeyboardInterrupt as interrupt:
+        if program is not None:
+            program.end()  # the signal was for this process alone: Ctrl-C is the program's
+        return interrupt
+    except ProcessorError as failure:
         return failure
     finally:
         rest.finish()
