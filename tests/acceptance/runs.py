@@ -20,7 +20,7 @@ from typing import IO, Any, NamedTuple
 from trapline.cli.main import main
 from trapline.guests.qemu import qemu_options
 from trapline.guests.recognise import recognise
-from trapline.processors.qemu.launch import find_bios
+from trapline.processors.qemu.programs import find_bios
 
 QEMU = "qemu-system-x86_64"
 TRAPLINE = (sys.executable, "-m", "trapline")

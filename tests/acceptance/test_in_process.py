@@ -18,7 +18,8 @@ from trapline.guests.recognise import recognise
 from trapline.hypervisor.recording import Recording
 from trapline.hypervisor.stop import Stop, StopReason
 from trapline.hypervisor.vm import Vm
-from trapline.processors.qemu.launch import facts_of, find_qemu
+from trapline.processors.qemu.launch import facts_of
+from trapline.processors.qemu.programs import find_qemu
 from trapline.processors.unicorn.processor import UnicornProcessor
 from trapline.trace.columns import view
 from trapline.trace.recorder import Recorder

@@ -16,7 +16,8 @@ from tests.acceptance.runs import (
 )
 from tests.programs.kernel import build_kernel
 from trapline.arch.vectors import Vector
-from trapline.processors.qemu.launch import facts_of, find_qemu
+from trapline.processors.qemu.launch import facts_of
+from trapline.processors.qemu.programs import find_qemu
 
 COMPARED = ("vector", "error_code", "rip", "cs", "cpl", "address")
 UNDELIVERED = 2

@@ -30,7 +30,8 @@ from trapline.asm import operands
 from trapline.asm.assembler import Assembler
 from trapline.asm.operands import AL, AX, BL, BX, CX, DS, DX, EAX, EBP, ESP, SS, Mem
 from trapline.guests.samples import find_sample
-from trapline.processors.qemu.launch import facts_of, find_qemu
+from trapline.processors.qemu.launch import facts_of
+from trapline.processors.qemu.programs import find_qemu
 
 ORIGIN, EXIT_PORT = 0x7C00, 0xF4
 INSTALLED = "installed"

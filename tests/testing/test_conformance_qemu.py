@@ -7,7 +7,8 @@ import pytest
 from trapline.arch.exits import ExitCode
 from trapline.asm.operands import EAX, Mem
 from trapline.machine.processor import Outcome
-from trapline.processors.qemu.launch import facts_of, find_qemu, open_qemu
+from trapline.processors.qemu.launch import facts_of, open_qemu
+from trapline.processors.qemu.programs import find_qemu
 from trapline.testing.conformance import CHECKS, Check, ConformanceError, Exit, Turn, run
 from trapline.testing.conformance.code import assemble
 from trapline.testing.conformance.modes import CODE_SIZE, DATA, PROTECTED_32

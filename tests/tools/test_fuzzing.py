@@ -13,7 +13,8 @@ from tools.fuzzing.runner import End, Runner
 from trapline.arch.registers import EFER, RFLAGS
 from trapline.arch.vectors import FORCEABLE, Vector
 from trapline.arch.vmcb import SaveArea
-from trapline.processors.qemu.launch import facts_of, find_qemu
+from trapline.processors.qemu.launch import facts_of
+from trapline.processors.qemu.programs import find_qemu
 
 pytestmark = pytest.mark.slow
 

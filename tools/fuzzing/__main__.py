@@ -11,7 +11,8 @@ import sys
 import time
 from collections import Counter
 
-from trapline.processors.qemu.launch import facts_of, find_qemu
+from trapline.processors.qemu.launch import facts_of
+from trapline.processors.qemu.programs import find_qemu
 
 from .campaign import try_program
 from .machines import open_tcg, open_unicorn

@@ -18,7 +18,8 @@ from tools.kvm.guests import CASES, DOCTOR, LINUX, LIVE, MARK
 from trapline.arch.vectors import FORCEABLE
 from trapline.errors import TraplineError
 from trapline.hypervisor.vm import Vm
-from trapline.processors.qemu.launch import find_bios, open_qemu
+from trapline.processors.qemu.launch import open_qemu
+from trapline.processors.qemu.programs import find_bios
 
 _MEMORY = "128M"
 _LIMIT = 400.0

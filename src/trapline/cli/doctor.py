@@ -75,26 +75,26 @@ def _library(name: str, package: str) -> Finding:
 
 
 def _qemu(program: str | None) -> list[Finding]:
-    from trapline.processors.qemu import kvm, launch
+    from trapline.processors.qemu import kvm, launch, programs
     from trapline.processors.qemu.facts import tell
     from trapline.processors.qemu.uefi import find_uefi
     from trapline.processors.qemu.version import check_version
 
     def version() -> str:
-        path = launch.find_qemu(program)
-        numbers = launch.qemu_version(path)
+        path = programs.find_qemu(program)
+        numbers = programs.qemu_version(path)
         check_version(numbers)
         return f"{path} {'.'.join(map(str, numbers))}"
 
     findings = [
         _try("QEMU", True, version),
-        _try("BIOS", True, lambda: str(launch.find_bios())),
+        _try("BIOS", True, lambda: str(programs.find_bios())),
         _try("UEFI", False, lambda: str(find_uefi().code)),
     ]
     if all(finding.fine for finding in findings if finding.needed):
         findings.append(_try("accel tcg", True, lambda: launch.try_out(program)))
     if all(finding.fine for finding in findings if finding.needed):
-        facts = launch.facts_of(launch.find_qemu(program))
+        facts = launch.facts_of(programs.find_qemu(program))
         findings += [Finding(told.name, told.by_the_manual, False, told.sentence) for told in tell(facts)]
     missing = kvm.nested_svm_missing()
     if missing is not None or not all(finding.fine for finding in findings if finding.needed):

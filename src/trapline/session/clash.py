@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
 from trapline.errors import ProcessorMissing, UsageError
-from trapline.processors.qemu.launch import PROGRAM, bios_candidates
 from trapline.processors.qemu.named_files import named_files
+from trapline.processors.qemu.programs import PROGRAM, bios_candidates
 
 from .settings import PathLike, Settings
 

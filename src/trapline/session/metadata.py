@@ -10,7 +10,8 @@ from typing import Final, Protocol
 
 from trapline.arch.bits import M64
 from trapline.errors import TraplineError
-from trapline.processors.qemu.launch import facts_of, find_qemu
+from trapline.processors.qemu.launch import facts_of
+from trapline.processors.qemu.programs import find_qemu
 from trapline.symbols import Names, Symbols
 from trapline.symbols.elf import build_id
 from trapline.trace.condition import Condition

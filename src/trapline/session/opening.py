@@ -14,8 +14,9 @@ from trapline.machine.board import Board
 from trapline.machine.boot import Boot
 from trapline.machine.processor import Processor
 from trapline.processors.qemu.command import read_user_options, takes_stdio
-from trapline.processors.qemu.launch import blamed, facts_of, find_qemu, open_qemu
+from trapline.processors.qemu.launch import blamed, facts_of, open_qemu
 from trapline.processors.qemu.process import Files
+from trapline.processors.qemu.programs import find_qemu
 from trapline.symbols import Names
 from trapline.symbols.loaded import LoadedImages
 

@@ -8,7 +8,8 @@ import pytest
 from trapline.errors import LaunchError, UsageError
 from trapline.processors.qemu import launch
 from trapline.processors.qemu.facts import MANUAL, Facts, Key, key_of, load, store, tell
-from trapline.processors.qemu.launch import check_isolation, facts_of, find_qemu, qemu_version
+from trapline.processors.qemu.launch import check_isolation, facts_of
+from trapline.processors.qemu.programs import find_qemu, qemu_version
 
 FACTS = Facts((8, 2, 2), *(number % 2 == 0 for number in range(len(Facts._fields) - 1)))
 KEY = Key("/usr/bin/qemu", 1000, 2_000_000_000)

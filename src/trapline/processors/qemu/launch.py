@@ -1,16 +1,13 @@
-"""Find QEMU and its BIOS, check them, and start a machine as a processor."""
+"""Check what was asked of QEMU, and start a machine as a processor."""
 
 import contextlib
 import functools
 import os
-import re
-import shutil
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from trapline.errors import LaunchError, ProcessorMissing, TraplineError, UsageError
+from trapline.errors import LaunchError, TraplineError, UsageError
 
 from . import layout
 from .command import Descriptors, UserOptions, command, read_user_options
@@ -18,6 +15,7 @@ from .facts import Facts, Key, key_of, load, store
 from .flash import Chip
 from .kvm import nested_svm_missing
 from .process import NO_FILES, Files, QemuProcess
+from .programs import find_bios, find_qemu, qemu_version
 
 if TYPE_CHECKING:
     from .board_cpu import BoardCpu
@@ -25,15 +23,6 @@ if TYPE_CHECKING:
     from .machine import QemuMachine
     from .processor import QemuProcessor
 
-PROGRAM: Final = "qemu-system-x86_64"
-_BIOS_NAMES: Final = ("bios-256k.bin", "bios.bin")
-_BIOS_FOLDERS: Final = (
-    "/usr/share/seabios",
-    "/usr/share/qemu",
-    "/usr/local/share/qemu",
-    "/usr/share/qemu-kvm",
-    "/opt/homebrew/share/qemu",
-)
 _NO_MEMORY: Final = "cannot allocate memory"
 _PROBED: Final = 16 << 20
 """Bytes of memory of a machine without a guest."""
@@ -41,30 +30,6 @@ _LARGEST: Final = 8 << 30
 _SMALLEST: Final = 4 << 20
 _LARGEST_BIOS: Final = 16 << 20
 """Bytes of an image, where QEMU has room below 4 GiB."""
-
-
-def find_qemu(program: str | None = None) -> str:
-    """Return the path of QEMU; raises ProcessorMissing, and UsageError for a named one that is not there."""
-    found = shutil.which(PROGRAM if program is None else program)
-    if found is not None:
-        return found
-    advice = "install it (Debian: apt install qemu-system-x86) or name it with --qemu"
-    if program is not None:
-        raise UsageError(f"{program}: no such program; {advice}")
-    raise ProcessorMissing(f"{PROGRAM} is not on PATH; {advice}")
-
-
-def qemu_version(program: str) -> tuple[int, int, int]:
-    """Return QEMU's version; raises LaunchError when the program does not tell one."""
-    try:
-        output = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20, check=False).stdout
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise LaunchError(f"{program} does not start: {error}") from error
-    match = re.search(r"version (\d+)\.(\d+)\.(\d+)", output)
-    if match is None:
-        raise LaunchError(f"{program} does not look like QEMU: it answered {output[:60]!r} to --version")
-    major, minor, patch = map(int, match.groups())
-    return major, minor, patch
 
 
 def blamed(error: LaunchError, program: str | None, options: Sequence[str]) -> TraplineError:
@@ -120,25 +85,6 @@ def try_out(program: str | None = None, accelerator: str = "tcg") -> str:
     with open_qemu(guest=["-nodefaults"], memory=_PROBED, program=program, accelerator=accelerator) as processor:
         processor.run(None)  # ends with the reset that switching on is, or with an error
     return "the monitor starts and has SVM"
-
-
-def bios_candidates(named: str | None = None) -> list[Path]:
-    """Return where the BIOS image may be, in the order in which it is looked for."""
-    if named is not None:
-        return [Path(named), *(Path(folder, named) for folder in _BIOS_FOLDERS)]
-    return [Path(folder, name) for name in _BIOS_NAMES for folder in _BIOS_FOLDERS]
-
-
-def find_bios(named: str | None = None) -> Path:
-    """Return the BIOS image; raises ProcessorMissing where there is none, UsageError for a named one."""
-    for candidate in bios_candidates(named):
-        if os.path.isfile(candidate):  # noqa: PTH113  # without an error for a name that is too long
-            return candidate
-    if named is not None:
-        raise UsageError(f"-bios {named}: no such file")
-    raise ProcessorMissing(
-        "no BIOS image found; install SeaBIOS (Debian: apt install seabios) or name one with -- -bios FILE"
-    )
 
 
 def check_accelerator(accelerator: str) -> None:
