@@ -99,7 +99,8 @@ def test_an_interrupt_that_a_finalizer_loses_comes_again(restored):
 
 INTERRUPTED = """
 import signal
-signal.raise_signal(signal.{name})
+for _ in range({times}):
+    signal.raise_signal({number})
 WHOLE = True
 """
 
@@ -110,29 +111,36 @@ def interrupted_module(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     name = "interrupted_module"
 
-    def interrupted_module(number):
-        (tmp_path / f"{name}.py").write_text(INTERRUPTED.format(name=signal.Signals(number).name))
-        return importlib.import_module(name)
+    def interrupted_module(number, module=name, times=1):
+        (tmp_path / f"{name}.py").write_text(INTERRUPTED.format(number=int(number), times=times))
+        importlib.import_module(module)
 
     yield interrupted_module
     sys.modules.pop(name, None)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_an_import_is_not_interrupted(interrupted_module, restored, number, code):
+def test_an_interrupt_is_raised_at_the_end_of_an_import(interrupted_module, restored, number, code):
     if number != signal.SIGINT:
         signal.signal(number, signal.SIG_DFL)
-    module = None
-
-    def interrupt():
-        nonlocal module
-        module = interrupted_module(number)
-        time.sleep(60)
-
     with Termination() as termination, pytest.raises(KeyboardInterrupt):
-        interrupt()
-    assert module.WHOLE
+        interrupted_module(number)
+    assert sys.modules["interrupted_module"].WHOLE
+    assert sys.getprofile() is None
     assert termination.exit_code == code
+
+
+def test_the_import_may_be_one_of_an_import(interrupted_module, tmp_path, restored):
+    (tmp_path / "outer_module.py").write_text("import interrupted_module\nWHOLE = True\n")
+    with Termination(), pytest.raises(KeyboardInterrupt):
+        interrupted_module(signal.SIGINT, "outer_module")
+    assert sys.modules.pop("outer_module").WHOLE
+
+
+def test_a_second_interrupt_does_not_wait(interrupted_module, restored):
+    with Termination(), pytest.raises(KeyboardInterrupt):
+        interrupted_module(signal.SIGINT, times=2)
+    assert "interrupted_module" not in sys.modules
 
 
 def test_an_import_that_takes_too_long_is_interrupted(interrupted_module, restored, monkeypatch):
@@ -155,9 +163,9 @@ def test_what_is_run_by_an_import_can_be_interrupted(tmp_path, monkeypatch):
         importlib.import_module("importing_module")
 
 
-def test_no_interrupt_is_sent_again_when_it_is_over(interrupted_module, restored):
+def test_no_interrupt_is_sent_again_when_it_is_over(restored):
     with Termination():
-        interrupted_module(signal.SIGINT)
+        Finalised()
     time.sleep(0.2)  # a KeyboardInterrupt would be raised here
 
 

@@ -12,9 +12,9 @@ from typing import Final, Self
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
 _AGAIN: Final = 0.05
-"""Seconds after which an interrupt that was lost, or came in an import, is sent again."""
+"""Seconds after which a lost interrupt is sent again."""
 _LONGEST_IMPORT: Final = 5.0
-"""Seconds that an interrupt waits for the end of imports."""
+"""Seconds that an interrupt waits for the end of an import."""
 _IMPORT: Final = "<frozen importlib._bootstrap>"
 """The file of the functions that import a module."""
 _BASE: Final = 128
@@ -30,8 +30,8 @@ class Termination:
         self._hook: Callable[[sys.UnraisableHookArgs], object] | None = None
         self._imports = 0
         """How many imports the caller is in."""
-        self._waits: float | None = None
-        """Since when an interrupt waits for the end of imports."""
+        self._waits = False
+        """An interrupt waits for the end of an import."""
 
     @property
     def came(self) -> bool:
@@ -68,35 +68,47 @@ class Termination:
         signal.raise_signal(signal.SIGINT)  # a caller that blocks SIGINT blocks this one, too
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        """Raise KeyboardInterrupt, but where SIGINT was ignored, as of a job of a shell, and none of ours came.
-
-        Not in the middle of an import: the lock of all imports might stay taken, and a thread that imports wait for it
-        for ever.
-        """
+        """Raise KeyboardInterrupt, but where SIGINT was ignored, as of a job of a shell, and none of ours came."""
         if self._before[signal.SIGINT] is signal.SIG_IGN and not self.came:
             return
-        now = time.monotonic()
-        self._waits = self._waits or now
-        if _imports(frame) > self._imports and now - self._waits < _LONGEST_IMPORT:
-            self._send_again()
-        else:
-            self._waits = None
+        if self._waits or _imports(frame) <= self._imports:
+            self._waits = False
             raise KeyboardInterrupt
+        self._waits = True
+        self._raise_after_import()
+
+    def _raise_after_import(self) -> None:
+        """Raise KeyboardInterrupt at the end of the import that this is in the middle of.
+
+        Now the lock of all imports might stay taken, and a thread that imports would wait for it for ever.
+        """
+        limit = time.monotonic() + _LONGEST_IMPORT
+
+        def look(frame: FrameType, event: str, argument: object) -> None:
+            imported = (
+                event == "return" and frame.f_code.co_filename == _IMPORT and _imports(frame) == self._imports + 1
+            )
+            if imported or time.monotonic() > limit:
+                sys.setprofile(None)
+                if self._waits:  # no second one was raised at once
+                    self._waits = False
+                    raise KeyboardInterrupt
+
+        sys.setprofile(look)
 
     def _unraisable(self, lost: "sys.UnraisableHookArgs") -> None:
         """A finalizer loses the KeyboardInterrupt that is raised in it: send another."""
         if lost.exc_type is KeyboardInterrupt:
-            self._send_again()
+            _thread.start_new_thread(
+                self._send_again, ()
+            )  # not a `Thread`: to start it takes locks, which may be taken
         elif self._hook is not None:
             self._hook(lost)
 
     def _send_again(self) -> None:
-        def send() -> None:
-            time.sleep(_AGAIN)
-            if self._hook is not None:  # it is still open
-                os.kill(os.getpid(), signal.SIGINT)
-
-        _thread.start_new_thread(send, ())  # not a `Thread`: to start it takes locks, which may be taken
+        time.sleep(_AGAIN)
+        if self._hook is not None:  # it is still open
+            os.kill(os.getpid(), signal.SIGINT)
 
 
 def exit_code_of(number: int) -> int:
