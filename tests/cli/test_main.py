@@ -1,4 +1,5 @@
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -77,6 +78,13 @@ def test_an_interrupted_command_says_nothing(trapline_command, monkeypatch, step
 
     monkeypatch.setattr(main_module, step, interrupted)
     assert trapline_command("vectors") == (130, "", "")
+
+
+@pytest.mark.skipif(signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL, reason="the tests ignore SIGTERM")
+@pytest.mark.parametrize("words", [["run", "guest"], ["record", "guest"], ["gdb", "guest"], ["dap"]])
+def test_a_signal_as_libraries_are_loaded_ends_the_command(trapline_command, monkeypatch, words):
+    monkeypatch.setattr(main_module, "_of_guest", lambda *_: signal.raise_signal(signal.SIGTERM))
+    assert trapline_command(*words) == (143, "", "")
 
 
 def test_it_runs_as_a_module():

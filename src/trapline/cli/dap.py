@@ -5,22 +5,17 @@ import os
 import sys
 
 from .terminal import tell
-from .termination import Termination
 
 
 def dap(options: argparse.Namespace) -> int:
-    """Serve a client until it leaves; with a port, clients until a signal comes. Return the exit code."""
+    """Serve a client until it leaves; with a port, clients until KeyboardInterrupt. Return the exit code."""
     from trapline.debugger.dap.server import LOOPBACK, Connection, listen
 
-    with Termination() as termination:
-        try:
-            if options.port is not None:
-                listen(options.port, lambda port: tell(f"trapline: listening on {LOOPBACK}:{port}", file=sys.stderr))
-            else:
-                with Connection(*_streams(), stdio=True) as connection:
-                    connection.serve()
-        except KeyboardInterrupt:
-            return termination.exit_code
+    if options.port is not None:
+        listen(options.port, lambda port: tell(f"trapline: listening on {LOOPBACK}:{port}", file=sys.stderr))
+    else:
+        with Connection(*_streams(), stdio=True) as connection:
+            connection.serve()
     return 0
 
 

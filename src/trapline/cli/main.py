@@ -18,6 +18,7 @@ from trapline.typed import one_line, printable
 from .parser import parser
 from .qemu_names import check_place
 from .terminal import PrintableFormatter, tell
+from .termination import Termination, silence
 
 FAILED: Final = 1
 INTERRUPTED: Final = 130
@@ -68,8 +69,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if not isinstance(error, BrokenPipeError):  # the reader of a pipe may close it early
             tell(f"trapline: {_blamed(error)}", file=sys.stderr)
-        from .termination import silence
-
         silence()  # Python flushes both at exit: what they still buffer must not raise again
         return failed
     return status
@@ -129,21 +128,29 @@ def _command(options: argparse.Namespace, qemu_options: list[str]) -> int:
         from .doctor import doctor
 
         return doctor(as_json=options.json, program=options.qemu)
-    if options.verb == "dap":
-        from .dap import dap
-
-        return dap(options)
     if options.verb == "mcp":
         from .mcp import mcp
 
         return mcp(options)
+    with Termination() as termination:  # before its libraries are loaded, which takes longest
+        try:
+            return _of_guest(options, qemu_options, termination)
+        except KeyboardInterrupt:
+            return termination.exit_code
+
+
+def _of_guest(options: argparse.Namespace, qemu_options: list[str], termination: Termination) -> int:
+    if options.verb == "dap":
+        from .dap import dap
+
+        return dap(options)
     if options.verb == "record":
         from .record import record
 
-        return record(options, qemu_options)
+        return record(options, qemu_options, termination)
     from .run import run
 
-    return run(options, qemu_options)
+    return run(options, qemu_options, termination)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import Final
 from .run import run
 from .streams import STDOUT, output_name
 from .terminal import tell
+from .termination import Termination
 
 _SAMPLE: Final = "sample:"
 _UNNAMED: Final = "trapline"
@@ -18,11 +19,11 @@ _SUFFIX: Final = re.compile(r"(.+)\.[A-Za-z]{1,6}", re.DOTALL)
 """A file's suffix; versions, as of vmlinuz-6.1.0, are none."""
 
 
-def record(options: argparse.Namespace, qemu_options: list[str]) -> int:
+def record(options: argparse.Namespace, qemu_options: list[str], termination: Termination) -> int:
     """Run a guest, print its result and the name of the file, and return the exit code."""
     if options.output is None:
         options.output = default_name(options.guest)
-    code = run(options, qemu_options)
+    code = run(options, qemu_options, termination)
     if output_name(options.output) != STDOUT:
         tell(f"trace: {options.output}", file=sys.stderr)
     return code

@@ -55,20 +55,19 @@ _OPTIONS: Final = (
 """Options of the command line that are keywords of the library."""
 
 
-def run(options: argparse.Namespace, qemu_options: list[str]) -> int:
+def run(options: argparse.Namespace, qemu_options: list[str], termination: Termination) -> int:
     """Run a guest, print its result and return the exit code."""
-    with Termination() as termination:
-        try:
-            result = _run(options, qemu_options, termination)
-            code = _exit_code(options, result, termination)
-            _print_result(options, qemu_options, result, code)
-        except KeyboardInterrupt:
-            return termination.exit_code
-        except OSError:
-            if not termination.came:
-                raise
-            silence()
-            return termination.exit_code
+    try:
+        result = _run(options, qemu_options, termination)
+        code = _exit_code(options, result, termination)
+        _print_result(options, qemu_options, result, code)
+    except KeyboardInterrupt:
+        return termination.exit_code
+    except OSError:
+        if not termination.came:
+            raise
+        silence()
+        return termination.exit_code
     return code
 
 
