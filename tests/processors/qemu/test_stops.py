@@ -1,3 +1,5 @@
+import contextlib
+
 import pytest
 
 from trapline.arch.exits import ExitCode
@@ -75,7 +77,7 @@ def wrapped(bios):
 
 @pytest.fixture
 def make(stub, shared):
-    return lambda why=None: Stops(stub, stub, shared, ScriptedMemory(0x10000), why)
+    return lambda why=None: Stops(stub, stub, shared, ScriptedMemory(0x10000), why, contextlib.nullcontext)
 
 
 @pytest.fixture

@@ -108,6 +108,10 @@ class GdbClient:
         self.send(payload)
         return self.receive()
 
+    def acknowledge(self) -> None:
+        """Tell that a packet has come which no other follows: the stub would take a byte to stop by for an answer."""
+        self._write(b"+")
+
     def interrupt(self) -> None:
         """Stop the machine, which has to be running."""
         self._write(INTERRUPT)

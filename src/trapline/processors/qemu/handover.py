@@ -11,6 +11,7 @@ from .damage import Damage
 from .layout import MAILBOX_AT, Command, Mailbox, Owner, SharedMemory
 from .process import QemuProcess
 from .resets import Resets
+from .rest import Rest
 from .ring import Ring
 from .watchdog import Watchdog
 
@@ -41,6 +42,17 @@ class Handover:
         self._exits = 0
         self._stopped = 0
         self._stopped_at = time.perf_counter_ns()
+        self.rest: Rest | None = None
+
+    @property
+    def kept_for(self) -> float:
+        """Seconds since the monitor handed the mailbox back."""
+        return (time.perf_counter_ns() - self._stopped_at) / 1e9
+
+    def end_rest(self) -> None:
+        """Let QEMU go on, if it was paused because the host has kept the mailbox."""
+        if self.rest is not None and self.rest.active:
+            self.rest.end()
 
     @property
     def statistics(self) -> Statistics:
@@ -53,6 +65,7 @@ class Handover:
         self.running = True
         self._stopped += time.perf_counter_ns() - self._stopped_at
         self._owner[0] = Owner.MONITOR
+        self.end_rest()
 
     def restart_clock(self) -> None:
         """Count the host as the owner from now on: before, there was nothing to execute."""

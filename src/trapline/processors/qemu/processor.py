@@ -12,6 +12,7 @@ from .handshake import Handshake
 from .kicks import Kicks
 from .layout import Command
 from .machine import QemuMachine
+from .rest import Rest
 from .stops import Stops, why_unavailable
 from .ticks import Ticks
 
@@ -29,7 +30,9 @@ class QemuProcessor(QemuCpu):
         self._kicks = Kicks(self._handshake, machine.qmp, self._aside, self._quirks.nmis, watches=machine.tcg)
         self._handshake.watch(qemu.gdb.fileno())
         why = why_unavailable(machine.accelerator, qemu.command)
-        self._stops = Stops(GdbClient(qemu.gdb), machine.qmp, shared, machine.ram, why)
+        self._handshake.rest = self._rest = Rest(machine.qmp, self._handshake)
+        self._stops = Stops(GdbClient(qemu.gdb), machine.qmp, shared, machine.ram, why, self._rest.awake)
+        self._rest.on_pause = self._stops.forget
         self._deliveries = Deliveries(shared, machine.ram, machine.facts)
         self._owed: Outcome | None = None  # what the instruction led to besides the access that is reported first
 
@@ -138,6 +141,7 @@ class QemuProcessor(QemuCpu):
 
     def close(self) -> None:
         """End QEMU and release the memory. Safe to call twice."""
+        self._rest.close()
         super().close()
         self._handshake.close()
 

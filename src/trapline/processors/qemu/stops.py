@@ -8,7 +8,8 @@ To get past a breakpoint the hypervisor wants none for one instruction. QEMU the
 remove one the machine has to be stopped, for milliseconds. It loses the one that was hit, while it is stopped anyway.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import Final, TypeAlias
 
 from trapline.arch.exits import EXCEPTION_EXITS
@@ -43,14 +44,15 @@ class Stops:
         shared: SharedMemory,
         memory: GuestMemory,
         unavailable: str | None,
+        awake: Callable[[], AbstractContextManager[None]],
     ) -> None:
-        """`unavailable`: why the stub cannot be used, as the end of a sentence."""
+        """`unavailable`: why the stub cannot be used, as the end of a sentence. `awake`: QEMU is not paused in it."""
         self._gdb = gdb
         self._qmp = qmp
         self._vmcb = shared.vmcb
         self._memory = memory
         self._shared = shared
-        self._unavailable = unavailable
+        self._unavailable, self._awake = unavailable, awake
         self._started = False
         self._set: Places = (frozenset(), ())
         """The breakpoints and watchpoints that QEMU has."""
@@ -87,12 +89,13 @@ class Stops:
         wanted = (self.breakpoints, self.watchpoints)
         if wanted == self._set or (self._leaves_at_once() and suffices(self._set, wanted)):
             return
-        if self._started:
-            self._gdb.interrupt()
-        else:
-            self._start()
-        self._change(wanted)
-        self._gdb.send(b"c")
+        with self._awake():
+            if self._started:
+                self._gdb.interrupt()
+            else:
+                self._start()
+            self._change(wanted)
+            self._gdb.send(b"c")
 
     def take_pending(self) -> bool:
         """Return whether an access is still to be reported; `hit` is it then."""
@@ -106,6 +109,11 @@ class Stops:
         """Return what a forced exit means, once; None: the exit is the guest's own."""
         outcome, self._outcome = self._outcome, None
         return outcome
+
+    def forget(self) -> None:
+        """Discard what the stub has said: that QEMU was paused, and not by anything that is set here."""
+        while self._started and self._gdb.poll() is not None:
+            self._gdb.acknowledge()
 
     def take(self) -> None:
         """Read the stop that QEMU reports, if any, force an exit if the guest hit something, and resume QEMU."""
