@@ -2,7 +2,8 @@ import pytest
 
 from trapline.arch.registers import EFER, Gprs
 from trapline.arch.vmcb import SaveArea
-from trapline.asm.accesses import accesses_at_rip
+from trapline.asm.accesses import accesses_at_rip, accesses_of, moves_operand
+from trapline.asm.decoder import new_decoder
 from trapline.machine.scripted import ScriptedMemory
 
 LONG, D32 = 1 << 9, 1 << 10
@@ -25,9 +26,15 @@ def accesses():
             else:
                 setattr(save if name in ("rax", "rsp") else gprs, name, value)
         memory.write(CODE, bytes.fromhex(code))
-        return [tuple(one) for one in accesses_at_rip(save, gprs, memory)]
+        return [(one.gva, one.size) for one in accesses_at_rip(save, gprs, memory)]
 
     return accesses
+
+
+@pytest.fixture
+def decoded():
+    """Return a function that decodes 32-bit code."""
+    return lambda code: new_decoder(bytes.fromhex(code), 32, CODE).decode()
 
 
 @pytest.mark.parametrize(
@@ -60,6 +67,22 @@ def test_segments_and_wrapping(accesses):
     assert accesses("648903", ds_base=0x10_0000, fs_base=0x20_0000) == [(0x20_1000, 4)]
     assert accesses("8907", 16, rbx=0x1_2345, ds_base=0xF_0000) == [(0xF_2345, 2)]
     assert accesses("50", 16, rsp=0x1_0000, ss_base=0x5_0000) == [(0x5_FFFE, 2)]
+
+
+@pytest.mark.parametrize(
+    ("code", "writes"),
+    [("8903", [True]), ("8b03", [False]), ("ff03", [True]), ("f00fb10b", [True]), ("a4", [True, False])],
+)
+def test_what_it_may_write(decoded, code, writes):
+    assert [one.writes for one in accesses_of(decoded(code), SaveArea(), Gprs())] == writes
+
+
+@pytest.mark.parametrize(
+    ("code", "moves"),
+    [("8b03", False), ("8b1b", True), ("8a1b", True), ("50", True), ("a4", True), ("875d00", False), ("876d00", True)],
+)
+def test_an_operand_that_moves(decoded, code, moves):
+    assert moves_operand(decoded(code)) == moves
 
 
 def test_64_bit_code(accesses):

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.acceptance.runs import LIMIT
+from tests.acceptance.several import ALONE, calling
 from tests.programs import build
 from tests.programs.kernel import build_kernel
 from trapline.api import Machine, run
@@ -275,6 +276,44 @@ continue
         r"exited normally",
     )
     assert done.status == 0, done.err
+
+
+@pytest.mark.parametrize("processor", PROCESSORS)
+def test_two_cpus_are_two_threads(gdb, tmp_path, processor):
+    image = tmp_path / "image.bin"
+    image.write_bytes(calling(12, alone=b"\x90\x90\x90\xc3"))
+    commands = f"""
+break *{ALONE} if $ecx % 4 == 0
+continue
+info threads
+printf "%d in %d\\n", $ecx, $_thread
+stepi 2
+printf "at %#lx in %d\\n", $pc, $_thread
+thread 1
+set $before = $pc
+stepi
+printf "elsewhere: %d in %d\\n", $pc != $before, $_thread
+thread 2
+printf "at %#lx in %d\\n", $pc, $_thread
+continue
+printf "%d in %d\\n", $ecx, $_thread
+continue
+printf "%d in %d\\n", $ecx, $_thread
+continue
+"""
+    done = gdb(commands, image, "--processor", processor, "--cpus", "2")
+    in_order(
+        done.out,
+        r"^Thread 2 .*hit Breakpoint 1, ",
+        r"^  1 +Thread 1 .*\n\* 2 +Thread 2 ",
+        r"^12 in 2$",
+        rf"^at {ALONE + 2:#x} in 2$",
+        r"^elsewhere: 1 in 1$",
+        rf"^at {ALONE + 2:#x} in 2$",
+        r"^8 in 2$",
+        r"^4 in 2$",
+        r"exited (normally|with code 01)",
+    )
 
 
 @pytest.mark.parametrize("processor", PROCESSORS)

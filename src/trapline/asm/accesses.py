@@ -30,6 +30,10 @@ _PARTS: Final = {
 }
 """Name and mask of what a general register, or a part of it, is read from."""
 
+_WRITES: Final = tuple(
+    getattr(iced.OpAccess, name) for name in ("WRITE", "COND_WRITE", "READ_WRITE", "READ_COND_WRITE")
+)
+
 
 class Access(NamedTuple):
     """Bytes that an instruction accesses."""
@@ -37,6 +41,8 @@ class Access(NamedTuple):
     gva: int
     size: int
     """0: it is not known; a part of the state of the CPU, as a rule."""
+    writes: bool = False
+    """Whether it may write them."""
 
 
 def accesses_at_rip(save: SaveArea, gprs: Gprs, memory: GuestMemory) -> list[Access]:
@@ -44,8 +50,12 @@ def accesses_at_rip(save: SaveArea, gprs: Gprs, memory: GuestMemory) -> list[Acc
 
     Of a string instruction it is the next element. What the CPU accesses for itself is left out, as descriptors.
     """
+    return accesses_of(new_decoder(read_code(save, memory), code_bits(save), save.rip).decode(), save, gprs)
+
+
+def accesses_of(instruction: iced.Instruction, save: SaveArea, gprs: Gprs) -> list[Access]:
+    """Return the same of an instruction that was decoded at its RIP."""
     bits = code_bits(save)
-    instruction = new_decoder(read_code(save, memory), bits, save.rip).decode()
     found = []
     for used in _FACTORY.info(instruction).used_memory():
         offset = _value(used.base, save, gprs) + _value(used.index, save, gprs) * used.scale + used.displacement
@@ -54,8 +64,17 @@ def accesses_at_rip(save: SaveArea, gprs: Gprs, memory: GuestMemory) -> list[Acc
             base = getattr(save, _SEGMENTS[used.segment]).base
         kind = used.memory_size or instruction.memory_size  # under REP the first is not known
         gva = base + (offset & _MASKS[used.address_size]) & address_mask(save)
-        found.append(Access(gva, iced.MemorySizeExt.size(kind)))
+        found.append(Access(gva, iced.MemorySizeExt.size(kind), used.access in _WRITES))
     return found
+
+
+def moves_operand(instruction: iced.Instruction) -> bool:
+    """Return whether an instruction writes a register that its own memory operand is addressed by."""
+    info = _FACTORY.info(instruction)
+    written = {iced.RegisterExt.full_register(one.register) for one in info.used_registers() if one.access in _WRITES}
+    return any(
+        iced.RegisterExt.full_register(part) in written for one in info.used_memory() for part in (one.base, one.index)
+    )
 
 
 def _value(register: int, save: SaveArea, gprs: Gprs) -> int:

@@ -64,7 +64,7 @@ def test_stop_replies(payload, stop):
     ],
 )
 def test_where_the_cpu_is(rip, cs, address):
-    assert read_registers(REGISTERS.format(rip=rip, cs=cs, smm=0)) == CpuState(address, 0xB000, 0x1500, False)
+    assert read_registers(REGISTERS.format(rip=rip, cs=cs, smm=0)) == CpuState(address, 0xB000, 0x1500, False, False)
     assert read_registers(REGISTERS.format(rip=rip, cs=cs, smm=1)).in_smm
 
 

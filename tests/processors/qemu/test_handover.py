@@ -55,6 +55,24 @@ def test_a_slow_answer_is_waited_for_without_a_core(handover):
     assert used < taken / 2
 
 
+def test_what_stops_the_machine_meanwhile_is_looked_for(handover):
+    """A breakpoint of another CPU stops the monitor as well, until somebody has taken note of it."""
+    calling = []
+
+    def take_note():
+        calling.append(handover.calling)
+        if len(calling) == 3:
+            handover._mailbox.owner = Owner.HOST
+
+    handover.on_wait = take_note
+    anyway = threading.Timer(5.0, answer, (handover, 0))
+    anyway.start()
+    handover.call(Command.NOTE_TSC)
+    anyway.cancel()
+    assert calling == [True] * 3
+    assert not handover.calling
+
+
 def test_a_quick_answer_is_not_slept_for(handover, monkeypatch):
     monkeypatch.setattr(handover, "give", lambda command: None)  # answered already
     monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("slept"))

@@ -9,7 +9,8 @@ from trapline.machine.processor import Outcome, Watchpoint
 from trapline.machine.scripted import ScriptedMemory
 from trapline.processors.qemu import firmware
 from trapline.processors.qemu.layout import PML4_AT, SIZE, base_for
-from trapline.processors.qemu.stops import Stops, changes, distinct, why_unavailable
+from trapline.processors.qemu.places import changes, distinct, why_unavailable
+from trapline.processors.qemu.stops import Stops
 
 DB, DB_EXIT = 1 << 1, 0x41
 BASE = base_for(40)
@@ -30,7 +31,7 @@ class Stub:
 
     def at(self, rip, *, cr3=0, efer=EFER.SVME, smm=0):
         self.save.rip = rip
-        self.text = f"EIP={rip:08x} SMM={smm}\nCS =0008 00000000 ffffffff 00c09b00\nCR3={cr3:x}\nEFER={efer:x}\n"
+        self.text = f"EIP={rip:08x} SMM={smm} HLT=0\nCS =0008 00000000 ffffffff 00c09b00\nCR3={cr3:x}\nEFER={efer:x}\n"
 
     def human_command(self, line):
         self.sent.append(line)
@@ -234,6 +235,14 @@ def test_an_unwanted_breakpoint_that_is_hit_is_removed_and_passed(stops, stub):
     stub.stop()
     stops.take()
     assert (stub.sent, stops.take_outcome()) == (["info registers", b"z0,4000,1", b"c"], None)
+
+
+def test_an_access_by_a_handler_of_an_smi_is_none_of_the_exit_before(stops, stub):
+    stub.at(0x3_8000, efer=0, smm=1)
+    stub.control.exit_code = DB_EXIT
+    stub.stop(b"T05thread:01;watch:0000000000008000;")
+    stops.take()
+    assert (stops.take_outcome(), stops.take_pending()) == (None, False)
 
 
 STATES_OF_OURS = ({"efer": 0}, {"smm": 1}, {"cr3": BASE + PML4_AT})

@@ -6,8 +6,7 @@ executes the guest, sent by one that does not.
 
 import contextlib
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from trapline.errors import ProcessorError, UsageError
@@ -15,11 +14,16 @@ from trapline.machine.processor import Outcome, Statistics
 
 from . import apic
 from .board_cpu import BoardCpu
+from .board_stops import BoardStops
+from .gathering import Gathering
+from .gdb import GdbClient
 from .halts import Halts
 from .handshakes import Handshakes, MachineWasReset, OtherHandover
 from .layout import Command, SharedMemory
 from .machine import QemuMachine
+from .outcomes import Outcomes
 from .placement import clear_control
+from .places import check, why_unavailable
 from .ring import number_records
 from .startups import Startups
 from .ticks import Ticks
@@ -27,9 +31,6 @@ from .watchdog import slowness
 
 _PATIENCE: Final = 5.0
 """Seconds that a CPU has to stop, on a fast machine."""
-_RESETS: Final = (Outcome.RESET, Outcome.WOKEN)
-_OF_ALL: Final = (*_RESETS, Outcome.OFF)
-"""Outcomes of the machine."""
 
 
 class QemuBoard:
@@ -49,13 +50,17 @@ class QemuBoard:
             BoardCpu(machine, shared, handover, number, self)
             for number, (shared, handover) in enumerate(zip(shares, self._handshakes.all, strict=True))
         ]
-        self._boot = self.cpus[0]
+        self.bus, self._boot = self.cpus, self.cpus[0]
         self._ticks = Ticks(machine.qemu.command, self._handshakes, machine.shared.mailbox)
         self._halts = Halts(machine.qmp, self.kick, several=True)
         self._handshakes.on_quiet = self._look
-        self._outcomes = deque[tuple[BoardCpu, Outcome]]()
-        """What CPUs have come back with, and `run` has not returned yet."""
+        self._stops = BoardStops(GdbClient(machine.qemu.gdb), machine.qmp, self.cpus)
+        self._handshakes.watch(machine.qemu.gdb.fileno())
+        for handover in self._handshakes.all:
+            handover.on_wait = self._stops.take_if_any
+        self._outcomes = Outcomes()
         self._startups = Startups(self.cpus, self._outcomes)
+        self._gathering = Gathering(self.cpus)
         self._kicked = False
         self._begun = False
         self._pausing = False
@@ -81,25 +86,24 @@ class QemuBoard:
         """See `machine.Board.run`."""
         return self._run(self.cpus, deadline)
 
-    def run_alone(self, cpu: BoardCpu, deadline: float | None) -> Outcome:
+    def run_alone(self, number: int, deadline: float | None) -> Outcome:
         """Execute one CPU; what others come back with is kept.
 
         Raises UsageError for one that waits until those begin that it has just started.
         """
+        cpu = self.cpus[number]
         if cpu.starting:
-            raise UsageError(
-                f"CPU {cpu.number} is starting another one, which takes all CPUs to run on: continue first"
-            )
+            raise UsageError(f"CPU {number} is starting another one, which takes all CPUs to run on: continue first")
         return self._run((cpu,), deadline)[1]
 
     def pause(self) -> None:
         """See `machine.Board.pause`."""
-        running = [cpu for cpu in self.cpus if cpu.running]
-        if not running:
+        if not any(cpu.running for cpu in self.cpus):
             return
         self._note_halts()
+        running = [cpu for cpu in self.cpus if cpu.running and not cpu.stops.forced]
         messenger = next((cpu for cpu in self.cpus if not cpu.running and not cpu.asleep), None)
-        if messenger is None:
+        if messenger is None and running:
             self._inject_nmi()
         limit = time.monotonic() + _PATIENCE * slowness()
         self._pausing = True
@@ -116,6 +120,12 @@ class QemuBoard:
                 messenger = messenger or next((cpu for cpu in self.cpus if not cpu.running and not cpu.asleep), None)
         finally:
             self._pausing = False
+
+    def prepare_stops(self, places: Iterable[tuple[int, int]]) -> None:
+        """Raise UsageError for addresses, with sizes, that cannot be watched; stop all CPUs for the others."""
+        check(places, why_unavailable(self._machine.accelerator, self._machine.qemu.command), self._machine.shared)
+        if self._begun:
+            self.pause()
 
     def kick(self) -> None:
         """See `machine.Processor.kick`. Any thread may call this."""
@@ -137,42 +147,40 @@ class QemuBoard:
         self._handshakes.close()
 
     def _run(self, executing: Sequence[BoardCpu], deadline: float | None) -> tuple[int, Outcome]:
-        if self._kicked and self._begun:
-            self._kicked = False
-            return 0, self._halts.take()
+        if (kicked := self._take_kick(executing)) is not None:
+            return 0, kicked
         self._machine.power_on.leave_firmware()
+        if self._begun:
+            self._stops.apply(executing)
         with contextlib.suppress(MachineWasReset):
             self._go_on(executing)
         while True:
             with contextlib.suppress(MachineWasReset):
-                found = self._take_outcome(executing)
+                found = self._outcomes.take(executing)
                 if found is not None:
                     return found
+            if (kicked := self._take_kick(executing)) is not None:
+                return 0, kicked
             if self._wait(deadline) is Outcome.DEADLINE:
                 return 0, Outcome.DEADLINE
-            if self._kicked and self._begun and any(not cpu.running and not cpu.asleep for cpu in self.cpus):
-                self._kicked = False
-                return 0, self._halts.take()
 
-    def _take_outcome(self, executing: Sequence[BoardCpu]) -> tuple[int, Outcome] | None:
-        """Return the oldest of what one of these CPUs has come back with, or the machine."""
-        for found in tuple(self._outcomes):
-            cpu, outcome = found
-            if cpu not in executing and outcome not in _OF_ALL:
-                continue
-            self._outcomes.remove(found)
-            if outcome is Outcome.VMEXIT and not cpu.is_still_wanted():
-                cpu.resume()
-                continue
-            if outcome is Outcome.SIPI:
-                cpu.held = cpu.start
-            elif outcome not in (Outcome.OFF, Outcome.INIT):
-                cpu.held = cpu.enter
-            return cpu.number, outcome
-        return None
+    def _take_kick(self, executing: Sequence[BoardCpu]) -> Outcome | None:
+        """Return what a kick means, if there was one: as soon as one has stopped, or what is executed alone has.
+
+        That may come back otherwise, as a step does that is complete.
+        """
+        if not self._kicked or not self._begun:
+            return None
+        if len(executing) < len(self.cpus):
+            stands = not any(cpu.running for cpu in executing)
+        else:
+            stands = any(not cpu.running and not cpu.asleep for cpu in self.cpus)
+        self._kicked = not stands
+        return self._halts.take() if stands else None
 
     def _go_on(self, executing: Sequence[BoardCpu]) -> None:
         """Let stopped CPUs execute; one that may reset the machine first, and the others if it comes back."""
+        self._gathering.clear()
         self._leaving = next((cpu for cpu in executing if cpu.leaves and cpu.held is not None), None)
         if self._leaving is not None and self._leaving.held is not None:
             self._leaving.held()
@@ -183,9 +191,11 @@ class QemuBoard:
     def _wait(self, deadline: float | None, *, late: bool = False) -> Outcome | None:
         """Wait until a CPU comes back, and sort what comes; `late`: the deadline is an error."""
         outcome = self._handshakes.wait(deadline)
-        if outcome is Outcome.OFF:
-            end = self._machine.end(reported=self._handshakes.reported, by_guest=self._ends_by_guest())
-            self._outcomes.append((self._boot, end))
+        if outcome is None:
+            self._stops.take()
+        elif outcome is Outcome.OFF:
+            by_guest = any(cpu.ends for cpu in self.cpus)
+            self._outcomes.add(self._boot, self._machine.end(reported=self._handshakes.reported, by_guest=by_guest))
             for cpu in self.cpus:
                 cpu.handover.running = False
         elif outcome is Outcome.DEADLINE and late:
@@ -199,41 +209,51 @@ class QemuBoard:
                         self._sort(cpu)
         return outcome
 
-    def _ends_by_guest(self) -> bool:
-        return any(cpu.ends for cpu in self.cpus)
-
     def _sort(self, cpu: BoardCpu) -> None:
         """Sort what a CPU has come back with."""
-        mailbox = self._machine.shared.mailbox
-        if cpu is self._boot and mailbox.placing:
-            self._place()
-            return
-        if cpu is self._boot and mailbox.reset:
-            self._begin()
-            return
-        if cpu is self._boot and self._handshakes.expects_report:
-            # The mailbox was the host's when the firmware wrote `placing`, and only now it has handed over.
-            self._handshakes.give(Command.RESUME)
+        if cpu is self._boot and self._starts():
             return
         if cpu is self._leaving and not self._pausing:
             self._go_on([one for one in self.cpus if one is not cpu])
+        forced = cpu.stops.forced
         if cpu.init_comes:
             self._startups.init(cpu)
-            return
-        found = cpu.understand()
-        if isinstance(found, apic.Command):
-            self._startups.send(cpu, found)
-        elif found is not None:
-            self._outcomes.append((cpu, found))
-        elif not cpu.running and cpu.held is None:
-            cpu.held = cpu.resume
-        if cpu.held is not None and not self._pausing and not (self._kicked and self._begun):
-            cpu.held()
+        else:
+            found = cpu.understand()
+            if isinstance(found, apic.Command):
+                self._startups.send(cpu, found)
+            else:
+                self._outcomes.keep(cpu, found)
+            if forced:
+                self._gathering.add(cpu)
+            elif cpu.held is not None and not self._standing:
+                cpu.held()
+        self._gathering.settle(standing=self._standing)
+
+    @property
+    def _standing(self) -> bool:
+        """Whether CPUs that have nothing to tell are to stand still all the same."""
+        return self._pausing or (self._kicked and self._begun)
+
+    def _starts(self) -> bool:
+        """Return whether the boot CPU has come back because of a reset; what that needs is done then."""
+        mailbox = self._machine.shared.mailbox
+        if mailbox.placing:
+            self._place()
+        elif mailbox.reset:
+            self._begin()
+        elif self._handshakes.expects_report:
+            # The mailbox was the host's when the firmware wrote `placing`, and only now it has handed over.
+            self._handshakes.give(Command.RESUME)
+        else:
+            return False
+        return True
 
     def _place(self) -> None:
         """The firmware waits for the address of the shared memory. All other CPUs were reset."""
         self._machine.place()
         self._outcomes.clear()
+        self._gathering.clear()
         self._leaving = None
         for cpu, shared in zip(self.cpus, self._shares, strict=True):
             shared.base = self._machine.shared.base
@@ -253,7 +273,7 @@ class QemuBoard:
         self._begun = True
         self._handshakes.report_came()
         self._outcomes.clear()
-        self._outcomes.append((self._boot, outcome))
+        self._outcomes.add(self._boot, outcome)
 
     def _on_wake(self) -> None:
         """Stop a CPU if a kick was asked for; called in the thread that waits."""

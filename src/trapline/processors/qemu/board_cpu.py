@@ -2,22 +2,23 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from collections.abc import Callable
+from typing import Final
 
 from trapline.arch.exits import ExitCode, is_intercepted
 from trapline.arch.registers import RFLAGS
 from trapline.devices import lapic
-from trapline.errors import FaultError, ProcessorLost, UsageError
-from trapline.machine.board import Board
+from trapline.errors import FaultError, ProcessorLost
 from trapline.machine.linear import code_address, translate
 from trapline.machine.processor import Outcome, Statistics, Watchpoint
 
 from . import apic
 from .cpu import QemuCpu
+from .cpu_stops import CpuStops
 from .handover import Handover
 from .layout import Command, SharedMemory
 from .machine import QemuMachine
+from .own_board import OwnBoard
 from .watchdog import slowness
 
 _HLT: Final = b"\xf4"
@@ -29,46 +30,15 @@ _PATIENCE: Final = 10.0
 """Seconds that a CPU has to wake up, on a fast machine."""
 
 
-class OwnBoard(Board, Protocol):
-    """What a CPU asks of its board: `board.QemuBoard` has it."""
-
-    @property
-    def cpus(self) -> "Sequence[BoardCpu]":
-        """See `machine.Board`."""
-
-    @property
-    def tsc_frequency(self) -> int | None:
-        """See `machine.Processor`, as for the others."""
-
-    @property
-    def statistics(self) -> Statistics:
-        """Of all CPUs."""
-
-    def run_alone(self, cpu: "BoardCpu", deadline: float | None) -> Outcome:
-        """Execute one CPU."""
-
-    def on_records(self, sink: Callable[[memoryview], None]) -> None:
-        """Give a sink the records of all CPUs."""
-
-    def kick(self) -> None:
-        """Stop the guest."""
-
-    def shutdown(self) -> None:
-        """Reset the machine."""
-
-    def close(self) -> None:
-        """End QEMU."""
-
-
 class BoardCpu(QemuCpu):
     """A CPU of an `OwnBoard`. Implements `machine.Processor`."""
 
     def __init__(
         self, machine: QemuMachine, shared: SharedMemory, handover: Handover, number: int, board: OwnBoard
     ) -> None:
+        self.stops = CpuStops(shared, machine.ram, machine.facts)
         super().__init__(machine, shared, handover)
         self.number, self.handover, self.board = number, handover, board
-        self.hit: Watchpoint | None = None
         self.halted = False
         self.held: Callable[[], None] | None = None
         """What lets the stopped CPU go on; None: it runs, or waits for a startup IPI."""
@@ -102,6 +72,16 @@ class BoardCpu(QemuCpu):
         return self.handover.running
 
     @property
+    def in_guest(self) -> bool:
+        """Whether the monitor was told to enter the guest, and has not come back."""
+        return self.handover.running and not self.handover.calling and not self.asleep
+
+    @property
+    def hit(self) -> Watchpoint | None:
+        """See `machine.Processor.hit`."""
+        return self.stops.hit
+
+    @property
     def tsc_frequency(self) -> int | None:
         """See `machine.Processor.tsc_frequency`."""
         return self.board.tsc_frequency
@@ -113,15 +93,23 @@ class BoardCpu(QemuCpu):
 
     def run(self, deadline: float | None) -> Outcome:
         """See `machine.Processor.run`: the other CPUs stand still."""
-        return self.board.run_alone(self, deadline)
+        return self.board.run_alone(self.number, deadline)
 
     def set_breakpoints(self, addresses: frozenset[int]) -> None:
-        """Refuse them: QEMU's gdbstub is not used with several CPUs."""
-        _refuse(addresses)
+        """See `machine.Processor.set_breakpoints`."""
+        self.board.prepare_stops((address, 1) for address in addresses)
+        self.stops.breakpoints = addresses
+        self._write_intercepts()
 
     def set_watchpoints(self, watched: tuple[Watchpoint, ...]) -> None:
-        """Refuse them: QEMU's gdbstub is not used with several CPUs."""
-        _refuse(watched)
+        """See `machine.Processor.set_watchpoints`."""
+        self.board.prepare_stops((one.address, one.size) for one in watched)
+        self.stops.watch(watched)
+        self._write_intercepts()
+
+    def _stopping(self) -> tuple[bool, bool]:
+        breakpoints, watchpoints = self.stops.places
+        return bool(breakpoints or watchpoints), bool(watchpoints)
 
     def on_records(self, sink: Callable[[memoryview], None]) -> None:
         """See `machine.Processor.on_records`."""
@@ -143,6 +131,7 @@ class BoardCpu(QemuCpu):
         """The machine was switched on or reset: begin as it does."""
         self._ports.reset()
         self._quirks.reset()
+        self.stops.forget()
         self._quirks.nmis.foreign = self._nmi_by_qmp = self._own_nmi = self.init_comes = False
         self.held, self.startup = None, None
         self.waits = self.asleep = self.number > 0
@@ -154,8 +143,13 @@ class BoardCpu(QemuCpu):
 
         It may run already. The NMI by which it was stopped is not an exit.
         """
+        if self.stops.take_forced():
+            self._quirks.drop_exit()
+            return self.stops.outcome()
+        if self.stops.fetch_vector(wanted=self._quirks.wants_interrupts):
+            return None
         if self.vmcb.control.exit_code == ExitCode.NPF:
-            found = apic.execute(self, self.board.cpus)
+            found = apic.execute(self, self.board.bus)
             if isinstance(found, apic.Command):
                 return found
             if not found:
@@ -172,17 +166,22 @@ class BoardCpu(QemuCpu):
         return outcome
 
     def _halt_again(self) -> None:
-        """Put a CPU back on a HLT that no interrupt of its own can end, and an NMI of ours has."""
+        """Put a CPU back on a HLT that no interrupt of its own can end, and an NMI of ours has.
+
+        It is known to have waited in it, or was entered there, and may have begun to wait since.
+        """
         save = self.vmcb.save
-        if self.halted and not save.rflags & RFLAGS.IF:
+        address = code_address(save) - 1
+        if not save.rflags & RFLAGS.IF and (self.halted or self.stops.entered == address):
             with contextlib.suppress(FaultError):
-                before = translate(save, self.memory, code_address(save) - 1)
-                if self.memory.read(before, 1) == _HLT:
+                if self.memory.read(translate(save, self.memory, address), 1) == _HLT:
                     save.rip -= 1
 
-    def is_still_wanted(self) -> bool:
-        """Say whether an exit that was kept is still one for the hypervisor; False: the guest is to go on."""
-        return self._quirks.is_still_wanted()
+    def is_still_wanted(self, outcome: Outcome) -> bool:
+        """Say whether what was kept is still for the hypervisor; False: the guest is to go on."""
+        if outcome is Outcome.VMEXIT:
+            return self._quirks.is_still_wanted()
+        return self.stops.is_wanted(outcome)
 
     def enter(self) -> None:
         """Enter the guest for the hypervisor, or do what it is about to do to its machine."""
@@ -190,13 +189,16 @@ class BoardCpu(QemuCpu):
         if not self._ports.leave():
             self._settle_nmi()
             self._quirks.before_entry()
-            self._quirks.entering()
-            self.handover.give(Command.LOAD_AND_RESUME)
+            self._go()
 
     def resume(self) -> None:
         """Let the guest go on after an exit that the hypervisor does not know of."""
         self.held = None
         self._settle_nmi()
+        self._go()
+
+    def _go(self) -> None:
+        self.stops.before_entry()
         self._quirks.entering()
         self.handover.give(Command.LOAD_AND_RESUME)
 
@@ -236,6 +238,7 @@ class BoardCpu(QemuCpu):
             self._absorb()
         self._ports.reset()
         self._quirks.reset()
+        self.stops.forget()
         apic.reset(self)
         if self.startup is None:
             self.handover.call(Command.SLEEP)
@@ -247,8 +250,8 @@ class BoardCpu(QemuCpu):
         self.handover.restart_clock()
         self.enter()
         if self.asleep:
-            self.asleep = False
             self._wake()
+            self.asleep = False
         self.release_starter()
 
     def _wake(self) -> None:
@@ -293,8 +296,3 @@ class BoardCpu(QemuCpu):
         """Write 4 bytes."""
         self._mailbox.address, self._mailbox.word = address, value
         self.handover.call(Command.STORE)
-
-
-def _refuse(wanted: object) -> None:
-    if wanted:
-        raise UsageError("breakpoints and watchpoints are not available on QEMU with several CPUs yet; use one CPU")

@@ -18,6 +18,7 @@ _PATIENCE: Final = 30.0
 """Seconds for an answer: to stop, QEMU flushes its disks."""
 _PACKET: Final = re.compile(rb"\$([^$#]*)#[0-9a-f]{2}")
 _WATCHED: Final = re.compile(rb"(a?)watch:([0-9a-f]+);")
+_THREAD: Final = re.compile(rb"thread:([0-9a-f]+);")
 _TRAP: Final = b"T05"
 """The stop reply's signal for a breakpoint, a watchpoint or a single step."""
 _BUFFER: Final = 1 << 16
@@ -31,6 +32,7 @@ class CpuState(NamedTuple):
     cr3: int
     efer: int
     in_smm: bool
+    halted: bool
 
 
 class Stop(NamedTuple):
@@ -40,6 +42,8 @@ class Stop(NamedTuple):
     """By a breakpoint, a watchpoint or a single step; otherwise the user paused the machine."""
     watched: tuple[int, bool] | None
     """The address of the watchpoint that was accessed, and whether it is one for reads as well."""
+    cpu: int = 0
+    """The number of the CPU that it is about."""
 
 
 def encode(payload: bytes) -> bytes:
@@ -55,8 +59,12 @@ def decode(received: bytes) -> tuple[bytes | None, bytes]:
 
 def read_stop(payload: bytes) -> Stop:
     """Return what a stop reply reports."""
-    watched = _WATCHED.search(payload)
-    return Stop(payload.startswith(_TRAP), (int(watched[2], 16), bool(watched[1])) if watched else None)
+    watched, thread = _WATCHED.search(payload), _THREAD.search(payload)
+    return Stop(
+        payload.startswith(_TRAP),
+        (int(watched[2], 16), bool(watched[1])) if watched else None,
+        int(thread[1], 16) - 1 if thread else 0,
+    )
 
 
 def read_registers(text: str) -> CpuState:
@@ -73,7 +81,7 @@ def read_registers(text: str) -> CpuState:
     is_64_bit = " CS64 " in cs[0]
     address = rip if is_64_bit else int(cs[1], 16) + rip & 0xFFFF_FFFF
     cr3, efer = int(find(r"\bCR3=([0-9a-f]+)")[1], 16), int(find(r"^EFER=([0-9a-f]+)")[1], 16)
-    return CpuState(address, cr3, efer, find(r"\bSMM=([01])")[1] == "1")
+    return CpuState(address, cr3, efer, find(r"\bSMM=([01])")[1] == "1", find(r"\bHLT=([01])")[1] == "1")
 
 
 class GdbClient:
@@ -112,10 +120,14 @@ class GdbClient:
         """Tell that a packet has come which no other follows: the stub would take a byte to stop by for an answer."""
         self._write(b"+")
 
-    def interrupt(self) -> None:
-        """Stop the machine, which has to be running."""
+    def interrupt(self) -> bytes:
+        """Stop the machine, which runs, or has stopped since: return the payload of the one stop reply."""
         self._write(INTERRUPT)
-        self.receive()
+        return self.receive()
+
+    def is_answered(self, seconds: float) -> bool:
+        """Wait for something to arrive; False: nothing has, in that time."""
+        return bool(self._received) or bool(select.select([self._connection], [], [], seconds)[0])
 
     def monitor(self, line: str) -> str:
         """Return what QEMU's human monitor answers to a command; the machine has to be stopped."""

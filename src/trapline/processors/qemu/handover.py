@@ -1,6 +1,7 @@
 """One CPU's mailbox: whose it is, and how it is handed to the monitor and back."""
 
 import time
+from collections.abc import Callable
 from typing import Final
 
 from trapline.arch.layout import offset_of
@@ -37,6 +38,10 @@ class Handover:
         self._resets = resets
         self.ring = Ring(shared, damage)
         self.running = True  # until the firmware has reported the first time
+        self.calling = False
+        """It runs because of a `call`: in the monitor."""
+        self.on_wait: Callable[[], None] = lambda: None
+        """Called again and again in a `call` that waits: for what may have stopped the whole machine meanwhile."""
         self._watchdog = watchdog
         self._deadline: float | None = None
         self._exits = 0
@@ -83,11 +88,15 @@ class Handover:
         # Nobody listens for the doorbell meanwhile, and QEMU stands still at one for which its socket has no room.
         self._mailbox.attended = 1
         self.give(command)
-        for _ in range(_POLLS):
-            if self._owner[0]:
-                break
-        else:
-            self._wait_for_answer()
+        self.calling = True
+        try:
+            for _ in range(_POLLS):
+                if self._owner[0]:
+                    break
+            else:
+                self._wait_for_answer()
+        finally:
+            self.calling = False
         self.take()
         self._check_answer()
 
@@ -95,6 +104,7 @@ class Handover:
         """Wait for a monitor that takes longer: QEMU wants the core that polling would take from it."""
         since = time.monotonic()
         while not self._owner[0]:
+            self.on_wait()
             if self._qemu.process.poll() is not None:
                 raise ProcessorLost("QEMU ended while the guest was stopped")
             self._check_reset()

@@ -12,8 +12,9 @@ from .handshake import Handshake
 from .kicks import Kicks
 from .layout import Command
 from .machine import QemuMachine
+from .places import why_unavailable
 from .rest import Rest
-from .stops import Stops, why_unavailable
+from .stops import Stops
 from .ticks import Ticks
 
 

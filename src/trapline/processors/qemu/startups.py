@@ -1,18 +1,18 @@
 """What an INIT or a startup IPI does to the CPUs that it is for, and what the hypervisor is told."""
 
-from collections import deque
 from collections.abc import Sequence
 
 from trapline.machine.processor import Outcome
 
 from . import apic
 from .board_cpu import BoardCpu
+from .outcomes import Outcomes
 
 
 class Startups:
     """Resets and starts CPUs."""
 
-    def __init__(self, cpus: Sequence[BoardCpu], outcomes: deque[tuple[BoardCpu, Outcome]]) -> None:
+    def __init__(self, cpus: Sequence[BoardCpu], outcomes: Outcomes) -> None:
         """`outcomes` are for the hypervisor: what is added here, and what a reset makes void."""
         self._cpus, self._outcomes = cpus, outcomes
 
@@ -34,7 +34,7 @@ class Startups:
     def init(self, cpu: BoardCpu) -> None:
         """Reset a CPU that is in the monitor."""
         cpu.take_init()
-        self._outcomes.append((cpu, Outcome.INIT))
+        self._outcomes.add(cpu, Outcome.INIT)
         if cpu.startup is not None:
             vector, cpu.startup = cpu.startup, None
             self._start(cpu, vector)
@@ -46,9 +46,7 @@ class Startups:
             target.await_init()
             apic.send_nmi(sender, target)
             return
-        for found in tuple(self._outcomes):
-            if found[0] is target:
-                self._outcomes.remove(found)
+        self._outcomes.drop(target)
         if target.asleep:  # it has not begun yet
             target.waits, target.held = True, None
             target.release_starter()
@@ -58,4 +56,4 @@ class Startups:
     def _start(self, cpu: BoardCpu, vector: int) -> None:
         cpu.waits = False
         cpu.vmcb.control.exit_info_1 = vector
-        self._outcomes.append((cpu, Outcome.SIPI))
+        self._outcomes.add(cpu, Outcome.SIPI)
