@@ -63,5 +63,6 @@ CR4_FEATURES: Final = (
     (CR4.SMAP, STRUCTURED, EBX, 20),
     (CR4.PKE, STRUCTURED, ECX, 3),
     (CR4.CET, STRUCTURED, ECX, 7),
+    (CR4.PKS, STRUCTURED, ECX, 31),
 )
-"""The same for CR4, of subfunction 0 (APM 3.1.3)."""
+"""The same for CR4, of subfunction 0 (APM 3.1.3; PKS: SDM vol. 2, CPUID)."""

@@ -56,6 +56,8 @@ class CR4:
     SMAP: Final = 1 << 21
     PKE: Final = 1 << 22
     CET: Final = 1 << 23
+    PKS: Final = 1 << 24
+    """Of Intel's processors (SDM vol. 3, 2.5), and of QEMU's `-cpu max`."""
 
 
 class EFER:
