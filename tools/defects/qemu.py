@@ -4,7 +4,7 @@ from typing import Final
 
 from tools.defect import Defect
 
-from .reasons import BOOTED, ONE_CPU, STOPPING
+from .reasons import BOOTED, ONE_CPU, STOPPING, UNDISTURBED
 
 _QEMU: Final = "src/trapline/processors/qemu"
 _TCG, _MONITOR, _PLANS, _STOPS, _DELIVERIES, _RING, _BIOS = (
@@ -99,4 +99,10 @@ DEFECTS: Final = (
            ("tests/processors/qemu/test_unfinished.py",)),
     Defect("143", "a command waits for a machine that a breakpoint has stopped", f"{_QEMU}/handover.py",
            "            self.on_wait()\n", "", ONE_CPU, ("tests/processors/qemu/test_handover.py",)),
+    Defect("144", "doorbells that nobody listens for", f"{_QEMU}/handover.py",
+           "        self._mailbox.attended = 1\n", "", UNDISTURBED, ("tests/processors/qemu/test_handover.py",)),
+    Defect("145", "a signal lost in the fork of QEMU", f"{_QEMU}/process.py", "with HeldSignals():",
+           "with contextlib.nullcontext():", UNDISTURBED, ("tests/processors/qemu/test_process.py",)),
+    Defect("146", "an import interrupted in the middle", "src/trapline/cli/termination.py",
+           "self._waits or _imports(frame) <= self._imports", "True", UNDISTURBED, ("tests/cli/test_termination.py",)),
 )  # fmt: skip
