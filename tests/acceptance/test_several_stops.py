@@ -223,13 +223,32 @@ def test_a_guest_that_is_stopped_otherwise_keeps_its_hits(machine, seconds):
             reasons[stop.reason] += 1
             if stop.reason is StopReason.OFF:
                 break
-            if stop.reason is not StopReason.TIMEOUT:
-                for cpu in guest.cpus:
-                    if cpu.address == BOTH:
-                        seen[cpu.number].add(cpu.registers.rcx)
+            for cpu in guest.cpus:  # one that is stopped there otherwise is not told to have hit it
+                if cpu.address == BOTH:
+                    seen[cpu.number].add(cpu.registers.rcx)
         assert seen == (set(range(1, times + 1)),) * 2
         assert reasons[StopReason.OFF] == 1
         assert reasons[StopReason.INTERRUPTED] > 5
+
+
+@pytest.mark.parametrize("isolate", [False, True])
+def test_a_reset_keeps_them(isolate, tmp_path):
+    """The firmware's entry and the other CPU at the reset vector do not count."""
+    times, image, code = 5, tmp_path / "image.bin", calling(5, both=NOP + RET, alone=NOP + RET)
+    ends = b"\xba\xf4\x00\x00\x00\xef"  # MOV EDX, 0xF4; OUT DX, EAX
+    assert code.count(ends) == 1
+    image.write_bytes(code.replace(ends, b"\xb0\xfe\xe6\x64\xeb\xfe"))  # a reset by the keyboard controller
+    with Machine(image, cpus=2, processor="qemu", exceptions="none", reboot=True, isolate=isolate) as guest:
+        for place in (BOTH, ALONE, 0xFFFF_FFF0):
+            guest.breakpoints.add(place)
+        hits = Counter()
+        while hits[1, ALONE] < 3 * times:
+            stop = guest.run(timeout=LIMIT)
+            assert stop.reason is StopReason.BREAKPOINT
+            hits[stop.cpu.number, stop.cpu.address] += 1
+        assert hits[1, BOTH] == 3 * times
+        assert 2 * times < hits[0, BOTH] <= 3 * times
+        assert set(hits) <= {(1, ALONE), (1, BOTH), (0, BOTH), (0, 0xFFFF_FFF0)}
 
 
 @pytest.mark.parametrize("cpus", [3, 4])

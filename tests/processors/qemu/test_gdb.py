@@ -129,3 +129,14 @@ def test_a_stub_that_is_silent_is_lost(stub, monkeypatch):
     monkeypatch.setattr("trapline.processors.qemu.gdb._PATIENCE", 0.01)
     with pytest.raises(ProcessorLost, match="did not answer"):
         client.command(b"g")
+
+
+def test_an_answer_is_waited_for_so_long(stub):
+    client, theirs = stub
+    theirs.sendall(b"+")
+    assert client.receive_within(0.01) is None
+    theirs.sendall(b"+" + encode(b"T05") + encode(b"OK"))
+    assert [client.receive_within(0), client.receive_within(0), client.receive_within(0)] == [b"T05", b"OK", None]
+    theirs.close()
+    with pytest.raises(ProcessorLost):
+        client.receive_within(5)

@@ -57,7 +57,7 @@ class QemuBoard:
         self._stops = BoardStops(GdbClient(machine.qemu.gdb), machine.qmp, self.cpus)
         self._handshakes.watch(machine.qemu.gdb.fileno())
         for handover in self._handshakes.all:
-            handover.on_wait = self._stops.take_if_any
+            handover.on_wait = self._stops.take
         self._outcomes = Outcomes()
         self._startups = Startups(self.cpus, self._outcomes)
         self._gathering = Gathering(self.cpus)

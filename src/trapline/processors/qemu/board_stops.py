@@ -60,16 +60,14 @@ class BoardStops:
         self._gdb.send(b"c")
 
     def take(self) -> None:
-        """Read the stop that QEMU reports, if any, find out what it means for each CPU, and resume QEMU."""
+        """Read the stop that QEMU reports, if any, find out what it means for each CPU, and resume QEMU.
+
+        Also for who waits for a CPU, which the stop has stopped as well.
+        """
         reply = self._gdb.poll() or b""
         if read_stop(reply).trapped:  # else it is an acknowledgement, or a pause by the user, who has to resume it
             self._look(reply)
             self._gdb.send(b"c")
-
-    def take_if_any(self) -> None:
-        """Do the same if QEMU has reported something, for who waits for a CPU that is stopped by it."""
-        if self._gdb.is_answered(0):
-            self.take()
 
     def _look(self, reply: bytes) -> None:
         self._hits.clear()
@@ -103,8 +101,12 @@ class BoardStops:
     def _may_have_trapped(self, cpu: StoppedCpu, state: CpuState) -> bool:
         """Whether QEMU may yet have an access to tell, of a CPU that has left the guest since."""
         where = where_is(state, cpu.stops.shared)
-        outside = where in (Where.OURS, Where.SMM) and not state.halted
-        return outside and cpu.in_guest and bool(self._inserted.places[1]) and cpu.number not in self._hits
+        return (
+            where in (Where.OURS, Where.SMM)
+            and cpu.in_guest
+            and bool(self._inserted.places[1])
+            and cpu.number not in self._hits
+        )
 
     def _force(self, cpu: StoppedCpu, address: int) -> None:
         """Make a CPU leave before an instruction."""
@@ -122,7 +124,7 @@ class BoardStops:
         """Execute one instruction of a CPU, while the others stand still."""
         self._gdb.command(b"Hc%x" % (number + 1))  # the step of which ends with any stop
         self._gdb.send(b"vCont;s:%x" % (number + 1))
-        self._note(self._gdb.receive() if self._gdb.is_answered(_SLOW) else self._gdb.interrupt())
+        self._note(self._gdb.receive_within(_SLOW) or self._gdb.interrupt())
 
     def _note(self, reply: bytes) -> None:
         stop = read_stop(reply)

@@ -7,6 +7,7 @@ packet counts as one. None is sent, because any byte that arrives while the gues
 import re
 import select
 import socket
+import time
 from typing import Final, NamedTuple
 
 from trapline.errors import ProcessorError, ProcessorLost
@@ -104,6 +105,18 @@ class GdbClient:
             payload, self._received = decode(self._received)
         return payload
 
+    def receive_within(self, seconds: float) -> bytes | None:
+        """Return the same; None: there is none after that time."""
+        limit = time.monotonic() + seconds
+        payload, self._received = decode(self._received)
+        while payload is None:
+            if not select.select([self._connection], [], [], max(0.0, limit - time.monotonic()))[0]:
+                return None
+            if not self._read():
+                raise ProcessorLost("QEMU ended while the guest was stopped")
+            payload, self._received = decode(self._received)
+        return payload
+
     def poll(self) -> bytes | None:
         """Return the payload of a packet that has arrived; None: nothing but an acknowledgement, or QEMU is ending."""
         if select.select([self._connection], [], [], 0)[0]:
@@ -124,10 +137,6 @@ class GdbClient:
         """Stop the machine, which runs, or has stopped since: return the payload of the one stop reply."""
         self._write(INTERRUPT)
         return self.receive()
-
-    def is_answered(self, seconds: float) -> bool:
-        """Wait for something to arrive; False: nothing has, in that time."""
-        return bool(self._received) or bool(select.select([self._connection], [], [], seconds)[0])
 
     def monitor(self, line: str) -> str:
         """Return what QEMU's human monitor answers to a command; the machine has to be stopped."""
