@@ -60,9 +60,10 @@ def resting(monkeypatch):
 
 
 def test_a_machine_that_is_kept_is_paused_once_until_it_is_handed_over(resting):
-    qemu, keeper, told = Qemu(), Keeper(), []
+    qemu, keeper, told = Qemu(), Keeper(running=True), []
     rest = resting(qemu, keeper)
     rest.on_pause = lambda: told.append(qemu.state)
+    keeper.running = False
     wait_until(lambda: qemu.state == "paused" and told)
     time.sleep(0.02)
     keeper.running = True
