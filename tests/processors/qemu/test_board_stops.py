@@ -1,3 +1,5 @@
+import contextlib
+
 import pytest
 
 from tests.processors.qemu.scripted_qemu import FACTS
@@ -100,7 +102,7 @@ def stub(cpus):
 
 @pytest.fixture
 def stops(cpus, stub):
-    return BoardStops(stub, stub, cpus)
+    return BoardStops(stub, stub, cpus, contextlib.nullcontext)
 
 
 @pytest.fixture

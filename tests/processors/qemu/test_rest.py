@@ -118,11 +118,12 @@ def processor_time(pid):
 
 @pytest.mark.qemu
 @pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="QEMU is not installed")
+@pytest.mark.parametrize("cpus", [1, 4])
 @pytest.mark.parametrize("breaks", [False, True], ids=["", "with a breakpoint"])
-def test_a_guest_that_is_held_takes_no_core_and_goes_on(tmp_path, breaks):
+def test_a_guest_that_is_held_takes_no_core_and_goes_on(tmp_path, breaks, cpus):
     guest = tmp_path / "guest.img"
     guest.write_bytes(ud_sector())
-    with Machine(guest, processor="qemu", accel="tcg", exceptions="ud") as machine:
+    with Machine(guest, processor="qemu", accel="tcg", cpus=cpus, exceptions="ud") as machine:
         seen = []
 
         @machine.on(Vector.UD)

@@ -40,8 +40,8 @@ class QemuBoard:
         """`machine` has been started with so many."""
         self._machine = machine
         shares = [machine.shared, *(SharedMemory(machine.qemu.monitor, number) for number in range(1, cpus))]
-        rest = (machine.qemu, *(machine.watchdog, machine.damage, machine.resets))
-        others = [OtherHandover(rest[0], shared, *rest[1:]) for shared in shares[1:]]
+        whose = (machine.watchdog, machine.damage, machine.resets)
+        others = [OtherHandover(machine.qemu, shared, *whose) for shared in shares[1:]]
         self._handshakes = Handshakes(machine, machine.shared, self._on_wake, others)
         self._shares = shares
         for number, shared in enumerate(shares):
@@ -54,10 +54,9 @@ class QemuBoard:
         self._ticks = Ticks(machine.qemu.command, self._handshakes, machine.shared.mailbox)
         self._halts = Halts(machine.qmp, self.kick, several=True)
         self._handshakes.on_quiet = self._look
-        self._stops = BoardStops(GdbClient(machine.qemu.gdb), machine.qmp, self.cpus)
-        self._handshakes.watch(machine.qemu.gdb.fileno())
-        for handover in self._handshakes.all:
-            handover.on_wait = self._stops.take
+        awake = self._handshakes.shared_rest.awake
+        self._stops = BoardStops(GdbClient(machine.qemu.gdb), machine.qmp, self.cpus, awake)
+        self._handshakes.serve(self._stops)
         self._outcomes = Outcomes()
         self._startups = Startups(self.cpus, self._outcomes)
         self._gathering = Gathering(self.cpus)
@@ -143,6 +142,7 @@ class QemuBoard:
 
     def close(self) -> None:
         """End QEMU and release the memory. Safe to call twice."""
+        self._handshakes.shared_rest.close()
         self._machine.close()
         self._handshakes.close()
 

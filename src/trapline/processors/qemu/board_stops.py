@@ -9,7 +9,8 @@ nothing new of it (`in_guest` is False). Otherwise it is in the guest, or on the
 (`whereabouts`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
 from .cpu_stops import CpuStops
@@ -40,8 +41,11 @@ class StoppedCpu(Protocol):
 class BoardStops:
     """Speaks to QEMU's gdbstub about all CPUs."""
 
-    def __init__(self, gdb: GdbClient, qmp: Qmp, cpus: Sequence[StoppedCpu]) -> None:
-        self._gdb, self._cpus = gdb, cpus
+    def __init__(
+        self, gdb: GdbClient, qmp: Qmp, cpus: Sequence[StoppedCpu], awake: Callable[[], AbstractContextManager[None]]
+    ) -> None:
+        """`awake`: QEMU is not paused in it."""
+        self._gdb, self._cpus, self._awake = gdb, cpus, awake
         self._inserted = Inserted(gdb, qmp)
         self._hits: dict[int, tuple[int, bool]] = {}
         """What CPUs have accessed, by their number, as QEMU said since it stopped."""
@@ -53,11 +57,12 @@ class BoardStops:
         wanted = united([cpu.stops.places for cpu in executing])
         if wanted == self._inserted.places:
             return
-        reply = self._inserted.stop()
-        if any(self._inserted.places):
-            self._look(reply)
-        self._inserted.change(wanted)
-        self._gdb.send(b"c")
+        with self._awake():
+            reply = self._inserted.stop()
+            if any(self._inserted.places):
+                self._look(reply)
+            self._inserted.change(wanted)
+            self._gdb.send(b"c")
 
     def take(self) -> None:
         """Read the stop that QEMU reports, if any, find out what it means for each CPU, and resume QEMU.
@@ -68,6 +73,10 @@ class BoardStops:
         if read_stop(reply).trapped:  # else it is an acknowledgement, or a pause by the user, who has to resume it
             self._look(reply)
             self._gdb.send(b"c")
+
+    def forget(self) -> None:
+        """See `Inserted.forget`."""
+        self._inserted.forget()
 
     def _look(self, reply: bytes) -> None:
         self._hits.clear()

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from trapline.errors import ProcessorLost
 from trapline.machine.processor import Outcome, Statistics
@@ -10,6 +11,7 @@ from .handover import Handover
 from .handshake import BUSY_POLL, IDLE_POLL, Handshake
 from .layout import Mailbox, SharedMemory
 from .machine import QemuMachine
+from .rest import Rest
 
 
 class MachineWasReset(ProcessorLost):
@@ -33,6 +35,33 @@ class OtherHandover(Handover):
         """The firmware answers by the boot CPU alone."""
 
 
+class Reporting(Protocol):
+    """What reads what QEMU's gdbstub reports: `BoardStops`."""
+
+    def take(self) -> None:
+        """Do what a stop means that it has reported, if any."""
+
+    def forget(self) -> None:
+        """Discard that QEMU was paused."""
+
+
+class Together:
+    """The mailboxes of all CPUs as one. Implements `rest.Keeper`."""
+
+    def __init__(self, handovers: Sequence[Handover]) -> None:
+        self._handovers = handovers
+
+    @property
+    def running(self) -> bool:
+        """The monitor has any."""
+        return any(one.running for one in self._handovers)
+
+    @property
+    def kept_for(self) -> float:
+        """Seconds for which the host has had all."""
+        return min(one.kept_for for one in self._handovers)
+
+
 class Handshakes(Handshake):
     """The handshake of the boot CPU, which waits for the others too."""
 
@@ -42,8 +71,16 @@ class Handshakes(Handshake):
         super().__init__(machine.qemu, shared, on_wake, machine.watchdog, machine.damage, machine.resets)
         self.all: tuple[Handover, ...] = (self, *others)
         """The boot CPU's first."""
+        self.shared_rest = Rest(machine.qmp, Together(self.all))
         for one in others:
             one.boot, one.running = shared.mailbox, False  # until the boot CPU has let it come
+
+    def serve(self, stops: Reporting) -> None:
+        """Listen to QEMU's gdbstub, also while one CPU is waited for, and let QEMU be paused when all are kept."""
+        self.watch(self._qemu.gdb.fileno())
+        self.shared_rest.on_pause = stops.forget
+        for one in self.all:
+            one.on_wait, one.rest = stops.take, self.shared_rest
 
     @property
     def total(self) -> Statistics:

@@ -36,6 +36,11 @@ class Inserted:
         self.started = True
         return b""
 
+    def forget(self) -> None:
+        """Discard what the stub has said: that QEMU was paused, and not by anything that is set here."""
+        while self.started and self._gdb.poll() is not None:
+            self._gdb.acknowledge()
+
     def change(self, wanted: Places) -> None:
         """Set in QEMU what is wanted, and nothing else. The machine has to be stopped."""
         packets = changes(self.places, wanted)

@@ -19,8 +19,9 @@ _ANSWER: Final = 5.0
 class Keeper(Protocol):
     """Who has the mailbox: `Handover`."""
 
-    running: bool
-    """The monitor has it."""
+    @property
+    def running(self) -> bool:
+        """The monitor has it."""
 
     @property
     def kept_for(self) -> float:

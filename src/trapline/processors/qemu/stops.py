@@ -47,6 +47,7 @@ class Stops:
         self._shared = shared
         self._unavailable, self._awake = unavailable, awake
         self._inserted = Inserted(gdb, qmp)
+        self.forget = self._inserted.forget
         self.breakpoints: frozenset[int] = frozenset()
         self.watchpoints: tuple[Watchpoint, ...] = ()
         self.hit: Watchpoint | None = None
@@ -90,11 +91,6 @@ class Stops:
         """Return what a forced exit means, once; None: the exit is the guest's own."""
         outcome, self._outcome = self._outcome, None
         return outcome
-
-    def forget(self) -> None:
-        """Discard what the stub has said: that QEMU was paused, and not by anything that is set here."""
-        while self._inserted.started and self._gdb.poll() is not None:
-            self._gdb.acknowledge()
 
     def take(self) -> None:
         """Read the stop that QEMU reports, if any, force an exit if the guest hit something, and resume QEMU."""
