@@ -22,7 +22,7 @@ BOTH, FIRST, SECOND, ALONE = 0x8800, 0x8900, 0x8A00, 0x8B00
 """Where `calling` has the code that both CPUs call, and what one of them calls."""
 VALUE = 0x9000
 """A word of 4 bytes, 0 at first, that is the exit status of `calling`."""
-_OTHER, _HERE, _THERE = 0x8000, 0x9010, 0x9014
+OTHER, _HERE, _THERE = 0x8000, 0x9010, 0x9014
 _FLAT = (0, 0x00CF_9B00_0000_FFFF, 0x00CF_9300_0000_FFFF)
 
 
@@ -117,7 +117,7 @@ def calling(times, *, both=b"\xc3", first=b"\xc3", second=b"\xc3", alone=b"\xc3"
     other.mov(Mem(None, _HERE, size=32), 1)
     other.label("again")
     for function in (BOTH, SECOND, ALONE):
-        other.mov(AX, function - _OTHER)
+        other.mov(AX, function - OTHER)
         other.call(AX)
     other.dec(ECX)
     other.jne("again")
@@ -128,7 +128,7 @@ def calling(times, *, both=b"\xc3", first=b"\xc3", second=b"\xc3", alone=b"\xc3"
 
     def code(code):
         code.mov(ESP, 0x6000)
-        for register, value in ((ICR2, 1 << 24), (ICR, INIT), (ICR, STARTUP | _OTHER >> 12)):
+        for register, value in ((ICR2, 1 << 24), (ICR, INIT), (ICR, STARTUP | OTHER >> 12)):
             code.mov(register, value)
         _await(code, _HERE)
         code.mov(ECX, times)
@@ -145,7 +145,7 @@ def calling(times, *, both=b"\xc3", first=b"\xc3", second=b"\xc3", alone=b"\xc3"
         code.label("stay")
         code.jmp("stay")
 
-    parts = [(_OTHER, other.assemble(_OTHER)), (VALUE, bytes(4)), (_HERE, bytes(8))]
+    parts = [(OTHER, other.assemble(OTHER)), (VALUE, bytes(4)), (_HERE, bytes(8))]
     parts += [(BOTH, both), (FIRST, first), (SECOND, second), (ALONE, alone)]
     return multiboot(code, parts)
 

@@ -10,10 +10,28 @@ from itertools import pairwise
 import pytest
 
 from tests.acceptance.runs import LIMIT, QEMU, assert_same, on_qemu_alone
-from tests.acceptance.several import ALONE, BOTH, FIRST, HANDLER, HANDLER_32, SECOND, SKIP, VALUE, calling, raising
+from tests.acceptance.several import (
+    ALONE,
+    BOTH,
+    FIRST,
+    HANDLER,
+    HANDLER_32,
+    ICR,
+    ICR2,
+    INIT,
+    OTHER,
+    SECOND,
+    SKIP,
+    STARTUP,
+    VALUE,
+    calling,
+    multiboot,
+    raising,
+)
 from tests.acceptance.test_steps import HASH, breakpoints
 from trapline import Machine, StopReason
 from trapline.arch.vectors import Vector
+from trapline.asm.operands import AL, DX, EAX, ECX, EDX, ESP
 from trapline.debugger.target import Target
 from trapline.processors.qemu.launch import find_qemu
 
@@ -249,6 +267,49 @@ def test_a_reset_keeps_them(isolate, tmp_path):
         assert hits[1, BOTH] == 3 * times
         assert 2 * times < hits[0, BOTH] <= 3 * times
         assert set(hits) <= {(1, ALONE), (1, BOTH), (0, BOTH), (0, 0xFFFF_FFF0)}
+
+
+def leaving(code, value):
+    """Return an image whose CPU 1 spins at OTHER, while CPU 0 waits a while and then writes a value to a port."""
+
+    def first(guest):
+        guest.mov(ESP, 0x6000)
+        for register, command in ((ICR2, 1 << 24), (ICR, INIT), (ICR, STARTUP | OTHER >> 12)):
+            guest.mov(register, command)
+        guest.mov(ECX, 200_000)
+        guest.label("wait")
+        guest.pause()
+        guest.dec(ECX)
+        guest.jne("wait")
+        guest.mov(EAX, value)
+        guest.mov(EDX, code)
+        guest.out(DX, AL)
+        guest.label("stay")
+        guest.jmp("stay")
+
+    return multiboot(first, [(OTHER, NOP + b"\xeb\xfd")])
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_the_machine_ends_while_another_cpu_is_stopped(status, tmp_path):
+    image = tmp_path / "image.bin"
+    image.write_bytes(leaving(0xF4, status))
+    for _ in range(4):
+        with Machine(image, cpus=2, processor="qemu", exceptions="none") as guest:
+            guest.breakpoints.add(OTHER)
+            assert all(stop.cpu.address == OTHER for stop in stops_of(guest, StopReason.BREAKPOINT))
+            assert guest.session.processor.exit_status == 2 * status + 1
+
+
+@pytest.mark.parametrize(("port", "value"), [(0x64, 0xFE), (0x92, 1)])
+def test_the_machine_is_reset_while_another_cpu_is_stopped(port, value, tmp_path):
+    image = tmp_path / "image.bin"
+    image.write_bytes(leaving(port, value))
+    with Machine(image, cpus=2, processor="qemu", exceptions="none", reboot=True) as guest:
+        guest.breakpoints.add(OTHER)
+        while guest.session.vm.vcpu.resets < 6:
+            stop = guest.run(timeout=LIMIT)
+            assert (stop.reason, stop.cpu.number, stop.cpu.address) == (StopReason.BREAKPOINT, 1, OTHER)
 
 
 @pytest.mark.parametrize("cpus", [3, 4])

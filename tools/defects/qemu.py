@@ -105,4 +105,12 @@ DEFECTS: Final = (
            "with contextlib.nullcontext():", UNDISTURBED, ("tests/processors/qemu/test_process.py",)),
     Defect("146", "an import interrupted in the middle", "src/trapline/cli/termination.py",
            "self._waits or _imports(frame) <= self._imports", "True", UNDISTURBED, ("tests/cli/test_termination.py",)),
+    Defect("147", "a kick told while a CPU is stepped", f"{_QEMU}/board.py",
+           "if len(executing) < len(self.cpus):", "if False:", ONE_CPU,
+           ("tests/acceptance/test_several_stops.py::test_a_guest_that_is_stopped_otherwise_keeps_its_hits",)),
+    Defect("148", "a CPU that waits is stepped", f"{_QEMU}/whereabouts.py", "if state.halted:", "if False:", ONE_CPU,
+           ("tests/processors/qemu/test_board_stops.py",)),
+    Defect("149", "the end of QEMU at a hit is an error", f"{_QEMU}/board.py",
+           "(MachineWasReset, QemuEnded)", "(MachineWasReset,)", ONE_CPU,
+           ("tests/acceptance/test_several_stops.py::test_the_machine_ends_while_another_cpu_is_stopped",)),
 )  # fmt: skip

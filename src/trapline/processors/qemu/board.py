@@ -24,6 +24,7 @@ from .machine import QemuMachine
 from .outcomes import Outcomes
 from .placement import clear_control
 from .places import check, why_unavailable
+from .process import QemuEnded
 from .ring import number_records
 from .startups import Startups
 from .ticks import Ticks
@@ -31,6 +32,7 @@ from .watchdog import slowness
 
 _PATIENCE: Final = 5.0
 """Seconds that a CPU has to stop, on a fast machine."""
+_GONE: Final = (MachineWasReset, QemuEnded)  # by another CPU, while one was to do something: it is told elsewhere
 
 
 class QemuBoard:
@@ -60,9 +62,7 @@ class QemuBoard:
         self._outcomes = Outcomes()
         self._startups = Startups(self.cpus, self._outcomes)
         self._gathering = Gathering(self.cpus)
-        self._kicked = False
-        self._begun = False
-        self._pausing = False
+        self._kicked = self._begun = self._pausing = False
         self._leaving: BoardCpu | None = None
         """The CPU that is doing what may reset the machine, while the others stand still."""
 
@@ -86,10 +86,7 @@ class QemuBoard:
         return self._run(self.cpus, deadline)
 
     def run_alone(self, number: int, deadline: float | None) -> Outcome:
-        """Execute one CPU; what others come back with is kept.
-
-        Raises UsageError for one that waits until those begin that it has just started.
-        """
+        """Execute one CPU; the others' is kept. Raises UsageError for one that waits for those that it has started."""
         cpu = self.cpus[number]
         if cpu.starting:
             raise UsageError(f"CPU {number} is starting another one, which takes all CPUs to run on: continue first")
@@ -109,7 +106,7 @@ class QemuBoard:
         try:
             while any(cpu.running for cpu in self.cpus):
                 if messenger is not None:
-                    with contextlib.suppress(MachineWasReset):
+                    with contextlib.suppress(*_GONE):
                         for cpu in running:
                             if cpu.running:
                                 cpu.expect_nmi()
@@ -150,12 +147,12 @@ class QemuBoard:
         if (kicked := self._take_kick(executing)) is not None:
             return 0, kicked
         self._machine.power_on.leave_firmware()
-        if self._begun:
-            self._stops.apply(executing)
-        with contextlib.suppress(MachineWasReset):
+        with contextlib.suppress(*_GONE):
+            if self._begun:
+                self._stops.apply(executing)
             self._go_on(executing)
         while True:
-            with contextlib.suppress(MachineWasReset):
+            with contextlib.suppress(*_GONE):
                 found = self._outcomes.take(executing)
                 if found is not None:
                     return found
@@ -192,7 +189,8 @@ class QemuBoard:
         """Wait until a CPU comes back, and sort what comes; `late`: the deadline is an error."""
         outcome = self._handshakes.wait(deadline)
         if outcome is None:
-            self._stops.take()
+            with contextlib.suppress(*_GONE):
+                self._stops.take()
         elif outcome is Outcome.OFF:
             by_guest = any(cpu.ends for cpu in self.cpus)
             self._outcomes.add(self._boot, self._machine.end(reported=self._handshakes.reported, by_guest=by_guest))
@@ -205,7 +203,7 @@ class QemuBoard:
             for cpu in self.cpus:
                 if cpu.handover.is_back:
                     cpu.handover.take()
-                    with contextlib.suppress(MachineWasReset):
+                    with contextlib.suppress(*_GONE):
                         self._sort(cpu)
         return outcome
 

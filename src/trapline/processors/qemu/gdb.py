@@ -12,6 +12,8 @@ from typing import Final, NamedTuple
 
 from trapline.errors import ProcessorError, ProcessorLost
 
+from .process import QemuEnded
+
 INTERRUPT: Final = b"\x03"
 """Stops the machine while it runs; answered by a stop reply."""
 
@@ -101,7 +103,7 @@ class GdbClient:
         payload, self._received = decode(self._received)
         while payload is None:
             if not self._read():
-                raise ProcessorLost("QEMU ended while the guest was stopped")
+                raise QemuEnded
             payload, self._received = decode(self._received)
         return payload
 
@@ -113,7 +115,7 @@ class GdbClient:
             if not select.select([self._connection], [], [], max(0.0, limit - time.monotonic()))[0]:
                 return None
             if not self._read():
-                raise ProcessorLost("QEMU ended while the guest was stopped")
+                raise QemuEnded
             payload, self._received = decode(self._received)
         return payload
 
@@ -164,4 +166,4 @@ class GdbClient:
         try:
             self._connection.sendall(data)
         except OSError as error:
-            raise ProcessorLost("QEMU ended while the guest was stopped") from error
+            raise QemuEnded from error

@@ -10,7 +10,7 @@ from trapline.machine.processor import Outcome, Statistics
 
 from .damage import Damage
 from .layout import MAILBOX_AT, Command, Mailbox, Owner, SharedMemory
-from .process import QemuProcess
+from .process import QemuEnded, QemuProcess
 from .resets import Resets
 from .rest import Rest
 from .ring import Ring
@@ -106,7 +106,7 @@ class Handover:
         while not self._owner[0]:
             self.on_wait()
             if self._qemu.process.poll() is not None:
-                raise ProcessorLost("QEMU ended while the guest was stopped")
+                raise QemuEnded
             self._check_reset()
             complaint = self._watchdog.complaint(since)
             if complaint is not None or self._is_late(since):

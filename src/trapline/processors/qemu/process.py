@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Callable, Sequence
 from typing import IO, Final, NamedTuple
 
-from trapline.errors import LaunchError, ProcessorError
+from trapline.errors import LaunchError, ProcessorError, ProcessorLost
 
 from .child import Child
 from .command import Descriptors, by_number
@@ -20,6 +20,13 @@ _PR_SET_PDEATHSIG: Final = 1
 _OUTPUT_TAIL: Final = 1 << 14
 _PATIENCE: Final = 5.0
 """Seconds that QEMU has to end by itself after it was asked to."""
+
+
+class QemuEnded(ProcessorLost):
+    """QEMU has ended while it was to do something for the host."""
+
+    def __init__(self) -> None:
+        super().__init__("QEMU ended while the guest was stopped")
 
 
 class Files(NamedTuple):
