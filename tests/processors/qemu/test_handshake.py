@@ -12,7 +12,7 @@ from trapline.processors.qemu.layout import Owner
 
 
 class Quiet:
-    """A watchdog, damage and resets, none of which has anything to say."""
+    """QMP, a watchdog, damage and resets, none of which has anything to say."""
 
 
 @pytest.fixture
@@ -27,8 +27,10 @@ def one_cpu(qemu):
 
 
 def several_cpus(qemu):
-    machine = SimpleNamespace(qemu=qemu, watchdog=Quiet(), damage=Quiet(), resets=Quiet())
-    return Handshakes(machine, qemu.shared, lambda: None, ())
+    machine = SimpleNamespace(qemu=qemu, qmp=Quiet(), watchdog=Quiet(), damage=Quiet(), resets=Quiet())
+    handshakes = Handshakes(machine, qemu.shared, lambda: None, ())
+    handshakes.shared_rest.close()
+    return handshakes
 
 
 @pytest.mark.parametrize("opened", [one_cpu, several_cpus])
