@@ -3,15 +3,18 @@ import contextlib
 import pytest
 
 from tests.processors.qemu.scripted_qemu import FACTS
-from trapline.arch.exits import ExitCode
+from trapline.arch.events import Event, EventType, encode
+from trapline.arch.exits import ExitCode, is_intercepted
 from trapline.arch.registers import EFER
+from trapline.arch.vmcb import IntCtl
 from trapline.machine.processor import Outcome, Watchpoint
 from trapline.machine.scripted import ScriptedMemory
 from trapline.processors.qemu.board_stops import BoardStops, united
 from trapline.processors.qemu.cpu_stops import CpuStops
 from trapline.processors.qemu.layout import PML4_AT, SharedMemory, base_for, size_for
 
-DB_EXIT = 0x41
+DB_EXIT, GP_EXIT = 0x41, 0x4D
+IDT_LIMIT = 0xFFF
 PLACE, ELSEWHERE = 0x4000, 0x5000
 W, R = Watchpoint(0x8000, 4, False), Watchpoint(0x8000, 8, True)
 NAMED = b"T05thread:%02x;"
@@ -284,3 +287,52 @@ def test_a_cpu_that_was_reset_has_hit_nothing(cpus):
     stops.forget()
     assert (stops.take_forced(), stops.take_trap(), stops.hit) == (False, False, None)
     assert stops.places == (frozenset(), (W,))
+
+
+@pytest.fixture
+def interrupted(cpus):
+    """A CPU that has left for an interrupt while there is a watchpoint."""
+    cpu = cpus[0]
+    cpu.stops.watch((W,))
+    cpu.save.idtr.limit, cpu.control.exit_code = IDT_LIMIT, ExitCode.INTR
+    assert cpu.stops.fetch_vector(wanted=False)
+    assert cpu.save.idtr.limit == IDT_LIMIT  # it may be looked at
+    return cpu
+
+
+def test_the_vector_of_an_interrupt_is_fetched_with_the_next_entry(interrupted):
+    stops, control = interrupted.stops, interrupted.control
+    stops.before_entry()
+    assert (interrupted.save.idtr.limit, is_intercepted(control, ExitCode.INTR)) == (0, False)
+    stops.watch(())  # what is begun is done
+    control.exit_code, control.exit_int_info = GP_EXIT, encode(Event(0x40, EventType.INTR))
+    assert stops.fetch_vector(wanted=False)
+    assert interrupted.save.idtr.limit == IDT_LIMIT
+    assert control.event_inj == encode(Event(0x40, EventType.INTR))
+
+
+def test_an_interrupt_waits_for_a_cpu_that_is_made_to_leave_meanwhile(interrupted):
+    stops, control = interrupted.stops, interrupted.control
+    stops.before_entry()
+    control.exit_code = ExitCode.SWINT
+    stops.note_forced(None, sure=False)
+    assert stops.take_forced()
+    assert (interrupted.save.idtr.limit, is_intercepted(control, ExitCode.INTR)) == (IDT_LIMIT, True)
+    stops.before_entry()
+    assert interrupted.save.idtr.limit == IDT_LIMIT
+
+
+@pytest.mark.parametrize("change", ["watched", "stepped"])
+def test_an_interrupt_that_is_to_wait_otherwise(interrupted, change):
+    if change == "watched":
+        interrupted.stops.watch(())
+    else:
+        interrupted.control.int_ctl = IntCtl.V_INTR_MASKING
+    interrupted.stops.before_entry()
+    assert interrupted.save.idtr.limit == IDT_LIMIT
+
+
+def test_an_interrupt_that_the_hypervisor_wants_is_its_own(cpus):
+    cpus[0].stops.watch((W,))
+    cpus[0].control.exit_code = ExitCode.INTR
+    assert not cpus[0].stops.fetch_vector(wanted=True)

@@ -2,8 +2,9 @@
 
 from typing import Final
 
-from trapline.arch.exits import EXCEPTION_EXITS
+from trapline.arch.exits import EXCEPTION_EXITS, ExitCode
 from trapline.arch.vectors import Vector
+from trapline.arch.vmcb import IntCtl
 from trapline.machine.linear import code_address
 from trapline.machine.memory import GuestMemory
 from trapline.machine.processor import Outcome, Watchpoint
@@ -36,6 +37,8 @@ class CpuStops:
         self._trapped: Watchpoint | None = None
         """Accessed by an instruction that ended in an exit for its #DB."""
         self._deliveries = Deliveries(shared, memory, facts)
+        self._fetches = False
+        """The vector of an interrupt is to be fetched with the next entry."""
 
     @property
     def places(self) -> Places:
@@ -49,7 +52,7 @@ class CpuStops:
     def forget(self) -> None:
         """The CPU was reset: nothing of what it did counts."""
         self.hit = self._trapped = self.entered = None
-        self.forced = False
+        self.forced = self._fetches = False
         self._deliveries.reset()
 
     def note_forced(self, watched: tuple[int, bool] | None, *, sure: bool) -> None:
@@ -67,6 +70,8 @@ class CpuStops:
     def take_forced(self) -> bool:
         """Return whether the exit was forced, once."""
         forced, self.forced = self.forced, False
+        if forced:
+            self._deliveries.cancel()
         return forced
 
     def outcome(self) -> Outcome | None:
@@ -93,11 +98,18 @@ class CpuStops:
         return outcome is not Outcome.BREAKPOINT or code_address(self._vmcb.save) in self.breakpoints
 
     def fetch_vector(self, *, wanted: bool) -> bool:
-        """Turn an exit for an interrupt into its injection; True: enter again. `wanted`: it is the hypervisor's."""
-        return bool(self.watchpoints) and not wanted and self._deliveries.fetch_vector()
+        """Turn an exit for an interrupt into its injection; True: enter again. `wanted`: it is the hypervisor's.
+
+        It begins with the entry: until then the CPU may be looked at, and what stops it be changed.
+        """
+        if self._deliveries.fetching:
+            return self._deliveries.fetch_vector()
+        self._fetches = bool(self.watchpoints) and not wanted and self._vmcb.control.exit_code == ExitCode.INTR
+        return self._fetches
 
     def before_entry(self) -> None:
         """Deliver what TCG would lose, and note where the CPU is."""
-        if self.watchpoints:
+        fetches, self._fetches = self._fetches and not self._vmcb.control.int_ctl & IntCtl.V_INTR_MASKING, False
+        if self.watchpoints and not (fetches and self._deliveries.fetch_vector()):
             self._deliveries.before_entry(self.watchpoints)
         self.entered = code_address(self._vmcb.save)

@@ -35,9 +35,20 @@ class Deliveries:
         self._idt_limit: int | None = None
         """The guest's, while the vector of an interrupt is being fetched."""
 
+    @property
+    def fetching(self) -> bool:
+        """Whether the guest was entered for the vector of an interrupt, and has not left since."""
+        return self._idt_limit is not None
+
     def reset(self) -> None:
         """Forget an interrupt: the machine was reset."""
         self._idt_limit = None
+
+    def cancel(self) -> None:
+        """Leave an interrupt pending whose vector was to be fetched: the guest has left for another reason."""
+        if self._idt_limit is not None:
+            self._vmcb.save.idtr.limit, self._idt_limit = self._idt_limit, None
+            set_intercept(self._vmcb.control, ExitCode.INTR)
 
     def before_entry(self, watched: tuple[Watchpoint, ...]) -> None:
         """Deliver the event in EVENTINJ if its delivery would access watched memory; one that fails is left to TCG."""
