@@ -28,7 +28,9 @@ from tests.acceptance.several import (
     multiboot,
     raising,
 )
+from tests.acceptance.software import LINUX_ON_FOUR
 from tests.acceptance.test_steps import HASH, breakpoints
+from tools import testguests
 from trapline import Machine, StopReason
 from trapline.arch.vectors import Vector
 from trapline.asm.operands import AL, DX, EAX, ECX, EDX, ESP
@@ -37,6 +39,8 @@ from trapline.processors.qemu.launch import find_qemu
 
 SIZES = [30, pytest.param(200, marks=pytest.mark.soak)]
 TURNS = [2, pytest.param(20, marks=pytest.mark.soak)]
+LINKED_AT = 0xFFFF_FFFF_8100_0000
+"""Where Linux has its code without KASLR."""
 NOP, RET, UD2 = b"\x90", b"\xc3", b"\x0f\x0b"
 ONE_THREAD = """#!{python}
 import os, sys
@@ -371,3 +375,33 @@ def test_none_of_many_runs_on_a_busy_machine_hangs(number, tmp_path):
                 assert stop.reason in (StopReason.BREAKPOINT, StopReason.WATCHPOINT)
             assert hits[StopReason.BREAKPOINT] == 24
             assert hits[StopReason.WATCHPOINT] >= 24
+
+
+@pytest.mark.soak
+def test_linux_on_four_cpus_goes_on_after_hits_of_all(tmp_path):
+    """Interrupts arrive at CPUs that are stopped for what another one accesses."""
+    try:
+        kernel, initrd, names = testguests.linux_kernel(), testguests.smp_initrd(), testguests.linux_kallsyms()
+    except testguests.Unobtainable as reason:
+        pytest.skip(str(reason))
+    places = {name: int(address, 16) for address, _, name, *_ in map(str.split, names.read_text().splitlines())}
+    slide = places["_stext"] - LINKED_AT
+    console, hits = tmp_path / "console.txt", Counter()
+    append = f"{LINUX_ON_FOUR.append} nokaslr"
+    with Machine(
+        kernel, initrd=initrd, append=append, cpus=4, processor="qemu", exceptions="none", console=console
+    ) as guest:
+        for name in ("do_exit", "wake_up_new_task", "__x64_sys_execve"):
+            guest.breakpoints.add(places[name] - slide)
+        while (stop := guest.run(timeout=2 * LIMIT)).reason is not StopReason.OFF:
+            hits[stop.reason] += 1
+            assert stop.reason in (StopReason.BREAKPOINT, StopReason.WATCHPOINT)
+            if stop.reason is StopReason.WATCHPOINT and hits[stop.reason] == 200:
+                guest.watchpoints.clear()
+            elif stop.reason is StopReason.BREAKPOINT and hits[stop.reason] == 40:
+                guest.watchpoints.add(places["jiffies_64"] - slide, 8)
+            elif hits[StopReason.BREAKPOINT] == 300:
+                guest.breakpoints.clear()
+    assert hits == {StopReason.BREAKPOINT: 300, StopReason.WATCHPOINT: 200}
+    assert b"trapline: up with 4" in console.read_bytes()
+    assert b"trapline: done" in console.read_bytes()
