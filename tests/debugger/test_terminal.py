@@ -1,5 +1,6 @@
 """`trapline gdb` on a terminal: what is typed there is gdb's."""
 
+import ctypes
 import os
 import pty
 import select
@@ -8,12 +9,15 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from tests.acceptance.runs import LIMIT, alive, children
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("gdb") is None, reason="gdb is not installed")]
+TGKILL = 234
+"""Linux's number of a system call that sends a signal to one thread."""
 CONTROLLING = (
     "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
 )
@@ -94,6 +98,18 @@ def test_a_signal_to_trapline_ends_gdb(start, number, status, runs):
         terminal.expect("guest: interrupted")
         assert terminal.process.wait(LIMIT) == status
         assert not alive(gdb)
+
+
+def test_a_signal_that_another_thread_takes_ends_gdb(start):
+    """As does one that comes just before the loop waits: neither ends the wait."""
+    with start() as terminal:
+        terminal.expect("(gdb) ")
+        process = terminal.process.pid
+        first, thread, *_ = sorted(int(task.name) for task in Path(f"/proc/{process}/task").iterdir())
+        assert first == process
+        assert ctypes.CDLL(None).syscall(TGKILL, process, thread, signal.SIGINT) == 0
+        terminal.expect("guest: interrupted")
+        assert terminal.process.wait(LIMIT) == 130
 
 
 def test_gdb_that_has_killed_the_guest_goes_on(start):

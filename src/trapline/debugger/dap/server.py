@@ -27,6 +27,8 @@ LOOPBACK: Final = "127.0.0.1"
 _CHUNK: Final = 1 << 16
 _PIECE: Final = 4096
 """Bytes that can be written without waiting where `poll` says that one can (PIPE_BUF)."""
+_LOOK: Final = 0.5
+"""Seconds of a wait, after which a signal is seen that came just before it, or to another thread."""
 _RETRY: Final = 0.02
 """Seconds after which requests are tried again that wait for a guest which was about to run."""
 _GATHERED: Final = 0.02
@@ -97,16 +99,16 @@ class Connection:
             poll.register(self._write, select.POLLOUT | select.POLLIN * (self._write == self._read))
         if self._listener is not None:  # last: a client that has hung up makes room for the next one
             poll.register(self._listener.fileno(), select.POLLIN)
-        ready = poll.poll(None if (seconds := self._patience()) is None else seconds * 1000)
+        ready = poll.poll(self._patience() * 1000)
         return [descriptor for descriptor, events in ready if events & ~select.POLLOUT]
 
-    def _patience(self) -> float | None:
-        """Return how long to wait at most; None: until something happens."""
+    def _patience(self) -> float:
+        """Return how long to wait at most."""
         if self._gathering is not None:
             return max(0.0, self._gathering - time.monotonic())
         if self._adapter.must_retry:
             return _RETRY
-        return _PATIENCE if self._adapter.is_ending else None
+        return _PATIENCE if self._adapter.is_ending else _LOOK
 
     def _force(self) -> None:
         """Switch the machine off of a guest that should have stopped long ago."""
