@@ -99,9 +99,8 @@ class Termination:
     def _unraisable(self, lost: "sys.UnraisableHookArgs") -> None:
         """A finalizer loses the KeyboardInterrupt that is raised in it: send another."""
         if lost.exc_type is KeyboardInterrupt:
-            _thread.start_new_thread(
-                self._send_again, ()
-            )  # not a `Thread`: to start it takes locks, which may be taken
+            # Not a `Thread`: to start that takes locks, which may be taken.
+            _thread.start_new_thread(self._send_again, ())
         elif self._hook is not None:
             self._hook(lost)
 

@@ -15,7 +15,7 @@ from trapline.machine.processor import Outcome, Statistics, Watchpoint
 from . import apic
 from .cpu import QemuCpu
 from .cpu_stops import CpuStops
-from .handover import Handover
+from .handover import NAP, Handover
 from .layout import Command, SharedMemory
 from .machine import QemuMachine
 from .own_board import OwnBoard
@@ -24,8 +24,6 @@ from .watchdog import slowness
 _HLT: Final = b"\xf4"
 _AGAIN: Final = 0.0005
 """Seconds after which a startup IPI is sent again to a CPU that has not woken."""
-_NAP: Final = 20e-6
-"""Seconds between two looks whether it has: its thread in QEMU may need the core."""
 _PATIENCE: Final = 10.0
 """Seconds that a CPU has to wake up, on a fast machine."""
 
@@ -264,7 +262,7 @@ class BoardCpu(QemuCpu):
             while time.monotonic() < again:
                 if mailbox.awake:
                     return
-                time.sleep(_NAP)
+                time.sleep(NAP)
             if again > limit:
                 raise ProcessorLost(f"CPU {self.number} does not wake up in QEMU")
 

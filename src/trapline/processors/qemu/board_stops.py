@@ -47,6 +47,7 @@ class BoardStops:
         """`awake`: QEMU is not paused in it."""
         self._gdb, self._cpus, self._awake = gdb, cpus, awake
         self._inserted = Inserted(gdb, qmp)
+        self.acknowledge_pause = self._inserted.acknowledge_pause
         self._hits: dict[int, tuple[int, bool]] = {}
         """What CPUs have accessed, by their number, as QEMU said since it stopped."""
         self._named: int | None = None
@@ -73,10 +74,6 @@ class BoardStops:
         if read_stop(reply).trapped:  # else it is an acknowledgement, or a pause by the user, who has to resume it
             self._look(reply)
             self._gdb.send(b"c")
-
-    def forget(self) -> None:
-        """See `Inserted.forget`."""
-        self._inserted.forget()
 
     def _look(self, reply: bytes) -> None:
         self._hits.clear()

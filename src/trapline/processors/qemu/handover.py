@@ -19,7 +19,8 @@ from .watchdog import Watchdog
 _HOST: Final = int(Owner.HOST)
 _POLLS: Final = 1000
 """How often the owner is read before there is a sleep between two readings: some 50 us."""
-_NAP: Final = 20e-6
+NAP: Final = 20e-6
+"""Seconds between two looks at what the monitor has yet to do: its thread in QEMU may need the core."""
 _ANSWER: Final = 2.0
 """Seconds that the monitor has for a command, which takes it microseconds, when the run's deadline has passed."""
 
@@ -48,16 +49,12 @@ class Handover:
         self._stopped = 0
         self._stopped_at = time.perf_counter_ns()
         self.rest: Rest | None = None
+        """What pauses QEMU where the host keeps the mailbox for long."""
 
     @property
     def kept_for(self) -> float:
         """Seconds since the monitor handed the mailbox back."""
         return (time.perf_counter_ns() - self._stopped_at) / 1e9
-
-    def end_rest(self) -> None:
-        """Let QEMU go on, if it was paused because the host has kept the mailbox."""
-        if self.rest is not None and self.rest.active:
-            self.rest.end()
 
     @property
     def statistics(self) -> Statistics:
@@ -70,7 +67,8 @@ class Handover:
         self.running = True
         self._stopped += time.perf_counter_ns() - self._stopped_at
         self._owner[0] = Owner.MONITOR
-        self.end_rest()
+        if self.rest is not None and self.rest.active:
+            self.rest.end()
 
     def restart_clock(self) -> None:
         """Count the host as the owner from now on: before, there was nothing to execute."""
@@ -112,7 +110,7 @@ class Handover:
             if complaint is not None or self._is_late(since):
                 self.check_monitor()
                 raise ProcessorLost(complaint or "trapline's monitor did not answer before the time was up")
-            time.sleep(_NAP)
+            time.sleep(NAP)
 
     @property
     def is_back(self) -> bool:

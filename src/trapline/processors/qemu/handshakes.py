@@ -41,8 +41,9 @@ class Reporting(Protocol):
     def take(self) -> None:
         """Do what a stop means that it has reported, if any."""
 
-    def forget(self) -> None:
-        """Discard that QEMU was paused."""
+    @property
+    def acknowledge_pause(self) -> Callable[[], None]:
+        """See `Inserted.acknowledge_pause`."""
 
 
 class Together:
@@ -78,7 +79,7 @@ class Handshakes(Handshake):
     def serve(self, stops: Reporting) -> None:
         """Listen to QEMU's gdbstub, also while one CPU is waited for, and let QEMU be paused when all are kept."""
         self.watch(self._qemu.gdb.fileno())
-        self.shared_rest.on_pause = stops.forget
+        self.shared_rest.on_pause = stops.acknowledge_pause
         for one in self.all:
             one.on_wait, one.rest = stops.take, self.shared_rest
 

@@ -36,7 +36,7 @@ class Inserted:
         self.started = True
         return b""
 
-    def forget(self) -> None:
+    def acknowledge_pause(self) -> None:
         """Discard what the stub has said: that QEMU was paused, and not by anything that is set here."""
         while self.started and self._gdb.poll() is not None:
             self._gdb.acknowledge()

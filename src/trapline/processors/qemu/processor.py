@@ -33,7 +33,7 @@ class QemuProcessor(QemuCpu):
         why = why_unavailable(machine.accelerator, qemu.command)
         self._handshake.rest = self._rest = Rest(machine.qmp, self._handshake)
         self._stops = Stops(GdbClient(qemu.gdb), machine.qmp, shared, machine.ram, why, self._rest.awake)
-        self._rest.on_pause = self._stops.forget
+        self._rest.on_pause = self._stops.acknowledge_pause
         self._deliveries = Deliveries(shared, machine.ram, machine.facts)
         self._owed: Outcome | None = None  # what the instruction led to besides the access that is reported first
 

@@ -1,8 +1,7 @@
 """Breakpoints and watchpoints under TCG, by QEMU's gdbstub: the guest cannot see them, and there can be any number.
 
 The stub compares linear addresses in every mode and stops the whole machine. What the hypervisor needs is a #VMEXIT at
-that instruction, and it is forced: while the machine is stopped, INT3 is written over the instruction's first byte,
-one step executes it and leaves through the SWINT intercept, and the byte is restored. Nothing else runs meanwhile.
+that instruction, and it is forced (`forcing`).
 
 To get past a breakpoint the hypervisor wants none for one instruction. QEMU then keeps those that were set: to set and
 remove one the machine has to be stopped, for milliseconds. It loses the one that was hit, while it is stopped anyway.
@@ -47,7 +46,7 @@ class Stops:
         self._shared = shared
         self._unavailable, self._awake = unavailable, awake
         self._inserted = Inserted(gdb, qmp)
-        self.forget = self._inserted.forget
+        self.acknowledge_pause = self._inserted.acknowledge_pause
         self.breakpoints: frozenset[int] = frozenset()
         self.watchpoints: tuple[Watchpoint, ...] = ()
         self.hit: Watchpoint | None = None

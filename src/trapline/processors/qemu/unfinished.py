@@ -7,18 +7,15 @@ entered: of two accesses in a row the first one stops it, so it is entered betwe
 """
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
 
 from trapline.arch.registers import Gprs
 from trapline.arch.vmcb import SaveArea
 from trapline.asm.accesses import accesses_of, moves_operand
 from trapline.asm.decoder import Mnemonic, new_decoder
-from trapline.machine.linear import code_address, code_bits, read_code, read_mapped
+from trapline.machine.linear import LONGEST, code_address, code_bits, read_code, read_mapped
 from trapline.machine.memory import GuestMemory
 from trapline.machine.processor import Watchpoint
-
-_LONGEST: Final = 15
-"""Bytes of an instruction (APM vol. 3, 1.1)."""
 
 
 def is_unfinished(save: SaveArea, gprs: Gprs, memory: GuestMemory, hit: Watchpoint, entered: int | None) -> bool:
@@ -49,7 +46,7 @@ def _touches(instruction: Any, save: SaveArea, gprs: Gprs, hit: Watchpoint) -> b
 def _before(save: SaveArea, memory: GuestMemory) -> Iterator[Any]:
     """Return what can be the instruction that ends at RIP."""
     address = code_address(save)
-    for length in range(1, min(_LONGEST, address) + 1):
+    for length in range(1, min(LONGEST, address) + 1):
         code = read_mapped(save, memory, address - length, length)
         found = new_decoder(code, code_bits(save), save.rip - length).decode()
         if len(code) == length == found.len and not found.is_invalid:
