@@ -10,6 +10,8 @@ from typing import Final, Generic, Self, TypeVar
 
 _T = TypeVar("_T")
 
+LOOK: Final = 0.5
+"""Seconds that a loop waits at most: then a signal is seen that came just before its wait, or to another thread."""
 _DONE: Final = b"."
 _BLOCKED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Python handles signals in the main thread: it is to wake for them."""

@@ -1,5 +1,6 @@
 """The adapter as a process: while the guest runs, it listens."""
 
+import select
 import signal
 import socket
 import subprocess
@@ -8,6 +9,7 @@ import pytest
 
 from tests.debugger.dap.client import COMMAND, SECONDS, Client, start
 from trapline.cli.main import main
+from trapline.debugger.dap import server
 from trapline.debugger.dap.refusing import BUSY
 
 SPIN = bytes.fromhex("40 ebfd")
@@ -142,3 +144,20 @@ def test_a_port_that_is_taken(capsys):
         port = taken.getsockname()[1]
         assert main(["dap", "--port", str(port)]) == 2
     assert capsys.readouterr().err == f"trapline: --port {port}: Address already in use\n"
+
+
+def test_a_wait_for_a_client_ends_now_and_then(monkeypatch):
+    """For a signal that came just before it: its handler runs between two waits."""
+    waits, wait = [], select.select
+
+    def counted(*arguments):
+        waits.append(arguments[3])
+        if len(waits) == 3:
+            raise KeyboardInterrupt
+        return wait(*arguments)
+
+    monkeypatch.setattr(server, "LOOK", 0.01)
+    monkeypatch.setattr(select, "select", counted)
+    with pytest.raises(KeyboardInterrupt):
+        server.listen(0, lambda port: None)
+    assert waits == [0.01] * 3

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from trapline.api import Stop
-from trapline.debugger.runner import Runner
+from trapline.debugger.runner import LOOK, Runner
 from trapline.errors import TraplineError, UsageError
 
 from .adapter import Adapter
@@ -27,8 +27,6 @@ LOOPBACK: Final = "127.0.0.1"
 _CHUNK: Final = 1 << 16
 _PIECE: Final = 4096
 """Bytes that can be written without waiting where `poll` says that one can (PIPE_BUF)."""
-_LOOK: Final = 0.5
-"""Seconds of a wait, after which a signal is seen that came just before it, or to another thread."""
 _RETRY: Final = 0.02
 """Seconds after which requests are tried again that wait for a guest which was about to run."""
 _GATHERED: Final = 0.02
@@ -108,7 +106,7 @@ class Connection:
             return max(0.0, self._gathering - time.monotonic())
         if self._adapter.must_retry:
             return _RETRY
-        return _PATIENCE if self._adapter.is_ending else _LOOK
+        return _PATIENCE if self._adapter.is_ending else LOOK
 
     def _force(self) -> None:
         """Switch the machine off of a guest that should have stopped long ago."""
@@ -180,6 +178,8 @@ def listen(port: int, ready: Callable[[int], None]) -> None:
     with listener:
         ready(listener.getsockname()[1])
         while True:
+            while not select.select([listener], [], [], LOOK)[0]:
+                pass
             client, _ = listener.accept()
             with client, Connection(client.fileno(), client.fileno(), listener=listener) as connection:
                 try:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from trapline.api import Stop
-from trapline.debugger.runner import Runner
+from trapline.debugger.runner import LOOK, Runner
 from trapline.debugger.target import Target
 from trapline.errors import TraplineError
 
@@ -21,8 +21,6 @@ _QUEUED: Final = 64
 """Packets that a client may send while the guest runs; more are dropped."""
 _REFUSED: Final = 16
 """Connections that are being refused at a time."""
-_LOOK: Final = 0.5
-"""Seconds of a wait, after which a signal is seen that came just before it, or to another thread."""
 _BUSY: Final = "another debugger is connected to this guest"
 
 
@@ -67,7 +65,7 @@ class Server:
                 self._begin(self._first)
             try:
                 while self._end is None:
-                    for key, _ in selector.select(_LOOK):
+                    for key, _ in selector.select(LOOK):
                         if self._end is None:
                             key.data()
             finally:
