@@ -22,7 +22,7 @@ for exc in run.exceptions:
 #   machine                             the boundary: protocols and plain data
 #   arch                                the facts of the manuals, as data and pure functions
 #   devices | typed                     a PC's chips, clocked from outside · what a user typed
-#   errors                              the tree of errors
+#   errors | signals                    the tree of errors · signals that wait while a process is started
 #
 # `lint-imports` checks this, and tests/test_house.py runs it. Importing `trapline` loads this module alone: a name is
 # loaded when it is used (PEP 562).

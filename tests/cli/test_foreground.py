@@ -1,9 +1,8 @@
 import os
-import signal
-import subprocess
 
 import pytest
 
+from tests.interruptions import at_each_start
 from trapline.cli.foreground import foreground
 
 
@@ -20,16 +19,7 @@ def test_one_that_is_ended():
 
 def test_a_signal_while_it_starts_ends_it(monkeypatch):
     """It comes before anybody has the number of the process."""
-    numbers = []
-    start = subprocess.Popen
-
-    def interrupted(*arguments, **options):
-        process = start(*arguments, **options)
-        numbers.append(process.pid)
-        signal.raise_signal(signal.SIGINT)
-        return process
-
-    monkeypatch.setattr(subprocess, "Popen", interrupted)
+    numbers = at_each_start(monkeypatch)
     with pytest.raises(KeyboardInterrupt), foreground(["/bin/sleep", "100"]):
         pytest.fail("it was begun")
     with pytest.raises(ProcessLookupError):

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from trapline.processors.qemu.held_signals import HeldSignals
+from trapline.signals import HeldSignals
 
 _OURS: Final = 0
 """The process group of this process."""

@@ -2,12 +2,12 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.interruptions import after_lines
 from trapline.processors.qemu import child as module
 from trapline.processors.qemu.child import Child
 
@@ -87,23 +87,13 @@ def test_what_is_raised_at_any_moment_of_a_look_does_not_keep_it_from_its_end(st
 
 def interrupted(child, lines):
     """Look whether it has ended; raise KeyboardInterrupt after some lines, and return whether there are so many."""
-    left = lines
-
-    def trace(frame, event, _):
-        nonlocal left
-        if frame.f_code.co_filename != module.__file__:
-            return None
-        left -= event == "line"
-        if left < 0:
-            raise KeyboardInterrupt
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
     try:
-        child.poll()
+        with after_lines(module, lines, interrupt):
+            child.poll()
     except KeyboardInterrupt:
         return True
-    finally:
-        sys.settrace(before)
     return False
+
+
+def interrupt():
+    raise KeyboardInterrupt

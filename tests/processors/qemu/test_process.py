@@ -1,9 +1,8 @@
 import os
-import signal
-import subprocess
 
 import pytest
 
+from tests.interruptions import at_each_start
 from trapline.errors import LaunchError
 from trapline.processors.qemu.process import QemuProcess
 
@@ -22,16 +21,7 @@ def test_what_is_no_program():
 
 def test_a_signal_while_it_is_started_leaves_no_process(monkeypatch):
     """It comes before anybody has the process's number."""
-    numbers = []
-    start = subprocess.Popen
-
-    def interrupted(*arguments, **options):
-        process = start(*arguments, **options)
-        numbers.append(process.pid)
-        signal.raise_signal(signal.SIGINT)
-        return process
-
-    monkeypatch.setattr(subprocess, "Popen", interrupted)
+    numbers = at_each_start(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         started("/bin/sleep", "100")
     assert_gone(*numbers)

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from typing import IO, Final, NamedTuple
 
 from trapline.errors import LaunchError, ProcessorError, ProcessorLost
+from trapline.signals import HeldSignals
 
 from .child import Child
 from .command import Descriptors, by_number
-from .held_signals import HeldSignals
 
 _PR_SET_PDEATHSIG: Final = 1
 _OUTPUT_TAIL: Final = 1 << 14

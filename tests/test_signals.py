@@ -1,11 +1,11 @@
 import signal
-import sys
 import threading
 
 import pytest
 
-from trapline.processors.qemu import held_signals as module
-from trapline.processors.qemu.held_signals import HeldSignals
+from tests.interruptions import after_lines
+from trapline import signals as module
+from trapline.signals import HeldSignals
 
 NUMBERS = (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -89,27 +89,11 @@ def test_wherever_it_is_interrupted_signals_do_what_they_did():
 
 def interrupted(lines):
     """Open and close it; raise SIGUSR1 after some lines outside of its body, and say whether there are so many."""
-    left = lines
-
-    def trace(frame, event, _):
-        nonlocal left
-        if frame.f_code.co_filename != module.__file__:
-            return None
-        left -= event == "line"
-        if left < 0:
-            sys.settrace(None)
-            signal.raise_signal(signal.SIGUSR1)
-        return trace
-
-    before = sys.gettrace()
     try:
-        sys.settrace(trace)
-        with HeldSignals():
+        with after_lines(module, lines, lambda: signal.raise_signal(signal.SIGUSR1)), HeldSignals():
             pass
     except Raised:
         return True
-    finally:
-        sys.settrace(before)
     return False
 
 
