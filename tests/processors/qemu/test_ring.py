@@ -54,6 +54,35 @@ def test_what_the_sink_gets_is_a_copy(shared, ring):
     assert bytes(kept[0]) == FORWARDED
 
 
+def test_an_interrupt_comes_when_the_sink_has_the_records(shared, ring):
+    """They were recorded twice: a Ctrl-C waits for the end of a batch, and is raised by the sink itself."""
+
+    def interrupted(records):
+        ring.got.append(bytes(records))
+        raise KeyboardInterrupt
+
+    keep, ring.sink = ring.sink, interrupted
+    shared.mailbox.ring_head = 3
+    with pytest.raises(KeyboardInterrupt):
+        ring.drain()
+    ring.sink = keep
+    shared.mailbox.ring_head = 5
+    assert ring.drain() == 2
+    assert b"".join(ring.got) == FORWARDED * 5
+    assert shared.mailbox.ring_tail == 5
+
+
+def test_what_the_sink_cannot_take_is_given_to_it_again(shared, ring):
+    keep = ring.sink
+    shared.mailbox.ring_head = 3
+    ring.sink = lambda records: 1 // 0
+    with pytest.raises(ZeroDivisionError):
+        ring.drain()
+    ring.sink = keep
+    assert ring.drain() == 3
+    assert b"".join(ring.got) == FORWARDED * 3
+
+
 @pytest.mark.parametrize("head", [5 + RING_RECORDS + 1, 4, 0, 1 << 31, HUGE])
 def test_a_head_that_no_monitor_writes(shared, ring, head):
     shared.mailbox.ring_head = 5

@@ -46,13 +46,20 @@ class Ring:
             # A copy: a guest that can write here does so at any time.
             block = self._records[start * RECORD_SIZE : (start + count) * RECORD_SIZE].tobytes()
             good = good_records(block)
-            if good:
-                self.sink(memoryview(block)[: good * RECORD_SIZE])
-            self._tail += good
-            self._mailbox.ring_tail = self._tail
+            try:
+                if good:
+                    self.sink(memoryview(block)[: good * RECORD_SIZE])
+            except KeyboardInterrupt:  # which waits until the sink has them (`trace.recorder`): not a second time
+                self._pass(good)
+                raise
+            self._pass(good)
             if good < count:
                 self._damage.found("a record in its ring is not one that it writes")
         return new
+
+    def _pass(self, count: int) -> None:
+        self._tail += count
+        self._mailbox.ring_tail = self._tail
 
     def blocked(self) -> str | None:
         """Return why the monitor may wait for room without end; None: the ring is as it should be."""
