@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from trapline.errors import TraplineError
 from trapline.machine.record import Record
+from trapline.symbols import Symbol
 from trapline.trace.columns import view
 from trapline.trace.exceptions import Exceptions
 from trapline.trace.files.output import LineOutput
@@ -118,6 +119,47 @@ def test_a_note_comes_after_the_records_so_far(make_record):
     read = [json.loads(line) for line in lines.getvalue().splitlines()]
     assert [fields.get("seq", fields.get("type")) for fields in read] == [0, "note", 1]
     Recorder().note("without a file it goes nowhere")
+
+
+def test_records_wait_for_the_names_of_their_addresses(make_record):
+    known, waiting, live = {}, [True], []
+    recorder = Recorder(live=live.append, lookup=known.get, wait=lambda: waiting[0])
+    recorder.add(memoryview(make_record(rip=0x1000)))
+    recorder.add(memoryview(make_record(rip=0x2000)))
+    assert (recorder.tally.total, live) == (0, [])
+    known |= {0x1000: Symbol("one", 0), 0x2000: Symbol("two", 4)}
+    recorder.release()
+    recorder.release()
+    assert [str(each.symbol) for each in recorder.exceptions()] == ["one+0x0", "two+0x4"]
+    assert len(live) == recorder.tally.total == 2
+    assert "one" in live[0]
+    assert "two" in live[1]
+
+
+@pytest.mark.parametrize("how", ["a batch", "one record", "a note"])
+def test_records_that_wait_come_before_later_ones(make_record, how):
+    lines, waiting = io.StringIO(), [True]
+    recorder = Recorder(output=LineOutput(lines), wait=lambda: waiting[0])
+    recorder.add(memoryview(make_record(vector=6)))
+    waiting[0] = False
+    match how:
+        case "a batch":
+            recorder.add(memoryview(make_record(vector=13)))
+        case "one record":
+            assert recorder.add_one(memoryview(make_record(vector=13))) == 1
+        case "a note":
+            recorder.note('{"vector":13}\n')
+    assert [json.loads(line)["vector"] for line in lines.getvalue().splitlines()] == [6, 13]
+
+
+def test_not_all_memory_is_for_records_that_wait(make_record):
+    recorder = Recorder(wait=lambda: True)
+    batch = memoryview(numbered(make_record, 1 << 14))
+    for _ in range(40):
+        recorder.add(batch)
+    assert recorder.tally.total > 0
+    recorder.release()
+    assert recorder.tally.total == 40 << 14
 
 
 def test_live_lines(make_record):

@@ -1,9 +1,12 @@
-"""Places symbols while the guest runs: of a Linux kernel by its slide (KASLR), and of images that UEFI has loaded."""
+"""Places symbols while the guest runs: of a Linux kernel by its slide (KASLR), and of images that UEFI has loaded.
+
+Records wait meanwhile for the next attempt, so that it is not the clock that decides which of them have names.
+"""
 
 import contextlib
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from trapline.arch.descriptors import GATE_PRESENT, gate_offset_64
@@ -32,32 +35,42 @@ class Placer:
     def __init__(self, names: Names, images: LoadedImages | None) -> None:
         """`images` are those of a guest with UEFI firmware."""
         self._names, self._images = names, images
+        self._trying = False
+
+    def is_trying(self) -> bool:
+        """Whether there will be another attempt while the guest runs."""
+        return self._trying and self.waits
 
     @property
-    def _waits(self) -> bool:
+    def waits(self) -> bool:
+        """Whether something is not placed yet."""
         return bool(self._names.unplaced) or (self._images is not None and not self._images.over)
 
     @contextlib.contextmanager
-    def placing(self, vm: "Vm") -> Iterator[None]:
-        """While the guest runs, try every `_EVERY` seconds to place what is not placed yet."""
+    def placing(self, vm: "Vm", then: Callable[[], None]) -> Iterator[None]:
+        """While the guest runs, try every `_EVERY` seconds to place what is not placed yet, and call `then`."""
         ended = threading.Event()
 
         def attempt(vcpu: "Vcpu") -> None:
             self.place(vcpu.processor)
+            then()
 
         def keep_trying() -> None:
-            while self._waits and not ended.wait(_EVERY):
+            while self.waits and not ended.wait(_EVERY):
                 vm.call_while_stopped(attempt)
 
         thread = threading.Thread(target=keep_trying, daemon=True)
-        if self._waits:
+        self._trying = True
+        if self.waits:
             thread.start()
         try:
             yield
         finally:
+            self._trying = False
             ended.set()
             if thread.ident is not None:
                 thread.join()
+            then()
 
     def before_record(self, vcpu: "Vcpu", *_: object) -> None:
         """Place the symbols of what raised an exception, which is recorded next."""

@@ -79,6 +79,7 @@ class Session:
                 where=self.where,
                 tally=outlets.tally,
                 hurry=self._hurry,
+                wait=self._placer.is_trying,
             )
             self.processor.on_records(self.recorder.add)
             note = partial(note_evidence, self.recorder, images)
@@ -95,7 +96,7 @@ class Session:
                 reboots=settings.reboot,
                 enter=self._enter,
                 recorders=(
-                    *((self._placer.before_record,) if images else ()),
+                    *((self._placer.before_record,) if self._placer.waits else ()),
                     Recording(self.recorder.add_one, (self.black_box, first_exceptions)),
                 ),
                 watched=FORCEABLE,
@@ -277,9 +278,10 @@ class Session:
             raise
 
     def _run(self, execute: Callable[[], Stop]) -> Stop:
-        with blaming(self.settings), self._placer.placing(self.vm):
+        with blaming(self.settings), self._placer.placing(self.vm, self.recorder.release):
             while True:
                 stop = execute()
+                self.recorder.release()
                 self.console.check()
                 if stop.reason is StopReason.LEAVING:
                     self.departure = self.moment()

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 BLACK_BOX: Final = 64
 """How many of the last exceptions the report of a shutdown needs."""
+_WAITING: Final = 16 << 20
+"""Bytes of records that wait at most."""
 
 
 class RecordingError(TraplineError):
@@ -39,10 +41,13 @@ class Recorder:
         where: Condition | None = None,
         tally: Tally | None = None,
         hurry: Callable[[], object] = lambda: None,
+        wait: Callable[[], bool] = lambda: False,
     ) -> None:
         """`output` gets each batch; `live` gets one line of text an exception, with its name.
 
         `hurry` is called when a Ctrl-C comes while a batch is taken, and has to wait for it.
+
+        While `wait` answers so, batches wait for a call of `release`: `lookup` will know more then.
 
         Of the records themselves the newest `keep` stay in memory, `BLACK_BOX` at least.
         Records for which `where` does not hold are left out: they have no number. `tally` counts the others.
@@ -54,18 +59,29 @@ class Recorder:
         self._live = live
         self._lookup = lookup
         self._uninterrupted = _Uninterrupted(hurry)
+        self._wait = wait
+        self._waiting = bytearray()
         self._filter = None if where is None else RecordFilter(where, lookup)
 
     def add(self, data: memoryview) -> None:
         """Take a batch; the memory may be used again afterwards. Raises RecordingError on a full disk."""
         with self._uninterrupted:
-            if self._filter is None:
-                self._store(data)
-            elif kept := self._filter.choose(data, self.tally.total):
-                self._store(memoryview(kept))
+            if self._wait() and len(self._waiting) < _WAITING:
+                self._waiting += data
+            else:
+                self._choose_waiting()
+                self._choose(data)
+
+    def release(self) -> None:
+        """Take the records that wait. Raises RecordingError on a full disk."""
+        if self._waiting:
+            with self._uninterrupted:
+                self._choose_waiting()
 
     def add_one(self, data: memoryview) -> int | None:
-        """Take one record and return its number, from 0, or None where it is left out; see `add`."""
+        """Take one record, after those that wait; return its number, from 0, or None: it is left out. See `add`."""
+        if self._waiting:
+            self.release()
         tally = self.tally
         if self._filter is not None and not self._filter.holds(data, tally.total):
             return None
@@ -80,6 +96,7 @@ class Recorder:
 
     def note(self, line: str) -> None:
         """Write a line of JSON that is not a record, after the records so far. Raises RecordingError on a full disk."""
+        self.release()
         if self._output is not None:
             with self._uninterrupted, self._telling(self._output):
                 self._output.note(line)
@@ -96,6 +113,17 @@ class Recorder:
     def dropped(self) -> int:
         """How many of the oldest exceptions were dropped from memory: also the number of the first one that was not."""
         return self.tally.total - len(self.store)
+
+    def _choose_waiting(self) -> None:
+        if self._waiting:
+            waiting, self._waiting = self._waiting, bytearray()
+            self._choose(memoryview(waiting))
+
+    def _choose(self, batch: memoryview) -> None:
+        if self._filter is None:
+            self._store(batch)
+        elif kept := self._filter.choose(batch, self.tally.total):
+            self._store(memoryview(kept))
 
     def _store(self, batch: memoryview) -> None:
         whole = batch.obj
