@@ -1,12 +1,14 @@
 import signal
 import threading
+import time
 
 import pytest
 
 from tests.interruptions import after_lines
 from trapline import signals as module
-from trapline.signals import HeldSignals
+from trapline.signals import HeldSignals, InterruptLater
 
+LONG = 60
 NUMBERS = (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -104,6 +106,114 @@ def test_another_thread_leaves_them():
 
     seen = []
     thread = threading.Thread(target=hold)
+    thread.start()
+    thread.join()
+    assert seen == [raising]
+
+
+def test_the_first_ctrl_c_asks_and_is_handled_afterwards():
+    done = []
+
+    def act():
+        with InterruptLater(lambda: done.append("asked"), LONG):
+            signal.raise_signal(signal.SIGINT)
+            done.append("went on")
+
+    with pytest.raises(Raised):
+        act()
+    assert done == ["asked", "went on"]
+
+
+def test_the_second_is_handled_at_once():
+    done = []
+
+    def act():
+        with InterruptLater(lambda: done.append("asked"), LONG):
+            signal.raise_signal(signal.SIGINT)
+            done.append("went on")
+            signal.raise_signal(signal.SIGINT)
+            done.append("went on")
+
+    with pytest.raises(Raised):
+        act()
+    assert done == ["asked", "went on"]
+
+
+def test_it_is_handled_when_the_code_does_not_end_for_it():
+    def act():
+        with InterruptLater(lambda: None, 0.01):
+            signal.raise_signal(signal.SIGINT)
+            time.sleep(LONG)
+
+    since = time.monotonic()
+    with pytest.raises(Raised):
+        act()
+    assert time.monotonic() - since < LONG
+
+
+def test_code_that_has_ended_is_not_interrupted_again():
+    for _ in range(2):
+        with pytest.raises(Raised), InterruptLater(lambda: None, 0.01):
+            signal.raise_signal(signal.SIGINT)
+    with InterruptLater(lambda: None, 0.01):
+        time.sleep(0.1)
+
+
+def test_a_ctrl_c_that_is_ignored_asks_for_nothing():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with InterruptLater(lambda: pytest.fail("it asked"), LONG):
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, raising)
+
+
+def test_what_a_handler_does_is_done_at_once():
+    seen = []
+    signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
+    try:
+        with InterruptLater(lambda: pytest.fail("it asked"), LONG):
+            signal.raise_signal(signal.SIGINT)
+            assert seen == [signal.SIGINT]
+    finally:
+        signal.signal(signal.SIGINT, raising)
+
+
+def test_wherever_a_ctrl_c_comes_it_is_handled_and_the_next_one_is():
+    lines = 0
+    while ctrl_c_after(lines):
+        with pytest.raises(Raised):
+            signal.raise_signal(signal.SIGINT)
+        signal.signal(signal.SIGINT, raising)
+        lines += 1
+    assert lines > 5
+
+
+def ctrl_c_after(lines):
+    """Open and close it, with a Ctrl-C after some lines outside of its body; say whether there are so many."""
+    came = []
+
+    def interrupt():
+        came.append(True)
+        signal.raise_signal(signal.SIGINT)
+
+    try:
+        with after_lines(module, lines, interrupt), InterruptLater(lambda: None, LONG):
+            pass
+    except Raised:
+        assert came
+        return True
+    assert not came
+    return False
+
+
+def test_another_thread_is_not_interrupted():
+    def act():
+        with InterruptLater(lambda: None, LONG):
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    seen = []
+    thread = threading.Thread(target=act)
     thread.start()
     thread.join()
     assert seen == [raising]

@@ -160,6 +160,10 @@ class Vm:
         self._interrupted = True
         self.processor.kick()
 
+    def forget_interrupt(self) -> None:
+        """Let the next `run` run, although the last one ended otherwise when it was interrupted."""
+        self._interrupted = False
+
     def abandon(self) -> None:
         """Take note that the thread that ran the guest never returns."""
         with self._requested:

@@ -18,6 +18,7 @@ from trapline.hypervisor.stop import Stop, StopReason
 from trapline.machine.registers import Check, Registers, unchecked
 from trapline.report.crash import CrashContext
 from trapline.report.result import Unreturned
+from trapline.signals import InterruptLater
 from trapline.trace.condition import Condition
 
 from .console import Console
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 _READER: Final = 2.0
 """Seconds that the reader of the console has after the timeout, or after Ctrl-C."""
 _GRACE: Final = 5.0
-"""Seconds that a guest has to stop after its timeout."""
+"""Seconds that a guest has to stop after its timeout, or after Ctrl-C."""
 
 
 class Session:
@@ -268,7 +269,12 @@ class Session:
 
     def _execute(self, execute: Callable[[], Stop]) -> Stop:
         if self._guard is None:
-            return execute()
+            try:
+                with InterruptLater(self._interrupt, _GRACE):
+                    return execute()
+            except KeyboardInterrupt:
+                self.vm.forget_interrupt()
+                raise
         try:
             return self._guard.run(execute, self._interrupt)
         except ProcessorLost:
