@@ -58,7 +58,7 @@ class Handover:
 
     @property
     def statistics(self) -> Statistics:
-        """How often and for how long the host was the owner."""
+        """How often a #VMEXIT made the host the owner, and for how long it was."""
         return Statistics(self._exits, self._stopped / 1e9)
 
     def give(self, command: Command) -> None:
@@ -95,7 +95,7 @@ class Handover:
                 self._wait_for_answer()
         finally:
             self.calling = False
-        self.take()
+        self._take_back()
         self._check_answer()
 
     def _wait_for_answer(self) -> None:
@@ -138,11 +138,14 @@ class Handover:
         return self._deadline is not None and now > self._deadline and now > since + _ANSWER
 
     def take(self) -> Outcome:
-        """Take the mailbox, which the monitor has handed back."""
+        """Take the mailbox, which the monitor has handed back at a #VMEXIT."""
+        self._exits += 1
+        self._take_back()
+        return Outcome.VMEXIT
+
+    def _take_back(self) -> None:
         self._stopped_at = time.perf_counter_ns()
         if self._owner[0] != _HOST:
             self._damage.found(f"its mailbox belongs to {self._owner[0]:#x}")
         self.running = False
-        self._exits += 1
         self.ring.drain()
-        return Outcome.VMEXIT
