@@ -85,14 +85,19 @@ def on_qemu_alone(
 
 
 def under_trapline(
-    image: Path, exceptions: str, *options: str, processor: str = "qemu", machine: tuple[str, ...] = ()
+    image: Path,
+    exceptions: str,
+    *options: str,
+    processor: str = "qemu",
+    machine: tuple[str, ...] = (),
+    limit: float = LIMIT,
 ) -> Run:
     """Run a guest of ours with exceptions forced; the console is on stdout as a user has it.
 
     One that ends well must not be blamed.
     """
-    words = arguments(image, exceptions, "--timeout", str(LIMIT), *options, processor=processor, machine=machine)
-    run = trapline(*words)
+    words = arguments(image, exceptions, "--timeout", str(limit), *options, processor=processor, machine=machine)
+    run = trapline(*words, limit=limit)
     assert run.status or not _BLAME.search(run.words), run.words
     return run
 

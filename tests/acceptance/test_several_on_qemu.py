@@ -25,7 +25,6 @@ from trapline.asm import operands
 from trapline.asm.assembler import Assembler
 from trapline.asm.operands import AX, DS, EAX, ECX, EDX, SS, Mem
 from trapline.guests.samples import SAMPLES
-from trapline.trace.files import open_trace
 
 OTHER, HANDLER = 0x8000, 0x8100
 STARTS, FAULTS = Mem(None, 0x9000, size=32), Mem(None, 0x9004, size=32)
@@ -251,21 +250,6 @@ def test_the_matrix_on_the_second_cpu(on, mask, image, plain, tmp_path):
         counts[record["vcpu"]][record["vector"]] += 1
     assert counts[0] == (counts[1] if on == 3 else Counter())
     assert (counts[1].total() > 1000) == (mask == "all")
-
-
-@pytest.mark.parametrize("times", [2_000, pytest.param(250_000, marks=pytest.mark.soak)])
-def test_none_is_lost_doubled_or_out_of_order_on_four_cpus(times, tmp_path):
-    pytest.importorskip("pyarrow")
-    image, output, counted = tmp_path / "image.bin", tmp_path / "records.arrow", [0] * 4
-    image.write_bytes(raising(4, times))
-    run = summed_up(image, "all", tmp_path, "--cpus", "4", "-o", str(output))
-    assert (run.summary["debug_exit"], run.counts()) == (1, {Vector.UD: 4 * times})
-    with open_trace(output) as trace:
-        for batch in trace.batches(["vcpu", "rcx"]):
-            for number, counter in zip(batch["vcpu"].to_pylist(), batch["rcx"].to_pylist(), strict=True):
-                counted[number] += 1
-                assert counter == counted[number]
-    assert counted == [times] * 4
 
 
 ENDS = {
