@@ -1,4 +1,4 @@
-"""A guest whose CPUs raise exceptions at once, each with its number in what is recorded of it, and count what they handle."""
+"""A guest whose CPUs raise exceptions at once, each with its number in what is recorded of it, and count them."""
 
 import struct
 
@@ -7,10 +7,10 @@ import numpy as np
 from tests.acceptance.several import ICR, INIT, OTHERS, STARTUP, multiboot
 from trapline.arch.vectors import WITH_ERROR_CODE, Vector
 from trapline.asm.assembler import Assembler
-from trapline.asm.operands import AL, AX, CR0, CR3, CR4, DS, DX, EAX, EBP, ECX, EDX, ES, ESI, ESP, SS, Mem
+from trapline.asm.operands import AL, AX, CR0, CR3, CR4, DS, DX, EAX, EBP, ECX, ES, ESI, ESP, SS, Mem
 
 TURN = (Vector.UD, Vector.GP, Vector.PF) * 8 + (Vector.BP,)
-"""What a CPU raises again and again, with its number in ECX, from 1 on. Python decides about #BP, the monitor about the rest."""
+"""What a CPU raises again and again, with its number in ECX, from 1 on. Python handles #BP, the monitor the rest."""
 _SKIPPED = {Vector.UD: 2, Vector.GP: 3, Vector.PF: 6, Vector.BP: 0}
 """The bytes that each handler skips."""
 _UNMAPPED, _BEYOND_GDT = 0x4000_0000, 0x8000

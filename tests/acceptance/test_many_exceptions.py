@@ -1,4 +1,4 @@
-"""Exceptions of four CPUs at once, up to ten million: none is lost, none is doubled, and those of each CPU are in order."""
+"""Exceptions of four CPUs at once, up to ten million: none is lost, none is doubled, and each CPU's are in order."""
 
 from collections import Counter
 

@@ -9,7 +9,7 @@ _INSTEAD: Final = {
     "-m": "the guest's memory is set with --memory",
     "-accel": "the accelerator is chosen with --accel",
     "-enable-kvm": "the accelerator is chosen with --accel",
-    "-smp": "a guest has one processor here so far",
+    "-smp": "the number of CPUs is set with --cpus",
     "-append": "the kernel's command line is set with --append",
     "-initrd": "the initial RAM disk is named with --initrd",
     "-kernel": "name the kernel as GUEST",
