@@ -163,6 +163,20 @@ def test_another_thread_looks_at_a_guest_that_runs(running):
     assert stops[0].reason is StopReason.OFF
 
 
+def test_what_is_called_while_the_guest_is_stopped_is_called_in_order(build):
+    """As what a user types: each piece comes to a serial port by a call of its own."""
+    called = []
+
+    def typed(processor):
+        for each in range(3):
+            vm.call_while_stopped(lambda vcpu, each=each: called.append(each))
+        return until_kicked(processor)
+
+    vm = build(typed)
+    vm.run()
+    assert called == [0, 1, 2]
+
+
 def test_nobody_looks_at_a_guest_that_does_not_run(build):
     vm = build(mask=UD)
     vm.call_while_stopped(pytest.fail)

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -69,7 +70,7 @@ class Vm:
         self._runner: int | None = None
         self._detached = False
         self._interrupted = False
-        self._callbacks: list[Callable[[Vcpu], None]] = []
+        self._callbacks = deque[Callable[[Vcpu], None]]()
 
     @property
     def mask(self) -> int:
@@ -144,7 +145,7 @@ class Vm:
             self._want(policy._replace(watched=policy.watched & ~vectors))
 
     def call_while_stopped(self, callback: Callable[[Vcpu], None]) -> bool:
-        """Stop a running guest for a call of `callback`. Returns at once; False: the guest is not running."""
+        """Stop a running guest for a call, after earlier ones. Returns at once; False: the guest is not running."""
         with self._requested:
             if self._runner is None:
                 return False
@@ -236,7 +237,7 @@ class Vm:
     def _service_requests(self) -> Stop | None:
         """Do what other threads requested."""
         while self._callbacks:
-            self._callbacks.pop()(self.vcpu)
+            self._callbacks.popleft()(self.vcpu)
         with self._requested:
             self._take_wanted()
             self._requested.notify_all()
