@@ -35,7 +35,7 @@ test: setup guests ## check style and types, and run all tests, also with real g
 	$(PYTHON) -m coverage report --include='src/trapline/arch/*,src/trapline/hypervisor/*' --fail-under=95
 	$(PYTHON) -m pytest -rs $(PARALLEL) tests $(MEASURED:%=--ignore=%)
 
-soak: setup guests ## boot Linux many times with every exception forced, stop what works again and again, and count ten million exceptions of four CPUs; half an hour
+soak: setup guests ## boot Linux many times, stop what works again and again, raise ten million exceptions; half an hour
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable '.[soak]'
 	$(PYTHON) -m pytest -m soak
 	$(PYTHON) -m tools.working_guests

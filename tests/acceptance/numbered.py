@@ -2,8 +2,6 @@
 
 import struct
 
-import numpy as np
-
 from tests.acceptance.several import ICR, INIT, OTHERS, STARTUP, multiboot
 from trapline.arch.vectors import WITH_ERROR_CODE, Vector
 from trapline.asm.assembler import Assembler
@@ -28,6 +26,8 @@ _MAPPED = {0: 0x83, 0xFEC0_0000: 0xFEC0_0093, _UNMAPPED: 0}
 
 def recorded(numbers):
     """Return what is recorded of the exceptions with these numbers, an array: vectors, error codes and CR2; 0: none."""
+    import numpy as np
+
     vectors = np.array(TURN)[(numbers - 1) % len(TURN)]
     error_codes = np.where(vectors == Vector.GP, _BEYOND_GDT | numbers * 8 & 0x7FF8, 0)
     return vectors, error_codes, np.where(vectors == Vector.PF, _UNMAPPED + numbers, 0)
