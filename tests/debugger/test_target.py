@@ -8,6 +8,8 @@ import pytest
 
 from trapline.api import DISCARD, Machine, inject
 from trapline.arch.vectors import Vector
+from trapline.asm.assembler import Assembler
+from trapline.asm.operands import EAX, Mem
 from trapline.debugger.target import Target
 from trapline.errors import UsageError
 from trapline.hypervisor.stop import StopReason
@@ -19,6 +21,20 @@ OFF = bytes.fromhex("b0fe e664 f4")
 """`mov al, 0xfe; out 0x64, al; hlt`: the keyboard controller resets the machine."""
 RECURSION = bytes.fromhex("b90300 e80100 f4 49 7403 e8faff 90 c3")
 """`mov cx, 3; call down; hlt; down: dec cx; jz end; call down; end: nop; ret`, in real mode."""
+
+SHARED = 0x8000
+
+
+def two_cpus(code, place):
+    """Return 32-bit code that starts CPU 1, in real mode, with other code at SHARED, and then goes to a place in it."""
+    asm = Assembler(32)
+    for at in range(0, len(code), 4):
+        asm.mov(Mem(None, SHARED + at, size=32), int.from_bytes(code[at : at + 4], "little"))
+    for register, value in ((0x310, 1 << 24), (0x300, 0x4500), (0x300, 0x4600 | SHARED >> 12)):
+        asm.mov(Mem(None, 0xFEE0_0000 + register, size=32), value)
+    asm.mov(EAX, place)
+    asm.jmp(EAX)
+    return asm.assemble(0x10_0000)
 
 
 @contextlib.contextmanager
@@ -81,6 +97,37 @@ def test_a_breakpoint_on_the_way_stops_a_step_over_and_stays() -> None:
         assert list(target.machine.breakpoints) == [ADD]
         assert target.run_to(LOOPS).reason is StopReason.STEP
         assert target.run_to(ADD).reason is StopReason.BREAKPOINT
+
+
+def test_a_breakpoint_that_comes_while_a_call_is_stepped_over_stays() -> None:
+    with target_of(bytes.fromhex("e80100 f4 0f0b c3")) as target:  # call function; hlt; function: ud2; ret
+        machine = target.machine
+
+        @machine.on(Vector.UD)
+        def undefined(exc):
+            machine.breakpoints.add(0x7C03)  # as an editor does
+            exc.rip += 2
+            return DISCARD
+
+        assert target.step_over().reason is StopReason.BREAKPOINT
+        assert target.cpu.address == 0x7C03
+        assert list(machine.breakpoints) == [0x7C03]
+        assert machine.session.vm.vcpu.breakpoints == {0x7C03}
+
+
+def test_a_cpu_runs_to_a_place_where_another_one_comes_too() -> None:
+    place = SHARED + 5
+    machine_code = two_cpus(
+        bytes.fromhex("b9d007 e2fe 90 ebfd"), place
+    )  # mov cx, 2000; loop to itself; place: nop; jmp place
+    with Machine(machine_code, entry_mode=32, cpus=2, processor="unicorn", schedule=1) as machine:
+        target = Target(machine)
+        target.run_to(place)
+        assert target.cpu.number == 0
+        target.select(1)
+        assert target.run_to(place).reason is StopReason.STEP
+        assert (target.cpu.number, target.cpu.address) == (1, place)
+        assert target.cpu.registers.rcx & 0xFFFF == 0
 
 
 def test_a_guest_that_ends_inside_a_step_over() -> None:

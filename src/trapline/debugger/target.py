@@ -152,26 +152,21 @@ class Target:
     def run_to(self, address: int, *, above: int | None = None, timeout: float | None = None) -> Stop:
         """Run to an instruction, or to whatever stops the machine before; `above`: only where RSP is above it.
 
-        A stop there has the reason STEP.
+        A stop there has the reason STEP. It is one of the CPU that is looked at: others pass.
         """
-        breakpoints = self.machine.breakpoints
-        had = address in breakpoints
+        breakpoints, number = self.machine.breakpoints, self.cpu.number
         deadline = None if timeout is None else time.monotonic() + timeout
-        breakpoints.add(address)
-        try:
+        with breakpoints.temporary(address):
             while True:
                 left = None if deadline is None else max(0.0, deadline - time.monotonic())
                 self._decide(FORWARD)
                 stop = self._run(left, address)
                 if stop.reason is not StopReason.BREAKPOINT or self.cpu.address != address:
                     return stop
-                if had and not self.passes():
+                if address in breakpoints and not self.passes():
                     return stop
-                if above is None or self.cpu.registers.rsp > above:
+                if self.cpu.number == number and (above is None or self.cpu.registers.rsp > above):
                     return self._stopped(stop._replace(reason=StopReason.STEP))
-        finally:
-            if not had and not self.is_over:
-                breakpoints.remove(address)
 
     def step_line(self, *, into: bool, timeout: float | None = None) -> Stop:
         """Step until another source line begins, or to whatever stops the machine before.

@@ -1,9 +1,10 @@
 """The breakpoints and watchpoints of a machine, by address or symbol."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from trapline.errors import UsageError
+from trapline.errors import TraplineError, UsageError
 from trapline.machine.processor import Watchpoint
 
 Resolve = Callable[[int | str], int]
@@ -24,6 +25,7 @@ class Breakpoints:
     def __init__(self, resolve: Resolve, changed: Callable[[frozenset[int]], None]) -> None:
         self._resolve, self._changed = resolve, changed
         self._addresses: frozenset[int] = frozenset()
+        self._temporary: tuple[int, ...] = ()
 
     def add(self, place: int | str) -> int:
         """Stop before the instruction at an address or at the start of a function; return the address."""
@@ -42,8 +44,21 @@ class Breakpoints:
         """Remove all."""
         self._set(frozenset())
 
+    @contextlib.contextmanager
+    def temporary(self, place: int | str) -> Iterator[int]:
+        """Stop there too, to the end of a `with` statement, which gets the address. It is not one of those set."""
+        address = self._resolve(place)
+        self._changed(self._addresses.union(self._temporary, (address,)))
+        before, self._temporary = self._temporary, (*self._temporary, address)
+        try:
+            yield address
+        finally:
+            self._temporary = before
+            with contextlib.suppress(TraplineError):  # the guest is gone
+                self._set(self._addresses)
+
     def _set(self, addresses: frozenset[int]) -> None:
-        self._changed(addresses)
+        self._changed(addresses.union(self._temporary))
         self._addresses = addresses
 
     def __iter__(self) -> Iterator[int]:

@@ -165,8 +165,7 @@ class Points:
         machine = debuggee.machine
         addresses = frozenset(address for point in self for address in point.place.addresses)
         for address in self._inserted - addresses:
-            if address in machine.breakpoints:  # the end of a step may have removed it
-                machine.breakpoints.remove(address)
+            machine.breakpoints.remove(address)
         for address in addresses - self._inserted:
             machine.breakpoints.add(address)
         self._inserted = addresses

@@ -1,5 +1,6 @@
 """The tools that run a machine up to where it stops again: `stop_at`, `step` and `resume`."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final
@@ -78,14 +79,8 @@ def resume(
     work: Work, machines: Machines, held: Held, decision: Decision, until: int | None, timeout: float
 ) -> StopAnswer:
     """Run a machine on. Raises TraplineError."""
-    breakpoints = held.machine.breakpoints
-    if until is not None:
-        breakpoints.add(until)
-    try:
+    with contextlib.nullcontext() if until is None else held.machine.breakpoints.temporary(until):
         stop = _running(work, held, partial(held.target.resume, decision, timeout=timeout))
-    finally:
-        if until is not None and not held.is_gone:
-            breakpoints.remove(until)
     return _answer(machines, held, stop)
 
 
