@@ -130,6 +130,20 @@ def test_a_cpu_runs_to_a_place_where_another_one_comes_too() -> None:
         assert target.cpu.registers.rcx & 0xFFFF == 0
 
 
+def test_a_cpu_that_cannot_be_stepped_leaves_the_stop_that_of_the_other() -> None:
+    with target_of(LOOP, cpus=2) as target:
+        target.catch("ud")
+        target.resume()
+        target.machine.memory.write(4 * Vector.UD, HLT.to_bytes(4, "little"))
+        target.select(1)
+        with pytest.raises(UsageError, match="CPU 1 waits for a startup IPI"):
+            target.step()
+        target.select(None)
+        assert target.cpu.number == 0
+        target.step()
+        assert target.cpu.address == HLT
+
+
 def test_a_guest_that_ends_inside_a_step_over() -> None:
     with target_of(bytes.fromhex("e80100 f4") + OFF) as target:
         assert target.step_over().reason is StopReason.RESET

@@ -127,11 +127,16 @@ class Target:
     def step(self, decision: Decision = FORWARD, timeout: float | None = None) -> Stop:
         """Execute one instruction, or deliver one event, which is the exception at which the machine is stopped.
 
-        Of several CPUs it is the one that is looked at; the others stand still.
+        Of several CPUs it is the one that is looked at; the others stand still. Raises UsageError for one that waits.
         """
         self._decide(decision)
-        self.machine.session.vm.vcpu = self.cpu.vcpu
-        return self._stopped(self.machine.step(timeout))
+        vm = self.machine.session.vm
+        stopped, vm.vcpu = vm.vcpu, self.cpu.vcpu
+        try:
+            return self._stopped(self.machine.step(timeout))
+        except UsageError:  # that one cannot be stepped now
+            vm.vcpu = stopped
+            raise
 
     def step_over(self, decision: Decision = FORWARD, timeout: float | None = None) -> Stop:
         """Step, but run a function that the instruction calls, or the iterations of REP, to the end."""
