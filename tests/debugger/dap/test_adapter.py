@@ -375,6 +375,28 @@ def test_breakpoints_that_come_before_the_guest_are_set_in_it(session, code):
     assert session.stop["hitBreakpointIds"] == [body["id"]]
 
 
+def test_a_breakpoint_that_the_processor_refuses_is_the_only_one(session, code, monkeypatch):
+    session.launch(**code(LOOP))
+    processor = session.adapter._state.guest.machine.session.processor
+    take = processor.set_breakpoints
+
+    def set_breakpoints(addresses):
+        if 0x9000 in addresses:
+            raise UsageError("0x9000 cannot be watched")
+        take(addresses)
+
+    monkeypatch.setattr(processor, "set_breakpoints", set_breakpoints)
+    both = [{"instructionReference": "0x9000"}, {"instructionReference": f"{ADD:#x}"}]
+    refused, taken = session.get("setInstructionBreakpoints", breakpoints=both)["breakpoints"]
+    assert (refused["verified"], refused["message"], taken["verified"]) == (False, "0x9000 cannot be watched", True)
+    session.get("setFunctionBreakpoints", breakpoints=[{"name": f"{HLT:#x}"}])
+    session.run()
+    assert at(session) == ADD
+    session.get("setInstructionBreakpoints", breakpoints=[])
+    session.run()
+    assert at(session) == HLT
+
+
 def test_breakpoints_are_set_when_symbols_are_placed(session, code):
     session.launch(**code(LOOP))
     body = session.get("setFunctionBreakpoints", breakpoints=[{"name": "add"}])["breakpoints"][0]

@@ -166,9 +166,14 @@ class Points:
         addresses = frozenset(address for point in self for address in point.place.addresses)
         for address in self._inserted - addresses:
             machine.breakpoints.remove(address)
-        for address in addresses - self._inserted:
-            machine.breakpoints.add(address)
-        self._inserted = addresses
+        self._inserted &= addresses
+        for point in self:
+            try:
+                for address in set(point.place.addresses) - self._inserted:
+                    machine.breakpoints.add(address)
+                    self._inserted |= {address}
+            except UsageError as error:
+                point.place, point.problem = Place(), str(error)
         wanted = {point.place.watched for point in self if point.place.watched is not None}
         for old in self._watched - wanted:
             machine.watchpoints.remove(old)
