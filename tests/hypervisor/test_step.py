@@ -460,6 +460,14 @@ def test_a_reset_ends_the_step(machine, reboots):
     assert vm.step().reason is (StopReason.STEP if reboots else StopReason.RESET)
 
 
+def test_an_init_ends_the_step(machine):
+    vm = machine(NOP, Outcome.INIT, pytest.fail)
+    stop = vm.step()
+    assert (stop.reason, stop.detail) == (StopReason.STEP, "CPU 0 waits for a startup IPI")
+    assert vm.vcpu.waits
+    assert not vm.processor.vmcb.save.rflags & TF
+
+
 def test_a_task_that_is_left_has_no_tf_in_its_flags(machine):
     tss = 0x7000
     begin = {"cr0": 0x11, "rflags": 2}

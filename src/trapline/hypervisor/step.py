@@ -76,6 +76,8 @@ def _steps(vcpu: Vcpu, deadline: float | None, kicked: Kicked, *, whole: bool) -
             stop = _execute(vcpu, deadline, kicked, whole=whole)
         if stop is not None:
             return stop
+        if vcpu.waits:  # an INIT has come, which it had yet to be told
+            return Stop(StopReason.STEP, f"CPU {vcpu.number} waits for a startup IPI")
 
 
 def _execute(vcpu: Vcpu, deadline: float | None, kicked: Kicked, *, whole: bool) -> Stop | None:
