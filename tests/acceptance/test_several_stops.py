@@ -19,6 +19,7 @@ from tests.acceptance.several import (
     ICR,
     ICR2,
     INIT,
+    LOADED,
     OTHER,
     SECOND,
     SKIP,
@@ -33,7 +34,8 @@ from tests.acceptance.test_steps import HASH, breakpoints
 from tools import testguests
 from trapline import Machine, StopReason
 from trapline.arch.vectors import Vector
-from trapline.asm.operands import AL, DX, EAX, ECX, EDX, ESP
+from trapline.asm.assembler import Assembler
+from trapline.asm.operands import AL, AX, DS, DX, EAX, ECX, EDX, ESP, Mem
 from trapline.debugger.target import Target
 from trapline.processors.qemu.launch import find_qemu
 
@@ -41,6 +43,7 @@ SIZES = [30, pytest.param(200, marks=pytest.mark.soak)]
 TURNS = [2, pytest.param(20, marks=pytest.mark.soak)]
 LINKED_AT = 0xFFFF_FFFF_8100_0000
 """Where Linux has its code without KASLR."""
+WORD = Mem(None, VALUE, size=32)
 NOP, RET, UD2 = b"\x90", b"\xc3", b"\x0f\x0b"
 ONE_THREAD = """#!{python}
 import os, sys
@@ -112,6 +115,45 @@ def test_each_hit_of_code_that_both_execute(machine, times):
         assert hits == {0: times, 1: times}
         assert guest.session.processor.exit_status == status(2 * times)
     assert on_qemu_alone(machine.image, "-smp", "2").status == status(2 * times)
+
+
+def test_a_cpu_is_stepped_while_it_starts_another_one(options, tmp_path):
+    def start(code):
+        for register, value in ((ICR2, 1 << 24), (ICR, INIT), (ICR, STARTUP | OTHER >> 12)):
+            code.mov(register, value)
+        code.label("wait")
+        code.pause()
+        code.cmp(WORD, 0)
+        code.je("wait")
+        code.mov(EAX, WORD)
+        code.mov(EDX, 0xF4)
+        code.out(DX, AL)
+
+    image, other = tmp_path / "image.bin", Assembler(16)
+    other.mov(AX, 0)
+    other.mov(DS, AX)
+    other.mov(WORD, 5)
+    other.hlt()
+    image.write_bytes(multiboot(start, [(VALUE, bytes(4)), (OTHER, other.assemble(0))]))
+    with Machine(image, **{"exceptions": "none", **options}) as guest:
+        target = Target(guest)
+        target.run_to(LOADED + 32, timeout=LIMIT)
+        while "0xfee00310" not in target.cpu.disassemble()[0].text:
+            assert target.step(timeout=LIMIT).reason is StopReason.STEP
+        after = target.cpu.address + 10
+        target.step()
+        assert target.step(timeout=LIMIT).stopped.detail == ""
+        assert target.cpu.address == after + 10, "the INIT is sent"
+        target.select(1)
+        assert target.step(timeout=LIMIT).stopped.detail == "CPU 1 waits for a startup IPI"
+        for executed in range(1, 9):
+            target.select(0)
+            assert target.step(timeout=LIMIT).reason is StopReason.STEP
+            assert target.cpu.address >= after + 20, f"after {executed} steps"
+        assert value_in(guest) == 0, "CPU 1 has not begun"
+        assert target.resume(timeout=LIMIT).reason is StopReason.OFF
+        assert guest.session.processor.exit_status == status(5)
+    assert on_qemu_alone(image, "-smp", "2").status == status(5)
 
 
 def test_code_that_one_executes_and_breakpoints_that_come_and_go(machine):

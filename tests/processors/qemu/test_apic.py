@@ -88,6 +88,14 @@ def test_a_step_ends_after_it(cpus):
     assert cpus[0].vmcb.control.exit_code == exception_exit(Vector.DB)
 
 
+@pytest.mark.parametrize("value", [INIT | OTHERS, STARTUP | OTHERS])
+def test_a_step_ends_after_a_command_too(cpus, value):
+    cpus[0].vmcb.save.rflags |= RFLAGS.TF
+    cpus[0].gprs.rsi = value
+    assert execute(cpus, "8937", ICR).stepped
+    assert cpus[0].vmcb.control.exit_code == exception_exit(Vector.DB)
+
+
 @pytest.mark.parametrize(
     ("value", "sender", "high", "targets"),
     [

@@ -66,6 +66,8 @@ class Command(NamedTuple):
     """Numbers of CPUs."""
     init: bool
     """It resets them, and a startup IPI does not."""
+    stepped: bool = False
+    """A single step is due after it, and the exit is now that of its #DB."""
 
     @property
     def vector(self) -> int:
@@ -98,9 +100,9 @@ def execute(cpu: ApicCpu, cpus: Sequence[ApicCpu]) -> Command | bool:
             targets = [one.number for one in _targets(cpu, cpus, command.shorthand, command.message.destination)]
             if init and 0 not in targets:
                 cpu.store(address, value & ~_ASSERTS | _LEVEL)  # which has no effect
-                return Command(value, targets, init=True)
+                return Command(value, targets, init=True, stepped=stepped)
             cpu.store(address, value)  # an INIT of the boot CPU resets the machine (`unlock`)
-            return stepped if init else Command(value, targets, init=False)
+            return stepped if init else Command(value, targets, init=False, stepped=stepped)
         if command.message.mode == NMI and not command.message.logical:
             for one in _targets(cpu, cpus, command.shorthand, command.message.destination):
                 one.note_nmi()

@@ -9,15 +9,15 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from trapline.errors import ProcessorError, UsageError
+from trapline.errors import ProcessorError
 from trapline.machine.processor import Outcome, Statistics
 
 from . import apic
 from .board_cpu import BoardCpu
+from .board_kicks import BoardKicks
 from .board_stops import BoardStops
 from .gathering import Gathering
 from .gdb import GdbClient
-from .halts import Halts
 from .handshakes import Handshakes, MachineWasReset, OtherHandover
 from .layout import Command, SharedMemory
 from .machine import QemuMachine
@@ -54,15 +54,14 @@ class QemuBoard:
         ]
         self.bus, self._boot = self.cpus, self.cpus[0]
         self._ticks = Ticks(machine.qemu.command, self._handshakes, machine.shared.mailbox)
-        self._halts = Halts(machine.qmp, self.kick, several=True)
-        self._handshakes.on_quiet = self._look
+        self._kicks = BoardKicks(self._handshakes, machine.qmp, self.cpus)
         awake = self._handshakes.shared_rest.awake
         self._stops = BoardStops(GdbClient(machine.qemu.gdb), machine.qmp, self.cpus, awake)
         self._handshakes.serve(self._stops)
         self._outcomes = Outcomes()
         self._startups = Startups(self.cpus, self._outcomes)
         self._gathering = Gathering(self.cpus)
-        self._kicked = self._begun = self._pausing = False
+        self._pausing = self._alone = False
         self._leaving: BoardCpu | None = None
         """The CPU that is doing what may reset the machine, while the others stand still."""
 
@@ -86,21 +85,18 @@ class QemuBoard:
         return self._run(self.cpus, deadline)
 
     def run_alone(self, number: int, deadline: float | None) -> Outcome:
-        """Execute one CPU; the others' is kept. Raises UsageError for one that waits for those that it has started."""
-        cpu = self.cpus[number]
-        if cpu.starting:
-            raise UsageError(f"CPU {number} is starting another one, which takes all CPUs to run on: continue first")
-        return self._run((cpu,), deadline)[1]
+        """Execute one CPU; the others' is kept."""
+        return self._run((self.cpus[number],), deadline)[1]
 
     def pause(self) -> None:
         """See `machine.Board.pause`."""
         if not any(cpu.running for cpu in self.cpus):
             return
-        self._note_halts()
+        self._kicks.note_halts()
         running = [cpu for cpu in self.cpus if cpu.running and not cpu.stops.forced]
         messenger = next((cpu for cpu in self.cpus if not cpu.running and not cpu.asleep), None)
         if messenger is None and running:
-            self._inject_nmi()
+            self._kicks.inject_nmi()
         limit = time.monotonic() + _PATIENCE * slowness()
         self._pausing = True
         try:
@@ -120,13 +116,12 @@ class QemuBoard:
     def prepare_stops(self, places: Iterable[tuple[int, int]]) -> None:
         """Raise UsageError for addresses, with sizes, that cannot be watched; stop all CPUs for the others."""
         check(places, why_unavailable(self._machine.accelerator, self._machine.qemu.command), self._machine.shared)
-        if self._begun:
+        if self._kicks.begun:
             self.pause()
 
     def kick(self) -> None:
         """See `machine.Processor.kick`. Any thread may call this."""
-        self._kicked = True
-        self._handshakes.wake()
+        self._kicks.kick()
 
     def shutdown(self) -> None:
         """See `machine.Processor.shutdown`: the boot CPU resets the machine."""
@@ -144,11 +139,12 @@ class QemuBoard:
         self._handshakes.close()
 
     def _run(self, executing: Sequence[BoardCpu], deadline: float | None) -> tuple[int, Outcome]:
-        if (kicked := self._take_kick(executing)) is not None:
+        if (kicked := self._kicks.take(executing)) is not None:
             return 0, kicked
+        self._alone = len(executing) < len(self.cpus)
         self._machine.power_on.leave_firmware()
         with contextlib.suppress(*_GONE):
-            if self._begun:
+            if self._kicks.begun:
                 self._stops.apply(executing)
             self._go_on(executing)
         while True:
@@ -156,24 +152,10 @@ class QemuBoard:
                 found = self._outcomes.take(executing)
                 if found is not None:
                     return found
-            if (kicked := self._take_kick(executing)) is not None:
+            if (kicked := self._kicks.take(executing)) is not None:
                 return 0, kicked
             if self._wait(deadline) is Outcome.DEADLINE:
                 return 0, Outcome.DEADLINE
-
-    def _take_kick(self, executing: Sequence[BoardCpu]) -> Outcome | None:
-        """Return what a kick means, if there was one: as soon as one has stopped, or what is executed alone has.
-
-        That may come back otherwise, as a step does that is complete.
-        """
-        if not self._kicked or not self._begun:
-            return None
-        if len(executing) < len(self.cpus):
-            stands = not any(cpu.running for cpu in executing)
-        else:
-            stands = any(not cpu.running and not cpu.asleep for cpu in self.cpus)
-        self._kicked = not stands
-        return self._halts.take() if stands else None
 
     def _go_on(self, executing: Sequence[BoardCpu]) -> None:
         """Let stopped CPUs execute; one that may reset the machine first, and the others if it comes back."""
@@ -182,8 +164,13 @@ class QemuBoard:
         if self._leaving is not None and self._leaving.held is not None:
             self._leaving.held()
             return
-        while (held := next((cpu.held for cpu in executing if cpu.held is not None), None)) is not None:
-            held()  # which may let another go on
+        while (cpu := next((cpu for cpu in executing if self._may_go_on(cpu)), None)) is not None:
+            if cpu.held is not None:
+                cpu.held()  # which may let another go on
+
+    def _may_go_on(self, cpu: BoardCpu) -> bool:
+        """Whether a CPU is ready to. One that starts others waits for that, unless it is executed alone."""
+        return cpu.held is not None and (self._alone or not cpu.starting)
 
     def _wait(self, deadline: float | None, *, late: bool = False) -> Outcome | None:
         """Wait until a CPU comes back, and sort what comes; `late`: the deadline is an error."""
@@ -224,14 +211,14 @@ class QemuBoard:
                 self._outcomes.keep(cpu, found)
             if forced:
                 self._gathering.add(cpu)
-            elif cpu.held is not None and not self._standing:
+            elif cpu.held is not None and self._may_go_on(cpu) and not self._standing:
                 cpu.held()
         self._gathering.settle(standing=self._standing)
 
     @property
     def _standing(self) -> bool:
         """Whether CPUs that have nothing to tell are to stand still all the same."""
-        return self._pausing or (self._kicked and self._begun)
+        return self._pausing or self._kicks.pending
 
     def _starts(self) -> bool:
         """Return whether the boot CPU has come back because of a reset; what that needs is done then."""
@@ -268,31 +255,10 @@ class QemuBoard:
             cpu.vmcb.control.np_control, cpu.vmcb.control.ncr3 = control.np_control, control.ncr3
         for cpu in self.cpus:
             cpu.reset()
-        self._begun = True
+        self._kicks.begun = True
         self._handshakes.report_came()
         self._outcomes.clear()
         self._outcomes.add(self._boot, outcome)
 
     def _on_wake(self) -> None:
-        """Stop a CPU if a kick was asked for; called in the thread that waits."""
-        if self._kicked and self._begun:
-            self._note_halts()
-            self._inject_nmi()
-
-    def _inject_nmi(self) -> None:
-        for cpu in self.cpus:
-            if not cpu.asleep:
-                cpu.expect_nmi(by_qmp=True)
-        self._machine.qmp.command("inject-nmi")
-
-    def _note_halts(self) -> None:
-        """Note which of the CPUs that execute the guest wait in HLT, which an NMI ends."""
-        for number, waits in self._halts.halted().items():
-            self.cpus[number].halted = waits and self.cpus[number].running
-
-    def _look(self) -> None:
-        """Once a second, while the guest is quiet: kick it again, or see whether it has halted for good."""
-        if self._kicked:
-            self._on_wake()
-        else:
-            self._halts.look()
+        self._kicks.inject()

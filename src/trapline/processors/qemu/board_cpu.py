@@ -163,6 +163,10 @@ class BoardCpu(QemuCpu):
         self._own_nmi = False
         return outcome
 
+    def finish(self, command: apic.Command) -> Outcome | None:
+        """Return what its exit means besides the command."""
+        return self._understand_exit() if command.stepped else None
+
     def _halt_again(self) -> None:
         """Put a CPU back on a HLT that no interrupt of its own can end, and an NMI of ours has.
 
@@ -267,12 +271,10 @@ class BoardCpu(QemuCpu):
                 raise ProcessorLost(f"CPU {self.number} does not wake up in QEMU")
 
     def release_starter(self) -> None:
-        """Let the CPU go on that has started this one."""
+        """The CPU that has started this one does not wait for it any more."""
         starter, self.starter = self.starter, None
         if starter is not None:
             starter.starting -= 1
-            if not starter.starting:
-                starter.held = starter.resume
 
     @property
     def leaves(self) -> bool:

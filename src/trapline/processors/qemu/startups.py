@@ -17,7 +17,10 @@ class Startups:
         self._cpus, self._outcomes = cpus, outcomes
 
     def send(self, sender: BoardCpu, command: apic.Command) -> None:
-        """Let CPUs take an INIT or a startup IPI; the sender goes on when those that it starts have begun."""
+        """Let CPUs take an INIT or a startup IPI; the sender goes on when those that it starts have begun.
+
+        Executed alone it goes on at once, and they begin when all are executed.
+        """
         for number in command.targets:
             target = self._cpus[number]
             if command.init:
@@ -28,8 +31,8 @@ class Startups:
                 sender.starting += 1
                 target.starter, target.start_command = sender, command.value
                 self._start(target, command.vector)
-        if not sender.starting and not sender.waits:
-            sender.held = sender.resume
+        if not sender.waits:
+            self._outcomes.keep(sender, sender.finish(command))
 
     def init(self, cpu: BoardCpu) -> None:
         """Reset a CPU that is in the monitor."""
