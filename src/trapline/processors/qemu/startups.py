@@ -53,6 +53,7 @@ class Startups:
         if target.asleep:  # it has not begun yet
             target.waits, target.held = True, None
             target.release_starter()
+            self._outcomes.add(target, Outcome.INIT)  # the hypervisor may know of the startup IPI already
         else:
             self.init(target)
 
