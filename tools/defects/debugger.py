@@ -21,7 +21,7 @@ DEFECTS: Final = (
     Defect("99", "RIP in gdb without the base of CS", f"{_GDB}/reading.py", "return target.cpu.address",
            "return target.cpu.registers.rip", NO_DEBUGGER, _STUB_TESTS),
     Defect("100", "a run to an instruction that stops in a deeper frame", "src/trapline/debugger/target.py",
-           "if above is None or self.cpu.registers.rsp > above:", "if True:", NO_DEBUGGER,
+           "(above is None or self.cpu.registers.rsp > above):", "True:", NO_DEBUGGER,
            ("tests/debugger/test_target.py",)),
     Defect("101", "floating-point registers of an earlier stop", f"{_DEBUGGER}/target.py",
            "self.stop, self._selected, self._fpu = stop, None, None", "self.stop, self._selected = stop, None",
