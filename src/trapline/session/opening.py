@@ -53,6 +53,8 @@ class Opened(NamedTuple):
     """The machine, where it has several CPUs; `processor` is the boot CPU."""
     images: LoadedImages | None = None
     """What a guest with UEFI firmware has loaded."""
+    rest: Callable[[], None] = lambda: None
+    """Tells the processor that its guest stands still for long from now on."""
 
 
 def open_processor(
@@ -81,7 +83,7 @@ def open_processor(
             qemu = _open_qemu(undo, settings, guest, console, inherited)
         program = guest.path.name if guest is not None and guest.kind is GuestKind.EFI else None
         images = LoadedImages(names, program) if qemu.has_uefi else None
-        return Opened(qemu, QEMU, choice.why, None, names, description, None, qemu.board, images)
+        return Opened(qemu, QEMU, choice.why, None, names, description, None, qemu.board, images, qemu.let_rest)
     memory = parse_memory(settings.memory)
     opened = UNICORN, choice.why, choice.boot, names, description
     cpus = _cpus(settings, guest)

@@ -72,6 +72,7 @@ def run_guest(
             stop = stop._replace(detail=stopping.hit)
         unreached = () if stopping.hit is not None else tuple(each.text for each in stops)
         stopped = _hold(session) if isinstance(error, KeyboardInterrupt) or _is_timeout(stop) else None
+        session.rest()
         return result(
             session, stop, error, ruling.violations(), unreached, ruled=ruling.stopped, stopped=stopped, ended=ended
         )

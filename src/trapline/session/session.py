@@ -59,7 +59,7 @@ class Session:
             self._files = undo.enter_context(OutputFiles(settings, outlets))
             opened = open_processor(undo, settings, self.console, outlets.inherited)
             self.processor, self.processor_name, self.why, self._boot, self.names = opened[:5]
-            self.description, receive, board, images = opened[5:]
+            self.description, receive, board, images, self.rest = opened[5:]
             self._placer = Placer(self.names, images)
             if receive is not None:
                 self.console.connect(lambda data: self._receive(receive, data))

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
+import trapline
 from trapline.api import STOP, Machine
 from trapline.arch.vectors import Vector
 from trapline.hypervisor.stop import StopReason
 from trapline.processors.qemu import rest as module
 from trapline.processors.qemu.rest import Rest
+from trapline.report.result import Ending
+from trapline.session.session import Session
 
 FAULTS = 400
 UD_AT = 0x7C00 + 20
@@ -86,6 +89,27 @@ def test_what_is_left_alone(resting, state, keeper):
     assert (qemu.commands, rest.active) == ([], False)
 
 
+def test_one_that_is_known_to_be_kept_is_paused_at_once(resting):
+    qemu, keeper = Qemu(), Keeper(kept_for=0.0)
+    rest = resting(qemu, keeper)
+    time.sleep(0.02)
+    assert qemu.commands == []
+    rest.hurry()
+    wait_until(lambda: qemu.state == "paused")
+    rest.end()
+    time.sleep(0.02)
+    assert qemu.commands == ["stop", "cont"]  # it is one time that was known
+
+
+def test_one_that_runs_is_not_hurried(resting):
+    qemu, keeper = Qemu(), Keeper(running=True, kept_for=0.0)
+    resting(qemu, keeper).hurry()
+    time.sleep(0.02)
+    keeper.running = False
+    time.sleep(0.02)
+    assert qemu.commands == []
+
+
 def test_it_is_not_paused_while_it_has_to_run(resting):
     qemu, keeper = Qemu(), Keeper()
     rest = resting(qemu, keeper)
@@ -140,6 +164,24 @@ def test_a_guest_that_is_held_takes_no_core_and_goes_on(tmp_path, breaks, cpus):
                 held(machine)
         assert (stop.reason, len(seen)) == (StopReason.RESET, FAULTS)
         assert hits == (FAULTS if breaks else 0)
+
+
+@pytest.mark.qemu
+@pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="QEMU is not installed")
+@pytest.mark.parametrize("cpus", [1, 2])
+def test_a_machine_whose_run_is_over_does_not_poll_while_it_is_explained(monkeypatch, cpus):
+    monkeypatch.setattr(module, "_LONG", 1e9)
+    explanation, states = Session.explanation, []
+
+    def look(session, stop):
+        wait_until(lambda: session.processor._machine.qmp.run_state() == "paused")
+        states.append(stop.reason)
+        return explanation(session, stop)
+
+    monkeypatch.setattr(Session, "explanation", look)
+    run = trapline.run("sample:gate-not-present", processor="qemu", accel="tcg", cpus=cpus, timeout=60)
+    assert (states, run.ending) == ([StopReason.SHUTDOWN], Ending.SHUTDOWN)
+    assert "IDT entry 6 (#UD) is not present" in run.explanation.cause
 
 
 def held(machine):

@@ -97,6 +97,11 @@ class QemuCpu:
             self._machine.damage.check_exit(control.exit_code)
         return Outcome.VMEXIT
 
+    def let_rest(self) -> None:
+        """Take note that the guest stands still for long from now on: QEMU is paused without delay."""
+        if self._handover.rest is not None:
+            self._handover.rest.hurry()
+
     def close(self) -> None:
         """End QEMU and release the memory. Safe to call twice."""
         self._machine.close()
