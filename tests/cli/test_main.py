@@ -20,6 +20,13 @@ def test_the_help_names_each_exit_code(trapline_command, words):
     assert {int(code) for code in re.findall(r"^  (\d+) ", done.out, re.MULTILINE)} == EXIT_CODES
 
 
+def test_what_is_loaded_is_not_searched_for_garbage():
+    code = "import gc; from trapline.cli.main import main; main(['run', 'sample:ring3', '--processor', 'unicorn']); "
+    code += "print(gc.get_stats()[0]['collections'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert int(done.stdout.split()[-1]) < 50  # with Python's own threshold some hundred
+
+
 @pytest.mark.parametrize("verb", [verb.name for verb in VERBS])
 def test_the_help_of_a_verb(trapline_command, capfd, verb):
     """The command adds the options of no other verb."""
