@@ -128,6 +128,7 @@ def test_a_guest_that_resets_its_machine_is_started_again(mask, image, plain):
 @pytest.mark.parametrize("mask", ["none", "all"])
 def test_a_guest_that_sleeps_wakes_up(mask, image, plain):
     run = under_trapline(image("sleep"), mask)
+    assert run.console.count(b"awake") == 2, run.words
     assert_same(run.console, plain("sleep").console)
     assert (run.status, plain("sleep").status) == (0, 1)
 

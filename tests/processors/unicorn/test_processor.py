@@ -243,7 +243,7 @@ def test_ctrl_c_ends_a_guest_full_of_exits(start):
 
 
 def test_stops_never_repeat_an_instruction(start):
-    rounds = 300_000
+    rounds = 600_000
     guest = start(
         ("mov", ECX, rounds),
         "again:",
@@ -270,7 +270,7 @@ def test_stops_never_repeat_an_instruction(start):
     done.set()
     kicker.join()
     assert guest.control.exit_code == ExitCode.CPUID
-    assert kicks > 20
+    assert kicks > 10
     assert (guest.u32(DATA), guest.u32(DATA + 4)) == (rounds, 3 * rounds)
 
 
