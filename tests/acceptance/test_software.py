@@ -10,7 +10,7 @@ import pytest
 
 from tests.acceptance import software
 from tests.acceptance.runs import TRAPLINE, blame, read_lines
-from tests.acceptance.software import ALL, BY_UEFI, LINUX, LINUX_ON_FOUR, LINUX_TRACING, PC
+from tests.acceptance.software import ALL, BY_UEFI, LINUX, LINUX_EFI_ON_FOUR, LINUX_ON_FOUR, LINUX_TRACING, PC
 from trapline.arch.vectors import Vector
 
 BOOTS = 20
@@ -130,10 +130,11 @@ def test_by_uefi_it_starts_as_on_qemu_alone(each, exceptions, options, plain, tr
 
 
 @pytest.mark.soak
-def test_each_page_fault_that_linux_handled_on_four_cpus_is_recorded_on_its_cpu(plain, traced, tmp_path):
+@pytest.mark.parametrize("each", [LINUX_ON_FOUR, LINUX_EFI_ON_FOUR], ids=lambda each: each.name)
+def test_each_page_fault_that_linux_handled_on_four_cpus_is_recorded_on_its_cpu(each, plain, traced, tmp_path):
     output = tmp_path / "records.jsonl"
-    expected = plain(LINUX_ON_FOUR)
-    observation, summary = traced(LINUX_ON_FOUR, "-o", str(output))
+    expected = plain(each)
+    observation, summary = traced(each, "-o", str(output))
     assert observation.text == expected.text
     assert "trapline: up with 4\ntrapline: offline and online 10 times\ntrapline: lost 0\n" in observation.text
     assert (summary["ending"], blame(summary)) == ("off", [])

@@ -26,7 +26,11 @@ def program(tmp_path_factory):
     except ProcessorMissing as reason:
         pytest.skip(str(reason))
     folder = tmp_path_factory.mktemp("efi")
-    return lambda name, *options, **form: build_efi.build(SOURCES / "faults.c", folder / name, *options, **form)
+
+    def build(name, *options, source="faults.c", **form):
+        return build_efi.build(SOURCES / source, folder / name, *options, **form)
+
+    return build
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +78,35 @@ def test_the_first_instructions_are_under_it(options, tmp_path):
     assert re.search(rf"stop ud: #UD at f000:0*{target:x}\b", run.words), run.words
 
 
+def soak(*values):
+    return pytest.param(*values, marks=pytest.mark.soak)
+
+
+@pytest.mark.parametrize(
+    ("mask", "options"), [("all", ()), soak("none", ()), soak("none", ("--isolate",)), soak("all", ("--isolate",))]
+)
+def test_another_cpu_is_started_as_on_qemu_alone(mask, options, program, tmp_path):
+    esp, records = tmp_path / "esp", tmp_path / "records.jsonl"
+    (esp / "EFI" / "BOOT").mkdir(parents=True)
+    shutil.copy(program("processors.efi", source="processors.c"), esp / "EFI" / "BOOT" / "BOOTX64.EFI")
+    plain = on_qemu_alone(esp, *PC, "-smp", "4", firmware=firmware(tmp_path))
+    run = under_trapline(esp, mask, "--cpus", "4", "-o", str(records), *options, machine=(*PC, *DEBUG_EXIT))
+    assert plain.console.endswith(b"\nefi: up\r\nefi: CPU 1 has handled 3\r\n")
+    assert_same(run.console, plain.console)
+    assert (run.status, plain.status) == (0, 1)
+    found = [(record["vcpu"], record["vector"], record["cs"]) for record in read_lines(records)]
+    assert found == ([(1, 6, "0x800")] * 3 if mask == "all" else [])
+
+
+def test_a_fault_of_another_cpu_is_explained_under_uefi(program):
+    image = program("broken.efi", "-DBROKEN=1", source="processors.c")
+    run = under_trapline(image, "all", "--cpus", "2", machine=PC)
+    assert run.status == 3
+    assert "at the shutdown on CPU 1" in run.words
+    assert re.search(r"Cause: #GP\(0x8\) at 0x12: jmp far uses the selector 0x8, .*not a GDT", run.words, re.DOTALL)
+    assert re.search(r"CPU 0 executes at 0038:[0-9a-f]+ (wait|efi_main)\+0x[0-9a-f]+ \(processors\.c:\d+\)", run.words)
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("options", [(), ("--isolate",)], ids=["open", "isolated"])
 @pytest.mark.parametrize("mask", ["none", "all"])
@@ -92,10 +125,6 @@ def test_a_boot_loader_starts_a_kernel_from_a_folder(mask, options, kernel, tmp_
     assert (run.status, plain.status) == (0, 1)
     assert b"\nhash " in plain.console
     assert_same(run.console, plain.console)
-
-
-def soak(*values):
-    return pytest.param(*values, marks=pytest.mark.soak)
 
 
 @pytest.mark.parametrize(

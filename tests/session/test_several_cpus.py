@@ -13,6 +13,8 @@ from trapline.cli.main import main
 from trapline.guests.samples import End, find_sample, places
 from trapline.report.result import Ending
 from trapline.report.text import headline, report
+from trapline.session.other_cpus import describe_others
+from trapline.symbols import Names
 
 CODE, OTHER = 0x10_0000, 0x8000
 READY = Mem(None, 0x9000, size=32)
@@ -163,6 +165,18 @@ def test_a_sample_with_a_second_cpu(name, ending, cpu, told):
     assert {record.vector for record in result.exceptions} == set(sample.vectors)
     if told is not None:
         assert told in " ".join((*result.findings, "" if result.explanation is None else result.explanation.cause))
+
+
+@pytest.mark.parametrize(("cr0", "told"), [(0x10, True), (0x11, False)])
+def test_a_cpu_that_has_left_real_mode_was_started_at_code(cr0, told):
+    """Firmware uses the page for something else then."""
+    with Machine("sample:ap-trampoline", processor="unicorn") as machine:
+        machine.on(Vector.UD, where="vcpu == 1")(lambda exc: STOP)
+        assert machine.run(60).reason is StopReason.EXCEPTION
+        boot, other = machine.session.vm.vcpus
+        other.save.cr0 = cr0
+        machine.memory.write(other.startup << 12, bytes(0x1000))
+        assert ("where there is no code" in " ".join(describe_others(boot, Names()))) is told
 
 
 def test_a_sample_that_needs_a_second_cpu_says_so():

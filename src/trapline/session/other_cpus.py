@@ -63,8 +63,8 @@ def _stack_of_both(vcpu: Vcpu, other: Vcpu) -> Iterator[str]:
 
 
 def _started_at_nothing(other: Vcpu) -> Iterator[str]:
-    """Tell of a startup IPI for a page where no code is."""
-    if other.startup is None:
+    """Tell of a startup IPI for a page where no code is. A CPU that has left real mode was led on by some."""
+    if other.startup is None or other.save.cr0 & CR0.PE:
         return
     address = other.startup << STARTUP_PAGE
     data = set(other.processor.memory.read(address, _LOOKED_AT))

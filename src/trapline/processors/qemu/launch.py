@@ -104,12 +104,10 @@ def check_isolation(facts: Facts) -> None:
         )
 
 
-def check_several(user: UserOptions, facts: Facts, accelerator: str, *, uefi: bool) -> None:
+def check_several(user: UserOptions, facts: Facts, accelerator: str) -> None:
     """Raise UsageError where several CPUs cannot be had."""
     if accelerator != "tcg":
         raise UsageError(f"-smp {user.cpus}: a guest has one CPU with --accel {accelerator} so far; use --accel tcg")
-    if uefi or user.flash is not None:
-        raise UsageError(f"-smp {user.cpus}: a guest of UEFI firmware has one CPU so far; start it by BIOS")
     if not facts.nests_in_real_mode:
         numbers = ".".join(map(str, facts.version))
         raise UsageError(
@@ -155,11 +153,8 @@ def open_qemu(
         check_isolation(facts)
     cpus = user.cpus
     if cpus > 1:
-        check_several(user, facts, accelerator, uefi=uefi)
+        check_several(user, facts, accelerator)
     qemu, firmware = _start(path, guest, memory, accelerator, user, serial, files, isolated=isolated)
-    if firmware.uefi and cpus > 1:
-        qemu.close()
-        check_several(user, facts, accelerator, uefi=True)
     with contextlib.ExitStack() as undo:
         undo.callback(qemu.close)
         # All of this is loaded and done while QEMU starts.
