@@ -7,7 +7,7 @@ import pytest
 from trapline.arch import msr
 from trapline.arch.exits import ExitCode, clear_intercept, is_intercepted
 from trapline.arch.vectors import FORCEABLE, VECTORS, Vector
-from trapline.errors import ProcessorLost, UsageError
+from trapline.errors import ProcessorError, ProcessorLost, UsageError
 from trapline.hypervisor.intercepts import recalc_intercepts
 from trapline.hypervisor.stop import StopReason
 from trapline.machine.processor import Outcome
@@ -227,6 +227,26 @@ def test_a_guest_that_ends_instead_lets_nobody_wait(build, error):
     vm.set_exception_mask(PF)
     thread.join(10)
     assert vm.mask == PF
+
+
+def test_a_guest_that_cannot_be_stopped_for_a_change_lets_nobody_wait(build, monkeypatch):
+    reached = threading.Event()
+
+    def last(processor):
+        reached.set()
+        return until_kicked(processor)
+
+    def pause():
+        raise ProcessorError("CPU 1 cannot be stopped")
+
+    vm = build(last, mask=UD)
+    monkeypatch.setattr(vm, "pause", pause)
+    asker = threading.Thread(target=lambda: reached.wait(10) and vm.set_exception_mask(PF), daemon=True)
+    asker.start()
+    with pytest.raises(ProcessorError, match="cannot be stopped"):
+        vm.run()
+    asker.join(10)
+    assert not asker.is_alive()
 
 
 def test_after_a_deadline_the_guest_is_not_ours_until_it_is_stopped(build):

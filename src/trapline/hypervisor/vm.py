@@ -183,9 +183,10 @@ class Vm:
         finally:
             with self._requested:
                 self._runner, self._detached = None, detached
-                if self._wanted is not None:
+                try:
                     if not detached:
                         self._take_wanted()
+                finally:
                     self._requested.notify_all()
 
     def _run(self, deadline: float | None) -> tuple[Stop, bool]:
