@@ -549,6 +549,26 @@ def test_breakpoints_force_exits_and_watchpoints_leave_nothing_to_the_monitor(st
     assert processor.vmcb.control.intercept_exceptions == 1 << Vector.UD | 1 << Vector.GP
 
 
+def test_an_interrupt_waits_for_a_guest_that_is_made_to_leave_while_its_vector_is_fetched(start):
+    """It may be withdrawn: then the guest executes with the IDT that has no length, and may come to a breakpoint."""
+    limits = []
+
+    def breakpoint_comes(qemu):
+        limits.append(qemu.shared.vmcb.save.idtr.limit)
+        processor._stops._outcome = Outcome.BREAKPOINT
+        leave(ExitCode.SWINT)(qemu)
+
+    processor, _ = start(power_on, leave(ExitCode.INTR), breakpoint_comes)
+    processor.run(None)
+    processor._stops.apply = lambda: None
+    processor._stops.watchpoints = (Watchpoint(0x8000, 4, False),)
+    processor.vmcb.save.idtr.limit = 0xFFF
+    assert processor.run(None) is Outcome.BREAKPOINT
+    assert limits == [0]
+    assert processor.vmcb.save.idtr.limit == 0xFFF
+    assert is_intercepted(processor.vmcb.control, ExitCode.INTR)
+
+
 @pytest.mark.parametrize("reason", ["host-signal", "host-qmp-quit"])
 def test_a_qemu_that_somebody_ended_is_not_a_power_off(start, reason):
     processor, qemu = start(power_on)

@@ -115,6 +115,7 @@ class QemuProcessor(QemuCpu):
         forced = self._stops.take_outcome()
         if forced is not None:
             self._quirks.drop_exit()
+            self._deliveries.cancel()
             return forced
         if self._fetches_vectors() and self._deliveries.fetch_vector():
             return None
