@@ -55,6 +55,19 @@ def scripted():
     return scripted
 
 
+@pytest.mark.parametrize("reboot", [False, True])
+@pytest.mark.parametrize("last", [Outcome.LEAVING, vmexit(0x7F)], ids=["a reset", "a triple fault"])
+def test_a_guest_that_ends_as_its_time_is_up(monkeypatch, reboot, last):
+    """It does so instead of being stopped: this is as at any other time."""
+    processor = ScriptedProcessor([Outcome.RESET, Outcome.DEADLINE, last, Outcome.RESET, Outcome.OFF])
+    monkeypatch.setattr(processor, "kick", lambda: None)  # it comes too late
+    with Machine(processor=processor, reboot=reboot) as m:
+        stop = m.run(timeout=1)
+        reason = StopReason.RESET if last is Outcome.LEAVING else StopReason.SHUTDOWN
+        assert stop.reason is (StopReason.OFF if reboot else reason)
+        assert (stop.explain() is not None) == (stop.reason is StopReason.SHUTDOWN)
+
+
 def test_a_callback_sees_the_exceptions_of_its_condition(scripted):
     seen = []
     with scripted(UD, PF, UD) as m:

@@ -130,7 +130,7 @@ class Session:
         Raises ProcessorError where it cannot be stopped.
         """
         self.vm.interrupt()
-        stop = self._execute(partial(self.vm.run, time.monotonic() + _GRACE))
+        stop = self._execute(partial(self._run, partial(self.vm.run, time.monotonic() + _GRACE)))
         if stop.reason is StopReason.TIMEOUT:
             raise ProcessorError("the guest cannot be stopped: it blocks NMIs and causes no #VMEXIT")
         return stop
