@@ -47,8 +47,9 @@ class Runner(Generic[_T]):
     def take(self) -> _T:
         """Wait until the work is done; return its result, or raise what it raised."""
         assert self.is_busy, "nothing was started"
+        self._ours.recv(1, socket.MSG_PEEK)
+        self.is_busy = False  # before the byte is gone: a signal may raise something in between
         self._ours.recv(1)
-        self.is_busy = False
         if self._error is not None:
             error, self._error = self._error, None
             raise error
