@@ -299,6 +299,7 @@ def test_threads_are_cpus(session):
         client(packet) for packet in ("qfThreadInfo", "qsThreadInfo", "qC", "T1", "T2", "Hg1", "Hg7", "qCRC:0,1")
     ] == [*("m1", "l", "QC1", "OK", "E01", "OK", "E01", "")]
     assert bytes.fromhex(client("qThreadExtraInfo,1")) == b"CPU 0, 16-bit code, CPL 0"
+    assert [client(f"qThreadExtraInfo,{number}") for number in ("0", "2", "-1")] == ["E01"] * 3
 
 
 def test_each_cpu_is_a_thread(session):

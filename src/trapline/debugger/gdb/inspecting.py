@@ -152,7 +152,10 @@ def _select_thread(state: State, rest: str) -> bytes:
 
 
 def _about_thread(state: State, rest: str) -> bytes:
-    cpu = state.target.machine.cpus[max(0, int(rest, 16) - 1)]
+    number, cpus = int(rest, 16), state.target.machine.cpus
+    if not 1 <= number <= len(cpus):
+        return BAD
+    cpu = cpus[number - 1]
     does = ", waits for a startup IPI" if cpu.vcpu.waits else ", in HLT" if cpu.vcpu.processor.halted else ""
     return f"CPU {cpu.number}, {cpu.bits}-bit code, CPL {cpu.registers.cpl}{does}".encode().hex().encode()
 
