@@ -1,6 +1,10 @@
 """Machines that are held, cancelled and closed."""
 
 import anyio
+import pytest
+
+from trapline import Machine, ProcessorLost, UsageError
+from trapline.debugger.mcp import stopping
 
 LOOP = bytes.fromhex("ebfe")
 """`jmp $`, in real mode."""
@@ -104,6 +108,38 @@ def test_a_guest_that_spins_blocks_nothing(talk, tmp_path):
             assert (await session.call("resume", timeout=0.2))["reason"] in ("timeout", "interrupted")
 
     talk(conversation)
+
+
+def test_a_machine_that_cannot_be_told_of_is_not_held(talk, monkeypatch):
+    def lost(*_):
+        raise ProcessorLost("gone")
+
+    async def conversation(session):
+        monkeypatch.setattr(stopping, "_where", lost)
+        assert "gone" in await session.error("stop_at", guest="sample:ud", at="ud")
+        assert "no machine is held" in await session.error("registers")
+
+    talk(conversation)
+
+
+def test_all_machines_are_closed_though_one_cannot_be(talk, monkeypatch):
+    """As where its trace does not fit on the disk."""
+    closed = []
+
+    def close(machine):
+        closed.append(machine)
+        machine.session.close()
+        if len(closed) == 1:
+            raise UsageError("the disk is full")
+
+    async def conversation(session):
+        for _ in range(3):
+            await session.call("stop_at", guest="sample:ud", at="ud")
+        monkeypatch.setattr(Machine, "close", close)
+
+    with pytest.raises(BaseException):  # noqa: B017, PT011  # a group with it, by the SDK's own tasks
+        talk(conversation)
+    assert len(set(closed)) == 3
 
 
 def test_the_oldest_of_too_many_machines_is_closed(talk, tmp_path):

@@ -44,8 +44,14 @@ class Held:
             self.stored.document, self.stored.findings = dict(result.to_json()), list(result.findings)
         except TraplineError:  # its processor is lost
             pass
-        self.machine.close()
-        self.worker.end()
+        self.switch_off()
+
+    def switch_off(self) -> None:
+        """Switch it off, and let its thread end, whatever the file of its trace says."""
+        try:
+            self.machine.close()
+        finally:
+            self.worker.end()
 
 
 class Machines:
@@ -87,6 +93,10 @@ class Machines:
         """Hold a machine."""
         self._held[held.stored.number] = held
 
+    def remove(self, held: Held) -> None:
+        """Do not hold a machine any more that was not to be."""
+        self._held.pop(held.stored.number, None)
+
     def close(self, number: str) -> None:
         """Close a machine, if it is held."""
         held = self._held.pop(number, None)
@@ -95,10 +105,10 @@ class Machines:
 
     def close_all(self) -> None:
         """Close all."""
-        for held in list(self._held.values()):
-            held.machine.close()
-            held.worker.end()
-        self._held.clear()
+        with contextlib.ExitStack() as closing:
+            for held in list(self._held.values()):
+                closing.callback(held.switch_off)
+            self._held.clear()
 
     def recorded(self, number: str) -> Machine | None:
         """Return the machine of a run whose trace is not complete; None: it is."""

@@ -51,8 +51,10 @@ def make_server(access: Access) -> MCPServer[None]:
         try:
             yield
         finally:
-            await anyio.to_thread.run_sync(machines.close_all)
-            runs.close()
+            try:
+                await anyio.to_thread.run_sync(machines.close_all)
+            finally:
+                runs.close()
 
     server = MCPServer[None](
         "trapline",

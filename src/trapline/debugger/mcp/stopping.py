@@ -58,9 +58,9 @@ def start(
         machines.add(held)
         return _answer(machines, held, stop)
     except BaseException:
-        held.machine.close()
+        machines.remove(held)
         runs.drop(stored)
-        worker.end()
+        held.switch_off()
         raise
 
 
