@@ -77,6 +77,14 @@ def test_each_cpu_is_a_thread(session):
     assert session.get("threads")["threads"] == [{"id": 1, "name": "CPU 0"}, {"id": 2, "name": "CPU 1"}]
     frames = [session.get("stackTrace", threadId=thread)["stackFrames"][0] for thread in (1, 2)]
     rips = [int(frame["instructionPointerReference"], 16) for frame in frames]
+    for first, second in ((0, 1), (1, 0)):  # whichever was looked at last
+        session.get("scopes", frameId=frames[second]["id"])
+        there = {"frameId": frames[first]["id"]}
+        assert int(session.get("evaluate", expression="rip", **there)["result"].split()[0], 16) == rips[first]
+        session.get("setExpression", expression="r15", value=f"{first + 7}", **there)
+        session.get("scopes", frameId=frames[second]["id"])
+        place = session.get("dataBreakpointInfo", name="byte [r15]", **there)["dataId"]
+        assert place == f"{first + 7:#x}/1"
     general = [session.get("scopes", frameId=frame["id"])["scopes"][0]["variablesReference"] for frame in frames]
     for reference, rip in zip(general, rips, strict=True):
         found = {

@@ -120,6 +120,7 @@ class DataBreakpointInfo(Arguments):
 
     name: str
     variables_reference: Natural = 0
+    frame_id: Natural | None = None
     bytes: Natural | None = None
     as_address: bool = False
 
@@ -196,6 +197,7 @@ class SetExpression(Arguments):
 
     expression: str
     value: str
+    frame_id: Natural | None = None
 
 
 class Evaluate(Arguments):
@@ -203,6 +205,8 @@ class Evaluate(Arguments):
 
     expression: str
     context: str | None = None
+    frame_id: Natural | None = None
+    """The frame of whose CPU the registers are meant; None: of the one that was looked at last."""
 
 
 class Completions(Arguments):

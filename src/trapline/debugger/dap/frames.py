@@ -33,6 +33,12 @@ def cpu_of(frame: int) -> int:
     return frame >> _CPU
 
 
+def select(debuggee: Debuggee, frame: int | None) -> None:
+    """Look at the CPU of a frame, given the frame's number, if it is. Raises UsageError."""
+    if frame is not None:
+        debuggee.target.select(cpu_of(frame))
+
+
 def _bodies(frame: Frame, number: int, debuggee: Debuggee) -> list[bodies.StackFrame]:
     """Return the frames of a place; `number` 0: the guest is there, else it is the return address of a call."""
     symbol, pointer = frame.symbol, f"{frame.address:#x}"

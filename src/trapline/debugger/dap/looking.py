@@ -70,6 +70,7 @@ def set_variable(state: State, asked: arguments.SetVariable) -> Done:
 def set_expression(state: State, asked: arguments.SetExpression) -> Done:
     """Set a register, or memory."""
     guest = state.guest
+    frames.select(guest, asked.frame_id)
     guest.store(asked.expression, guest.evaluate(asked.value, wide=True).number)
     return Done(bodies.Changed(commands.evaluate(asked.expression, guest).result))
 
@@ -77,6 +78,7 @@ def set_expression(state: State, asked: arguments.SetExpression) -> Done:
 def evaluate(state: State, asked: arguments.Evaluate) -> Done:
     """Do what was typed, or tell the value of an expression."""
     guest = state.guest
+    frames.select(guest, asked.frame_id)
     if asked.context not in (None, "repl"):  # the mouse over a word, a watch: nothing may change
         return Done(commands.look(asked.expression, guest))
     before = guest.target.cpu.address

@@ -2,7 +2,7 @@
 
 from trapline.errors import TraplineError
 
-from . import arguments, bodies, wanted
+from . import arguments, bodies, frames, wanted
 from .breakpoints import Kind, Point, Wanted
 from .exceptions import set_filters
 from .state import Done, State
@@ -44,6 +44,8 @@ def data_breakpoint_info(state: State, asked: arguments.DataBreakpointInfo) -> D
     if asked.variables_reference:
         item = guest.containers.item(asked.variables_reference, asked.name)
         name = item.memory or item.expression or item.name
+    else:
+        frames.select(guest, asked.frame_id)
     try:
         value = guest.evaluate(name)
     except TraplineError as error:
