@@ -144,6 +144,20 @@ def test_a_cpu_that_cannot_be_stepped_leaves_the_stop_that_of_the_other() -> Non
         assert target.cpu.address == HLT
 
 
+def test_a_breakpoint_that_was_told_of_is_not_told_again_after_a_step_of_another_cpu() -> None:
+    code = bytes.fromhex("40 90 ebfc ebfe")  # again: inc ax; place: nop; jmp again; elsewhere: jmp elsewhere
+    image = two_cpus(code, SHARED + 4)
+    with Machine(image, entry_mode=32, cpus=2, processor="unicorn", schedule=1) as machine:
+        target = Target(machine)
+        machine.breakpoints.add(SHARED + 1)
+        for times in range(1, 4):
+            stop = target.resume()
+            assert (stop.reason, stop.cpu.number, stop.cpu.address) == (StopReason.BREAKPOINT, 1, SHARED + 1)
+            assert stop.cpu.registers.rax & 0xFFFF == times
+            target.select(0)
+            target.step()
+
+
 def test_a_guest_that_ends_inside_a_step_over() -> None:
     with target_of(bytes.fromhex("e80100 f4") + OFF) as target:
         assert target.step_over().reason is StopReason.RESET

@@ -11,6 +11,7 @@ from trapline.errors import UsageError
 from trapline.hypervisor.exception import Verdict
 from trapline.hypervisor.stop import StopReason
 from trapline.hypervisor.vm import Vm
+from trapline.machine.linear import code_address
 from trapline.machine.processor import Outcome, Watchpoint
 from trapline.machine.scripted import MANUAL, ScriptedProcessor, vmexit, watchpoint
 
@@ -18,6 +19,7 @@ CODE, STACK = 0x1000, 0x8000
 TF, BS = RFLAGS.TF, DR6.BS
 FLAGS = RFLAGS.ALWAYS_ONE | RFLAGS.IF
 UD, PF, GP, DB = (1 << vector for vector in (Vector.UD, Vector.PF, Vector.GP, Vector.DB))
+RESET_VECTOR = 0xFFFF_FFF0
 NOP = b"\x90"
 
 
@@ -466,6 +468,16 @@ def test_an_init_ends_the_step(machine):
     assert (stop.reason, stop.detail) == (StopReason.STEP, "CPU 0 waits for a startup IPI")
     assert vm.vcpu.waits
     assert not vm.processor.vmcb.save.rflags & TF
+
+
+def test_a_run_begins_with_a_cpu_that_waits_where_a_breakpoint_is(machine):
+    """The address to which an INIT sets it is one that is asked for: the reset vector."""
+    vm = machine(NOP, Outcome.INIT, Outcome.SIPI)
+    vm.set_breakpoints(frozenset((RESET_VECTOR,)))
+    vm.step()
+    assert (code_address(vm.vcpu.save), vm.vcpu.waits) == (RESET_VECTOR, True)
+    assert vm.run().reason is StopReason.OFF
+    assert [entry.breakpoints for entry in vm.processor.entries[2:]] == [{RESET_VECTOR}] * 2
 
 
 def test_a_task_that_is_left_has_no_tf_in_its_flags(machine):

@@ -50,9 +50,11 @@ def begin_run(vcpu: Vcpu, deadline: float | None, kicked: Kicked, *, steps: bool
     """Get past what a run must not begin with, and give the vCPU what it needs to run; a Stop: it ended otherwise.
 
     Such are a breakpoint, and an interrupt shadow, which not every processor loads (TCG of QEMU 7.2). Unless `steps`:
-    it is not the CPU that stopped, and a breakpoint that it is at has not been reported.
+    it is not the CPU that stopped last, and a breakpoint that it is at has not been reported, unless it stopped there.
     """
     at_breakpoint = vcpu.breakpoints and code_address(vcpu.save) in vcpu.breakpoints
+    steps = (steps or vcpu.stopped_at == code_address(vcpu.save)) and not vcpu.waits
+    vcpu.stopped_at = None
     if steps and (at_breakpoint or vcpu.control.interrupt_shadow & 1) and vcpu.undelivered is None:
         stop = _steps(vcpu, deadline, kicked, whole=True)
         if stop.reason is not StopReason.STEP:

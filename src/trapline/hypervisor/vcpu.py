@@ -73,6 +73,8 @@ class Vcpu:
         """Linear addresses at which the guest stops."""
         self.inserted: frozenset[int] = frozenset()
         """The breakpoints that are set in the processor."""
+        self.stopped_at: int | None = None
+        """Where it stopped or was stepped to, as a linear address, since when it has not run; None: others stopped."""
         self.waits = False
         """It is not the boot CPU, and waits for a startup IPI."""
         self.startup: int | None = None

@@ -11,6 +11,7 @@ from trapline.arch.vectors import FORCEABLE, VECTORS, Vector, bits
 from trapline.arch.vmcb import SaveArea
 from trapline.errors import UsageError
 from trapline.machine.board import Board
+from trapline.machine.linear import code_address
 from trapline.machine.processor import Processor, Watchpoint
 
 from . import board_loop, loop, step, step_delivery
@@ -179,6 +180,7 @@ class Vm:
         detached = False
         try:
             stop, detached = execute(deadline)
+            self.vcpu.stopped_at = None if detached else code_address(self.vcpu.save)
             return stop
         finally:
             with self._requested:
