@@ -26,7 +26,7 @@ _OF_WRITING: Final = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.E
 _OF_TRACES: Final = {name: name for name in ("report", "query", "show", "convert", "diff")} | {"stat": "report"}
 """The modules of commands that read traces: each has a function of the command's name, which takes its options."""
 _OF_GUESTS: Final = ("run", "record", "gdb")
-_UNCOLLECTED: Final = 50_000
+_UNCOLLECTED: Final = 100_000
 """New objects between two collections of garbage. What is loaded at the start is none: Python's 700 cost 30 ms."""
 _NO_MEMORY: Final = "trapline: there is not enough memory for this command"
 
