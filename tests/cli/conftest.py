@@ -87,6 +87,7 @@ class Opened:
         self.processor = ScriptedProcessor(self.steps)
         self.processor.exit_status = self.exit_status
         self.processor.has_uefi, self.processor.board = False, None
+        self.processor.let_rest = lambda: None
         return self.processor
 
 
