@@ -81,6 +81,17 @@ def test_a_guest_that_halted_for_good_is_kicked_once():
     assert look(Qmp(HALTED)) == (Outcome.HALTED, 1)
 
 
+def test_what_was_found_before_a_reset_is_void():
+    """QEMU may say that a machine runs which is about to sleep; waking resets it."""
+    kicks = []
+    halts = Halts(Qmp(HALTED), lambda: kicks.append(1))
+    halts.look()
+    halts.forget()
+    assert halts.take() is Outcome.KICKED
+    halts.look()
+    assert (halts.take(), len(kicks)) == (Outcome.HALTED, 2)
+
+
 @pytest.mark.parametrize("qmp", [Qmp(REGISTERS.format(flags=0x246, smm=0, hlt=1)), Qmp(HALTED, "suspended")])
 def test_others_go_on(qmp):
     assert look(qmp) == (Outcome.KICKED, 0)
@@ -95,7 +106,7 @@ def test_where_qemu_cannot_be_asked_nothing_is_done_while_it_is_quiet():
 def test_a_kick_that_was_lost_is_sent_again():
     handshake, qmp = Handshake(), Qmp(REGISTERS.format(flags=0x246, smm=0, hlt=0))
     kicks = Kicks(handshake, qmp, None, Nmis(Vmcb()), watches=True)
-    kicks.begun = True
+    kicks.begin()
     handshake.on_quiet()
     assert qmp.commands == []
     kicks.kick()

@@ -255,7 +255,7 @@ class QemuBoard:
             cpu.vmcb.control.np_control, cpu.vmcb.control.ncr3 = control.np_control, control.ncr3
         for cpu in self.cpus:
             cpu.reset()
-        self._kicks.begun = True
+        self._kicks.begin()
         self._handshakes.report_came()
         self._outcomes.clear()
         self._outcomes.add(self._boot, outcome)

@@ -26,6 +26,11 @@ class BoardKicks:
         """Whether one was asked for, and the guest has begun."""
         return self._asked and self.begun
 
+    def begin(self) -> None:
+        """Take note that the guest begins, or begins again."""
+        self.begun = True
+        self._halts.forget()
+
     def kick(self) -> None:
         """Ask for a kick. Any thread may call this."""
         self._asked = True

@@ -43,6 +43,10 @@ class Halts:
     def _ask(self) -> dict[int, str]:
         return registers_by_cpu(self._qmp.ask_human(self._question))
 
+    def forget(self) -> None:
+        """Take note that the machine was reset: what was found before, as it was about to sleep, is void."""
+        self._found = False
+
     def take(self) -> Outcome:
         """Return what the kick means that has stopped the guest."""
         found, self._found = self._found, False

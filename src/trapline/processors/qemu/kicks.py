@@ -24,6 +24,11 @@ class Kicks:
         self.halted = False
         """Whether the guest waited in HLT when it was kicked."""
 
+    def begin(self) -> None:
+        """Take note that the guest begins, or begins again."""
+        self.begun = True
+        self._halts.forget()
+
     def kick(self) -> None:
         """Ask for a kick. Any thread may call this."""
         self._pending = True

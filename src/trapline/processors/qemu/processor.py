@@ -162,7 +162,7 @@ class QemuProcessor(QemuCpu):
     def _begin(self) -> Outcome:
         """The machine was switched on or reset: initialise everything of ours."""
         outcome = self._machine.begin()
-        self._kicks.begun = True
+        self._kicks.begin()
         self._ports.reset()
         self._stops.take_outcome()
         self._stops.take_pending()
