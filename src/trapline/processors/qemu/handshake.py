@@ -18,7 +18,7 @@ from .resets import Resets
 from .spin import Spin
 from .watchdog import Watchdog
 
-_SELDOM: Final = 0xFF
+SELDOM: Final = 0xFF
 """The deadline is checked at exits whose number has none of these bits."""
 BUSY_POLL: Final = 0.02
 _QUIET: Final = 1.0
@@ -68,7 +68,7 @@ class Handshake(Handover):
 
     def _is_overdue(self) -> bool:
         """Return whether the deadline has passed, seldom: exits that come during the spin would outlast it."""
-        return self._deadline is not None and not self._exits & _SELDOM and time.monotonic() > self._deadline
+        return self._deadline is not None and not self._exits & SELDOM and time.monotonic() > self._deadline
 
     def watch(self, descriptor: int) -> None:
         """Let `wait` return when there is something to read in a file."""

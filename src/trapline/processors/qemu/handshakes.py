@@ -110,7 +110,7 @@ class Handshakes(Handshake):
         VMEXIT: some are back (`Handover.is_back`), and none is taken.
         """
         self._set_attended(1, deadline)
-        if self.reported and not self._is_overdue():
+        if self.reported:
             for _ in range(self._spin.begin()):
                 if self._is_any_back():
                     self._spin.found()
