@@ -8,7 +8,7 @@ from tests.debugger.dap.session import Session
 from tests.programs.kernel import build_kernel
 from trapline.arch.vectors import FORCEABLE
 from trapline.debugger.dap.messages import read_request
-from trapline.errors import UsageError
+from trapline.errors import TraplineError, UsageError
 from trapline.symbols import Symbols
 from trapline.symbols.ranges import Function, Ranges
 
@@ -416,6 +416,25 @@ def test_breakpoints_are_set_when_symbols_are_placed(session, code):
     assert changed == {"id": body["id"], "verified": True, "instructionReference": hex(ADD)}
     assert session.run()["hitBreakpointIds"] == [body["id"]]
     assert session.get("stackTrace", threadId=1)["stackFrames"][0]["name"] == "add"
+
+
+@pytest.mark.parametrize("command", ["continue", "disconnect", "terminate"])
+def test_a_trace_that_does_not_fit_on_the_disk_is_told_and_the_session_goes_on(session, command, monkeypatch):
+    session.launch("sample:ring3")
+    machine = session.adapter._state.guest.machine
+    close = machine.close
+
+    def fail():
+        close()
+        raise TraplineError("trace.parquet: No space left on device")
+
+    monkeypatch.setattr(machine, "close", fail)
+    session.get(command, **({"threadId": 1} if command == "continue" else {}))
+    told = {"category": "important", "output": "trapline: trace.parquet: No space left on device\n"}
+    assert told in session.events("output")
+    assert len(session.events("terminated")) == (command != "disconnect")
+    assert session.adapter.is_done == (command == "disconnect")
+    assert "there is no guest" in session.refused("stepIn", threadId=1)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from .breakpoints import Point, Points
 from .debuggee import Debuggee
 from .exceptions import DEFAULT, SHUTDOWN, set_filters
 from .messages import Event, Message
-from .stops import output
+from .stops import failure, output
 
 log = logging.getLogger(__name__)
 
@@ -131,10 +131,13 @@ class State:
             self.post(Event("breakpoint", BreakpointChanged("changed", body)))
 
     def close(self) -> None:
-        """Switch the guest off, if there is one."""
+        """Switch the guest off, if there is one. What fails, as where its trace does not fit on the disk, is told."""
         guest, self.debuggee = self.debuggee, None
         if guest is not None:
-            guest.machine.close()
+            try:
+                guest.machine.close()
+            except TraplineError as error:
+                self.post(failure(error))
 
     def running(self, first: Work, again: Work | None = None) -> Work:
         """Return work that starts by `first`.

@@ -25,6 +25,11 @@ def output(text: str, category: str = "console") -> Event:
     return Event("output", bodies.Output(category, text))
 
 
+def failure(error: TraplineError) -> Event:
+    """Return the event that tells an error."""
+    return output(f"trapline: {one_line(str(error.args[0]))}\n", "important")
+
+
 def stopped(
     reason: str, description: str, text: str | None = None, points: list[Point] | None = None, cpu: int = 0
 ) -> Event:
@@ -57,7 +62,7 @@ def ended(debuggee: Debuggee) -> Iterator[Event]:
 
 def failed(error: TraplineError) -> Iterator[Event]:
     """Yield the events of a guest whose processor failed."""
-    yield output(f"trapline: {one_line(str(error.args[0]))}\n", "important")
+    yield failure(error)
     yield from _gone(error.exit_code)
 
 
