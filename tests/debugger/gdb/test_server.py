@@ -13,7 +13,15 @@ import pytest
 from tests.acceptance.runs import LIMIT
 from trapline.api import Machine
 from trapline.debugger.gdb.console import Console
-from trapline.debugger.gdb.endpoint import LOOPBACK, Endpoint, Listener, SocketConnection, parse_endpoint
+from trapline.debugger.gdb.endpoint import (
+    LOOPBACK,
+    ConnectionClosed,
+    Endpoint,
+    Listener,
+    PipeConnection,
+    SocketConnection,
+    parse_endpoint,
+)
 from trapline.debugger.gdb.packets import Decoder, Mark, encode
 from trapline.debugger.gdb.server import Server
 from trapline.debugger.gdb.stub import End
@@ -232,6 +240,16 @@ def test_what_ends_besides_ends_all(serve, tmp_path):
 )
 def test_where_gdb_connects(text, endpoint):
     assert parse_endpoint(text) == endpoint
+
+
+def test_a_pipe_that_cannot_be_read_is_a_client_that_is_gone(tmp_path):
+    """As a terminal that hung up."""
+    directory = os.open(tmp_path, os.O_RDONLY)
+    try:
+        with pytest.raises(ConnectionClosed, match="directory"):
+            PipeConnection(directory).read()
+    finally:
+        os.close(directory)
 
 
 @pytest.mark.parametrize("text", ["", "0", "65536", "unix:", "localhost", "1234x", "-1"])

@@ -152,7 +152,10 @@ class PipeConnection:
 
     def read(self) -> bytes:
         """See `Connection.read`."""
-        data = os.read(self._source, _CHUNK)
+        try:
+            data = os.read(self._source, _CHUNK)
+        except OSError as error:
+            raise ConnectionClosed(str(error)) from error
         if not data:
             raise ConnectionClosed("the client closed its end")
         return data
