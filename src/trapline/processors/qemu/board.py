@@ -107,7 +107,7 @@ class QemuBoard:
                     with contextlib.suppress(*_GONE):
                         for cpu in running:
                             if cpu.running:
-                                cpu.expect_nmi()
+                                cpu.nmis.expect()
                                 apic.send_nmi(messenger, cpu)
                     running = []
                 self._wait(limit, late=True)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from trapline.arch.exits import ExitCode, is_intercepted
+from trapline.arch.exits import ExitCode
 from trapline.arch.registers import RFLAGS
 from trapline.devices import lapic
 from trapline.errors import FaultError, ProcessorLost
@@ -13,6 +13,7 @@ from trapline.machine.linear import code_address, translate
 from trapline.machine.processor import Outcome, Statistics, Watchpoint
 
 from . import apic
+from .board_nmis import BoardNmis
 from .cpu import QemuCpu
 from .cpu_stops import CpuStops
 from .handover import NAP, Handover
@@ -54,10 +55,7 @@ class BoardCpu(QemuCpu):
         """What that writes to its interrupt command register."""
         self.starting = 0
         """How many CPUs this one is starting."""
-        self._nmi_by_qmp = False
-        """QEMU was asked for an NMI to all CPUs, which this one may mask."""
-        self._own_nmi = False
-        """The guest has sent it an NMI, which it has not taken."""
+        self.nmis = BoardNmis(self.vmcb, self._quirks.nmis, self._aside, lambda: apic.send_nmi(self, self))
 
     @property
     def apic_id(self) -> int:
@@ -130,7 +128,8 @@ class BoardCpu(QemuCpu):
         self._ports.reset()
         self._quirks.reset()
         self.stops.forget()
-        self._quirks.nmis.foreign = self._nmi_by_qmp = self._own_nmi = self.init_comes = False
+        self.nmis.reset()
+        self.init_comes = False
         self.held, self.startup = None, None
         self.waits = self.asleep = self.number > 0
         self.starter, self.starting = None, 0
@@ -155,12 +154,12 @@ class BoardCpu(QemuCpu):
         outcome = self._understand_exit()
         if self.vmcb.control.exit_code != ExitCode.NMI:
             return outcome
-        if outcome is Outcome.VMEXIT and self._quirks.nmis.foreign:
-            self._absorb()
+        if outcome is Outcome.VMEXIT and self.nmis.foreign:
+            self.nmis.absorb()
             self._halt_again()
             self.held = self.enter
             return None
-        self._own_nmi = False
+        self.nmis.forget_own()
         return outcome
 
     def finish(self, command: apic.Command) -> Outcome | None:
@@ -189,14 +188,14 @@ class BoardCpu(QemuCpu):
         """Enter the guest for the hypervisor, or do what it is about to do to its machine."""
         self.held = None
         if not self._ports.leave():
-            self._settle_nmi()
+            self.nmis.settle()
             self._quirks.before_entry()
             self._go()
 
     def resume(self) -> None:
         """Let the guest go on after an exit that the hypervisor does not know of."""
         self.held = None
-        self._settle_nmi()
+        self.nmis.settle()
         self._go()
 
     def _go(self) -> None:
@@ -204,40 +203,21 @@ class BoardCpu(QemuCpu):
         self._quirks.entering()
         self.handover.give(Command.LOAD_AND_RESUME)
 
-    def expect_nmi(self, *, by_qmp: bool = False) -> None:
-        """Note that an NMI of ours is sent; `by_qmp`: or may be.
-
-        It is pending until it makes the CPU leave, at once or after the handler of an NMI of the guest's.
-        """
-        self._nmi_by_qmp = by_qmp and (self._nmi_by_qmp or not self._quirks.nmis.foreign)
-        self._quirks.nmis.foreign = True
-
     def note_nmi(self) -> None:
-        """The guest sends it an NMI, which QEMU does not tell from one of ours that is pending as well."""
-        self._own_nmi = True
-
-    def _settle_nmi(self) -> None:
-        """Forget an NMI that may not have come, unless it waits for the guest's IRET from another."""
-        control = self.vmcb.control
-        if self._nmi_by_qmp and control.exit_code != ExitCode.IRET and not is_intercepted(control, ExitCode.IRET):
-            self._absorb()
-
-    def _absorb(self) -> None:
-        if self._aside.absorb_nmi():  # else an SMI came first, and the NMI comes again
-            self._quirks.nmis.foreign = self._nmi_by_qmp = False
-            if self._own_nmi:
-                apic.send_nmi(self, self)
+        """See `apic.ApicCpu.note_nmi`."""
+        self.nmis.note()
 
     def await_init(self) -> None:
         """Note that an NMI of ours is sent, for an INIT. What the guest sends from now on comes after that."""
-        self.init_comes, self._own_nmi = True, False
-        self.expect_nmi()
+        self.init_comes = True
+        self.nmis.forget_own()
+        self.nmis.expect()
 
     def take_init(self) -> None:
         """Reset what an INIT resets here, and sleep, unless a startup IPI has come already."""
         self.init_comes, self.waits, self.held = False, True, None
         if self.vmcb.control.exit_code == ExitCode.NMI:
-            self._absorb()
+            self.nmis.absorb()
         self._ports.reset()
         self._quirks.reset()
         self.stops.forget()

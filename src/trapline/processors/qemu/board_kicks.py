@@ -60,7 +60,7 @@ class BoardKicks:
         """Let QEMU send an NMI to all CPUs, each of which may mask it."""
         for cpu in self._cpus:
             if not cpu.asleep:
-                cpu.expect_nmi(by_qmp=True)
+                cpu.nmis.expect(by_qmp=True)
         self._qmp.command("inject-nmi")
 
     def note_halts(self) -> None:
