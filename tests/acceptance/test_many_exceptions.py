@@ -11,7 +11,7 @@ from trapline.trace.files import open_trace
 np = pytest.importorskip("numpy")
 pytest.importorskip("pyarrow")
 CPUS, LIMIT = 4, 1800.0
-"""The limit is for ten million: two to five minutes."""
+"""The limit is for ten million, which take some minutes on two cores and eight on busy ones."""
 
 
 def soak(*values):
