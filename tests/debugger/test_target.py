@@ -10,6 +10,7 @@ from trapline.api import DISCARD, Machine, inject
 from trapline.arch.vectors import Vector
 from trapline.asm.assembler import Assembler
 from trapline.asm.operands import EAX, Mem
+from trapline.debugger.registers import find, read
 from trapline.debugger.target import Target
 from trapline.errors import UsageError
 from trapline.hypervisor.stop import StopReason
@@ -156,6 +157,22 @@ def test_a_breakpoint_that_was_told_of_is_not_told_again_after_a_step_of_another
             assert stop.cpu.registers.rax & 0xFFFF == times
             target.select(0)
             target.step()
+
+
+def test_an_exception_is_that_of_its_cpu_whichever_is_looked_at() -> None:
+    with Machine("sample:ap-no-nxe", processor="unicorn", exceptions="all") as machine:
+        target = Target(machine)
+        target.catch("pf")
+        target.resume()
+        first, second = (cpu.registers for cpu in machine.cpus)
+        code, before = find("error_code"), (first.rip, second.rip)
+        assert (target.cpu.number, read(target, code)) == (1, target.stop.exception.error_code)
+        target.select(0)
+        assert (read(target, code), target.exception) == (None, None)
+        target.skip()
+        assert (first.rip == before[0], second.rip > before[1]) == (True, True)
+        target.select(None)
+        assert read(target, code) is not None
 
 
 def test_a_guest_that_ends_inside_a_step_over() -> None:

@@ -99,7 +99,7 @@ def find(name: str) -> Register:
 
 
 def read(target: Target, register: Register) -> int | None:
-    """Return the value; None: the guest is not stopped at an exception, or that one has no such value.
+    """Return the value; None: the CPU is not stopped at an exception, or that one has no such value.
 
     None also for x87, MMX and SSE registers where the processor does not give them.
 
@@ -142,7 +142,7 @@ def write(target: Target, register: Register, value: int) -> None:
 
 
 def _of_exception(target: Target, name: str) -> int | None:
-    exception = target.stop.exception
+    exception = target.exception
     if exception is None:
         return None
     if name == "vectoring":

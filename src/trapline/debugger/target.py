@@ -64,6 +64,12 @@ class Target:
         """The CPU that stopped."""
         return self.stop.cpu
 
+    @property
+    def exception(self) -> ExceptionExit | None:
+        """The exception at which the CPU that is looked at is stopped; None: it is not, or another one is."""
+        exception = self.stop.exception
+        return exception if exception is not None and exception.vcpu == self.cpu.number else None
+
     def select(self, number: int | None) -> None:
         """Look at another CPU, until the guest runs; None: at the one that stopped. Raises UsageError."""
         if number is not None and not 0 <= number < len(self.machine.cpus):
@@ -211,11 +217,11 @@ class Target:
         return f"{address:#x}" if symbol is None else f"{address:#x} <{symbol.place}>"
 
     def skip(self) -> None:
-        """Set RIP after the instruction at CS:RIP. Raises UsageError where none is mapped."""
-        line = next(iter(self.cpu.disassemble()), None)
+        """Set RIP of the CPU that stopped after its instruction at CS:RIP. Raises UsageError where none is mapped."""
+        line = next(iter(self.stopped_cpu.disassemble()), None)
         if line is None:
             raise UsageError("no instruction is mapped at CS:RIP: it cannot be skipped")
-        registers = self.cpu.registers
+        registers = self.stopped_cpu.registers
         registers.rip = next_rip(registers.save, len(line.data))
 
     def interrupt(self) -> None:

@@ -65,7 +65,7 @@ def _discard(debuggee: Debuggee, rest: str) -> str:
         target.skip()
     target.stop.deliver(DISCARD)
     debuggee.decision = DISCARD
-    return f"{what} is discarded when the guest goes on, at {debuggee.named(target.cpu.address)}"
+    return f"{what} is discarded when the guest goes on, at {debuggee.named(target.stopped_cpu.address)}"
 
 
 def _forward(debuggee: Debuggee, rest: str) -> str:

@@ -30,7 +30,7 @@ class Scope(NamedTuple):
 
 def scopes_of(debuggee: Debuggee) -> Iterator[Scope]:
     """Yield the groups."""
-    target, exception = debuggee.target, debuggee.target.stop.exception
+    target, exception = debuggee.target, debuggee.target.exception
     groups = [group for group in Group if group is not Group.EXCEPTION]
     for group in groups:
         yield Scope(group.value, partial(_registers, debuggee, group), group is not Group.GENERAL, "registers")

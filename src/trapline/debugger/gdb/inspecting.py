@@ -30,7 +30,7 @@ def _features(state: State, rest: str) -> bytes:
 
 def _siginfo(state: State, rest: str) -> bytes:
     _, offset, length = part_of(rest)
-    exception = state.target.stop.exception
+    exception = state.target.exception
     if exception is None:
         return BAD
     code, address, vectoring = exception.error_code, exception.address, exception.vectoring
