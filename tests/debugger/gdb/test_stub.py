@@ -12,6 +12,7 @@ from trapline.debugger.gdb.packets import escape, unescape
 from trapline.debugger.gdb.stub import End, Stub
 from trapline.debugger.target import Target
 from trapline.processors.unicorn.processor import UnicornProcessor
+from trapline.trace.exception_record import Outcome
 
 LOOP = bytes.fromhex("b90300 e80400 e2fb 0f0b 40 c3 f4")
 """`mov cx, 3; again: call add; loop again; ud2; add: inc ax; ret; hlt`, in real mode."""
@@ -317,6 +318,22 @@ def test_each_cpu_is_a_thread(session):
     client.target.release(*client.target.catches)
     assert client("c") == "T06thread:2;"
     assert client("Hg3") == "E01"
+
+
+@pytest.mark.parametrize(
+    ("actions", "outcome"),
+    [("s:1;C0b:2;c", Outcome.FORWARDED), ("s:1", Outcome.FORWARDED), ("s:1;c", Outcome.DISCARDED)],
+)
+def test_a_step_of_another_cpu_leaves_the_exception_to_what_gdb_says_of_its_own(session, actions, outcome):
+    client = session("sample:ap-no-nxe", processor="unicorn", exceptions="all")
+    client.target.catch("pf")
+    assert client("c") == "T0bthread:2;"
+    client("Hg1")
+    assert client(f"vCont;{actions}") == "T05thread:1;"
+    client.target.release(*client.target.catches)
+    client("c")
+    first = next(record for record in client.target.machine.exceptions if record.vcpu == 1)
+    assert (first.vector, first.outcome) == (Vector.PF, outcome)
 
 
 def test_a_session_ends(session):

@@ -22,8 +22,8 @@ class Action(NamedTuple):
     """What gdb wants the guest to do."""
 
     kind: str
-    signal: int = signals.NONE
-    """The signal that gdb passes on."""
+    signal: int | None = signals.NONE
+    """The signal that gdb passes on to the CPU that stopped; None: nothing is said of that one."""
     start: int = 0
     """The range of addresses, for RANGE."""
     end: int = 0
@@ -31,8 +31,11 @@ class Action(NamedTuple):
     """The number of the CPU; None: all of them."""
 
 
-def parse(text: str, cpus: int) -> Action:
-    """Read the actions of a vCont packet. A step of one CPU is all that is done then. Raises ValueError."""
+def parse(text: str, cpus: int, stopped: int) -> Action:
+    """Read the actions of a vCont packet. A step of one CPU is all that is done then. Raises ValueError.
+
+    `stopped` is the CPU that stopped, to which the first action applies that is about it, or about all.
+    """
     found = [
         action._replace(cpu=None if number <= 0 else number - 1)
         for action, threads in _actions(text)
@@ -40,7 +43,9 @@ def parse(text: str, cpus: int) -> Action:
     ]
     if not found:
         raise ValueError("no action is about a thread that there is")
-    return next((action for action in found if action.kind in (STEP, RANGE)), found[0])
+    chosen = next((action for action in found if action.kind in (STEP, RANGE)), found[0])
+    told = next((action.signal for action in found if action.cpu in (None, stopped)), None)
+    return chosen._replace(signal=told)
 
 
 def _actions(text: str) -> Iterator[tuple[Action, str]]:
@@ -58,15 +63,15 @@ def _actions(text: str) -> Iterator[tuple[Action, str]]:
             raise ValueError(f"no action is {what!r}")
 
 
-def decide(target: Target, signal: int) -> Decision:
-    """Return what a signal says about the exception at which the guest is stopped: no signal, no exception.
+def decide(target: Target, signal: int | None) -> Decision:
+    """Return what a signal says about the exception at which the guest is stopped: signal 0, no exception.
 
     gdb never passes SIGTRAP on by itself, so exceptions with that signal are delivered in any case. Raises UsageError
     for the signal of another exception.
     """
     exception = target.stop.exception
     own = signals.NONE if exception is None else signals.of_vector(exception.vector)
-    if signal in (own, signals.TRAP) or exception is None:
+    if signal in (own, signals.TRAP, None) or exception is None:
         return FORWARD
     if signal == signals.NONE:
         return FORWARD if own == signals.TRAP else DISCARD

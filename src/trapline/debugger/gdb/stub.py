@@ -174,7 +174,8 @@ class Stub:
         return OK
 
     def _resume(self, rest: str) -> Answer:
-        return self._go(resuming.parse(rest, len(self._target.machine.cpus)))
+        target = self._target
+        return self._go(resuming.parse(rest, len(target.machine.cpus), target.stopped_cpu.number))
 
     def _continue(self, rest: str) -> Answer:
         return self._go_from(Action(resuming.CONTINUE), rest)
