@@ -27,7 +27,7 @@ _ATTEMPTS: Final = 3
 """How often a CPU is made to leave, before which QEMU may have to tell what it was about to."""
 
 
-class StoppedCpu(Protocol):
+class CpuWithStops(Protocol):
     """What is asked of a CPU here."""
 
     number: int
@@ -42,7 +42,7 @@ class BoardStops:
     """Speaks to QEMU's gdbstub about all CPUs."""
 
     def __init__(
-        self, gdb: GdbClient, qmp: Qmp, cpus: Sequence[StoppedCpu], awake: Callable[[], AbstractContextManager[None]]
+        self, gdb: GdbClient, qmp: Qmp, cpus: Sequence[CpuWithStops], awake: Callable[[], AbstractContextManager[None]]
     ) -> None:
         """`awake`: QEMU is not paused in it."""
         self._gdb, self._cpus, self._awake = gdb, cpus, awake
@@ -53,7 +53,7 @@ class BoardStops:
         self._named: int | None = None
         """The CPU that QEMU has stopped for an access, and so after it."""
 
-    def apply(self, executing: Sequence[StoppedCpu]) -> None:
+    def apply(self, executing: Sequence[CpuWithStops]) -> None:
         """Set in QEMU what stops these CPUs, before they are entered."""
         wanted = united([cpu.stops.places for cpu in executing])
         if wanted == self._inserted.places:
@@ -92,7 +92,7 @@ class BoardStops:
         for cpu in self._cpus:
             self._sort(cpu, states[cpu.number], stops=stops)
 
-    def _sort(self, cpu: StoppedCpu, state: CpuState, *, stops: bool) -> None:
+    def _sort(self, cpu: CpuWithStops, state: CpuState, *, stops: bool) -> None:
         """Get a CPU past where it was stopped; `stops`: one has hit something, or may have, and all are to leave."""
         where, address = where_is(state, cpu.stops.shared), state.code_address
         if where is Where.HALTED:
@@ -104,7 +104,7 @@ class BoardStops:
         elif where is Where.OURS and cpu.number in self._hits:
             cpu.stops.note_trap(self._hits[cpu.number])
 
-    def _may_have_trapped(self, cpu: StoppedCpu, state: CpuState) -> bool:
+    def _may_have_trapped(self, cpu: CpuWithStops, state: CpuState) -> bool:
         """Whether QEMU may yet have an access to tell, of a CPU that has left the guest since."""
         where = where_is(state, cpu.stops.shared)
         return (
@@ -114,7 +114,7 @@ class BoardStops:
             and cpu.number not in self._hits
         )
 
-    def _force(self, cpu: StoppedCpu, address: int) -> None:
+    def _force(self, cpu: CpuWithStops, address: int) -> None:
         """Make a CPU leave before an instruction."""
         number, stops, gdb = cpu.number, cpu.stops, self._gdb
         gdb.command(b"Hg%x" % (number + 1))  # whose memory is meant

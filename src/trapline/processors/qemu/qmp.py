@@ -56,7 +56,7 @@ class _Session(NamedTuple):
 
 
 class Qmp:
-    """Commands to QEMU over a connected socket, which belongs to the library from now on. Used by one thread."""
+    """Commands to QEMU over a connected socket, which belongs to the library from now on. Any thread may give them."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
