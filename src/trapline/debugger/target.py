@@ -228,6 +228,10 @@ class Target:
         """Stop a running machine; from any thread."""
         self.machine.interrupt()
 
+    def forget_interrupt(self) -> None:
+        """Let the next run run, although the machine stopped by itself as it was interrupted. Not while it runs."""
+        self.machine.session.vm.forget_interrupt()
+
     def _run(self, timeout: float | None, end: int | None) -> Stop:
         """Run past breakpoints at which the guest goes on; `end` is the address of one that is not asked about."""
         while True:

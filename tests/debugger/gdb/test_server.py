@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -25,6 +26,7 @@ from trapline.debugger.gdb.endpoint import (
 from trapline.debugger.gdb.packets import Decoder, Mark, encode
 from trapline.debugger.gdb.server import Server
 from trapline.debugger.gdb.stub import End
+from trapline.debugger.runner import Runner
 from trapline.debugger.target import Target
 from trapline.errors import UsageError
 
@@ -143,6 +145,21 @@ def test_packets_are_acknowledged_until_that_is_not_wanted(serve):
     assert client.receive() == b"QC1"
     client.send(b"k")
     assert serving.join() is End.KILLED
+
+
+def test_a_guest_that_stops_by_itself_as_it_is_interrupted_is_not_stopped_again(serve, monkeypatch):
+    start = Runner.start
+
+    def start_and_wait(runner, work):
+        start(runner, work)
+        select.select([runner], [], [], LIMIT)
+
+    monkeypatch.setattr(Runner, "start", start_and_wait)
+    client = serve(bytes.fromhex("90 90 ebfc")).connect()
+    assert client.ask(b"Z0,7c01,1") == b"OK"
+    client._socket.sendall(encode(b"vCont;c") + b"\x03")
+    assert client.packet() == b"T05thread:1;"
+    assert client.ask(b"vCont;c") == b"T05thread:1;"
 
 
 def test_a_running_guest_is_interrupted_and_left(serve):

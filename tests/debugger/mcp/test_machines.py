@@ -1,10 +1,14 @@
 """Machines that are held, cancelled and closed."""
 
+from types import SimpleNamespace
+
 import anyio
 import pytest
 
-from trapline import Machine, ProcessorLost, UsageError
+from trapline import Machine, ProcessorLost, StopReason, UsageError
 from trapline.debugger.mcp import stopping
+from trapline.debugger.mcp.threads import Work
+from trapline.debugger.target import Target
 
 LOOP = bytes.fromhex("ebfe")
 """`jmp $`, in real mode."""
@@ -108,6 +112,20 @@ def test_a_guest_that_spins_blocks_nothing(talk, tmp_path):
             assert (await session.call("resume", timeout=0.2))["reason"] in ("timeout", "interrupted")
 
     talk(conversation)
+
+
+def test_a_request_that_is_cancelled_as_the_guest_stops_does_not_stop_the_next_run():
+    with Machine(bytes.fromhex("90 f4"), **RAW) as machine:
+
+        class Late(Work):
+            def interrupted_by(self, interrupt):
+                if interrupt is None:
+                    self.cancel()
+                super().interrupted_by(interrupt)
+
+        held = SimpleNamespace(machine=machine, target=Target(machine))
+        assert stopping._running(Late(), held, held.target.step).reason is StopReason.STEP
+        assert held.target.resume().reason is StopReason.HALTED
 
 
 def test_a_machine_that_cannot_be_told_of_is_not_held(talk, monkeypatch):

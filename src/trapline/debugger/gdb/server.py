@@ -157,7 +157,7 @@ class Server:
         if client is None or not self._runner.is_busy:
             return
         try:
-            answer = client.stub.stopped(self._runner.take())
+            answer = client.stub.stopped(self._take())
         except TraplineError as error:
             answer = client.stub.failed(error)
         try:
@@ -200,7 +200,13 @@ class Server:
     def _halt(self) -> None:
         if self._runner.is_busy:
             self._target.interrupt()
-            self._runner.take()
+            self._take()
+
+    def _take(self) -> Stop:
+        """Return why the guest has stopped, or raise what its run raised."""
+        stop = self._runner.take()
+        self._target.forget_interrupt()
+        return stop
 
 
 class _Client:

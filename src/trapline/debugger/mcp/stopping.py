@@ -136,6 +136,7 @@ def _running(work: Work, held: Held, move: Callable[[], Stop]) -> Stop:
         return move()
     finally:
         work.interrupted_by(None)
+        held.target.forget_interrupt()
 
 
 def _answer(machines: Machines, held: Held, stop: Stop, executed: list[str] | None = None) -> StopAnswer:
