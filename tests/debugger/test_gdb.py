@@ -183,6 +183,8 @@ watch *(short *)&counter
 continue
 print $cx
 delete
+tbreak spin
+continue
 {INTERRUPT}
 info symbol $pc
 set $ebx = 0
@@ -202,6 +204,7 @@ continue
         r"<helper>:\tmov    \$0x5,%cx\n.*incw   0x7c",
         r"Old value = 0\nNew value = 1",
         r"^\$1 = 5$",
+        r"^Temporary breakpoint \d+, 0x00007c\w\w in spin",
         r"Program received signal SIGINT",
         r"^spin",
         r"Program received signal SIGILL",

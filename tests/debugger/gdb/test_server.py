@@ -28,7 +28,7 @@ from trapline.debugger.gdb.server import Server
 from trapline.debugger.gdb.stub import End
 from trapline.debugger.runner import Runner
 from trapline.debugger.target import Target
-from trapline.errors import UsageError
+from trapline.errors import ProcessorLost, UsageError
 
 SPIN = bytes.fromhex("ebfe")
 OFF = bytes.fromhex("b0fe e664 f4")
@@ -243,6 +243,26 @@ def test_what_ends_besides_ends_all(serve, tmp_path):
     client.send(b"c")
     theirs.close()
     assert serving.join() is End.KILLED
+    ours.close()
+
+
+def test_a_client_does_not_wait_for_a_guest_that_is_lost_as_all_ends(serve, monkeypatch):
+    ours, theirs = socket.socketpair()
+    serving = serve(SPIN, until=ours.fileno())
+    client = serving.connect()
+    assert client.ask(b"qC") == b"QC1"
+    run = serving.machine.run
+
+    def lose(*arguments):
+        run(*arguments)
+        raise ProcessorLost("QEMU is gone")
+
+    monkeypatch.setattr(serving.machine, "run", lose)
+    client.send(b"c")
+    theirs.close()
+    assert client.packet() is None
+    serving._thread.join(LIMIT)
+    assert isinstance(serving.error, ProcessorLost)
     ours.close()
 
 

@@ -69,12 +69,18 @@ class Server:
                         if self._end is None:
                             key.data()
             finally:
-                self._halt()
-                for connection in self._refused:
-                    connection.close()
-                if self._client is not None:
-                    self._client.connection.close()
+                try:
+                    self._halt()
+                finally:
+                    self._hang_up()
         return self._end
+
+    def _hang_up(self) -> None:
+        """Close all connections: a client that waits for the guest would do so for ever."""
+        for connection in self._refused:
+            connection.close()
+        if self._client is not None:
+            self._client.connection.close()
 
     def _begin(self, connection: Connection) -> None:
         stub = Stub(self._target, attached=self._attached, exit_code=self._exit_code)
