@@ -7,13 +7,15 @@ from tools.file_fuzzing import readers, worker
 from tools.file_fuzzing.originals import KINDS, originals
 
 FILES = 40
+CHECKED = ("evidence", "jsonl.zst", "arrow", "parquet")
+"""Kinds that nearly every damage makes useless: with sums, or one structure that all depends on."""
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_damaged_files_are_read_or_refused_within_bounds(tmp_path, kind):
     figures = worker.read_files(kind, [f"{kind} suite {number}" for number in range(FILES)], tmp_path)
     assert not figures.failures
-    assert figures.accepted  # not all are damaged beyond use
+    assert figures.accepted or kind in CHECKED  # not all are damaged beyond use
     assert figures.slowest < worker.SECONDS
     assert figures.memory < worker.MEMORY
 
