@@ -242,6 +242,15 @@ def test_what_cannot_be_caught(text: str) -> None:
         assert target.machine.session.vm.mask == 0
 
 
+def test_what_is_not_forced_is_refused_and_forces_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    with target_of(LOOP, exceptions="pf") as target:
+        processor = target.machine.session.processor
+        monkeypatch.setattr(processor, "capabilities", processor.capabilities._replace(ts_error_code=False))
+        with pytest.raises(UsageError, match="gives no error code for #TS"):
+            target.catch("ud,ts")
+        assert target.machine.session.vm.mask == 1 << Vector.PF
+
+
 def test_a_running_guest_is_interrupted() -> None:
     with target_of(bytes.fromhex("ebfe")) as target:
         timer = threading.Timer(0.05, target.interrupt)

@@ -104,9 +104,13 @@ class Target:
         Raises UsageError.
         """
         at, session = parse_stop(text), self.machine.session
-        caught = Catch(self._numbers + 1, at)
-        self.machine.set_exceptions(session.vm.mask | at.vectors)
-        check_forced("catch", {at.text: at.vectors}, session.vm.mask, session.processor.capabilities)
+        caught, before = Catch(self._numbers + 1, at), session.vm.mask
+        self.machine.set_exceptions(before | at.vectors)
+        try:
+            check_forced("catch", {at.text: at.vectors}, session.vm.mask, session.processor.capabilities)
+        except UsageError:
+            self.machine.set_exceptions(before)
+            raise
 
         def stop(exc: ExceptionExit) -> Decision | None:
             return STOP if not self.passed >> exc.vector & 1 else None
