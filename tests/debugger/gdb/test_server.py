@@ -88,7 +88,7 @@ class Serving:
             say=self.said.append,
             **options,
         )
-        self._thread = threading.Thread(target=self._serve)
+        self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
     def _serve(self):
@@ -155,11 +155,14 @@ def test_a_guest_that_stops_by_itself_as_it_is_interrupted_is_not_stopped_again(
         select.select([runner], [], [], LIMIT)
 
     monkeypatch.setattr(Runner, "start", start_and_wait)
-    client = serve(bytes.fromhex("90 90 ebfc")).connect()
+    serving = serve(bytes.fromhex("90 90 ebfc"))
+    client = serving.connect()
     assert client.ask(b"Z0,7c01,1") == b"OK"
     client._socket.sendall(encode(b"vCont;c") + b"\x03")
     assert client.packet() == b"T05thread:1;"
     assert client.ask(b"vCont;c") == b"T05thread:1;"
+    client.send(b"k")
+    assert serving.join() is End.KILLED
 
 
 def test_a_running_guest_is_interrupted_and_left(serve):
